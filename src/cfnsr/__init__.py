@@ -1,0 +1,37 @@
+"""Audio-video emotion recognition that researchers trust and practitioners can run.
+
+The public names are loaded when first used, so that `import cfnsr` stays fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cfnsr.errors import InputError as InputError
+    from cfnsr.inference.predict import Prediction as Prediction
+    from cfnsr.inference.predict import predict as predict
+    from cfnsr.models.zoo import create_model as create_model
+    from cfnsr.models.zoo import list_models as list_models
+    from cfnsr.training.checkpoint import load_model as load_model
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "InputError": "cfnsr.errors",
+    "Prediction": "cfnsr.inference.predict",
+    "create_model": "cfnsr.models.zoo",
+    "list_models": "cfnsr.models.zoo",
+    "load_model": "cfnsr.training.checkpoint",
+    "predict": "cfnsr.inference.predict",
+}
+__all__ = ["InputError", "Prediction", "create_model", "list_models", "load_model", "predict"]  # noqa: RUF022
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cfnsr' has no attribute {name!r}: it has {', '.join(__all__)}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

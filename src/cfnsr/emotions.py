@@ -1,0 +1,53 @@
+"""Label sets: the only place that decides the order of the classes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cfnsr.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """An ordered set of emotions; a class index is a position in `emotions`.
+
+    >>> RAVDESS.index("calm"), len(RAVDESS)
+    (1, 8)
+    """
+
+    name: str
+    emotions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.emotions)) != len(self.emotions) or len(self.emotions) < 2:
+            raise InputError(
+                f"label set {self.name!r} is {list(self.emotions)}: expected at least two different emotions"
+            )
+
+    def __len__(self) -> int:
+        return len(self.emotions)
+
+    def index(self, emotion: str) -> int:
+        """Class index of an emotion; raises `InputError` for one outside the set."""
+        try:
+            return self.emotions.index(emotion)
+        except ValueError:
+            raise InputError(
+                f"label {emotion!r} is outside the set {self.name!r}: expected one of {', '.join(self.emotions)}"
+            ) from None
+
+
+RAVDESS = LabelSet("ravdess", ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"))
+CREMAD = LabelSet("cremad", ("neutral", "happy", "sad", "angry", "fearful", "disgust"))
+
+
+def label_set_of(emotions: Iterable[str]) -> LabelSet:
+    """The label set a table of takes needs: RAVDESS's or CREMA-D's where it fits, else the labels sorted.
+
+    >>> label_set_of(["sad", "happy", "calm"]).name, label_set_of(["bored", "awake"]).emotions
+    ('ravdess', ('awake', 'bored'))
+    """
+    found = set(emotions)
+    for known in (CREMAD, RAVDESS):
+        if found <= set(known.emotions):
+            return known
+    return LabelSet("table", tuple(sorted(found)))

@@ -1,0 +1,106 @@
+"""The video encoder: a 3D ResNeXt-50 (section 2.2, eq. 4)."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cfnsr.errors import InputError
+
+GROUP_WIDTH = 4  # channels of one group in the first layer; it doubles with every layer
+EXPANSION = 2
+STEM_CHANNELS = 64
+PLANES = (128, 256, 512, 1024)
+CARDINALITY = 32
+
+
+def _norm_act(convolution: nn.Conv3d, *, relu: bool = True) -> nn.Sequential:
+    layers = [convolution, nn.BatchNorm3d(convolution.out_channels)]
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+class Bottleneck(nn.Module):
+    """1x1x1, grouped 3x3x3 and 1x1x1 convolutions beside a shortcut (Xie et al. 2017, fig. 3c, in 3D)."""
+
+    def __init__(self, channels: int, planes: int, *, stride: int, groups: int) -> None:
+        super().__init__()
+        out = planes * EXPANSION
+        self.convolutions = nn.Sequential(
+            _norm_act(nn.Conv3d(channels, planes, 1, bias=False)),
+            _norm_act(nn.Conv3d(planes, planes, 3, stride, padding=1, groups=groups, bias=False)),
+            _norm_act(nn.Conv3d(planes, out, 1, bias=False), relu=False),
+        )
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and channels == out
+            else _norm_act(nn.Conv3d(channels, out, 1, stride, bias=False), relu=False)
+        )
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C2 T2 H2 W2"]:
+        return torch.relu(self.convolutions(x) + self.shortcut(x))
+
+
+class ResNeXt3D(nn.Module):
+    """3D ResNeXt-50 with cardinality 32, cut into the three stages between which modalities may talk.
+
+    Strides are (1, 2, 2) in the stem, 2 in the pooling and 1, 2, 2, 2 in the four layers, in all three axes:
+    30 frames of 224 x 224 become a map of 2 x 7 x 7 places.
+
+    Args:
+        width: scales every channel count and the number of groups alike, so that a group keeps its width;
+            1 is the paper's network, 1/8 one for a CPU.
+        depths: bottlenecks in each of the four layers.
+
+    Source: Hara et al. 2018 (ResNeXt in 3D), Xie et al. 2017 (grouped bottlenecks).
+
+    >>> encoder = ResNeXt3D(width=1 / 8)
+    >>> video = torch.rand(1, 3, 8, 64, 64)
+    >>> for stage in encoder.stages:
+    ...     video = stage(video)
+    >>> video.shape, encoder.pool(video).shape
+    (torch.Size([1, 256, 1, 2, 2]), torch.Size([1, 256]))
+    """
+
+    def __init__(self, width: float = 1.0, depths: tuple[int, int, int, int] = (3, 4, 6, 3)) -> None:
+        super().__init__()
+        groups = round(CARDINALITY * width)
+        if groups < 1 or groups != CARDINALITY * width:
+            raise InputError(
+                f"video_width is {width}: expected a multiple of 1/{CARDINALITY}, such as 1, 0.25 or 0.125"
+            )
+        planes = tuple(round(plane * width) for plane in PLANES)
+        stem = round(STEM_CHANNELS * width)
+        layers: list[nn.Module] = []
+        widths = (stem, *(plane * EXPANSION for plane in planes))
+        for (before, _), plane, depth, stride in zip(
+            pairwise(widths), planes, depths, (1, 2, 2, 2), strict=True
+        ):
+            blocks = [Bottleneck(before, plane, stride=stride, groups=groups)]
+            blocks += [
+                Bottleneck(plane * EXPANSION, plane, stride=1, groups=groups) for _ in range(depth - 1)
+            ]
+            layers.append(nn.Sequential(*blocks))
+        self.channels = widths[2:]
+        self.dim = widths[-1]
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(
+                    _norm_act(
+                        nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)
+                    ),  # the released code loses this ReLU when it cuts the network into stages
+                    nn.MaxPool3d(3, stride=2, padding=1),
+                    layers[0],
+                    layers[1],
+                ),
+                layers[2],
+                layers[3],
+            ]
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def pool(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C"]:
+        """Mean over all places of the map (the average pool of section 2.2)."""
+        return video.mean(dim=(2, 3, 4))

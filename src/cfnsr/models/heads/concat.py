@@ -1,0 +1,23 @@
+"""The head of CFN-SR: one linear layer over the spliced pair (section 2.4, eq. 9)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Concat(nn.Module):
+    """Splice the two pooled vectors and classify them with one linear layer (eq. 9).
+
+    >>> Concat(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item()
+    1.0...
+    """
+
+    def __init__(self, video_dim: int, audio_dim: int, classes: int) -> None:
+        super().__init__()
+        self.classify = nn.Linear(video_dim + audio_dim, classes)
+
+    def forward(
+        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
+    ) -> Float[Tensor, "B classes"]:
+        scores: Tensor = self.classify(torch.cat([video, audio], dim=1))
+        return scores.log_softmax(dim=1)
