@@ -24,7 +24,7 @@ _HOME = {
     "load_model": "cfnsr.training.checkpoint",
     "predict": "cfnsr.inference.predict",
 }
-__all__ = ["InputError", "Prediction", "create_model", "list_models", "load_model", "predict"]  # noqa: RUF022
+__all__ = ["InputError", "Prediction", "create_model", "list_models", "load_model", "predict"]
 
 
 def __getattr__(name: str) -> object:

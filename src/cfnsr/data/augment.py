@@ -41,9 +41,7 @@ def draw(clips: int, generator: torch.Generator) -> Float[Tensor, "clips 2 3"]:
     return maps
 
 
-def apply(
-    video: Float[Tensor, "B 3 T H W"], maps: Float[Tensor, "B 2 3"]
-) -> Float[Tensor, "B 3 T H W"]:
+def apply(video: Float[Tensor, "B 3 T H W"], maps: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B 3 T H W"]:
     """Cut and flip every frame of a clip by that clip's own map, at the size it had.
 
     >>> flip = torch.tensor([[[-1.0, 0, 0], [0, 1, 0]]])

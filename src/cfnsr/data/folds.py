@@ -40,7 +40,7 @@ class Fold:
         if not self.train or not self.test:
             empty = "train" if not self.train else "test"
             raise InputError(
-                f"fold {self.number} has no {empty} actors: expected a corpus with more actors, or fewer folds"
+                f"fold {self.number} has no {empty} actors: expected a corpus with more actors"
             )
 
 

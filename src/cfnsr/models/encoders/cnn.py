@@ -17,6 +17,7 @@ class AudioCNN(nn.Module):
         steps: MFCC columns a clip has. The flattened vector has one place for each pooled column, so the
             network serves this length alone; 212 columns (2.45 s) give 64 x 26 = 1664 places.
 
+    >>> import torch
     >>> encoder = AudioCNN()
     >>> audio = torch.rand(2, 13, 212)
     >>> for stage in encoder.stages:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class Concat(nn.Module):
     """Splice the two pooled vectors and classify them with one linear layer (eq. 9).
 
-    >>> Concat(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item()
-    1.0...
+    >>> round(Concat(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item(), 5)
+    1.0
     """
 
     def __init__(self, video_dim: int, audio_dim: int, classes: int) -> None:

@@ -1,0 +1,340 @@
+"""The command line: one verb a step, from a corpus to a prediction."""
+
+import errno
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cfnsr import __version__, steps
+from cfnsr.console import bar, say
+from cfnsr.errors import InputError
+
+if TYPE_CHECKING:
+    from cfnsr.training.config import Recipe
+
+# What lists are written as: 1,2,5 or 1-4.
+Numbers = str
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Audio-video emotion recognition: prepare, cross-validate, report, predict. "
+    "`cfnsr demo` shows it all on a synthetic corpus.",
+    epilog="--debug, anywhere, shows the traceback of an error.",
+)
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder made by `cfnsr prepare`.")]
+PresetOption = Annotated[
+    str, typer.Option(help="paper (30 frames of 224 px, 70 epochs) or small (for a CPU).")
+]
+ProtocolOption = Annotated[
+    str, typer.Option(help="nested (inner validation actors choose the epoch) or paper (optimistic).")
+]
+EpochsOption = Annotated[int | None, typer.Option(help="Epochs, if not the preset's.")]
+BatchOption = Annotated[int | None, typer.Option(help="Clips a step, if not the preset's.")]
+RateOption = Annotated[float | None, typer.Option(help="Learning rate of Adam, if not the preset's.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="no (float32) or bf16 (mixed precision).")]
+PretrainOption = Annotated[
+    bool | None,
+    typer.Option("--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Entry point: bad input ends with one line on stderr and exit code 2."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments, prog_name="cfnsr")
+    except InputError as error:
+        if debug:
+            raise
+        _stop(str(error))
+    except OSError as error:
+        if debug:
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _stop(
+                f"the disk is full ({error.filename or 'while writing'}): free some and run the command again"
+            )
+        _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("cfnsr: stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        print(
+            f"cfnsr: unexpected {type(error).__name__}: {first}; run again with --debug and report it",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _stop(message: str) -> None:
+    print(f"cfnsr: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def parse_numbers(text: str, what: str) -> list[int]:
+    """Numbers and ranges, as users write them.
+
+    >>> parse_numbers("1-3,7", "actors")
+    [1, 2, 3, 7]
+    """
+    numbers: list[int] = []
+    try:
+        for part in text.replace(" ", ",").split(","):
+            if part:
+                first, _, last = part.partition("-")
+                numbers += range(int(first), int(last or first) + 1)
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise InputError(f"{what} {text!r}: expected numbers such as 1,2,5 or 1-4")
+    return list(dict.fromkeys(numbers))
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"cfnsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: cfnsr demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic corpus and of the training.")] = 0,
+) -> None:
+    """Synthetic corpus, preparation, cross-validation, report and a prediction: the whole job in minutes."""
+    from cfnsr.demo import run
+
+    run(out, seed=seed)
+
+
+@app.command(epilog="Example: cfnsr synthesize corpus --actors 24 --seed 0")
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Receives Actor_NN/*.mp4 and landmarks/*.csv.")],
+    actors: Annotated[int, typer.Option(help="Number of actors.")] = 24,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+) -> None:
+    """Write a synthetic corpus in RAVDESS's layout: drawn faces that speak."""
+    _check_workers(workers)
+    if actors < 1:
+        raise InputError(f"--actors is {actors}: expected 1 or more")
+    total = steps.synthesize(folder, actors=actors, seed=seed, workers=workers)
+    print(f"{total} takes in {folder}")
+
+
+@app.command(epilog="Example: cfnsr download ravdess ravdess --actors 1-4")
+def download(
+    corpus: Annotated[str, typer.Argument(help="ravdess")],
+    folder: Annotated[Path, typer.Argument(help="Receives the unpacked corpus.")],
+    actors: Annotated[
+        Numbers | None, typer.Option(help="Actors, such as 1-4,7; all 24 if not given.")
+    ] = None,
+    what: Annotated[str, typer.Option(help="Among video, audio and landmarks.")] = "video,landmarks",
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the zip files.")] = False,
+    base_url: Annotated[str, typer.Option(help="A mirror that speaks Zenodo's API.")] = "https://zenodo.org",
+) -> None:
+    """Fetch RAVDESS from Zenodo: checked, resumable, unpacked. Non-commercial licence."""
+    from cfnsr.corpus.download import plan_download
+
+    if corpus != "ravdess":
+        raise InputError(f"corpus {corpus!r} cannot be downloaded: expected ravdess")
+    chosen = parse_numbers(actors, "actors") if actors is not None else None
+    plan = plan_download(
+        folder, actors=chosen, what=_names(what), base_url=base_url.rstrip("/"), keep_archives=keep_archives
+    )
+    say(plan.summary())
+    with bar("download", 1) as step:
+        plan.run(lambda name, done, total: step(completed=done, total=total, note=name))
+    print(f"RAVDESS is in {folder}")
+
+
+@app.command(epilog="Example: cfnsr prepare ravdess prepared --workers 4")
+def prepare(
+    corpus: Annotated[
+        Path, typer.Argument(help="A RAVDESS or CREMA-D folder, or a CSV of path,label,speaker.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Receives the prepared clips.")],
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Among video, audio and openface; video,audio (as far as there) if not given."),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Pictures a clip.")] = 30,
+    sampling: Annotated[str, typer.Option(help="even, or consecutive from the middle.")] = "even",
+    size: Annotated[int, typer.Option(help="Side of the face crop in pixels.")] = 224,
+    margin: Annotated[
+        float | None, typer.Option(help="Side of the crop over the height of the face.")
+    ] = None,
+    song: Annotated[bool, typer.Option("--song", help="Take RAVDESS's songs too.")] = False,
+    openface: Annotated[Path | None, typer.Option(help="A folder with the OpenFace CSVs.")] = None,
+) -> None:
+    """Decode every take once and cut out face and sound; does only what is missing or changed."""
+    from cfnsr.corpus.scan import scan
+    from cfnsr.data.clip import Preparation
+
+    _check_workers(workers)
+    found = scan(corpus, song=song, openface=openface)
+    chosen = steps.modalities_there(found) if modalities is None else _names(modalities)
+    preparation = Preparation(modalities=chosen, frames=frames, sampling=sampling, size=size)  # type: ignore[arg-type]
+    if margin is not None:
+        preparation = replace(preparation, margin=margin)
+    if steps.prepare(found, corpus, out, preparation, workers=workers):
+        raise typer.Exit(2)
+
+
+def _check_workers(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers is {workers}: expected 1 or more")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+
+
+@app.command(epilog="Example: cfnsr models --json")
+def models(as_json: JsonOption = False) -> None:
+    """Every model: parameters and accuracy, the paper's beside ours."""
+    from cfnsr.models.zoo import table
+
+    rows = table()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'model':<28}{'params':>12}{'paper':>12}{'paper accuracy':>18}  fusion")
+    for row in rows:
+        params, paper_params, paper_accuracy = row["params"], row["paper_params"], row["paper_accuracy"]
+        print(
+            f"{row['name']:<28}{params:>12,}"
+            + (f"{paper_params:>10.2f} M" if isinstance(paper_params, float) else f"{'-':>12}")
+            + (f"{100 * paper_accuracy:>16.2f} %" if isinstance(paper_accuracy, float) else f"{'-':>18}")
+            + f"  {row['fusion']}"
+        )
+
+
+def _recipe(
+    preset: str,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    precision: str | None,
+    pretrain: bool | None,
+) -> "Recipe":
+    from cfnsr.training.config import find_recipe
+
+    return find_recipe(preset).changed(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        pretrain=pretrain,
+    )
+
+
+@app.command(epilog="Example: cfnsr train cfn_sr --data prepared --fold 1 --out runs/cfn_sr/fold_1")
+def train(
+    model: Annotated[str, typer.Argument(help="One of `cfnsr models`.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    fold: Annotated[int, typer.Option(help="Number of the fold, from 1.")] = 1,
+    protocol: ProtocolOption = "nested",
+    preset: PresetOption = "paper",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    learning_rate: RateOption = None,
+    precision: PrecisionOption = None,
+    pretrain: PretrainOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train one model on one fold of whole actors."""
+    recipe = _recipe(preset, epochs, batch_size, learning_rate, precision, pretrain)
+    steps.train(model, data, out, protocol=protocol, fold=fold, seed=seed, recipe=recipe, resume=resume)
+    print(f"checkpoint: {out}")
+
+
+@app.command(epilog="Example: cfnsr crossval cfn_sr --data prepared --out runs --preset small")
+def crossval(
+    models: Annotated[list[str], typer.Argument(help="Some of `cfnsr models`.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")],
+    protocol: ProtocolOption = "nested",
+    preset: PresetOption = "paper",
+    seeds: Annotated[Numbers, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
+    folds: Annotated[Numbers | None, typer.Option(help="Folds, such as 1,2; all if not given.")] = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    learning_rate: RateOption = None,
+    precision: PrecisionOption = None,
+    pretrain: PretrainOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
+    recipe = _recipe(preset, epochs, batch_size, learning_rate, precision, pretrain)
+    steps.crossval(
+        models,
+        data,
+        out,
+        protocol=protocol,
+        recipe=recipe,
+        seeds=parse_numbers(seeds, "seeds"),
+        folds=parse_numbers(folds, "folds") if folds is not None else None,
+        resume=resume,
+    )
+    steps.report(out)
+
+
+@app.command(epilog="Example: cfnsr report runs")
+def report(runs: Annotated[Path, typer.Argument(help="Folder of runs.")]) -> None:
+    """Write report.html, tables.md and results.json into the folder of the runs."""
+    steps.report(runs)
+
+
+@app.command(epilog="Example: cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 interview.mp4 --json")
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder with config.json and model.safetensors.")],
+    files: Annotated[list[Path], typer.Argument(help="Videos, or sound files for an audio model.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Recognise the emotion in videos, prepared as the training clips were."""
+    from cfnsr.inference.predict import predict as recognise
+    from cfnsr.training.checkpoint import load_model
+
+    model = load_model(checkpoint)
+    predictions, failed = [], False
+    for file in files:
+        try:
+            prediction = recognise(model, file)
+        except InputError as error:
+            say(f"cfnsr: {error}")
+            failed = True
+            continue
+        predictions.append(prediction.as_json())
+        if not as_json:
+            steps.show(prediction)
+    if as_json:
+        print(json.dumps(predictions, indent=2))
+    if failed:
+        raise typer.Exit(2)

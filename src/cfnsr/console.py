@@ -1,0 +1,52 @@
+"""What a person sees while the work runs: plain lines and progress bars, on stderr."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Step(Protocol):
+    """Moves a progress bar: `completed` and `total` count, `note` is shown behind."""
+
+    def __call__(
+        self, *, completed: float | None = None, total: float | None = None, note: str | None = None
+    ) -> None: ...
+
+
+def say(message: str) -> None:
+    """A line that is no result, so it goes to stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(description: str, total: float) -> Iterator[Step]:
+    """A progress bar for work of a known amount; in a log it leaves one line when it is done."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
+        task = progress.add_task(description, total=total, note="")
+
+        def step(
+            *, completed: float | None = None, total: float | None = None, note: str | None = None
+        ) -> None:
+            fields = {} if note is None else {"note": note}
+            progress.update(task, completed=completed, total=total, **fields)  # type: ignore[arg-type]
+
+        yield step

@@ -1,0 +1,177 @@
+"""One take -> the tensors of its clip: the one way from a file to what a model sees."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cfnsr.corpus.take import Take
+from cfnsr.data.store import Header
+from cfnsr.errors import InputError
+from cfnsr.media import face, mfcc, openface
+from cfnsr.media.decode import decode
+from cfnsr.media.errors import MediaError, Reason
+
+MODALITIES = ("video", "audio", "openface")
+REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How clips are made; the defaults are the paper's (section 3.2).
+
+    Args:
+        modalities: which of "video", "audio" and "openface" are made.
+        frames: pictures a clip.
+        sampling: "even" spreads them over the take, "consecutive" takes its middle run.
+        size: side of the face crop in pixels.
+        margin: side of the crop as a multiple of the face's height.
+        skip: seconds of sound left out at the start.
+        keep: seconds of sound kept after that; shorter takes are padded with silence.
+    """
+
+    modalities: tuple[str, ...] = ("video", "audio")
+    frames: int = 30
+    sampling: Literal["even", "consecutive"] = "even"
+    size: int = 224
+    margin: float = face.MARGIN
+    skip: float = mfcc.SKIP
+    keep: float = mfcc.KEEP
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.modalities) - set(MODALITIES))
+        if unknown or not self.modalities:
+            given = ", ".join(unknown) or "none"
+            raise InputError(f"modalities {given}: expected some of {', '.join(MODALITIES)}")
+        if self.sampling not in ("even", "consecutive"):
+            raise InputError(f"sampling is {self.sampling!r}: expected even or consecutive")
+        for name, value, low, high in (
+            ("frames", self.frames, 1, 1000),
+            ("size", self.size, 16, 1024),
+            ("margin", self.margin, 0.5, 4),
+            ("skip", self.skip, 0, 60),
+            ("keep", self.keep, 0.5, 60),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}: expected {low} to {high}")
+
+    @property
+    def mfcc_steps(self) -> int:
+        """MFCC columns a clip has."""
+        return 1 + round(self.keep * mfcc.SAMPLE_RATE) // mfcc.HOP
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON keeps them."""
+        return {**asdict(self), "modalities": list(self.modalities)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Preparation":
+        """The settings a prepared clip or a checkpoint tells of."""
+        return cls(**{**value, "modalities": tuple(value["modalities"])})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The tensors of one take and where they came from."""
+
+    header: Header
+    tensors: dict[str, np.ndarray]
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Name, size, modification time and SHA-256 of a file."""
+    status = path.stat()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "file": path.name,
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "sha256": digest,
+    }
+
+
+def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
+    """The files a take is prepared from, by role."""
+    roles = {"video": take.video, "audio": take.audio, "openface": take.openface}
+    needed = {role: path for role, path in roles.items() if role in modalities and path is not None}
+    if "video" in needed and take.openface is not None:
+        needed["openface"] = take.openface  # its points tell where the face is
+    return needed
+
+
+def prepare_clip(take: Take, preparation: Preparation) -> Clip:
+    """Decode a take once and make its clip.
+
+    Tensors (those the modalities ask for):
+        video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
+        times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was seen there;
+        squares: float32 (frames, 3), centre x, centre y and side of the crop in the file's pixels;
+        audio: float32 (13, steps), MFCCs; speech: float32 (2,), seconds kept and seconds that are real;
+        action_units: float32 (T, 35), openface_times: float64 (T,), confidence: float32 (T,).
+
+    Args:
+        take: what to prepare.
+        preparation: how.
+
+    Raises:
+        MediaError: when the take cannot be prepared, with the reason.
+    """
+    wanted = preparation.modalities
+    for role in wanted:
+        if getattr(take, role) is None:
+            reason = REASON_WITHOUT[role]
+            raise MediaError(reason, f"{take.name} has no file for {role}: leave {role} out of --modalities")
+    tensors: dict[str, np.ndarray] = {}
+    crop_facts: dict[str, Any] = {}
+    track = openface.read_openface(take.openface) if take.openface is not None else None
+
+    together = take.video == take.audio
+    if "video" in wanted:
+        assert take.video is not None  # noqa: S101 - told above, for the type checker
+        decoded = decode(
+            take.video,
+            frames=preparation.frames,
+            sampling=preparation.sampling,
+            audio=together and "audio" in wanted,
+        )
+        assert decoded.frames is not None  # noqa: S101
+        squares, seen, crop_facts = _locate(decoded, track, preparation)
+        tensors |= {
+            "video": face.crop(decoded.frames, squares, preparation.size),
+            "times": decoded.times,
+            "face": seen,
+            "squares": squares.astype(np.float32),
+        }
+    if "audio" in wanted:
+        assert take.audio is not None  # noqa: S101
+        if not (together and "video" in wanted):
+            decoded = decode(take.audio, video=False)
+        assert decoded.waveform is not None  # noqa: S101
+        kept, real = mfcc.window(
+            mfcc.resample(decoded.waveform, decoded.sample_rate, mfcc.SAMPLE_RATE),
+            mfcc.SAMPLE_RATE,
+            preparation.skip,
+            preparation.keep,
+        )
+        tensors["audio"] = mfcc.mfcc(kept)
+    if "openface" in wanted:
+        assert track is not None  # noqa: S101
+        tensors |= {
+            "action_units": track.action_units,
+            "openface_times": track.timestamps,
+            "confidence": track.confidence.astype(np.float32),
+        }
+    header = Header(
+        name=take.name,
+        emotion=take.emotion,
+        actor=take.actor,
+        sex=take.sex,
+        attributes=dict(take.attributes),
+        sources={role: fingerprint(path) for role, path in sources(take, wanted).items()},
+        preparation=preparation.as_json(),
+        face=crop_facts,
+    )
+    return Clip(header, tensors)

@@ -1,0 +1,193 @@
+"""A corpus -> a store of prepared clips, on all cores, doing only what is missing or changed."""
+
+import csv
+import errno
+import io
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from pathlib import Path
+
+from cfnsr.corpus.take import Take
+from cfnsr.data.clip import Preparation, fingerprint, prepare_clip, sources
+from cfnsr.data.store import Header, Store
+from cfnsr.errors import InputError
+from cfnsr.files import write_text
+from cfnsr.media.errors import MediaError
+
+CHUNKS_AHEAD = 4  # takes waiting for each worker: enough to keep it busy, few enough to stop soon
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A take that could not be prepared: one line of the failure report."""
+
+    name: str
+    file: str
+    reason: str
+    message: str
+
+
+@dataclass
+class Outcome:
+    """What a run of the preparation did."""
+
+    made: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def is_current(header: Header | None, take: Take, preparation: Preparation) -> bool:
+    """Whether a prepared clip is what preparing this take again would give."""
+    if header is None or header.preparation != preparation.as_json():
+        return False
+    if (header.emotion, header.actor, header.sex, dict(header.attributes)) != (
+        take.emotion,
+        take.actor,
+        take.sex,
+        dict(take.attributes),
+    ):
+        return False
+    now = sources(take, preparation.modalities)
+    if set(now) != set(header.sources):
+        return False
+    return all(_unchanged(path, header.sources[role]) for role, path in now.items())
+
+
+def _unchanged(path: Path, recorded: object) -> bool:
+    if not isinstance(recorded, dict):
+        return False
+    status = path.stat()
+    if status.st_size != recorded["bytes"]:
+        return False
+    # A copied or touched file has another time and the same content.
+    return bool(
+        status.st_mtime_ns == recorded["mtime_ns"] or fingerprint(path)["sha256"] == recorded["sha256"]
+    )
+
+
+def prepare_corpus(
+    takes: Sequence[Take],
+    store: Store,
+    preparation: Preparation,
+    *,
+    workers: int | None = None,
+    progress: Callable[[Take, str], None] = lambda take, state: None,
+) -> Outcome:
+    """Prepare every take that is missing or changed; a take that fails is reported and the run goes on.
+
+    Args:
+        takes: what to prepare.
+        store: where the clips go.
+        preparation: how they are made.
+        workers: processes; all cores when None.
+        progress: called after each take with "made", "kept" or "failed".
+
+    Raises:
+        InputError: when the disk is full; what was made stays.
+    """
+    outcome = Outcome()
+    todo = []
+    for take in takes:
+        if is_current(store.header(take.name), take, preparation):
+            outcome.kept.append(take.name)
+            progress(take, "kept")
+        else:
+            todo.append(take)
+    _write_failures(store, outcome.failures)
+    for take, failure in _run(todo, store, preparation, workers or os.cpu_count() or 1):
+        if failure is None:
+            outcome.made.append(take.name)
+            progress(take, "made")
+        else:
+            store.path(take.name).unlink(missing_ok=True)  # made of what is no longer there
+            outcome.failures.append(failure)
+            _write_failures(store, outcome.failures)
+            progress(take, "failed")
+    return outcome
+
+
+def _run(
+    takes: Sequence[Take], store: Store, preparation: Preparation, workers: int
+) -> Iterator[tuple[Take, Failure | None]]:
+    """Every take with its failure, in the order they are done."""
+    if workers == 1 or len(takes) <= 1:
+        for take in takes:
+            yield take, _prepare_one(take, store.folder, preparation)
+        return
+    queue = list(reversed(takes))
+    running: dict[Future[Failure | None], Take] = {}
+    try:
+        with _pool(min(workers, len(takes))) as pool:
+            while queue or running:
+                while queue and len(running) < CHUNKS_AHEAD * workers:
+                    take = queue.pop()
+                    running[pool.submit(_prepare_one, take, store.folder, preparation)] = take
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    failure = future.result()  # before it leaves `running`, so that a crash loses no take
+                    yield running.pop(future), failure
+    except BrokenProcessPool:
+        # A file took its process down with it. Each take left gets a process of its own, to find which.
+        for take in [*running.values(), *reversed(queue)]:
+            yield take, _prepare_apart(take, store, preparation)
+
+
+def _prepare_apart(take: Take, store: Store, preparation: Preparation) -> Failure | None:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(_prepare_one, take, store.folder, preparation).result()
+        except BrokenProcessPool:
+            return Failure(take.name, _file(take), "crash", "the process that read it died")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork of a process that has run torch's threads may hang.
+    return ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+
+
+def _start_worker() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)  # one process a core, one core a process
+    parent = multiprocessing.parent_process()
+
+    def leave_with_parent() -> None:
+        connection.wait([parent.sentinel])  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:
+    try:
+        clip = prepare_clip(take, preparation)
+        Store(folder).write(clip.header, clip.tensors)
+    except MediaError as error:
+        return Failure(take.name, _file(take), error.reason, str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"the disk of {folder} is full: expected room for more clips; free some and run the same "
+                "command again, what is prepared stays"
+            ) from None
+        return Failure(take.name, _file(take), "broken", str(error))
+    return None
+
+
+def _file(take: Take) -> str:
+    return str(take.video or take.audio or take.openface)
+
+
+def _write_failures(store: Store, failures: Sequence[Failure]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "file", "reason", "message"])
+    writer.writerows([failure.name, failure.file, failure.reason, failure.message] for failure in failures)
+    write_text(store.folder / "failures.csv", text.getvalue())

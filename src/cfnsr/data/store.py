@@ -1,0 +1,139 @@
+"""The folder of prepared clips: one self-describing safetensors file a clip, and nothing to get out of step.
+
+OUT/corpus.json               name and label set of the corpus
+OUT/clips/<name>.safetensors  tensors of a clip; its header says what it is and where it came from
+OUT/failures.csv              takes that could not be prepared, one line each with the reason
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from cfnsr.corpus.take import Actor
+from cfnsr.emotions import LabelSet
+from cfnsr.errors import InputError
+from cfnsr.files import read_json, write_atomically, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a prepared clip says of itself, beside its tensors.
+
+    Args:
+        name: of the take; unique in the store.
+        sources: for each file it was made of, by role ("video", "audio", "openface"): name, size in bytes,
+            modification time in nanoseconds and SHA-256.
+        preparation: the settings it was made with.
+        face: where the crop came from ("openface" or "detector") and in how many sampled frames a face was.
+        format: of this file.
+    """
+
+    name: str
+    emotion: str
+    actor: Actor
+    sex: str | None
+    attributes: Mapping[str, str]
+    sources: Mapping[str, Mapping[str, Any]]
+    preparation: Mapping[str, Any]
+    face: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+class Store:
+    """Prepared clips in a folder.
+
+    Args:
+        folder: made by `cfnsr prepare`.
+
+    Raises:
+        InputError: when the folder is no such store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        described = read_json(folder / "corpus.json", "a folder made by `cfnsr prepare`")
+        if described.get("format") != FORMAT:
+            raise InputError(
+                f"{folder} has the store format {described.get('format')}: expected {FORMAT}; "
+                "prepare the corpus again with this version"
+            )
+        self.corpus: str = described["corpus"]
+        self.labels = LabelSet(described["labels"]["name"], tuple(described["labels"]["emotions"]))
+
+    @classmethod
+    def create(cls, folder: Path, corpus: str, labels: LabelSet) -> "Store":
+        """Open a store for writing, new or begun earlier with the same label set."""
+        if (folder / "corpus.json").exists():
+            store = cls(folder)
+            if store.labels != labels:
+                raise InputError(
+                    f"{folder} holds clips of the label set {store.labels.name!r}, and this corpus has "
+                    f"{labels.name!r}: give another folder"
+                )
+            return store
+        write_json(folder / "corpus.json", {"format": FORMAT, "corpus": corpus, "labels": asdict(labels)})
+        return cls(folder)
+
+    def path(self, name: str) -> Path:
+        """Where the clip of this name lies; a name from outside can lead nowhere else."""
+        return self.folder / "clips" / f"{quote(name, safe=' ')}.safetensors"
+
+    def write(self, header: Header, tensors: Mapping[str, np.ndarray]) -> None:
+        """Write a clip whole or not at all."""
+        metadata = {"cfnsr": json.dumps(asdict(header))}
+        data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata)
+        write_atomically(self.path(header.name), lambda temporary: temporary.write_bytes(data))
+
+    def header(self, name: str) -> Header | None:
+        """What the clip of this name says of itself; None when missing, damaged or of another format."""
+        try:
+            return read_header(self.path(name))
+        except InputError:
+            return None
+
+    def headers(self) -> list[Header]:
+        """The headers of all clips, sorted by name."""
+        found = [read_header(path) for path in sorted((self.folder / "clips").glob("*.safetensors"))]
+        if not found:
+            raise InputError(
+                f"{self.folder} holds no prepared clip: run `cfnsr prepare CORPUS {self.folder}`"
+            )
+        return sorted(found, key=lambda header: header.name)
+
+    def load(self, name: str, tensors: Sequence[str]) -> dict[str, np.ndarray]:
+        """Some tensors of a clip, read from disk."""
+        path = self.path(name)
+        try:
+            with safe_open(path, framework="np") as file:
+                missing = sorted(set(tensors) - set(file.keys()))
+                if missing:
+                    raise InputError(
+                        f"{path} has no {', '.join(missing)}: prepare the corpus with what this model needs"
+                    )
+                return {tensor: file.get_tensor(tensor) for tensor in tensors}
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
+
+
+def read_header(path: Path) -> Header:
+    """What a clip file says of itself."""
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+        described = json.loads(metadata["cfnsr"])
+        if described["format"] != FORMAT:
+            raise InputError(
+                f"{path} has the format {described['format']}: expected {FORMAT}; prepare the corpus again"
+            )
+        return Header(**described)
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is no prepared clip ({error}): delete it and prepare again") from None

@@ -1,0 +1,92 @@
+"""A user's file -> its emotion, by the same preparation as the training clips."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cfnsr.corpus.take import Take
+from cfnsr.data.augment import normalise
+from cfnsr.data.clip import prepare_clip
+from cfnsr.data.dataset import pictures
+from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import config_of
+
+SPEECH_LEVEL = -55.0  # dBFS; below it the window is taken for silent
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of the file and what the model made of it.
+
+    Args:
+        start: seconds.
+        end: seconds.
+        probabilities: of each emotion.
+        face: whether a face was seen in at least half of its pictures; None when none were asked for.
+        speech: whether its sound is louder than silence; None when none was asked for.
+    """
+
+    start: float
+    end: float
+    probabilities: dict[str, float]
+    face: bool | None
+    speech: bool | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model makes of a file.
+
+    Args:
+        file: as it was given.
+        emotion: the most probable one.
+        probabilities: of each emotion, in class order; they sum to 1.
+        timeline: the same over time; one window so far.
+    """
+
+    file: str
+    emotion: str
+    probabilities: dict[str, float]
+    timeline: tuple[Window, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The form `cfnsr predict --json` prints."""
+        return {**asdict(self), "timeline": [asdict(window) for window in self.timeline]}
+
+
+def predict(model: Model, file: str | Path) -> Prediction:
+    """Recognise the emotion in a video or sound file.
+
+    Args:
+        model: from `load_model`, or any model of the zoo (its weights are then random, and say nothing).
+        file: anything PyAV opens; a model that sees and hears needs pictures with a face, and sound.
+
+    Raises:
+        MediaError: when the file has no face, no sound, is broken or too short; an `InputError` with a reason.
+    """
+    config = config_of(model)
+    path = Path(file)
+    preparation = replace(config.preparation, modalities=model.modalities)
+    clip = prepare_clip(Take(path.stem, "", 0, video=path, audio=path), preparation)
+    device = next(model.parameters()).device
+    video = audio = None
+    if "video" in clip.tensors:
+        video = normalise(pictures(clip.tensors["video"], config.frames, config.size)[None].to(device))
+        video = video.contiguous(memory_format=torch.channels_last_3d)
+    if "audio" in clip.tensors:
+        audio = torch.from_numpy(clip.tensors["audio"])[None].to(device)
+    training = model.training
+    with torch.inference_mode():
+        values = model.eval()(video, audio)[0].exp().tolist()  # type: ignore[arg-type]
+    model.train(training)
+    probabilities = dict(zip(config.labels.emotions, values, strict=True))
+    window = Window(
+        0.0,
+        float(clip.tensors["duration"][0]),
+        probabilities,
+        bool(clip.tensors["face"].mean() >= 0.5) if "face" in clip.tensors else None,
+        bool(clip.tensors["level"][0] > SPEECH_LEVEL) if "level" in clip.tensors else None,
+    )
+    return Prediction(str(file), max(probabilities, key=probabilities.__getitem__), probabilities, (window,))

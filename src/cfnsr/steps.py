@@ -1,0 +1,208 @@
+"""The long steps as a person runs them: the work, its progress bar and the account at its end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cfnsr.console import bar, say
+from cfnsr.files import write_text
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from cfnsr.corpus.take import Corpus, Take
+    from cfnsr.data.clip import Preparation
+    from cfnsr.inference.predict import Prediction
+    from cfnsr.synthesis.corpus import Part
+    from cfnsr.training.config import Recipe
+    from cfnsr.training.crossval import Job
+    from cfnsr.training.loop import Step
+
+SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
+
+
+def synthesize(folder: Path, *, actors: int, seed: int, workers: int | None) -> int:
+    """Write a synthetic corpus; returns the number of takes."""
+    from cfnsr.synthesis.corpus import plan
+    from cfnsr.synthesis.corpus import synthesize as write
+
+    total = len(plan(actors=actors))
+    done = 0
+    with bar("synthesize", total) as step:
+
+        def progress(part: "Part") -> None:
+            nonlocal done
+            done += 1
+            step(completed=done, note=part.name)
+
+        write(folder, actors=actors, seed=seed, workers=workers, progress=progress)
+    return total
+
+
+def prepare(
+    corpus: "Corpus", source: Path, out: Path, preparation: "Preparation", *, workers: int | None = None
+) -> int:
+    """Prepare a scanned corpus and account for every file; returns the number of takes that failed."""
+    from cfnsr.data.contact import contact_sheet
+    from cfnsr.data.prepare import prepare_corpus
+    from cfnsr.data.store import Store
+    from cfnsr.synthesis.corpus import RECORD
+
+    store = Store.create(out, "synthetic" if (source / RECORD).exists() else corpus.name, corpus.labels)
+    _account(corpus, out)
+    done = 0
+    with bar("prepare", len(corpus.takes)) as step:
+
+        def progress(take: "Take", state: str) -> None:
+            nonlocal done
+            done += 1
+            step(completed=done, note="" if state == "made" else f"{take.name} {state}")
+
+        outcome = prepare_corpus(corpus.takes, store, preparation, workers=workers, progress=progress)
+    _list([f"failed, {failure.reason}: {failure.message}" for failure in outcome.failures])
+    print(
+        f"{len(outcome.made)} clips made, {len(outcome.kept)} kept, {len(outcome.failures)} failed in {out}"
+        + (f"; the reasons: {out / 'failures.csv'}" if outcome.failures else "")
+    )
+    if "video" in preparation.modalities and outcome.made:
+        headers = [store.header(name) for name in sorted(outcome.made + outcome.kept)]
+        sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
+        print(f"look at the crops: {sheet}")
+    return len(outcome.failures)
+
+
+def _account(corpus: "Corpus", out: Path) -> None:
+    aside = [f"unknown name: {path}" for path in corpus.unknown]
+    aside += [f"the same take again: {path}" for path in corpus.duplicates]
+    aside += [f"{count} {reason}" for reason, count in corpus.left_out.items()]
+    write_text(out / "left_out.txt", "".join(f"{line}\n" for line in aside))
+    _list([f"left out, {line}" for line in aside], f"; all in {out / 'left_out.txt'}")
+
+
+def _list(lines: Sequence[str], rest: str = "") -> None:
+    for line in lines[:SHOWN]:
+        say(line)
+    if len(lines) > SHOWN:
+        say(f"... and {len(lines) - SHOWN} more{rest}")
+
+
+def modalities_there(corpus: "Corpus") -> tuple[str, ...]:
+    """Pictures and sound as far as the takes have them; OpenFace features where there is neither."""
+    there = tuple(role for role in ("video", "audio") if any(getattr(take, role) for take in corpus.takes))
+    if len(there) == 1:
+        say(f"the corpus has {there[0]} alone: preparing that")
+    return there or ("openface",)
+
+
+def accelerator(recipe: "Recipe") -> "Accelerator":
+    """Device, mixed precision and processes, as `accelerate launch` or the machine says."""
+    from accelerate import Accelerator
+    from accelerate.utils import DataLoaderConfiguration
+
+    return Accelerator(
+        mixed_precision=recipe.precision, dataloader_config=DataLoaderConfiguration(split_batches=True)
+    )
+
+
+class TrainingBar:
+    """One bar over all runs of a grid; behind it the run at work with its loss and accuracy."""
+
+    def __init__(self, jobs: Sequence["Job"]) -> None:
+        self._places = {job: place for place, job in enumerate(jobs)}
+        self._bar = bar("train", sum(job.recipe.epochs for job in jobs))
+
+    def __enter__(self) -> "TrainingBar":
+        self._step = self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)  # type: ignore[arg-type]
+
+    def __call__(self, job: "Job", step: "Step") -> None:
+        before = self._places[job] * step.epochs
+        self._step(
+            completed=round(before + step.epoch - 1 + step.step / step.steps, 2),
+            note=f"{job.model} fold {job.fold.number} seed {job.seed} epoch {step.epoch}: "
+            f"loss {step.loss:.3f}, accuracy {100 * step.accuracy:.1f} %",
+        )
+
+
+def crossval(
+    models: Sequence[str],
+    data: Path,
+    out: Path,
+    *,
+    protocol: str,
+    recipe: "Recipe",
+    seeds: Sequence[int] = (0,),
+    folds: Sequence[int] | None = None,
+    resume: bool = False,
+) -> list[Path]:
+    """Cross-validate models with a progress bar; returns the folders of the runs."""
+    from cfnsr.data.store import Store
+    from cfnsr.training import crossval as training
+
+    corpus = training.Corpus(Store(data))
+    jobs = training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
+    with TrainingBar(jobs) as progress:
+        return training.crossval(
+            models,
+            corpus,
+            out,
+            protocol=protocol,
+            recipe=recipe,
+            accelerator=accelerator(recipe),
+            seeds=seeds,
+            folds=folds,
+            resume=resume,
+            progress=progress,
+        )
+
+
+def train(
+    model: str, data: Path, out: Path, *, protocol: str, fold: int, seed: int, recipe: "Recipe", resume: bool
+) -> Path:
+    """Train one model on one fold with a progress bar; its encoders alone first, in `out/pretrained`."""
+    from cfnsr.data.store import Store
+    from cfnsr.training import crossval as training
+
+    corpus = training.Corpus(Store(data))
+    jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
+    encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
+    with TrainingBar(jobs) as progress:
+        for job in jobs:
+            training.train_fold(
+                job,
+                corpus,
+                encoders.get(job.model, out),
+                accelerator=accelerator(recipe),
+                start_from=encoders if encoders and job is jobs[-1] else None,
+                resume=resume,
+                progress=progress,
+            )
+    return out
+
+
+def report(runs: Path) -> Path:
+    """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies."""
+    from cfnsr.evaluation.report import report as write
+    from cfnsr.evaluation.runs import read_runs
+    from cfnsr.evaluation.summary import summarise
+    from cfnsr.evaluation.tables import limits, mean_and_deviation, protocol_label
+
+    written = write(runs)
+    for row in summarise(read_runs(runs)):
+        spread = row.spreads["accuracy"]
+        print(
+            f"{row.model}: accuracy {mean_and_deviation(spread)} %, 95 % interval {limits(spread)}, "
+            f"{protocol_label(row.protocol, row.optimistic)}, {row.progress}"
+        )
+    print(f"report: {written.html}")
+    return Path(written.html)
+
+
+def show(prediction: "Prediction") -> None:
+    """Print a prediction: the emotion, then every probability as a bar."""
+    print(f"{prediction.file}: {prediction.emotion}")
+    for emotion, probability in prediction.probabilities.items():
+        print(f"  {emotion:<12}{100 * probability:5.1f} %  {'#' * round(40 * probability)}")

@@ -1,0 +1,102 @@
+"""A checkpoint is a folder that describes itself: config.json and model.safetensors."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from cfnsr import __version__
+from cfnsr.data.clip import Preparation
+from cfnsr.emotions import RAVDESS, LabelSet
+from cfnsr.errors import InputError
+from cfnsr.files import read_json, write_atomically, write_json
+from cfnsr.models.zoo import Model, create_model
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What one needs beside the weights to use a model on a file.
+
+    Args:
+        model: name in the zoo.
+        settings: keyword arguments of `create_model`.
+        labels: the emotions in class order.
+        frames: pictures a clip.
+        size: side of a picture in pixels.
+        preparation: how the training clips were made; a user's file goes the same way.
+    """
+
+    model: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    labels: LabelSet = RAVDESS
+    frames: int = 30
+    size: int = 224
+    preparation: Preparation = field(default_factory=Preparation)
+
+    def write(self, folder: Path) -> None:
+        """Write config.json."""
+        preparation = self.preparation.as_json()
+        value = {"format": FORMAT, "cfnsr": __version__, **asdict(self), "preparation": preparation}
+        write_json(folder / "config.json", value)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Config":
+        """Read config.json; raises `InputError` for another format or a damaged file."""
+        path = folder / "config.json"
+        value = read_json(path, "a checkpoint folder with config.json and model.safetensors")
+        if value.get("format") != FORMAT:
+            raise InputError(
+                f"{folder} is a checkpoint of format {value.get('format')} (written by cfnsr "
+                f"{value.get('cfnsr', 'unknown')}): this is cfnsr {__version__}, which reads format "
+                f"{FORMAT}; train again or install that version"
+            )
+        try:
+            labels = LabelSet(value["labels"]["name"], tuple(value["labels"]["emotions"]))
+            preparation = Preparation.from_json(value["preparation"])
+            return cls(value["model"], value["settings"], labels, value["frames"], value["size"], preparation)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}): expected a checkpoint written by cfnsr") from None
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Write model.safetensors, whole or not at all."""
+    data = save({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()})
+    write_atomically(folder / "model.safetensors", lambda temporary: temporary.write_bytes(data))
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Fill a model with the weights of a checkpoint."""
+    path = folder / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} does not fit its config.json ({reason}): train again") from None
+
+
+def load_model(folder: str | Path) -> Model:
+    """Load a trained model, ready to predict; `model.config` says what it was trained with.
+
+    Args:
+        folder: a checkpoint: config.json and model.safetensors.
+
+    Raises:
+        InputError: when the folder is no checkpoint or one of another version.
+    """
+    folder = Path(folder)
+    config = Config.read(folder)
+    model = create_model(config.model, **config.settings)
+    load_weights(model, folder)
+    model.config = config  # type: ignore[assignment]
+    return model.eval()
+
+
+def config_of(model: nn.Module) -> Config:
+    """The configuration of a loaded model; the paper's for one that was only created."""
+    config = getattr(model, "config", None)
+    return config if isinstance(config, Config) else Config("")

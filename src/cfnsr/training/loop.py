@@ -1,0 +1,282 @@
+"""The training loop: epochs over one fold's clips, resumable at any moment, the best epoch kept."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Sampler, Subset
+
+from cfnsr.data import augment
+from cfnsr.data.dataset import Batch, Clips
+from cfnsr.errors import InputError
+from cfnsr.files import write_atomically, write_text
+from cfnsr.training.checkpoint import load_weights, save_weights
+from cfnsr.training.config import Recipe, mix
+
+READERS = 4  # processes that read ahead when the clips do not fit into memory
+ORDER, DROPOUT, AUGMENT = range(3)  # what a mixed seed is for
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a progress bar shows while an epoch runs."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+
+
+class EpochOrder(Sampler[int]):
+    """A shuffle that depends on the seed and the epoch alone, so that a resumed run sees the same one."""
+
+    def __init__(self, clips: int, seed: int) -> None:
+        self.clips = clips
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch, ORDER))
+        yield from torch.randperm(self.clips, generator=generator).tolist()
+
+
+@dataclass
+class State:
+    """Where a training stands after an epoch."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best: tuple[float, float] = (-1.0, -math.inf)  # accuracy, then minus the loss
+    seconds: float = 0.0
+
+
+def _to_input(
+    batch: Batch, device: torch.device, maps: Float[Tensor, "B 2 3"] | None
+) -> tuple[Tensor, Tensor]:
+    """Pictures travel as uint8 and become the network's input on its device."""
+    video, audio = batch.video.to(device, non_blocking=True), batch.audio.to(device, non_blocking=True)
+    if video.dim() == 5:
+        video = augment.normalise(video)
+        if maps is not None:
+            video = augment.apply(video, maps)
+        # Convolutions run about twice as fast on a CPU with the channels innermost.
+        video = video.contiguous(memory_format=torch.channels_last_3d)
+    return video, audio
+
+
+class Trainer:
+    """Fit one model to one fold's training clips, keeping the epoch that does best on the selecting clips.
+
+    Everything random in an epoch is drawn from the seed and the epoch's number, so the state after an epoch
+    is all that a resumed run needs to end with the same weights, bit for bit on the same machine's CPU.
+
+    Args:
+        model: trained in place.
+        clips: all clips; the two index lists say which train and which choose the epoch.
+        folder: receives model.safetensors (the best epoch), history.jsonl, tensorboard/ and, until the
+            training ends, training/state.pt.
+        selected_on: "validation" or "test": what the selecting clips are called in the history.
+        accelerator: device, mixed precision and processes.
+        progress: called after every step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        clips: Clips,
+        train: Sequence[int],
+        select: Sequence[int],
+        recipe: Recipe,
+        *,
+        seed: int,
+        folder: Path,
+        selected_on: str,
+        accelerator: Accelerator,
+        progress: Callable[[Step], None] = lambda step: None,
+    ) -> None:
+        self.clips = clips
+        self.recipe = recipe
+        self.seed = seed
+        self.folder = folder
+        self.selected_on = selected_on
+        self.accelerator = accelerator
+        self.progress = progress
+        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+        if "video" in clips.modalities:
+            model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.order = EpochOrder(len(train), seed)
+        loader = DataLoader(
+            Subset(clips, train),
+            recipe.batch_size,
+            sampler=self.order,
+            # Batch normalisation cannot learn from a single clip.
+            drop_last=len(train) % recipe.batch_size == 1,
+            **self._loading(),
+        )
+        self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
+        self.selecting = accelerator.prepare(self._ordered(select))
+
+    def _loading(self) -> dict[str, Any]:
+        workers = 0 if self.clips.in_memory else READERS
+        return {
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": self.accelerator.device.type == "cuda",
+        }
+
+    def _ordered(self, which: Sequence[int]) -> DataLoader[Batch]:
+        return DataLoader(Subset(self.clips, which), self.recipe.batch_size, **self._loading())
+
+    def fit(self, *, resume: bool = False) -> State:
+        """Train to the last epoch; the model ends with the weights of the best one."""
+        from tensorboardX import SummaryWriter
+
+        state = self._load() if resume else State()
+        main = self.accelerator.is_main_process
+        history = _read_history(self.folder / "history.jsonl")[: state.epoch] if main else []
+        board = None
+        if main and state.epoch < self.recipe.epochs:
+            board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
+        for epoch in range(state.epoch + 1, self.recipe.epochs + 1):
+            started = monotonic()
+            record = {"epoch": epoch, **self._train_epoch(epoch), **self._select()}
+            score = (record[f"{self.selected_on}_accuracy"], -record[f"{self.selected_on}_loss"])
+            state.epoch = epoch
+            if score > state.best:
+                state.best, state.best_epoch = score, epoch
+                if main:
+                    save_weights(self.accelerator.unwrap_model(self.model), self.folder)
+            state.seconds += monotonic() - started
+            history.append(record)
+            if main and board is not None:
+                lines = "".join(json.dumps(line) + "\n" for line in history)
+                write_text(self.folder / "history.jsonl", lines)
+                for name, value in record.items():
+                    board.add_scalar(name, value, epoch)
+                self._save(state)  # last: what it tells of is already on disk
+        if board is not None:
+            board.close()
+        self.accelerator.wait_for_everyone()
+        load_weights(self.accelerator.unwrap_model(self.model), self.folder)
+        return state
+
+    def _train_epoch(self, epoch: int) -> Record:
+        device = self.accelerator.device
+        # Each process drops its own units.
+        torch.manual_seed(mix(self.seed, epoch, DROPOUT, self.accelerator.process_index))
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch, AUGMENT))
+        maps = augment.draw(len(self.clips), generator)
+        self.order.set_epoch(epoch)
+        self.model.train()
+        total = torch.zeros(3, device=device)  # loss, correct, clips
+        for step, batch in enumerate(self.loader, start=1):
+            batch = Batch(*batch)
+            video, audio = _to_input(batch, device, maps[batch.index.cpu()].to(device))
+            with self.accelerator.autocast():
+                log_probabilities = self.model(video, audio)
+            loss = functional.nll_loss(log_probabilities.float(), batch.label)
+            self.optimizer.zero_grad()
+            self.accelerator.backward(loss)
+            self.optimizer.step()
+            count = len(batch.label)
+            correct = (log_probabilities.argmax(1) == batch.label).sum()
+            total += torch.stack([loss.detach() * count, correct, torch.tensor(count, device=device)])
+            if self.accelerator.is_main_process:
+                loss_sum, correct_sum, clip_sum = total.tolist()
+                self.progress(
+                    Step(
+                        epoch,
+                        self.recipe.epochs,
+                        step,
+                        len(self.loader),
+                        loss_sum / clip_sum,
+                        correct_sum / clip_sum,
+                    )
+                )
+        loss_sum, correct_sum, clip_sum = self.accelerator.reduce(total).tolist()
+        if not math.isfinite(loss_sum):
+            raise InputError(
+                f"the loss is {loss_sum} in epoch {epoch} of {self.folder}: expected a finite one; "
+                f"lower the learning rate, now {self.recipe.learning_rate}"
+            )
+        return {"train_loss": loss_sum / clip_sum, "train_accuracy": correct_sum / clip_sum}
+
+    def _select(self) -> Record:
+        log_probabilities, labels, _ = self._predict(self.selecting)
+        return {
+            f"{self.selected_on}_loss": functional.nll_loss(log_probabilities, labels).item(),
+            f"{self.selected_on}_accuracy": (log_probabilities.argmax(1) == labels).float().mean().item(),
+        }
+
+    def predict(self, which: Sequence[int]) -> Float[Tensor, "clips classes"]:
+        """Log-probabilities of some clips, in the order they are given."""
+        loader = self.accelerator.prepare(self._ordered(which))
+        log_probabilities, _, indices = self._predict(loader)
+        place = {index: row for row, index in enumerate(indices.tolist())}
+        return log_probabilities[[place[index] for index in which]]
+
+    def _predict(self, loader: DataLoader[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+        self.model.eval()
+        rows = []
+        with torch.no_grad():
+            for batch in loader:
+                batch = Batch(*batch)
+                with self.accelerator.autocast():
+                    log_probabilities = self.model(*_to_input(batch, self.accelerator.device, None))
+                rows.append(
+                    self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.index))
+                )
+        log_probabilities, labels, indices = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
+        return log_probabilities, labels, indices
+
+    @property
+    def _state_path(self) -> Path:
+        return self.folder / "training" / "state.pt"
+
+    def _save(self, state: State) -> None:
+        content = {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": vars(state),
+        }
+        write_atomically(self._state_path, lambda temporary: torch.save(content, temporary))
+
+    def _load(self) -> State:
+        if not self._state_path.exists():
+            return State()
+        content = torch.load(self._state_path, map_location="cpu", weights_only=True)
+        self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        return State(**content["state"])
+
+    def close(self) -> None:
+        """Delete the training state, from which nothing is left to resume, and let go of the clips."""
+        self.accelerator.free_memory()
+        if not self.accelerator.is_main_process:
+            return
+        self._state_path.unlink(missing_ok=True)
+        if self._state_path.parent.is_dir():
+            self._state_path.parent.rmdir()
+
+
+def _read_history(path: Path) -> list[Record]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

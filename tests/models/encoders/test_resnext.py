@@ -1,0 +1,61 @@
+"""The video encoder against its description in the paper and a re-derivation."""
+
+import torch
+from torch import nn
+
+from cfnsr.models.encoders.resnext import Bottleneck, ResNeXt3D
+
+
+def test_shapes_of_the_paper() -> None:
+    with torch.device("meta"):
+        encoder = ResNeXt3D()
+        video = torch.empty(1, 3, 30, 224, 224)
+        shapes = []
+        for stage in encoder.stages:
+            video = stage(video)
+            shapes.append(tuple(video.shape[1:]))
+    assert shapes == [(512, 8, 28, 28), (1024, 4, 14, 14), (2048, 2, 7, 7)]
+    assert encoder.channels == (512, 1024, 2048)
+    assert [len(layer) for layer in (encoder.stages[0][2], encoder.stages[0][3])] == [3, 4]  # type: ignore[index,arg-type]
+    assert [len(layer) for layer in (encoder.stages[1], encoder.stages[2])] == [6, 3]  # type: ignore[arg-type]
+
+
+def test_the_relu_after_the_stem_is_there() -> None:
+    torch.manual_seed(0)
+    stem = ResNeXt3D(width=1 / 8).stages[0][0]  # type: ignore[index]
+    out = stem(torch.randn(2, 3, 8, 32, 32))
+    assert out.min() == 0
+    assert (out == 0).float().mean() > 0.3
+
+
+def test_bottleneck_against_its_formula() -> None:
+    """y = relu(BN(W3 relu(BN(W2 * relu(BN(W1 x)))) ) + BN(Ws x)), the groups convolved one by one."""
+    torch.manual_seed(0)
+    block = Bottleneck(6, 8, stride=2, groups=4).eval()
+    for module in block.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean.normal_()  # type: ignore[union-attr,operator]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr,operator]
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+
+    def norm(x: torch.Tensor, bn: nn.BatchNorm3d) -> torch.Tensor:
+        def shaped(vector: torch.Tensor) -> torch.Tensor:
+            return vector.view(1, -1, 1, 1, 1)
+
+        scale = (shaped(bn.running_var) + bn.eps).sqrt()  # type: ignore[arg-type]
+        return (x - shaped(bn.running_mean)) / scale * shaped(bn.weight) + shaped(bn.bias)  # type: ignore[arg-type]
+
+    x = torch.randn(2, 6, 5, 7, 7)
+    (conv1, bn1, _), (conv2, bn2, _), (conv3, bn3) = block.convolutions  # type: ignore[misc]
+    narrow = norm(torch.einsum("oi,bithw->bothw", conv1.weight[..., 0, 0, 0], x), bn1).relu()
+    groups = [
+        nn.functional.conv3d(part, weight, stride=2, padding=1)
+        for part, weight in zip(narrow.chunk(4, 1), conv2.weight.chunk(4, 0), strict=True)
+    ]
+    middle = norm(torch.cat(groups, 1), bn2).relu()
+    out = norm(torch.einsum("oi,bithw->bothw", conv3.weight[..., 0, 0, 0], middle), bn3)
+    shortcut, bn = block.shortcut
+    skipped = x[:, :, ::2, ::2, ::2]
+    side = norm(torch.einsum("oi,bithw->bothw", shortcut.weight[..., 0, 0, 0], skipped), bn)
+    torch.testing.assert_close(block(x), (out + side).relu(), atol=1e-4, rtol=1e-4)
