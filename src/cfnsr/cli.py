@@ -186,7 +186,7 @@ def prepare(
     sampling: Annotated[str, typer.Option(help="even, or consecutive from the middle.")] = "even",
     size: Annotated[int, typer.Option(help="Side of the face crop in pixels.")] = 224,
     margin: Annotated[
-        float | None, typer.Option(help="Side of the crop over the height of the face.")
+        float | None, typer.Option(help="Room around the face, as a part of its height.")
     ] = None,
     song: Annotated[bool, typer.Option("--song", help="Take RAVDESS's songs too.")] = False,
     openface: Annotated[Path | None, typer.Option(help="A folder with the OpenFace CSVs.")] = None,

@@ -32,7 +32,8 @@ class LabelSet:
             return self.emotions.index(emotion)
         except ValueError:
             raise InputError(
-                f"label {emotion!r} is outside the set {self.name!r}: expected one of {', '.join(self.emotions)}"
+                f"label {emotion!r} is outside the set {self.name!r}: expected one of "
+                + ", ".join(self.emotions)
             ) from None
 
 

@@ -1,9 +1,10 @@
-"""A take: what an actor performed once, and the files that recorded it."""
+"""A take: what an actor performed once, and the files that recorded it; a corpus: many takes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+
+from cfnsr.emotions import LabelSet
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".flv", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".m4a", ".ogg", ".aac"})
@@ -34,4 +35,83 @@ class Take:
     audio: Path | None = None
     openface: Path | None = None
     sex: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The takes of one folder or table, and an account of every file that is not among them.
+
+    Args:
+        name: "ravdess", "cremad", or the name of the table.
+        labels: the label set that fixes the class order.
+        takes: sorted by actor, then name; names are unique.
+        unknown: media files whose name fits no scheme.
+        duplicates: media files that repeat one already in a take.
+        left_out: how many files were understood but not wanted, by reason.
+    """
+
+    name: str
+    labels: LabelSet
+    takes: tuple[Take, ...]
+    unknown: tuple[Path, ...] = ()
+    duplicates: tuple[Path, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def actors(self) -> tuple[Actor, ...]:
+        """The actors, each once, in the order of the takes."""
+        return tuple(dict.fromkeys(take.actor for take in self.takes))
+
+    def notes(self) -> tuple[str, ...]:
+        """What was found but is not among the takes, one line a kind, for people to read."""
+        lines = [f"{count} left out: {reason}" for reason, count in self.left_out.items()]
+        for paths, what in ((self.unknown, "with a name that fits no scheme"), (self.duplicates, "repeated")):
+            if paths:
+                more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+                lines.append(f"{len(paths)} {what}: {', '.join(map(str, paths[:3]))}{more}")
+        return tuple(lines)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What a file's name tells about the performance it records.
+
+    Args:
+        key: what the names of all files of one performance share.
+        pictures, sound: what a file of that name may hold; the suffix decides what it does hold.
+    """
+
+    key: str
+    emotion: str
+    actor: int
+    sex: str | None
+    attributes: Mapping[str, str]
+    pictures: bool = True
+    sound: bool = True
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A corpus's way of naming its files.
+
+    Args:
+        parse: a file's stem -> what it tells, or None where it does not fit.
+        originals: suffixes the corpus is published with; a copy in another form yields to them.
+    """
+
+    name: str
+    labels: LabelSet
+    parse: Callable[[str], Performance | None]
+    originals: tuple[str, ...]
+
+
+def by_actor(take: Take) -> tuple[bool, int, str, str]:
+    """Sort key: numbered actors by number, then named actors by name, then takes by name.
+
+    >>> takes = Take("b", "sad", "Ann"), Take("c", "sad", 10), Take("a", "sad", 9)
+    >>> [take.name for take in sorted(takes, key=by_actor)]
+    ['a', 'c', 'b']
+    """
+    number = take.actor if isinstance(take.actor, int) else 0
+    return isinstance(take.actor, str), number, str(take.actor), take.name

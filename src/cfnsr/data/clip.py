@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,11 @@ from cfnsr.corpus.take import Take
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 from cfnsr.media import face, mfcc, openface
-from cfnsr.media.decode import decode
+from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
 
 MODALITIES = ("video", "audio", "openface")
+SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
 REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 
 
@@ -27,7 +29,7 @@ class Preparation:
         frames: pictures a clip.
         sampling: "even" spreads them over the take, "consecutive" takes its middle run.
         size: side of the face crop in pixels.
-        margin: side of the crop as a multiple of the face's height.
+        margin: room around the face, as a part of its height.
         skip: seconds of sound left out at the start.
         keep: seconds of sound kept after that; shorter takes are padded with silence.
     """
@@ -50,7 +52,7 @@ class Preparation:
         for name, value, low, high in (
             ("frames", self.frames, 1, 1000),
             ("size", self.size, 16, 1024),
-            ("margin", self.margin, 0.5, 4),
+            ("margin", self.margin, 0, 2),
             ("skip", self.skip, 0, 60),
             ("keep", self.keep, 0.5, 60),
         ):
@@ -102,19 +104,21 @@ def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
     return needed
 
 
-def prepare_clip(take: Take, preparation: Preparation) -> Clip:
+def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> Clip:
     """Decode a take once and make its clip.
 
     Tensors (those the modalities ask for):
         video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
         times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was seen there;
         squares: float32 (frames, 3), centre x, centre y and side of the crop in the file's pixels;
-        audio: float32 (13, steps), MFCCs; speech: float32 (2,), seconds kept and seconds that are real;
+        audio: float32 (13, steps), MFCCs; level: float32 (1,), loudness of the sound kept, in dBFS;
+        duration: float64 (1,), seconds of the file;
         action_units: float32 (T, 35), openface_times: float64 (T,), confidence: float32 (T,).
 
     Args:
         take: what to prepare.
         preparation: how.
+        threads: of the video decoder; 0 lets it choose, 1 suits one process a core.
 
     Raises:
         MediaError: when the take cannot be prepared, with the reason.
@@ -125,44 +129,31 @@ def prepare_clip(take: Take, preparation: Preparation) -> Clip:
             reason = REASON_WITHOUT[role]
             raise MediaError(reason, f"{take.name} has no file for {role}: leave {role} out of --modalities")
     tensors: dict[str, np.ndarray] = {}
-    crop_facts: dict[str, Any] = {}
-    track = openface.read_openface(take.openface) if take.openface is not None else None
-
-    together = take.video == take.audio
-    if "video" in wanted:
-        assert take.video is not None  # noqa: S101 - told above, for the type checker
-        decoded = decode(
-            take.video,
-            frames=preparation.frames,
-            sampling=preparation.sampling,
-            audio=together and "audio" in wanted,
+    facts: dict[str, Any] = {}
+    track = _read_track(take.openface) if take.openface is not None else None
+    pictures, sound = _decode(take, preparation, threads)
+    if pictures is not None:
+        source = _face_source(track, pictures)
+        assert pictures.frames is not None  # noqa: S101 - asked for
+        faces = face.cut_faces(
+            pictures.frames, pictures.times, source, margin=preparation.margin, size=preparation.size
         )
-        assert decoded.frames is not None  # noqa: S101
-        squares, seen, crop_facts = _locate(decoded, track, preparation)
         tensors |= {
-            "video": face.crop(decoded.frames, squares, preparation.size),
-            "times": decoded.times,
-            "face": seen,
-            "squares": squares.astype(np.float32),
+            "video": faces.crops,
+            "times": pictures.times,
+            "face": faces.found,
+            "squares": faces.squares.astype(np.float32),
+            "duration": np.array([pictures.times[-1]]),
         }
-    if "audio" in wanted:
-        assert take.audio is not None  # noqa: S101
-        if not (together and "video" in wanted):
-            decoded = decode(take.audio, video=False)
-        assert decoded.waveform is not None  # noqa: S101
-        kept, real = mfcc.window(
-            mfcc.resample(decoded.waveform, decoded.sample_rate, mfcc.SAMPLE_RATE),
-            mfcc.SAMPLE_RATE,
-            preparation.skip,
-            preparation.keep,
-        )
-        tensors["audio"] = mfcc.mfcc(kept)
-    if "openface" in wanted:
-        assert track is not None  # noqa: S101
+        used = "detector" if isinstance(source, face.FaceDetector) else "openface"
+        facts = {"source": used, "found": int(faces.found.sum()), "frames": preparation.frames}
+    if sound is not None:
+        tensors |= _sound_tensors(sound, preparation)
+    if "openface" in wanted and track is not None:
         tensors |= {
             "action_units": track.action_units,
             "openface_times": track.timestamps,
-            "confidence": track.confidence.astype(np.float32),
+            "confidence": track.confidence,
         }
     header = Header(
         name=take.name,
@@ -172,6 +163,58 @@ def prepare_clip(take: Take, preparation: Preparation) -> Clip:
         attributes=dict(take.attributes),
         sources={role: fingerprint(path) for role, path in sources(take, wanted).items()},
         preparation=preparation.as_json(),
-        face=crop_facts,
+        face=facts,
     )
     return Clip(header, tensors)
+
+
+def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded | None, Decoded | None]:
+    """Pictures and sound as far as they are wanted; one decoding where one file has both."""
+    see, hear = "video" in preparation.modalities, "audio" in preparation.modalities
+    together = see and hear and take.video == take.audio
+    pictures = sound = None
+    if see and take.video is not None:
+        pictures = decode(
+            take.video,
+            frames=preparation.frames,
+            sampling=preparation.sampling,
+            audio=together,
+            threads=threads,
+        )
+    if hear and take.audio is not None:
+        sound = pictures if together else decode(take.audio, video=False, threads=threads)
+    return pictures, sound
+
+
+def _sound_tensors(sound: Decoded, preparation: Preparation) -> dict[str, np.ndarray]:
+    assert sound.waveform is not None  # noqa: S101 - asked for
+    kept, _ = mfcc.window(
+        mfcc.resample(sound.waveform, sound.sample_rate), skip=preparation.skip, keep=preparation.keep
+    )
+    level = 10 * np.log10(np.mean(np.square(kept), dtype=np.float64) + SILENCE)
+    return {
+        "audio": mfcc.mfcc(kept),
+        "level": np.array([level], np.float32),
+        "duration": np.array([len(sound.waveform) / sound.sample_rate]),
+    }
+
+
+def _read_track(path: Path) -> openface.OpenFaceTrack:
+    try:
+        return openface.read_openface(path)
+    except InputError as error:
+        raise MediaError("broken", str(error)) from None
+
+
+def _face_source(
+    track: openface.OpenFaceTrack | None, pictures: Decoded
+) -> face.FaceDetector | openface.OpenFaceTrack:
+    """OpenFace's points of the sampled pictures where there are some, else the detector."""
+    if track is None or track.landmarks is None:
+        return _detector()
+    return track.at(pictures.frame_numbers)
+
+
+@cache
+def _detector() -> face.FaceDetector:
+    return face.FaceDetector()

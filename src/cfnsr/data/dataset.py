@@ -16,12 +16,12 @@ MEMORY = 4 * 2**30  # bytes of clips that are held in memory rather than read ag
 
 
 class Batch(NamedTuple):
-    """Clips side by side; `index` is each one's place in its `Clips`. A modality not asked for is empty."""
+    """Clips side by side; `place` is each one's index in its `Clips`. A modality not asked for is empty."""
 
     video: UInt8[Tensor, "B 3 T H W"]
     audio: Float[Tensor, "B 13 S"]
     label: Int[Tensor, " B"]
-    index: Int[Tensor, " B"]
+    place: Int[Tensor, " B"]
 
 
 def even(have: int, want: int) -> np.ndarray:

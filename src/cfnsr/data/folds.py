@@ -39,9 +39,7 @@ class Fold:
             )
         if not self.train or not self.test:
             empty = "train" if not self.train else "test"
-            raise InputError(
-                f"fold {self.number} has no {empty} actors: expected a corpus with more actors"
-            )
+            raise InputError(f"fold {self.number} has no {empty} actors: expected a corpus with more actors")
 
 
 def paper_folds(sexes: Mapping[Actor, str | None]) -> list[Fold]:

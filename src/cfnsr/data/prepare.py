@@ -19,6 +19,7 @@ from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.files import write_text
 from cfnsr.media.errors import MediaError
+from cfnsr.media.face import yunet_weights
 
 CHUNKS_AHEAD = 4  # takes waiting for each worker: enough to keep it busy, few enough to stop soon
 
@@ -100,6 +101,8 @@ def prepare_corpus(
         else:
             todo.append(take)
     _write_failures(store, outcome.failures)
+    if "video" in preparation.modalities and any(take.openface is None for take in todo):
+        yunet_weights()  # fetched or missed once, before the workers ask for it
     for take, failure in _run(todo, store, preparation, workers or os.cpu_count() or 1):
         if failure is None:
             outcome.made.append(take.name)
@@ -167,7 +170,7 @@ def _start_worker() -> None:
 
 def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:
     try:
-        clip = prepare_clip(take, preparation)
+        clip = prepare_clip(take, preparation, threads=1)
         Store(folder).write(clip.header, clip.tensors)
     except MediaError as error:
         return Failure(take.name, _file(take), error.reason, str(error))

@@ -64,7 +64,7 @@ def predict(model: Model, file: str | Path) -> Prediction:
         file: anything PyAV opens; a model that sees and hears needs pictures with a face, and sound.
 
     Raises:
-        MediaError: when the file has no face, no sound, is broken or too short; an `InputError` with a reason.
+        MediaError: when the file has no face, no sound, is broken or too short; its `reason` says which.
     """
     config = config_of(model)
     path = Path(file)
@@ -79,7 +79,7 @@ def predict(model: Model, file: str | Path) -> Prediction:
         audio = torch.from_numpy(clip.tensors["audio"])[None].to(device)
     training = model.training
     with torch.inference_mode():
-        values = model.eval()(video, audio)[0].exp().tolist()  # type: ignore[arg-type]
+        values = model.eval()(video, audio)[0].exp().tolist()
     model.train(training)
     probabilities = dict(zip(config.labels.emotions, values, strict=True))
     window = Window(

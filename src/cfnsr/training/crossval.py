@@ -315,14 +315,29 @@ def _is_finished(job: Job, folder: Path, corpus: Corpus, resume: bool) -> bool:
     if not resume:
         raise InputError(f"{folder} has a run already: add --resume to go on, or give another --out")
     run = read_json(path, "the description of a run")
-    now = _describe(job, corpus)
-    for key in now.keys() - {"versions"}:
-        if run.get(key) != now[key]:
-            raise InputError(
-                f"{folder} has a run with another {key} ({run.get(key)}, now {now[key]}): "
-                "give another --out, or the settings it was begun with"
-            )
+    before, now = _flat(run), _flat(_describe(job, corpus))
+    different = [
+        f"{key} {before.get(key)} (now {value})"
+        for key, value in now.items()
+        if not key.startswith("versions") and before.get(key) != value
+    ]
+    if different:
+        raise InputError(
+            f"{folder} has a run of other settings: {', '.join(different)}; give another --out, or the "
+            "settings it was begun with"
+        )
     return bool(run["finished"])
+
+
+def _flat(value: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """A nested description with its keys joined by dots, as JSON would give it back."""
+    flat: dict[str, object] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            flat |= _flat(inner, f"{above}{key}.")
+        else:
+            flat[above + key] = list(inner) if isinstance(inner, tuple) else inner
+    return flat
 
 
 def _write_predictions(

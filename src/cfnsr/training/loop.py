@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises; nothing is unpickled
 from time import monotonic
 from typing import Any
 
@@ -123,11 +124,10 @@ class Trainer:
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
         if "video" in clips.modalities:
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.order = EpochOrder(len(train), seed)
         loader = DataLoader(
             Subset(clips, train),
             recipe.batch_size,
-            sampler=self.order,
+            sampler=EpochOrder(len(train), seed),
             # Batch normalisation cannot learn from a single clip.
             drop_last=len(train) % recipe.batch_size == 1,
             **self._loading(),
@@ -185,12 +185,12 @@ class Trainer:
         torch.manual_seed(mix(self.seed, epoch, DROPOUT, self.accelerator.process_index))
         generator = torch.Generator().manual_seed(mix(self.seed, epoch, AUGMENT))
         maps = augment.draw(len(self.clips), generator)
-        self.order.set_epoch(epoch)
+        self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: tell it
         self.model.train()
         total = torch.zeros(3, device=device)  # loss, correct, clips
         for step, batch in enumerate(self.loader, start=1):
             batch = Batch(*batch)
-            video, audio = _to_input(batch, device, maps[batch.index.cpu()].to(device))
+            video, audio = _to_input(batch, device, maps[batch.place.cpu()].to(device))
             with self.accelerator.autocast():
                 log_probabilities = self.model(video, audio)
             loss = functional.nll_loss(log_probabilities.float(), batch.label)
@@ -243,7 +243,7 @@ class Trainer:
                 with self.accelerator.autocast():
                     log_probabilities = self.model(*_to_input(batch, self.accelerator.device, None))
                 rows.append(
-                    self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.index))
+                    self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
                 )
         log_probabilities, labels, indices = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
         return log_probabilities, labels, indices
@@ -263,10 +263,16 @@ class Trainer:
     def _load(self) -> State:
         if not self._state_path.exists():
             return State()
-        content = torch.load(self._state_path, map_location="cpu", weights_only=True)
-        self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        return State(**content["state"])
+        try:
+            content = torch.load(self._state_path, map_location="cpu", weights_only=True)
+            self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            return State(**content["state"])
+        except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self._state_path} cannot be resumed from ({str(error).splitlines()[0]}): "
+                "delete it to train this run from its beginning"
+            ) from None
 
     def close(self) -> None:
         """Delete the training state, from which nothing is left to resume, and let go of the clips."""

@@ -1,0 +1,78 @@
+"""CREMA-D file names, actor_sentence_emotion_level, and its table of actors.
+
+Source: Cao et al. (2014), "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset",
+IEEE Transactions on Affective Computing 5(4).
+"""
+
+import csv
+import re
+from pathlib import Path
+
+from cfnsr.corpus.take import Performance, Scheme
+from cfnsr.emotions import CREMAD
+from cfnsr.errors import InputError
+
+ACTORS = range(1001, 1092)
+DEMOGRAPHICS = "VideoDemographics.csv"
+SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
+EMOTIONS = {
+    "NEU": "neutral",
+    "HAP": "happy",
+    "SAD": "sad",
+    "ANG": "angry",
+    "FEA": "fearful",
+    "DIS": "disgust",
+}
+# "X" is the published name of one recording, 1040_ITH_SAD_X.
+LEVELS = {"XX": "unspecified", "X": "unspecified", "LO": "low", "MD": "medium", "HI": "high"}
+
+_NAME = re.compile(
+    rf"(1\d\d\d)_({'|'.join(SENTENCES)})_({'|'.join(EMOTIONS)})_({'|'.join(LEVELS)})", re.ASCII
+)
+
+
+def parse(stem: str) -> Performance | None:
+    """What the stem of a CREMA-D file tells, or None where it is no CREMA-D name.
+
+    The name does not tell the actor's sex; `read_sexes` does.
+
+    >>> take = parse("1001_DFA_ANG_XX")
+    >>> take.emotion, take.actor, take.attributes["sentence"], take.attributes["intensity"]
+    ('angry', 1001, 'DFA', 'unspecified')
+    """
+    match = _NAME.fullmatch(stem)
+    if not match or int(match[1]) not in ACTORS:
+        return None
+    return Performance(
+        key=stem,
+        emotion=EMOTIONS[match[3]],
+        actor=int(match[1]),
+        sex=None,
+        attributes={"sentence": match[2], "intensity": LEVELS[match[4]]},
+    )
+
+
+def read_sexes(path: Path) -> dict[int, str]:
+    """Actor -> "male" or "female" from `VideoDemographics.csv` (columns ActorID and Sex).
+
+    Raises:
+        InputError: the file lacks one of the two columns or cannot be read as text.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CREMA-D's table of actors ({error})") from None
+    if not rows or not {"ActorID", "Sex"} <= rows[0].keys():
+        raise InputError(
+            f"{path}: expected CREMA-D's table of actors with the columns ActorID and Sex; mend or remove it"
+        )
+    sexes = {row["ActorID"]: (row["Sex"] or "").strip().lower() for row in rows}
+    return {
+        int(actor): sex
+        for actor, sex in sexes.items()
+        if actor and actor.isdecimal() and sex in ("male", "female")
+    }
+
+
+SCHEME = Scheme("cremad", CREMAD, parse, originals=(".flv", ".wav"))

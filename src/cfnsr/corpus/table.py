@@ -1,0 +1,127 @@
+"""Any other corpus: a CSV of takes with the columns path, label and speaker."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cfnsr.corpus.take import AUDIO_SUFFIXES, Actor, Corpus, Take, by_actor
+from cfnsr.emotions import label_set_of
+from cfnsr.errors import InputError
+
+REQUIRED = ("path", "label", "speaker")
+OPTIONAL = ("audio", "openface", "name", "sex")
+
+_SEXES = {"": None, "male": "male", "m": "male", "female": "female", "f": "female"}
+
+
+def read_table(path: Path | str) -> Corpus:
+    """The takes of a CSV with a header; paths in it are relative to the CSV.
+
+    Columns: `path` (the recording), `label`, `speaker`; optional `audio` (the sound, where it is not in
+    the recording), `openface` (an OpenFace CSV), `name` (else the stem of `path`), `sex` (male or
+    female). Further columns become attributes of the takes. A speaker in digits becomes a number.
+
+    Raises:
+        InputError: not such a table; names the first bad line and how many more there are.
+    """
+    path = Path(path)
+    takes: list[Take] = []
+    problems: list[str] = []
+    lines_by_name: dict[str, int] = {}
+    labels: dict[str, str] = {}
+    for line, row in _rows(path):
+        try:
+            take = _take(row, path.parent)
+        except InputError as error:
+            problems.append(f"line {line}: {error}")
+            continue
+        # Names become file names, and some file systems do not tell upper from lower case.
+        first = lines_by_name.setdefault(take.name.casefold(), line)
+        spelling = labels.setdefault(take.emotion.casefold(), take.emotion)
+        if first != line:
+            problems.append(f"line {line}: name {take.name!r} is that of line {first}: give a column `name`")
+        elif spelling != take.emotion:
+            problems.append(f"line {line}: label {take.emotion!r} is also spelt {spelling!r}: choose one")
+        takes.append(take)
+    if problems:
+        more = f" (and {len(problems) - 1} more such lines)" if len(problems) > 1 else ""
+        raise InputError(f"{path} {problems[0]}{more}")
+    if not takes:
+        raise InputError(f"{path}: holds no take, only a header; give one line a take")
+    return Corpus(
+        name=path.stem,
+        labels=label_set_of(take.emotion for take in takes),
+        takes=tuple(sorted(takes, key=by_actor)),
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number (1 is the header) and cells of every row that is not blank."""
+    expected = f"expected a CSV with the columns {', '.join(REQUIRED)} and optionally {', '.join(OPTIONAL)}"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [cell.strip() for cell in next(reader, [])]
+            missing = [column for column in REQUIRED if column not in header]
+            if missing:
+                raise InputError(f"{path} line 1: no column {', '.join(missing)}; {expected}")
+            if len(set(header)) < len(header):
+                raise InputError(f"{path} line 1: a column is given twice; {expected}")
+            for cells in reader:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(header):
+                    raise InputError(
+                        f"{path} line {reader.line_num}: has {len(cells)} cells where the header has "
+                        f"{len(header)}; put cells with a comma in quotes"
+                    )
+                yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); {expected}, in UTF-8") from None
+
+
+def _take(row: Mapping[str, str], folder: Path) -> Take:
+    """One row's take; an `InputError` says what is wrong with the row."""
+    for column in REQUIRED:
+        if not row[column]:
+            raise InputError(f"the cell of column {column} is empty: fill it in")
+    recording = _file(row, "path", folder)
+    audio = _file(row, "audio", folder)
+    if recording is None or recording.suffix.lower() == ".csv":
+        raise InputError(f"path {row['path']!r} is no recording: give a video or sound file")
+    only_sound = recording.suffix.lower() in AUDIO_SUFFIXES
+    if only_sound and audio:
+        raise InputError(f"path {row['path']!r} is already sound: leave the column audio empty")
+    name = row.get("name") or recording.stem
+    if name.startswith(".") or any(character in '/\\:*?"<>|' or character < " " for character in name):
+        raise InputError(f"name {name!r} cannot be a file's name: use letters, digits, - and _")
+    sex = row.get("sex", "").lower()
+    if sex not in _SEXES:
+        raise InputError(f"sex {row['sex']!r}: expected male, female or nothing")
+    return Take(
+        name=name,
+        emotion=row["label"],
+        actor=_actor(row["speaker"]),
+        video=None if only_sound else recording,
+        audio=audio or recording,
+        openface=_file(row, "openface", folder),
+        sex=_SEXES[sex],
+        attributes={key: cell for key, cell in row.items() if key not in REQUIRED + OPTIONAL and key},
+    )
+
+
+def _actor(speaker: str) -> Actor:
+    return int(speaker) if speaker.isascii() and speaker.isdecimal() else speaker
+
+
+def _file(row: Mapping[str, str], column: str, folder: Path) -> Path | None:
+    if not row.get(column):
+        return None
+    try:
+        path = folder / row[column]
+        found = path.is_file()
+    except (OSError, ValueError):  # too long, or a null byte
+        found = False
+    if not found:
+        raise InputError(f"{column} {row[column]!r}: there is no such file beside the table in {folder}")
+    return path

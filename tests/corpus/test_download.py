@@ -1,0 +1,643 @@
+"""Downloads from a local server that speaks Zenodo's API, cuts the line, and lies."""
+
+import hashlib
+import io
+import json
+import random
+import shutil
+import stat
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfnsr.corpus import scan
+from cfnsr.corpus import zenodo as zenodo_module
+from cfnsr.corpus.download import MARKER, WORKPLACE, Plan, download, plan_download
+from cfnsr.corpus.zenodo import ATTEMPTS
+from cfnsr.errors import InputError
+
+VIDEO, LANDMARKS = 1188976, 3255102
+
+
+@dataclass
+class Server:
+    """What the local Zenodo holds, how it misbehaves, and what it was asked."""
+
+    url: str = ""
+    records: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    shape: str = "present"
+    answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    claims: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    ranges: str = "kept"
+    extra: bytes = b""
+    chunked: bool = False
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def fetched(self) -> list[tuple[str, str | None]]:
+        """The files asked for, with the ranges."""
+        return [(path.split("/")[-2], range_) for path, range_ in self.asked if path.endswith("/content")]
+
+    def describe(self, record: int) -> bytes:
+        files = []
+        for name, content in self.records[record].items():
+            link = f"{self.url}/api/records/{record}/files/{name}/content"
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            described: dict[str, Any] = {"key": name, "size": len(content), "checksum": f"md5:{md5}"}
+            described["links"] = {"self": link}
+            if self.shape == "deposit":
+                described = {
+                    "filename": name,
+                    "filesize": len(content),
+                    "checksum": md5,
+                    "links": {"self": f"{self.url}/nothing-here", "download": link},
+                }
+            if self.shape == "entries":
+                del described["links"]
+            files.append(described | self.claims.get(name, {}))
+        if self.shape == "entries":
+            return json.dumps({"files": {"entries": {file["key"]: file for file in files}}}).encode()
+        return json.dumps({"id": record, "files": files}).encode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    zenodo: Server
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        zenodo = self.zenodo
+        zenodo.asked.append((self.path, self.headers.get("Range")))
+        parts = self.path.strip("/").split("/")
+        try:
+            if self.path in zenodo.answers:
+                self.answer(*zenodo.answers[self.path])
+            elif parts[:2] == ["api", "records"] and len(parts) == 3 and int(parts[2]) in zenodo.records:
+                self.answer(200, zenodo.describe(int(parts[2])))
+            elif parts[-1] == "content":
+                self.send_file(zenodo.records[int(parts[2])][parts[4]])
+            else:
+                self.answer(404, b"{}")
+        except (BrokenPipeError, ConnectionResetError):  # the client hung up on a lie
+            self.close_connection = True
+
+    def send_file(self, content: bytes) -> None:
+        zenodo = self.zenodo
+        asked, start, headers = self.headers.get("Range"), 0, {}
+        if asked and zenodo.ranges == "refused":
+            self.answer(416, b"")
+            return
+        if asked and zenodo.ranges != "ignored":
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            shown = start + 7 if zenodo.ranges == "wrong" else start
+            headers["Content-Range"] = f"bytes {shown}-{len(content) - 1}/{len(content)}"
+        body = content[start:] + zenodo.extra
+        self.send_response(206 if headers else 200)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if zenodo.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if zenodo.cuts:
+            body = body[: zenodo.cuts.pop(0)]
+            self.close_connection = True
+        self.wfile.write(body)
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Retry-After", "3")
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return sink.getvalue()
+
+
+def noise(seed: int, size: int = 2000) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def videos(actor: int, size: int = 2000) -> dict[str, bytes]:
+    folder = f"Actor_{actor:02d}"
+    return {
+        f"{folder}/01-01-05-01-01-01-{actor:02d}.mp4": noise(actor, size),
+        f"{folder}/02-01-05-01-01-01-{actor:02d}.mp4": noise(-actor, size),
+        f"__MACOSX/{folder}/._01-01-05-01-01-01-{actor:02d}.mp4": b"resource fork",
+        f"{folder}/.DS_Store": b"",
+    }
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    zenodo = Server()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), type("Zenodo", (Handler,), {"zenodo": zenodo}))
+    zenodo.url = f"http://127.0.0.1:{http.server_port}"
+    zenodo.records = {
+        VIDEO: {f"Video_Speech_Actor_{actor:02d}.zip": zipped(videos(actor)) for actor in range(1, 25)}
+        | {
+            "Video_Song_Actor_01.zip": b"not this one",
+            "Audio_Speech_Actors_01-24.zip": zipped(
+                {f"Actor_{actor:02d}/03-01-05-01-01-01-{actor:02d}.wav": b"RIFF" for actor in range(1, 25)}
+            ),
+        },
+        LANDMARKS: {
+            "TrackingOverlay_Actor_01.zip": b"nor this one",
+            "FacialTracking_Actors_01-24.zip": zipped(
+                {f"01-01-05-01-01-01-{actor:02d}.csv": b"frame, face_id\n" for actor in range(1, 25)}
+            ),
+        },
+    }
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield zenodo
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@dataclass
+class Pauses:
+    """Stands in for waiting; keeps what was asked for."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+def plan(folder: Path, server: Server, **options: Any) -> Plan:
+    defaults: dict[str, Any] = {"actors": [1], "what": ("video",), "pause": Pauses()}
+    return plan_download(folder, base_url=server.url, **(defaults | options))
+
+
+def error_of(action: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def visible(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+
+
+def test_everything_arrives_where_scan_finds_it(tmp_path: Path, server: Server) -> None:
+    said: list[str] = []
+    seen: list[tuple[str, int, int]] = []
+    download(
+        tmp_path / "new/folder",
+        what=("video", "audio", "landmarks"),
+        base_url=server.url,
+        announce=lambda text: said.append(f"{text} after {len(server.fetched())} files"),
+        progress=lambda *news: seen.append(news),
+    )
+    corpus = scan(tmp_path / "new/folder")
+    assert corpus.actors == tuple(range(1, 25))
+    assert all(take.video and take.video.suffix == ".mp4" and take.openface for take in corpus.takes)
+    assert not (corpus.unknown or corpus.duplicates)
+    (summary,) = said
+    assert "CC BY-NC-SA 4.0" in summary
+    assert "10.5281/zenodo.1188976" in summary
+    assert "10.5281/zenodo.3255102" in summary
+    assert "e0196391" in summary
+    assert "26 archives" in summary
+    assert summary.endswith("after 0 files")
+    assert all(0 < done <= total for _, done, total in seen)
+    assert len(server.fetched()) == 26
+    assert not (tmp_path / "new/folder" / WORKPLACE).exists()
+
+
+def test_the_content_is_that_of_the_archive_and_nothing_unexpected(tmp_path: Path, server: Server) -> None:
+    plan(tmp_path, server).run()
+    names = {"Actor_01/01-01-05-01-01-01-01.mp4", "Actor_01/02-01-05-01-01-01-01.mp4"}
+    assert visible(tmp_path) == names
+    for name in names:
+        assert (tmp_path / name).read_bytes() == videos(1)[name]
+
+
+def test_only_the_chosen_actors_are_fetched_and_unpacked(tmp_path: Path, server: Server) -> None:
+    plan(tmp_path, server, actors=[3, 20, 3], what=("landmarks", "video")).run()
+    assert sorted({name for name, _ in server.fetched()}) == [
+        "FacialTracking_Actors_01-24.zip",
+        "Video_Speech_Actor_03.zip",
+        "Video_Speech_Actor_20.zip",
+    ]
+    assert scan(tmp_path).actors == (3, 20)
+    assert {path.name for path in (tmp_path / "landmarks").iterdir()} == {"Actor_03", "Actor_20"}
+
+
+def test_a_second_run_asks_the_server_nothing(tmp_path: Path, server: Server) -> None:
+    plan(tmp_path, server, what=("video", "landmarks")).run()
+    asked = len(server.asked)
+    again = plan(tmp_path, server, what=("video", "landmarks"))
+    assert "nothing to fetch" in again.summary()
+    assert (again.jobs, again.size, len(again.finished)) == ((), 0, 2)
+    again.run()
+    assert len(server.asked) == asked
+
+
+def test_more_actors_later_keep_what_is_there(tmp_path: Path, server: Server) -> None:
+    plan(tmp_path, server, what=("video", "landmarks")).run()
+    later = plan(tmp_path, server, actors=[1, 2], what=("video", "landmarks"))
+    assert [job.actors for job in later.jobs] == [(2,), (2,)]
+    later.run()
+    assert scan(tmp_path).actors == (1, 2)
+
+
+def test_a_file_that_was_lost_is_put_back_and_files_of_the_user_stay(tmp_path: Path, server: Server) -> None:
+    plan(tmp_path, server).run()
+    lost, shortened = sorted((tmp_path / "Actor_01").glob("*.mp4"))
+    lost.unlink()
+    shortened.write_bytes(b"short")
+    (tmp_path / "Actor_01/notes.txt").write_text("mine")
+    plan(tmp_path, server).run()
+    assert lost.read_bytes() == videos(1)[f"Actor_01/{lost.name}"]
+    assert shortened.read_bytes() == videos(1)[f"Actor_01/{shortened.name}"]
+    assert (tmp_path / "Actor_01/notes.txt").read_text() == "mine"
+
+
+def test_a_file_that_was_shortened_is_put_back(tmp_path: Path, server: Server) -> None:
+    plan(tmp_path, server).run()
+    (tmp_path / "Actor_01/01-01-05-01-01-01-01.mp4").write_bytes(b"short")
+    plan(tmp_path, server).run()
+    assert (tmp_path / "Actor_01/01-01-05-01-01-01-01.mp4").read_bytes() == noise(1)
+
+
+def test_a_folder_of_someone_else_is_not_touched(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "Actor_01").mkdir()
+    (tmp_path / "Actor_01/01-01-05-01-01-01-01.mp4").write_text("re-encoded")
+    assert "Actor_01" in error_of(lambda: plan(tmp_path, server))
+    assert (tmp_path / "Actor_01/01-01-05-01-01-01-01.mp4").read_text() == "re-encoded"
+
+
+@pytest.mark.parametrize("shape", ["present", "deposit", "entries"])
+def test_the_shapes_of_zenodos_answer(tmp_path: Path, server: Server, shape: str) -> None:
+    server.shape = shape
+    plan(tmp_path, server).run()
+    assert len(visible(tmp_path)) == 2
+
+
+def big(server: Server) -> bytes:
+    """Make actor 1's archive large enough to be cut; gives it."""
+    content = zipped(videos(1, size=300_000))
+    server.records[VIDEO]["Video_Speech_Actor_01.zip"] = content
+    return content
+
+
+def test_a_cut_line_is_taken_up_where_it_broke(tmp_path: Path, server: Server) -> None:
+    big(server)
+    server.cuts = [200_000, 200_000]
+    pauses = Pauses()
+    plan(tmp_path, server, pause=pauses).run()
+    starts = [int(range_[6:-1]) if range_ else 0 for _, range_ in server.fetched()]
+    assert len(starts) == 3
+    assert starts[0] == 0 < starts[1] < starts[2]
+    assert pauses.seconds == [1.0, 2.0]
+    assert (tmp_path / "Actor_01/01-01-05-01-01-01-01.mp4").read_bytes() == noise(1, 300_000)
+
+
+def test_a_killed_run_goes_on_from_its_partial_file(tmp_path: Path, server: Server) -> None:
+    content = big(server)
+    (tmp_path / WORKPLACE).mkdir()
+    (tmp_path / WORKPLACE / "Video_Speech_Actor_01.zip.part").write_bytes(content[:123_456])
+    (tmp_path / WORKPLACE / "tmpabcdef").touch()
+    going_on = plan(tmp_path, server)
+    assert going_on.size - going_on.to_fetch == 123_456
+    going_on.run()
+    assert server.fetched() == [("Video_Speech_Actor_01.zip", "bytes=123456-")]
+    assert len(visible(tmp_path)) == 2
+    assert not (tmp_path / WORKPLACE).exists()
+
+
+def test_a_run_killed_after_fetching_only_unpacks(tmp_path: Path, server: Server) -> None:
+    (tmp_path / WORKPLACE / "unpacked/Actor_01").mkdir(parents=True)
+    (tmp_path / WORKPLACE / "unpacked/Actor_01/half.mp4").touch()
+    shutil.copyfileobj(
+        io.BytesIO(server.records[VIDEO]["Video_Speech_Actor_01.zip"]),
+        (tmp_path / WORKPLACE / "Video_Speech_Actor_01.zip").open("wb"),
+    )
+    plan(tmp_path, server).run()
+    assert server.fetched() == []
+    assert len(visible(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("ranges", ["ignored", "wrong", "refused"])
+def test_a_server_that_cannot_continue_starts_anew(tmp_path: Path, server: Server, ranges: str) -> None:
+    big(server)
+    server.cuts, server.ranges = [200_000], ranges
+    plan(tmp_path, server).run()
+    assert (tmp_path / "Actor_01/01-01-05-01-01-01-01.mp4").read_bytes() == noise(1, 300_000)
+
+
+def test_too_many_cuts_end_the_run_and_keep_what_came(tmp_path: Path, server: Server) -> None:
+    content = big(server)
+    server.cuts = [100_000, *[0] * 20]
+    pauses = Pauses()
+    message = error_of(plan(tmp_path, server, pause=pauses).run)
+    assert "run again" in message
+    assert len(server.fetched()) == ATTEMPTS
+    assert len(pauses.seconds) == ATTEMPTS - 1
+    part = tmp_path / WORKPLACE / "Video_Speech_Actor_01.zip.part"
+    assert 0 < part.stat().st_size <= 100_000
+    assert content.startswith(part.read_bytes())
+    server.cuts = []
+    plan(tmp_path, server).run()
+    assert len(visible(tmp_path)) == 2
+
+
+def test_progress_earns_further_attempts(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zenodo_module, "PROGRESS", 1)
+    big(server)
+    server.cuts = [70_000] * (ATTEMPTS + 2)
+    plan(tmp_path, server).run()
+    assert len(server.fetched()) > ATTEMPTS
+
+
+def test_a_server_without_ranges_that_always_cuts_is_given_up(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zenodo_module, "PROGRESS", 1)
+    big(server)
+    server.cuts, server.ranges = [200_000, 80_000] * 50, "ignored"
+    assert "cut" in error_of(plan(tmp_path, server).run)
+    assert len(server.fetched()) < 3 * ATTEMPTS
+
+
+def test_a_wrong_checksum_removes_the_file_and_unpacks_nothing(tmp_path: Path, server: Server) -> None:
+    server.claims["Video_Speech_Actor_01.zip"] = {"checksum": "md5:" + "0" * 32}
+    assert "checksum" in error_of(plan(tmp_path, server).run)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    server.claims.clear()
+    plan(tmp_path, server).run()
+    assert len(visible(tmp_path)) == 2
+
+
+def test_a_spoilt_partial_file_is_found_out(tmp_path: Path, server: Server) -> None:
+    (tmp_path / WORKPLACE).mkdir()
+    (tmp_path / WORKPLACE / "Video_Speech_Actor_01.zip.part").write_bytes(b"spoilt")
+    assert "checksum" in error_of(plan(tmp_path, server).run)
+    plan(tmp_path, server).run()
+    assert len(visible(tmp_path)) == 2
+
+
+def test_a_partial_file_that_is_too_long_starts_anew(tmp_path: Path, server: Server) -> None:
+    (tmp_path / WORKPLACE).mkdir()
+    (tmp_path / WORKPLACE / "Video_Speech_Actor_01.zip.part").write_bytes(noise(5, 50_000))
+    plan(tmp_path, server).run()
+    assert len(visible(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_server_that_sends_more_than_it_stated(tmp_path: Path, server: Server, chunked: bool) -> None:
+    server.extra, server.chunked = b"x" * 1_000_000, chunked
+    stated = len(server.records[VIDEO]["Video_Speech_Actor_01.zip"])
+    written: list[int] = []
+    wanted = plan(tmp_path, server)
+    assert str(stated) in error_of(lambda: wanted.run(lambda what, done, total: written.append(done)))
+    assert max(written, default=0) <= stated
+    assert visible(tmp_path) == set()
+    assert len(server.fetched()) == 1
+
+
+def test_a_file_smaller_than_stated(tmp_path: Path, server: Server) -> None:
+    server.claims["Video_Speech_Actor_01.zip"] = {"size": 10**9}
+    assert "1000000000" in error_of(plan(tmp_path, server).run)
+    assert visible(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (500, ATTEMPTS), (429, ATTEMPTS)])
+def test_errors_of_the_server(tmp_path: Path, server: Server, status: int, tries: int) -> None:
+    listing = f"/api/records/{VIDEO}"
+    server.answers[listing] = (status, b"")
+    pauses = Pauses()
+    assert str(status) in error_of(lambda: plan(tmp_path, server, pause=pauses))
+    assert len(server.asked) == tries
+    assert all(seconds >= 3 for seconds in pauses.seconds)  # Retry-After
+
+    del server.answers[listing]
+    server.asked.clear()
+    content = f"{listing}/files/Video_Speech_Actor_01.zip/content"
+    server.answers[content] = (status, b"")
+    assert str(status) in error_of(plan(tmp_path, server).run)
+    assert len(server.fetched()) == tries
+
+
+def test_a_refused_connection(tmp_path: Path, server: Server) -> None:
+    server.url = "http://127.0.0.1:9"
+    pauses = Pauses()
+    assert "check the connection" in error_of(lambda: plan(tmp_path, server, pause=pauses))
+    assert pauses.seconds == [1.0, 2.0, 4.0, 8.0]
+    server.url = "zenodo"
+    assert "https://" in error_of(lambda: plan(tmp_path, server))
+
+
+def test_no_answer_in_time(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    def late(*arguments: object, **options: object) -> None:
+        raise requests.exceptions.ReadTimeout
+
+    monkeypatch.setattr(requests, "get", late)
+    assert "in time" in error_of(lambda: plan(tmp_path, server))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>welcome to the hotel's network</html>",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'{"files": null}',
+        b'{"files": [{"key": "a.zip"}]}',
+        b'{"files": [{"key": "a.zip", "size": "big", "checksum": "md5:00000000000000000000000000000000"}]}',
+        b'{"files": [{"key": "a.zip", "size": 5, "checksum": "sha1:0000"}]}',
+        b'{"files": ["a.zip"]}',
+        b'{"files": []}',
+    ],
+)
+def test_an_answer_of_another_shape(tmp_path: Path, server: Server, answer: bytes) -> None:
+    server.answers[f"/api/records/{VIDEO}"] = (200, answer)
+    assert "by hand" in error_of(lambda: plan(tmp_path, server))
+
+
+def test_a_record_that_lacks_an_actor(tmp_path: Path, server: Server) -> None:
+    del server.records[VIDEO]["Video_Speech_Actor_07.zip"]
+    assert "Actor_07" in error_of(lambda: plan(tmp_path, server, actors=[6, 7]))
+
+
+def with_member(name: str, content: bytes = b"evil", mode: int = 0) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for good, data in videos(1).items():
+            archive.writestr(good, data)
+        member = zipfile.ZipInfo(name)
+        member.external_attr = mode << 16
+        archive.writestr(member, content)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "word"),
+    [
+        ("../01-01-05-01-01-01-01.mp4", 0, "outside"),
+        ("Actor_01/../../01-01-06-01-01-01-01.mp4", 0, "outside"),
+        ("/tmp/01-01-06-01-01-01-01.mp4", 0, "outside"),  # noqa: S108
+        ("..\\01-01-06-01-01-01-01.mp4", 0, "outside"),
+        ("C:\\01-01-06-01-01-01-01.mp4", 0, "outside"),
+        ("Actor_01/01-01-06-01-01-01-01.mp4", stat.S_IFLNK | 0o777, "link"),
+        ("Actor_01/01-01-06-01-01-01-01.mp4", stat.S_IFCHR | 0o666, "device"),
+        ("elsewhere/01-01-05-01-01-01-01.mp4", 0, "twice"),
+    ],
+)
+def test_an_evil_archive_is_not_unpacked(
+    tmp_path: Path, server: Server, name: str, mode: int, word: str
+) -> None:
+    server.records[VIDEO]["Video_Speech_Actor_01.zip"] = with_member(name, mode=mode)
+    assert word in error_of(plan(tmp_path / "here", server).run)
+    assert visible(tmp_path) == set()
+    assert not any(path.is_symlink() or path.suffix == ".mp4" for path in tmp_path.rglob("*"))
+
+
+def test_members_are_placed_by_their_name_alone(tmp_path: Path, server: Server) -> None:
+    server.records[VIDEO]["Video_Speech_Actor_01.zip"] = with_member("x/y/01-01-06-01-01-01-01.mp4")
+    plan(tmp_path, server).run()
+    assert "Actor_01/01-01-06-01-01-01-01.mp4" in visible(tmp_path)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfnsr.corpus.download.SLACK", 0)
+    bomb = zipped({"Actor_01/01-01-05-01-01-01-01.mp4": bytes(1_000_000)})
+    server.records[VIDEO]["Video_Speech_Actor_01.zip"] = bomb
+    assert "1000000 bytes" in error_of(plan(tmp_path, server).run)
+    assert visible(tmp_path) == set()
+
+
+def test_a_member_that_lies_about_its_size_ends_the_unpacking(tmp_path: Path, server: Server) -> None:
+    honest = zipped({"Actor_01/01-01-05-01-01-01-01.mp4": bytes(1_000_000)})
+    lie = honest.replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    assert lie != honest
+    server.records[VIDEO]["Video_Speech_Actor_01.zip"] = lie
+    assert "no sound zip" in error_of(plan(tmp_path, server).run)
+    assert visible(tmp_path) == set()
+    assert all(path.stat().st_size <= len(lie) for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("damage", ["no zip at all", "flipped bytes", "locked"])
+def test_a_damaged_archive(tmp_path: Path, server: Server, damage: str) -> None:
+    content = bytearray(zipped(videos(1)))
+    if damage == "no zip at all":
+        content = bytearray(b"<html>404</html>")
+    elif damage == "flipped bytes":
+        content[500:520] = bytes(20)
+    else:
+        for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(signature) + offset] |= 1
+    server.records[VIDEO]["Video_Speech_Actor_01.zip"] = bytes(content)
+    assert "Video_Speech_Actor_01.zip" in error_of(plan(tmp_path, server).run)
+    assert visible(tmp_path) == set()
+
+
+def test_an_archive_without_the_actor(tmp_path: Path, server: Server) -> None:
+    server.records[VIDEO]["Video_Speech_Actor_01.zip"] = zipped(videos(2))
+    assert "actor 1" in error_of(plan(tmp_path, server).run)
+    assert visible(tmp_path) == set()
+
+
+def test_a_full_disk_is_told_before_anything_is_fetched(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = plan(tmp_path / "not/yet", server, actors=None)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=wanted.room - 1))
+    assert "make room" in error_of(wanted.run)
+    assert server.fetched() == []
+    assert not (tmp_path / "not").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=wanted.room))
+    wanted.run()
+
+
+def test_room_counts_archives_and_what_they_hold(tmp_path: Path, server: Server) -> None:
+    sizes = [len(server.records[VIDEO][f"Video_Speech_Actor_{actor:02d}.zip"]) for actor in (1, 2)]
+    passing = plan(tmp_path, server, actors=[1, 2])
+    keeping = plan(tmp_path, server, actors=[1, 2], keep_archives=True)
+    assert passing.room >= sum(sizes) + max(sizes)
+    assert keeping.room >= 2 * sum(sizes)
+    keeping.run()
+    assert {path.name for path in (tmp_path / WORKPLACE).iterdir()} == {
+        "Video_Speech_Actor_01.zip",
+        "Video_Speech_Actor_02.zip",
+    }
+    # With the archives kept, an actor's folder that is lost needs no second fetch.
+    shutil.rmtree(tmp_path / "Actor_01")
+    server.asked.clear()
+    plan(tmp_path, server, actors=[1, 2], keep_archives=True).run()
+    assert server.fetched() == []
+    assert len(visible(tmp_path)) == 4
+
+
+def test_a_disk_that_fills_up_while_fetching(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = plan(tmp_path, server)
+    real = Path.open
+
+    def full(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if path.suffix == ".part":
+            raise OSError(28, "No space left on device")
+        return real(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    assert "No space left" in error_of(wanted.run)
+
+
+@pytest.mark.parametrize(
+    "options", [{"actors": [0]}, {"actors": [25]}, {"actors": []}, {"what": ()}, {"what": ("videos",)}]
+)
+def test_what_cannot_be_asked_for(tmp_path: Path, server: Server, options: dict[str, Any]) -> None:
+    error_of(lambda: plan(tmp_path, server, **options))
+    assert server.asked == []
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "taken").touch()
+    assert "is a file" in error_of(lambda: plan(tmp_path / "taken", server))
+
+
+def test_a_name_that_leads_elsewhere_is_not_fetched(tmp_path: Path, server: Server) -> None:
+    from cfnsr.corpus.zenodo import RemoteFile, fetch
+
+    file = RemoteFile("../evil.zip", 1, "0" * 32, server.url)
+    assert "plain name" in error_of(lambda: fetch(file, tmp_path, progress=lambda *news: None))
+
+
+def test_a_broken_marker_means_not_finished(tmp_path: Path, server: Server) -> None:
+    plan(tmp_path, server).run()
+    (tmp_path / "Actor_01" / MARKER).write_text('{"files": 3')
+    assert len(plan(tmp_path, server).jobs) == 1

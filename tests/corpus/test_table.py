@@ -1,0 +1,120 @@
+"""A CSV of takes, and every way to get one wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from cfnsr.corpus import read_table, scan
+from cfnsr.emotions import CREMAD
+from cfnsr.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.mp4", "b.mp4", "s.wav", "sub/a.mp4", "t/a.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def table(folder: Path, text: str | bytes) -> Path:
+    path = folder / "takes.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    return message
+
+
+def test_a_table_of_takes(folder: Path) -> None:
+    corpus = scan(
+        table(
+            folder,
+            "\ufeffspeaker, path ,label,audio,openface,sex,mood\r\n"
+            "Ann,a.mp4,sad,s.wav,t/a.csv,F,low\r\n\r\n"
+            f"007,{folder / 'b.mp4'},happy,,,,high\r\n"
+            '9,"s.wav",sad,,,male,\r\n',
+        )
+    )
+    bond, nine, ann = corpus.takes
+    assert (corpus.name, corpus.labels) == ("takes", CREMAD)
+    assert (ann.name, ann.actor, ann.sex, ann.attributes) == ("a", "Ann", "female", {"mood": "low"})
+    assert (ann.video, ann.audio, ann.openface) == (folder / "a.mp4", folder / "s.wav", folder / "t/a.csv")
+    assert (bond.actor, bond.video, bond.audio, bond.sex) == (7, folder / "b.mp4", folder / "b.mp4", None)
+    assert (nine.video, nine.audio, nine.sex) == (None, folder / "s.wav", "male")
+
+
+def test_other_labels_make_their_own_set(folder: Path) -> None:
+    corpus = read_table(table(folder, "path,label,speaker\na.mp4,tired,1\nb.mp4,awake,2\n"))
+    assert corpus.labels.emotions == ("awake", "tired")
+
+
+def test_a_name_tells_equal_stems_apart(folder: Path) -> None:
+    corpus = read_table(table(folder, "path,label,speaker,name\na.mp4,sad,1,\nsub/a.mp4,sad,2,sub-a\n"))
+    assert [take.name for take in corpus.takes] == ["a", "sub-a"]
+
+
+def test_the_openface_option_goes_by_name(folder: Path) -> None:
+    path = table(folder, "path,label,speaker\na.mp4,sad,1\nb.mp4,happy,2\n")
+    first, second = scan(path, openface=folder / "t").takes
+    assert (first.openface, second.openface) == (folder / "t/a.csv", None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "word"),
+    [
+        ("path,label\na.mp4,sad\n", 1, "speaker"),
+        ("path;label;speaker\na.mp4;sad;1\n", 1, "path"),
+        ("path,label,speaker,label\na.mp4,sad,1,sad\n", 1, "twice"),
+        ("path,label,speaker\na.mp4,,1\n", 2, "label"),
+        ("path,label,speaker\na.mp4,sad,\n", 2, "speaker"),
+        ("path,label,speaker\na.mp4,sad,1\n\nnowhere.mp4,sad,1\n", 4, "nowhere.mp4"),
+        ("path,label,speaker\nsub,sad,1\n", 2, "'sub'"),
+        ("path,label,speaker\nt/a.csv,sad,1\n", 2, "recording"),
+        ("path,label,speaker\na.mp4,sad,1\nsub/a.mp4,sad,1\n", 3, "line 2"),
+        ("path,label,speaker,name\na.mp4,sad,1,X\nb.mp4,sad,1,x\n", 3, "line 2"),
+        ("path,label,speaker,name\na.mp4,sad,1,../x\n", 2, "'../x'"),
+        ("path,label,speaker,audio\na.mp4,sad,1,no.wav\n", 2, "audio 'no.wav'"),
+        ("path,label,speaker,audio\ns.wav,sad,1,s.wav\n", 2, "already sound"),
+        ("path,label,speaker,openface\na.mp4,sad,1,no.csv\n", 2, "openface 'no.csv'"),
+        ("path,label,speaker,sex\na.mp4,sad,1,other\n", 2, "sex 'other'"),
+        ("path,label,speaker\na.mp4,sad,1\nb.mp4,Sad,2\n", 3, "spelt"),
+        ("path,label,speaker\na.mp4,sad,1,2\n", 2, "4 cells"),
+        ("path,label,speaker\na.mp4,sad\n", 2, "2 cells"),
+        ("path,label,speaker\n" + "x" * 5000 + ".mp4,sad,1\n", 2, "no such file"),
+        ("", 1, "path"),
+    ],
+)
+def test_a_bad_line_is_named(folder: Path, rows: str, line: int, word: str) -> None:
+    message = error_of(table(folder, rows))
+    assert f" line {line}: " in message
+    assert word in message
+
+
+def test_all_bad_lines_are_counted(folder: Path) -> None:
+    message = error_of(table(folder, "path,label,speaker\nx.mp4,sad,1\na.mp4,sad,1\ny.mp4,sad,1\n,sad,1\n"))
+    assert " line 2: " in message
+    assert "2 more" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"path,label,speaker\n", "no take"),
+        (b"path,label,speaker\n\xff\xfe,sad,1\n", "UTF-8"),
+        (b'path,label,speaker\n"a.mp4,sad,1\n', "table"),
+    ],
+)
+def test_what_is_no_table_is_refused(folder: Path, content: bytes, word: str) -> None:
+    assert word in error_of(table(folder, content))
+
+
+def test_one_label_outside_the_known_sets_is_too_few(folder: Path) -> None:
+    with pytest.raises(InputError, match="at least two"):
+        read_table(table(folder, "path,label,speaker\na.mp4,bored,1\n"))

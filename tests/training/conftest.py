@@ -1,0 +1,46 @@
+"""A store of made-up clips: no media needed, and each emotion can be told from either modality."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfnsr.data.clip import Preparation
+from cfnsr.data.store import Header, Store
+from cfnsr.emotions import LabelSet
+
+LABELS = LabelSet("three", ("calm", "happy", "angry"))
+SIZE = 64
+PREPARATION = Preparation(frames=8, size=SIZE, keep=0.7)
+
+
+def fill(folder: Path, actors: int = 6, takes: int = 2) -> Store:
+    store = Store.create(folder, "made-up", LABELS)
+    for actor in range(1, actors + 1):
+        for label, emotion in enumerate(LABELS.emotions):
+            for take in range(takes):
+                rng = np.random.default_rng((actor, label, take))
+                video = rng.integers(0, 160, (8, SIZE, SIZE, 3))
+                video[:, :, :, label] += 60
+                audio = rng.normal(0, 4, (13, PREPARATION.mfcc_steps))
+                audio[label] += 8
+                name = f"{emotion}-{actor}-{take}"
+                source = {"file": name, "bytes": 1, "mtime_ns": 1, "sha256": f"hash of {name}"}
+                header = Header(
+                    name=name,
+                    emotion=emotion,
+                    actor=actor,
+                    sex="male" if actor % 2 else "female",
+                    attributes={},
+                    sources={"video": source, "audio": source},
+                    preparation=PREPARATION.as_json(),
+                )
+                store.write(
+                    header, {"video": video.clip(0, 255).astype(np.uint8), "audio": audio.astype(np.float32)}
+                )
+    return store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return fill(tmp_path_factory.mktemp("store"))

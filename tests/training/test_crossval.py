@@ -1,0 +1,288 @@
+"""Training and cross-validation: what a run writes, resumption, leaks, and who may choose the epoch."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+import cfnsr
+from cfnsr.data.folds import Fold
+from cfnsr.data.store import Header, Store
+from cfnsr.errors import InputError
+from cfnsr.training import crossval as training
+from cfnsr.training.checkpoint import config_of
+from cfnsr.training.config import find_recipe
+from cfnsr.training.crossval import Corpus, Job, crossval, plan, train_fold
+
+RECIPE = find_recipe("small").changed(epochs=3, batch_size=8)
+FILES = ("config.json", "model.safetensors", "run.json", "history.jsonl", "predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def corpus(store: Store) -> Corpus:
+    return Corpus(store)
+
+
+def run(corpus: Corpus, out: Path, models: tuple[str, ...] = ("cfn_sr",), **options: object) -> list[Path]:
+    settings = {"protocol": "nested", "recipe": RECIPE, "folds": [1], "accelerator": Accelerator()} | options
+    return crossval(models, corpus, out, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def nested(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    run(corpus, out)
+    return out / "nested"
+
+
+def test_a_run_says_what_it_is(nested: Path) -> None:
+    folder = nested / "cfn_sr" / "seed_0" / "fold_1"
+    for file in FILES:
+        assert (folder / file).is_file(), file
+    assert not (folder / "training").exists(), "a finished run has nothing to resume"
+    assert list((folder / "tensorboard").glob("events*"))
+    about = json.loads((folder / "run.json").read_text())
+    assert about["finished"] and about["selected_on"] == "validation"
+    assert about["test_actors"] == [1] and about["validation_actors"] == [3]
+    assert about["train_actors"] == [2, 4, 5, 6]
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert not [key for record in history for key in record if key.startswith("test")], (
+        "the test is not looked at"
+    )
+    best = max(history, key=lambda record: (record["validation_accuracy"], -record["validation_loss"]))
+    assert about["epoch"] == best["epoch"]
+
+
+def test_predictions_are_those_of_the_saved_model(nested: Path, corpus: Corpus) -> None:
+    from cfnsr.data.augment import normalise
+
+    folder = nested / "cfn_sr" / "seed_0" / "fold_1"
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    assert {row["split"] for row in rows} == {"validation", "test"}
+    assert {row["actor"] for row in rows if row["split"] == "test"} == {"1"}
+    model = cfnsr.load_model(folder)
+    assert config_of(model).labels == corpus.store.labels
+    clips = corpus.clips(("video", "audio"), RECIPE)
+    place = {header.name: index for index, header in enumerate(corpus.headers)}
+    for row in rows[::5]:
+        clip = clips[place[row["clip"]]]
+        with torch.no_grad():
+            scores = model(normalise(clip.video[None]), clip.audio[None])[0]
+        told = torch.tensor([float(row[emotion]) for emotion in corpus.store.labels.emotions])
+        torch.testing.assert_close(scores, told, atol=1e-4, rtol=1e-4)
+
+
+def test_encoders_are_rows_of_their_own_and_shared(nested: Path) -> None:
+    assert sorted(path.name for path in nested.iterdir()) == ["audio", "cfn_sr", "video"]
+
+
+def test_fused_model_starts_from_its_encoders(
+    nested: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no step taken, the encoders in the fused model are those of the one-stream runs."""
+    seen = {}
+
+    class Watched(training.Trainer):
+        def __init__(self, model: torch.nn.Module, *args: object, **options: object) -> None:
+            seen.update({name: value.clone() for name, value in model.state_dict().items()})
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "Trainer", Watched)
+    job = plan(["cfn_sr"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
+    start_from = {name: nested / name / "seed_0" / "fold_1" for name in ("video", "audio")}
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(job, corpus, nested / "nowhere", accelerator=Accelerator(), start_from=start_from)
+    for name, folder in start_from.items():
+        encoder = cfnsr.load_model(folder).encoder
+        for key, value in encoder.state_dict().items():
+            assert torch.equal(seen[f"{name}.{key}"], value), key
+
+
+def test_training_learns(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = RECIPE.changed(epochs=12)
+    folder = run(corpus, tmp_path, ("audio",), recipe=recipe)[0]
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+
+
+def test_paper_protocol_selects_on_the_test_fold_and_says_so(corpus: Corpus, tmp_path: Path) -> None:
+    folder = run(corpus, tmp_path, ("audio",), protocol="paper")[0]
+    about = json.loads((folder / "run.json").read_text())
+    assert about["selected_on"] == "test" and about["validation_actors"] == []
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    best = max(record["test_accuracy"] for record in history)
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    emotions = corpus.store.labels.emotions
+    correct = [max(emotions, key=lambda e: float(row[e])) == row["label"] for row in rows]  # noqa: B023
+    assert sum(correct) / len(correct) == pytest.approx(best)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from accelerate import Accelerator
+from cfnsr.data.store import Store
+from cfnsr.training.config import find_recipe
+from cfnsr.training.crossval import Corpus, crossval
+folder, out, fatal = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+steps = 0
+def progress(job, step):
+    global steps
+    steps += 1
+    if steps == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+recipe = find_recipe("small").changed(epochs=3, batch_size=8)
+crossval(["cfn_sr"], Corpus(Store(Path(folder))), out, protocol="nested", recipe=recipe, folds=[1],
+         accelerator=Accelerator(), progress=progress, resume=True)
+"""
+
+
+@pytest.mark.parametrize("fatal", [5, 14, 25])
+def test_killed_and_resumed_training_ends_with_the_same_weights(
+    corpus: Corpus, nested: Path, tmp_path: Path, fatal: int
+) -> None:
+    """Three steps an epoch, three epochs a model: killed in the first, the second and the third model."""
+    command = [sys.executable, "-c", KILLED, str(corpus.store.folder), str(tmp_path), str(fatal)]
+    killed = subprocess.run(command, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not list(tmp_path.rglob("cfn_sr/**/predictions.csv"))
+    run(corpus, tmp_path, resume=True)
+    for name in ("video", "audio", "cfn_sr"):
+        for file in ("model.safetensors", "history.jsonl", "predictions.csv"):
+            part = Path(name, "seed_0", "fold_1", file)
+            ours, undisturbed = tmp_path / "nested" / part, nested / part
+            assert ours.read_bytes() == undisturbed.read_bytes(), part
+
+
+def test_resume_leaves_finished_runs_alone(corpus: Corpus, nested: Path) -> None:
+    weights = nested / "cfn_sr" / "seed_0" / "fold_1" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    run(corpus, nested.parent, resume=True)
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_second_run_without_resume_is_refused(corpus: Corpus, nested: Path) -> None:
+    with pytest.raises(InputError, match="has a run already: add --resume"):
+        run(corpus, nested.parent)
+
+
+def test_resume_with_other_settings_is_refused(corpus: Corpus, nested: Path) -> None:
+    with pytest.raises(InputError, match=r"of other settings: .*epochs 3 \(now 4\)"):
+        run(corpus, nested.parent, resume=True, recipe=RECIPE.changed(epochs=4))
+
+
+def test_seeds_differ_and_repeat(corpus: Corpus, tmp_path: Path) -> None:
+    folders = run(corpus, tmp_path / "a", ("audio",), seeds=[0, 1])
+    again = run(corpus, tmp_path / "b", ("audio",), seeds=[1])
+    first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
+    assert first != second
+    assert second == (again[0] / "model.safetensors").read_bytes()
+
+
+def test_grid_trains_encoders_before_what_needs_them(corpus: Corpus) -> None:
+    jobs = plan(["cfn_sr", "audio"], corpus, protocol="nested", recipe=RECIPE, folds=[2, 1])
+    assert [(job.fold.number, job.model) for job in jobs] == [
+        (number, model) for number in (2, 1) for model in ("video", "audio", "cfn_sr")
+    ]
+    alone = plan(["cfn_sr"], corpus, protocol="nested", recipe=RECIPE.changed(pretrain=False), folds=[1])
+    assert [job.model for job in alone] == ["cfn_sr"]
+
+
+def test_a_copied_recording_is_a_leak(corpus: Corpus) -> None:
+    leaking = Corpus(corpus.store)
+    first = leaking.headers[0]
+    other = next(index for index, header in enumerate(leaking.headers) if header.actor != first.actor)
+    leaking.headers[other] = replace(leaking.headers[other], sources=first.sources)
+    fold = Fold(1, (first.actor,), (), (leaking.headers[other].actor,))
+    with pytest.raises(InputError, match=r"fold 1 leaks: the recording of .* stands in train and in test"):
+        leaking.check(fold)
+
+
+def test_a_fold_without_clips(corpus: Corpus, tmp_path: Path) -> None:
+    job = Job("audio", "nested", Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
+    with pytest.raises(InputError, match=r"fold 1 has no test clips \(actors 99\)"):
+        train_fold(job, corpus, tmp_path, accelerator=Accelerator())
+    with pytest.raises(InputError, match="fold 7 does not exist: expected 1 to 6"):
+        run(corpus, tmp_path, folds=[7])
+
+
+def test_a_missing_modality_is_told_before_training(corpus: Corpus, tmp_path: Path) -> None:
+    silent = Corpus(corpus.store)
+    silent.headers = [
+        replace(header, preparation={**header.preparation, "modalities": ["video"]})
+        for header in corpus.headers
+    ]
+    with pytest.raises(InputError, match="was prepared without audio: model audio needs it"):
+        run(silent, tmp_path, ("audio",))
+
+
+def test_clips_prepared_differently_do_not_mix(corpus: Corpus, tmp_path: Path) -> None:
+    mixed = Corpus(corpus.store)
+    odd: Header = mixed.headers[3]
+    mixed.headers[3] = replace(odd, preparation={**odd.preparation, "margin": 2.0})
+    with pytest.raises(InputError, match="prepared with different settings"):
+        run(mixed, tmp_path, ("audio",))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
+        (lambda folder: _rewrite(folder, format=99), "checkpoint of format 99"),
+        (lambda folder: _rewrite(folder, labels=None), "damaged"),
+        (lambda folder: _rewrite(folder, model="nothing"), "'nothing' is unknown"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 50), "does not fit"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "does not fit"),
+    ],
+)
+def test_damaged_checkpoints(
+    nested: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    source = nested / "audio" / "seed_0" / "fold_1"
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    cfnsr.load_model(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(InputError, match=message):
+        cfnsr.load_model(tmp_path)
+
+
+def _rewrite(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_diverged_training_is_told(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "cfnsr.training.loop.functional.nll_loss",
+        lambda scores, labels: scores.sum() * float("nan"),
+    )
+    with pytest.raises(InputError, match=r"the loss is nan in epoch 1 .* lower the learning rate"):
+        run(corpus, tmp_path, ("audio",))
+
+
+def test_state_holds_no_pickled_code(corpus: Corpus, tmp_path: Path) -> None:
+    """A state file of another origin cannot run code: only tensors and plain values are read."""
+    folder = tmp_path / "nested" / "audio" / "seed_0" / "fold_1"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'pwned'}",)
+
+    (folder / "training").mkdir(parents=True)
+    torch.save({"state": Evil()}, folder / "training" / "state.pt")
+    with pytest.raises(InputError, match="state.pt cannot be resumed from"):
+        run(corpus, tmp_path, ("audio",), resume=True)
+    assert not (tmp_path / "pwned").exists()
