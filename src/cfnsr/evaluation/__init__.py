@@ -1,0 +1,1 @@
+"""From the predictions of a cross-validation to its figures and its report."""

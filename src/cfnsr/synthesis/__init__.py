@@ -1,0 +1,10 @@
+"""A corpus of drawn actors who speak, for the demo and the tests: no person was filmed for it.
+
+`acting` says what emotions look and sound like; `cast` who plays; `performance` how a take passes; `face`,
+`shapes`, `head`, `features` and `portrait` draw it; `speech` gives it a voice; `tracks` follows the face;
+`corpus` writes it all.
+"""
+
+from cfnsr.synthesis.corpus import Part, plan, synthesize
+
+__all__ = ["Part", "plan", "synthesize"]

@@ -1,0 +1,234 @@
+"""The figures of merit, computed from counts.
+
+Clips are counted once, actor by actor (`count`). Every figure is a function of such counts with any
+number of leading axes, so the figure of a fold and the figures of 10,000 resampled casts of actors
+are the same few lines, and the casts cost one matrix product.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cfnsr.errors import InputError
+
+BINS = 15
+RESAMPLES = 10_000
+SUM_TOLERANCE = 1e-3  # leaves room for log-probabilities written with four decimals
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What the figures are computed from, for one or more groups of clips.
+
+    Args:
+        confusion: (..., classes, classes), clips by true class (rows) and predicted class (columns).
+        bins: (..., 15, 3), for each bin of confidence: clips, correct clips, sum of the confidences.
+    """
+
+    confusion: Floats
+    bins: Floats
+
+    def pooled(self, weights: ArrayLike | None = None) -> "Counts":
+        """The groups of the first axis put together, group i `weights[..., i]` times (default: once)."""
+        times = np.ones(len(self.confusion)) if weights is None else np.asarray(weights, dtype=float)
+        return Counts(np.tensordot(times, self.confusion, axes=1), np.tensordot(times, self.bins, axes=1))
+
+
+Figure = Callable[[Counts], Floats]
+
+
+def probabilities(log_probabilities: ArrayLike) -> Floats:
+    """Probabilities (clips, classes) from natural-log probabilities, checked.
+
+    Raises:
+        InputError: a value is NaN, or a row does not sum to one (within 0.001).
+
+    >>> probabilities([[np.log(0.75), np.log(0.25)]]).round(2).tolist()
+    [[0.75, 0.25]]
+    """
+    logs = np.asarray(log_probabilities, dtype=float)
+    if np.isnan(logs).any():
+        row = int(np.isnan(logs).any(axis=1).argmax()) + 1
+        raise InputError(
+            f"prediction {row} has NaN: expected natural-log probabilities; train the run again, it diverged"
+        )
+    with np.errstate(over="ignore"):
+        values: Floats = np.exp(logs)
+    total = values.sum(axis=1)
+    wrong = ~(np.abs(total - 1) <= SUM_TOLERANCE)
+    if wrong.any():
+        row = int(wrong.argmax()) + 1
+        raise InputError(
+            f"prediction {row}: probabilities sum to {total[row - 1]:.4g}, expected 1; "
+            "give natural-log probabilities of every class"
+        )
+    return values
+
+
+def count(
+    labels: ArrayLike,
+    log_probabilities: ArrayLike,
+    actors: ArrayLike | None = None,
+    number: int | None = None,
+) -> Counts:
+    """Count clips by actor, true class, predicted class and confidence.
+
+    Args:
+        labels: (clips,) class indices.
+        log_probabilities: (clips, classes), natural logarithms.
+        actors: (clips,) actor indices from 0; without it all clips count as one actor's.
+        number: how many actors there are; by default as many as the indices name.
+
+    Returns:
+        counts whose first axis is the actor.
+
+    Raises:
+        InputError: no clips, or log-probabilities that are none.
+
+    >>> logs = np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    >>> count([0, 1, 1], logs, actors=[0, 0, 1]).confusion.astype(int).tolist()
+    [[[1, 0], [1, 0]], [[0, 0], [0, 1]]]
+    """
+    truth: Ints = np.asarray(labels, dtype=np.int64)
+    if truth.size == 0:
+        raise InputError("no predictions to count: expected at least one clip; check the fold's test actors")
+    values = probabilities(log_probabilities)
+    classes = values.shape[1]
+    who: Ints = np.zeros_like(truth) if actors is None else np.asarray(actors, dtype=np.int64)
+    groups = int(who.max()) + 1 if number is None else number
+
+    predicted = values.argmax(axis=1)
+    pair = (who * classes + truth) * classes + predicted
+    confusion = np.bincount(pair, minlength=groups * classes**2).astype(float)
+
+    confidence = np.minimum(values.max(axis=1), 1.0)
+    bin_of = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    cell = who * BINS + bin_of
+    sums = [
+        np.bincount(cell, weights=weight, minlength=groups * BINS)
+        for weight in (np.ones(len(truth)), (predicted == truth).astype(float), confidence)
+    ]
+    return Counts(
+        confusion.reshape(groups, classes, classes),
+        np.stack(sums, axis=-1).reshape(groups, BINS, 3).astype(float),
+    )
+
+
+def accuracy(counts: Counts) -> Floats:
+    """Share of clips whose class was found.
+
+    >>> float(accuracy(Counts(np.array([[3.0, 1.0], [2.0, 2.0]]), np.zeros((15, 3)))))
+    0.625
+    """
+    correct = np.trace(counts.confusion, axis1=-2, axis2=-1)
+    return _ratio(correct, counts.confusion.sum(axis=(-2, -1)))
+
+
+def recalls(counts: Counts) -> Floats:
+    """Share of each class's clips that were found, (..., classes); NaN for a class without clips.
+
+    >>> recalls(Counts(np.array([[3.0, 1.0], [0.0, 0.0]]), np.zeros((15, 3)))).tolist()
+    [0.75, nan]
+    """
+    return _ratio(np.diagonal(counts.confusion, axis1=-2, axis2=-1), counts.confusion.sum(axis=-1))
+
+
+def uar(counts: Counts) -> Floats:
+    """Unweighted average recall: the mean recall over the classes that are present.
+
+    >>> float(uar(Counts(np.array([[3.0, 1.0], [4.0, 4.0]]), np.zeros((15, 3)))))
+    0.625
+    """
+    return _mean_of_present(recalls(counts), counts)
+
+
+def macro_f1(counts: Counts) -> Floats:
+    """Mean F1 over the classes that are present; a present class that was never found counts 0.
+
+    >>> float(macro_f1(Counts(np.array([[2.0, 0.0], [2.0, 0.0]]), np.zeros((15, 3))))) == (2 / 3) / 2
+    True
+    """
+    found = np.diagonal(counts.confusion, axis1=-2, axis2=-1)
+    f1 = _ratio(2 * found, counts.confusion.sum(axis=-1) + counts.confusion.sum(axis=-2))
+    return _mean_of_present(f1, counts)
+
+
+def ece(counts: Counts) -> Floats:
+    """Expected calibration error: sum over bins of (clips in bin / clips) |accuracy - mean confidence|.
+
+    Confidence is the probability of the predicted class; 15 bins of equal width, bin m holds
+    ((m - 1) / 15, m / 15]. Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
+    Networks", ICML 2017, eqs. 2-3.
+
+    >>> float(ece(count([0, 1], np.log([[0.9, 0.1], [0.9, 0.1]])).pooled()).round(6))  # |0.5 - 0.9|
+    0.4
+    """
+    gaps = np.abs(counts.bins[..., 1] - counts.bins[..., 2]).sum(axis=-1)
+    return _ratio(gaps, counts.bins[..., 0].sum(axis=-1))
+
+
+FIGURES: Mapping[str, Figure] = {"accuracy": accuracy, "uar": uar, "macro_f1": macro_f1, "ece": ece}
+
+
+def average(counts: Sequence[Counts]) -> Counts:
+    """The mean of several seeds' counts, actor by actor; a seed that has not tested an actor is left out.
+
+    >>> one, two = count([0], np.log([[0.9, 0.1]])), count([0], np.log([[0.2, 0.8]]))
+    >>> average([one, two]).confusion.tolist()
+    [[[0.5, 0.5], [0.0, 0.0]]]
+    """
+    confusion = np.stack([each.confusion for each in counts])
+    bins = np.stack([each.bins for each in counts])
+    seeds = np.maximum((confusion.sum(axis=(-2, -1)) > 0).sum(axis=0), 1)[:, None, None]
+    return Counts(confusion.sum(axis=0) / seeds, bins.sum(axis=0) / seeds)
+
+
+def interval(
+    figure: Figure,
+    counts: Counts,
+    about: float | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Floats:
+    """A 95 % interval of a figure by resampling actors: cluster bootstrap, percentile method.
+
+    Clips of one actor are not independent, so whole actors are drawn: as many as there are, with
+    replacement, and the figure is computed over all clips of those drawn. Source: Field and Welsh,
+    "Bootstrapping clustered data", Journal of the Royal Statistical Society B 69 (2007).
+
+    Args:
+        figure: one of `FIGURES`, or any function of counts.
+        counts: first axis the actors.
+        about: move the drawn values so that their mean is this; for `ece`, which is biased upwards by
+            an amount that depends on the number of clips, and so differs between folds and casts.
+        resamples: how many casts are drawn.
+        seed: of the draw; the same for every model, so all models meet the same casts.
+
+    Returns:
+        the 2.5 and 97.5 percentiles, (2, ...); NaN with fewer than two actors.
+    """
+    actors = len(counts.confusion)
+    times = np.random.default_rng(seed).multinomial(actors, np.full(actors, 1 / actors), size=resamples)
+    drawn = figure(counts.pooled(times))
+    if actors < 2:
+        return np.full((2, *drawn.shape[1:]), np.nan)
+    absent = np.isnan(drawn).all(axis=0)
+    known = np.where(absent, 0, drawn)
+    limits = np.where(absent, np.nan, np.nanquantile(known, [0.025, 0.975], axis=0))
+    return limits if about is None else np.clip(limits + about - np.nanmean(known, axis=0), 0, 1)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """`part / whole`, NaN where the whole is nothing."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(whole > 0, part / whole, np.nan), dtype=float)
+
+
+def _mean_of_present(values: Floats, counts: Counts) -> Floats:
+    present = counts.confusion.sum(axis=-1) > 0
+    return _ratio(np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1).astype(float))

@@ -1,0 +1,162 @@
+"""The report's plots, as SVG that takes its colours from the page around it.
+
+Inline SVG stays sharp at any width, needs no second copy for dark mode and keeps its text as text.
+Matplotlib knows no CSS variables, so it draws with one stand-in colour per variable, replaced afterwards.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from cfnsr.evaluation.metrics import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, FAINT, OURS, OTHER = "#010203", "#020304", "#030405", "#040506"
+VARIABLES = {INK: "var(--ink)", FAINT: "var(--line)", OURS: "var(--ours)", OTHER: "var(--other)"}
+WIDTH = 4.8  # inches of 72 points: about a phone's width, two beside each other on a desk
+LABELLED = 30  # actors whose names fit under the axis
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cfnsr",
+    "text.parse_math": False,  # an actor may be called $1
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+}
+
+
+def learning_curves(
+    histories: Sequence[Sequence[Mapping[str, Any]]], chosen: Sequence[int], split: str, alt: str
+) -> Markup:
+    """Loss and accuracy by epoch: each run faint, their mean strong, the chosen epochs marked.
+
+    Args:
+        histories: of each run, one entry an epoch with the loss and accuracy of `train` and `split`.
+        chosen: the chosen epoch of each run, from 1; empty where none is chosen.
+        split: "validation" or "test".
+        alt: what the plot shows, for those who do not see it.
+
+    Returns:
+        an `<svg>` element.
+    """
+    with _figure(WIDTH, 3.9) as figure:
+        axes = figure.subplots(2, 1, sharex=True)
+        for part, style, colour in (("train", "--", OTHER), (split, "-", OURS)):
+            for axis, what, scale in zip(axes, ("loss", "accuracy"), (1, 100), strict=True):
+                curves = _padded(histories, f"{part}_{what}") * scale
+                if np.isnan(curves).all():
+                    continue
+                epochs = np.arange(1, curves.shape[1] + 1)
+                axis.plot(epochs, curves.T, style, color=colour, linewidth=0.6, alpha=0.4)
+                axis.plot(epochs, _mean(curves), style, color=colour, linewidth=1.8, label=part)
+                runs = [run for run, epoch in enumerate(chosen) if part == split and epoch <= len(epochs)]
+                if runs:
+                    at = np.array([chosen[run] for run in runs], dtype=int)
+                    marks = {"color": colour, "markersize": 4, "label": "chosen epoch", "clip_on": False}
+                    axis.plot(at, curves[runs, at - 1], "o", **marks)
+        axes[0].set_ylabel("loss")
+        axes[0].set_ylim(bottom=0)
+        axes[0].legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        axes[1].set_ylabel("accuracy %")
+        axes[1].set_ylim(0, 100)
+        axes[1].set_xlabel("epoch")
+        axes[1].xaxis.get_major_locator().set_params(integer=True)
+        return _svg(figure, alt)
+
+
+def actor_bars(names: Sequence[str], accuracies: Floats, mean: float, alt: str) -> Markup:
+    """Accuracy of each actor (actors,) as bars, with a line at the mean."""
+    with _figure(WIDTH, 2.6) as figure:
+        axis = figure.subplots()
+        places = np.arange(len(names))
+        axis.bar(places, accuracies * 100, width=0.7, color=OURS, alpha=0.75)
+        axis.axhline(mean * 100, color=INK, linewidth=1, linestyle="--")
+        axis.set_ylim(0, 100)
+        axis.set_xlim(-0.6, len(names) - 0.4)
+        axis.set_ylabel("accuracy %")
+        axis.set_xlabel("actor")
+        axis.grid(visible=False, axis="x")
+        shown = places[:: -(-len(names) // LABELLED)]
+        upright = max(map(len, names)) * len(shown) > 60
+        axis.set_xticks(shown, [names[place] for place in shown], rotation=90 if upright else 0, fontsize=8)
+        return _svg(figure, alt)
+
+
+def emotion_bars(names: Sequence[str], accuracies: Floats, limits: Floats, mean: float, alt: str) -> Markup:
+    """Accuracy of each emotion (classes,) as bars with its 95 % interval (2, classes)."""
+    with _figure(WIDTH, 0.8 + 0.27 * len(names)) as figure:
+        axis = figure.subplots()
+        places = np.arange(len(names))
+        axis.barh(places, accuracies * 100, height=0.65, color=OURS, alpha=0.75)
+        axis.hlines(places, limits[0] * 100, limits[1] * 100, color=INK, linewidth=1.2)
+        axis.axvline(mean * 100, color=INK, linewidth=1, linestyle="--")
+        axis.set_yticks(places, names)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 100)
+        axis.set_xlabel("accuracy %")
+        axis.grid(visible=False, axis="y")
+        figures = axis.secondary_yaxis("right")
+        figures.set_yticks(places, ["–" if np.isnan(value) else f"{100 * value:.0f}" for value in accuracies])
+        figures.spines["right"].set_visible(False)
+        return _svg(figure, alt)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator["Figure"]:
+    """A figure of its own: no pyplot, so no window system and no state between plots."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: "Figure", alt: str) -> Markup:
+    """The figure as an `<svg>` element, without anything that names an outside resource."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True)
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # Groups are numbered anew in every plot, so their ids would stand in the page more than once.
+    text = re.sub(r' id="[A-Za-z.0-9]+_\d+"', "", text)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"| version="1.1"', "", text)
+    size = re.sub(r' width="([\d.]+)pt" height="[\d.]+pt"', "", text.split(">", 1)[0])
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    tag = f'{size} class="plot" role="img" aria-label="{escape(alt)}">'
+    return Markup(tag + text.split(">", 1)[1])  # noqa: S704 - matplotlib escapes what it writes
+
+
+def _padded(histories: Sequence[Sequence[Mapping[str, Any]]], key: str) -> Floats:
+    """(runs, epochs) values of one entry; NaN where a run has none."""
+    curves = np.full((len(histories), max(map(len, histories))), np.nan)
+    for curve, history in zip(curves, histories, strict=True):
+        curve[: len(history)] = [np.nan if (value := epoch.get(key)) is None else value for epoch in history]
+    return curves
+
+
+def _mean(curves: Floats) -> Floats:
+    """(epochs,) mean over the runs that have the epoch; NaN where none has."""
+    there = ~np.isnan(curves)
+    number = np.where(there.any(axis=0), there.sum(axis=0), np.nan)
+    return np.asarray(np.where(there, curves, 0).sum(axis=0) / number, dtype=float)

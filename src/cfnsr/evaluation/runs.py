@@ -1,0 +1,313 @@
+"""Finished runs read back from their folders, and checked before anything is computed from them.
+
+A run folder holds `run.json` (what was trained on whom), `history.jsonl` (one line an epoch) and
+`predictions.csv` (natural-log probabilities of every clip at the chosen epoch). Every figure of the
+report is computed from these three files alone.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfnsr.corpus.take import Actor
+from cfnsr.emotions import LabelSet
+from cfnsr.errors import InputError
+from cfnsr.evaluation.metrics import Floats, Ints, probabilities
+from cfnsr.files import read_json
+
+ABOUT, HISTORY, PREDICTIONS = "run.json", "history.jsonl", "predictions.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The clips of one split: `clips`, `actors` and `labels` (N,), `log_probabilities` (N, classes)."""
+
+    clips: tuple[str, ...]
+    actors: tuple[Actor, ...]
+    labels: Ints
+    log_probabilities: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished run: one model, one fold, one seed.
+
+    Args:
+        folder: where it was read from.
+        fold: its number, from 1, of `folds` in the whole cross-validation.
+        params: the model's parameters.
+        epoch: the chosen epoch, from 1, of `epochs`.
+        selected_on: the split that chose the epoch; "test" makes the figures optimistic.
+        clips: the corpus's clips.
+        fingerprint: of the corpus's contents; empty where the training wrote none.
+        settings, versions: as the training wrote them.
+        seconds: how long the run took.
+        history: one entry an epoch, in the order of training.
+        test, validation: the predictions at the chosen epoch.
+    """
+
+    folder: Path
+    model: str
+    protocol: str
+    preset: str
+    fold: int
+    folds: int
+    seed: int
+    params: int
+    epoch: int
+    epochs: int
+    selected_on: str
+    labels: LabelSet
+    train_actors: tuple[Actor, ...]
+    validation_actors: tuple[Actor, ...]
+    test_actors: tuple[Actor, ...]
+    corpus: str
+    clips: int
+    fingerprint: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    seconds: float
+    history: tuple[Mapping[str, Any], ...]
+    test: Predictions
+    validation: Predictions
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the epoch was chosen on the clips that the figures are computed from."""
+        return self.selected_on == "test" or self.protocol == "paper"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run folder that is not counted, and why."""
+
+    folder: Path
+    reason: str
+
+
+def read_runs(folder: Path | str) -> list[Run]:
+    """All finished runs below a folder, checked, ordered by model, protocol, seed and fold.
+
+    Raises:
+        InputError: the folder is missing or has no finished run; a file of a run is broken; actors leak
+            from one split into another; or a fold stands there twice with different contents.
+    """
+    root = Path(folder)
+    finished = [place for place in _run_folders(root) if _unfinished(place) is None]
+    if not finished:
+        raise InputError(
+            f"{root} has no finished run: expected folders with a {ABOUT} that says it is finished; "
+            "train some with `cfnsr crossval`"
+        )
+    once = _without_copies([read_run(place) for place in finished])
+    _check_folds(once)
+    return sorted(once, key=lambda run: (run.model, run.protocol, run.seed, run.fold))
+
+
+def unfinished_runs(folder: Path | str) -> list[Unfinished]:
+    """The run folders below a folder that are not finished: begun, cut off, or without a `run.json`."""
+    root = Path(folder)
+    reasons = ((place, _unfinished(place)) for place in _run_folders(root))
+    return [Unfinished(place.relative_to(root), reason) for place, reason in reasons if reason is not None]
+
+
+def read_run(folder: Path) -> Run:
+    """One finished run, checked by itself; raises `InputError` where a file is broken or actors leak."""
+    path = folder / ABOUT
+    about = _read_about(folder)
+    try:
+        labels = LabelSet(str(about["labels"]["name"]), tuple(map(str, about["labels"]["emotions"])))
+        splits = {split: tuple(about[f"{split}_actors"]) for split in ("train", "validation", "test")}
+        _check_leaks(splits, path)
+        test, validation = _read_predictions(folder / PREDICTIONS, labels, splits)
+        run = Run(
+            folder=folder,
+            model=str(about["model"]),
+            protocol=str(about["protocol"]),
+            preset=str(about["preset"]),
+            fold=int(about["fold"]),
+            folds=int(about["folds"]),
+            seed=int(about["seed"]),
+            params=int(about["params"]),
+            epoch=int(about["epoch"]),
+            epochs=int(about["epochs"]),
+            selected_on=str(about["selected_on"]),
+            labels=labels,
+            train_actors=splits["train"],
+            validation_actors=splits["validation"],
+            test_actors=splits["test"],
+            corpus=str(about["corpus"]["name"]),
+            clips=int(about["corpus"]["clips"]),
+            fingerprint=str(about["corpus"].get("sha256", "")),
+            settings=dict(about["settings"]),
+            versions={name: str(version) for name, version in about["versions"].items()},
+            seconds=float(about["seconds"]),
+            history=_read_history(folder / HISTORY),
+            test=test,
+            validation=validation,
+        )
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(
+            f"{path} has no entry {error}: expected what `cfnsr crossval` writes; train it again"
+        ) from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is not a description of a run ({error}): train it again") from None
+    if not 1 <= run.epoch <= run.epochs:
+        raise InputError(
+            f"{path} chose epoch {run.epoch}: expected one from 1 to {run.epochs}; train it again"
+        )
+    if not 1 <= run.fold <= run.folds:
+        raise InputError(f"{path} is fold {run.fold} of {run.folds}: expected a fold from 1 to {run.folds}")
+    return run
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    """Folders that are runs, finished or not, in order; what lies inside a run is its own affair."""
+    if not root.is_dir():
+        raise InputError(
+            f"{root} is not a folder: expected one with runs, as `cfnsr crossval --out` fills it"
+        )
+    for place, folders, files in os.walk(root):
+        here = Path(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if here.name.startswith("fold_") or {ABOUT, HISTORY, PREDICTIONS} & set(files):
+            folders.clear()
+            yield here
+
+
+def _unfinished(folder: Path) -> str | None:
+    """Why a run does not count yet; None for a finished one."""
+    if not (folder / ABOUT).exists():
+        return f"no {ABOUT}: the run was cut off"
+    if _read_about(folder).get("finished") is not True:
+        return f"{ABOUT} says that it is not finished"
+    return None
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    return read_json(
+        folder / ABOUT, "the description of a run, as `cfnsr crossval` writes it; train it again"
+    )
+
+
+def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        epochs = tuple(json.loads(line) for line in lines if line.strip())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON lines ({error}): train that run again") from None
+    if not epochs or not all(isinstance(epoch, dict) and "epoch" in epoch for epoch in epochs):
+        raise InputError(
+            f"{path} is no history: expected one JSON object with its epoch a line; train it again"
+        )
+    return epochs
+
+
+def _read_predictions(
+    path: Path, labels: LabelSet, splits: Mapping[str, Sequence[Actor]]
+) -> tuple[Predictions, Predictions]:
+    """The test and the validation predictions of one run."""
+    import pandas as pd
+
+    texts = ["clip", "actor", "split", "label"]
+    expected = [*texts, *labels.emotions]
+    types: dict[str, Any] = dict.fromkeys(texts, str) | dict.fromkeys(labels.emotions, float)
+    try:
+        header = pd.read_csv(path, nrows=0).columns.tolist()
+        if header != expected:
+            raise ValueError(f"columns {','.join(header)}, expected {','.join(expected)}")
+        # Only numbers may be missing: an actor called NA is an actor.
+        table = pd.read_csv(
+            path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(labels.emotions, "")
+        )
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is no table of predictions ({reason}): train that run again") from None
+    try:
+        probabilities(table[list(labels.emotions)].to_numpy())
+        indices = {emotion: labels.index(emotion) for emotion in table["label"].unique()}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+    foreign = sorted(set(table["split"]) - {"test", "validation"})
+    if foreign:
+        raise InputError(f"{path} has split {foreign[0]!r}: expected test or validation")
+    twice = table["clip"].duplicated()
+    if twice.any():
+        raise InputError(f"{path} has clip {table['clip'][twice].iloc[0]!r} twice: expected each clip once")
+
+    def part(split: str) -> Predictions:
+        rows = table[table["split"] == split]
+        known = {str(actor): actor for actor in splits[split]}
+        strangers = sorted(set(rows["actor"]) - set(known))
+        if strangers:
+            raise InputError(
+                f"{path} has a {split} clip of actor {strangers[0]}, not among the {split} actors "
+                f"in {ABOUT}: the folds leak; train the run again"
+            )
+        return Predictions(
+            clips=tuple(rows["clip"]),
+            actors=tuple(known[actor] for actor in rows["actor"]),
+            labels=rows["label"].map(indices).to_numpy(dtype=np.int64),
+            log_probabilities=rows[list(labels.emotions)].to_numpy(dtype=float),
+        )
+
+    test = part("test")
+    if not test.clips:
+        raise InputError(f"{path} has no test clip: expected those of the fold's test actors; train it again")
+    return test, part("validation")
+
+
+def _check_leaks(splits: Mapping[str, Sequence[Actor]], path: Path) -> None:
+    for (one, actors), (other, others) in combinations(splits.items(), 2):
+        both = sorted({str(actor) for actor in actors} & {str(actor) for actor in others})
+        if both:
+            raise InputError(
+                f"{path}: actor {', '.join(both)} is in both {one} and {other}: "
+                "expected splits without a common actor; train it again"
+            )
+
+
+def _without_copies(runs: Sequence[Run]) -> list[Run]:
+    """Each fold once; a copy of a run is passed over, a different run of the same fold is an error."""
+    kept: dict[tuple[str, str, int, int], Run] = {}
+    for run in runs:
+        first = kept.setdefault((run.model, run.protocol, run.seed, run.fold), run)
+        if any(
+            (first.folder / name).read_bytes() != (run.folder / name).read_bytes()
+            for name in (ABOUT, PREDICTIONS)
+        ):
+            raise InputError(
+                f"{first.folder} and {run.folder} are both fold {run.fold} of {run.model} ({run.protocol}, "
+                f"seed {run.seed}) but differ: expected each fold once; move one away"
+            )
+    return list(kept.values())
+
+
+def _check_folds(runs: Sequence[Run]) -> None:
+    """The runs of one row must belong together, and no actor may be tested twice with one seed."""
+    first_of: dict[tuple[str, str], Run] = {}
+    tested: dict[tuple[str, str, int, str], Run] = {}
+    for run in runs:
+        first = first_of.setdefault((run.model, run.protocol), run)
+        for what in ("preset", "corpus", "clips", "fingerprint", "labels", "params", "folds", "selected_on"):
+            if getattr(first, what) != getattr(run, what):
+                raise InputError(
+                    f"{first.folder} and {run.folder} differ in {what}: expected the same for all "
+                    f"folds of {run.model} ({run.protocol}); report them from separate folders"
+                )
+        for actor in map(str, run.test_actors):
+            other = tested.setdefault((run.model, run.protocol, run.seed, actor), run)
+            if other is not run:
+                raise InputError(
+                    f"actor {actor} is tested in both {other.folder} and {run.folder}: "
+                    "expected each actor in one test fold; train them again"
+                )

@@ -1,0 +1,351 @@
+"""Pictures -> one person's face: found in each frame, followed, framed by a steady square and cut out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from cfnsr.errors import InputError
+from cfnsr.media.errors import MediaError
+from cfnsr.media.openface import OpenFaceTrack
+
+SIZE = 224  # pixels of a crop's side
+MARGIN = 0.2  # room around the face, as a part of its height: a tenth on each side
+LEAST_FOUND = 0.5  # of the frames must show the person
+
+YUNET_URL = (
+    "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
+    "face_detection_yunet/face_detection_yunet_2023mar.onnx"
+)
+YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+LONGEST_SIDE = 640  # pixels a frame is shrunk to before detection
+LEAST_SCORE = 0.6
+
+# A face here is from hairline to chin. The detector's box is about that; the 68 points reach only from
+# the brows to the chin. Measured on 60 frames of the three people of the real clips, with the points of
+# MediaPipe's face mesh at the iBUG places: the box was 1.376 (deviation 0.03) times as high as the points,
+# its centre 0.207 (0.015) of their height above theirs, its width 0.691 (0.02) of its own height, and the
+# points 0.984 (0.03) times as wide as high.
+FACE_PER_POINTS = 1.376
+RISE_PER_POINTS = 0.207
+BOX_WIDTH = 0.691  # of a face's height
+POINTS_WIDTH = 0.984 / FACE_PER_POINTS  # of a face's height
+
+MEDIAN_SECONDS = 0.5  # outliers shorter than half of this vanish
+CENTRE_SECONDS = 0.2  # deviation of the smoothing window of the centre
+SIDE_SECONDS = 0.8  # of the side: a face changes size less than it moves
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person's face through the sampled frames.
+
+    Args:
+        boxes: (T, 4) x, y, width, height in pixels; interpolated where the face was not found.
+        found: (T,) whether the face was found in the frame.
+        score: (T,) the detector's score from 0 to 1, 0 where not found.
+    """
+
+    boxes: NDArray[np.float64]
+    found: NDArray[np.bool_]
+    score: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Cut-out faces with where they came from.
+
+    Args:
+        crops: (T, size, size, 3) uint8 RGB.
+        squares: (T, 3) centre x, centre y and side of each crop, in pixels of the frame.
+        found: (T,) whether the face was found in the frame, or is interpolated.
+        score: (T,) the detector's score or OpenFace's confidence.
+    """
+
+    crops: NDArray[np.uint8]
+    squares: NDArray[np.float64]
+    found: NDArray[np.bool_]
+    score: NDArray[np.float32]
+
+
+class FaceDetector:
+    """YuNet (Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023) through OpenCV.
+
+    Args:
+        weights: the ONNX file; without it the one that `CFNSR_YUNET` names, else it is fetched once.
+        least_score: detections below are left out.
+        longest_side: frames are shrunk to this many pixels before detection.
+
+    Raises:
+        InputError: the weights are missing, cannot be fetched or cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str | None = None,
+        *,
+        least_score: float = LEAST_SCORE,
+        longest_side: int = LONGEST_SIDE,
+    ) -> None:
+        import cv2
+
+        path = Path(weights) if weights is not None else yunet_weights()
+        self.longest_side = longest_side
+        quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        try:
+            self._yunet = cv2.FaceDetectorYN.create(str(path), "", (320, 320), least_score)
+        except cv2.error:
+            raise InputError(
+                f"{path} is no YuNet model that OpenCV {cv2.__version__} can load: expected an ONNX file; "
+                "point CFNSR_YUNET to face_detection_yunet_2023mar.onnx"
+            ) from None
+        finally:
+            cv2.utils.logging.setLogLevel(quiet)
+
+    def detect(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Faces (n, 5) in an RGB frame (H, W, 3): x, y, width, height in its pixels, and score."""
+        import cv2
+
+        height, width = frame.shape[:2]
+        scale = min(1.0, self.longest_side / max(height, width))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        if scale < 1:
+            small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+        self._yunet.setInputSize(size)
+        _, faces = self._yunet.detect(small)
+        if faces is None:
+            return np.empty((0, 5), np.float32)
+        shrunk = np.array([size[0] / width, size[1] / height] * 2, np.float32)
+        return np.column_stack([faces[:, :4] / shrunk, faces[:, -1]]).astype(np.float32)
+
+
+def yunet_weights() -> Path:
+    """The detector's weights: the file that `CFNSR_YUNET` names, else fetched once and checked.
+
+    Raises:
+        InputError: the named file is missing, or there is none and it cannot be fetched.
+    """
+    named = os.environ.get("CFNSR_YUNET")
+    if named:
+        if not Path(named).is_file():
+            raise InputError(f"CFNSR_YUNET names {named}, which is no file: expected YuNet's ONNX file")
+        return Path(named)
+    import pooch
+
+    try:
+        fetched = pooch.retrieve(
+            YUNET_URL,
+            known_hash=f"sha256:{YUNET_SHA256}",
+            fname=YUNET_URL.rsplit("/", 1)[1],
+            path=pooch.os_cache("cfnsr"),
+        )
+    except Exception as error:  # requests, urllib3, pooch and the file system each raise their own
+        raise InputError(
+            f"the face detector's weights cannot be fetched ({type(error).__name__}): expected {YUNET_URL}; "
+            "fetch that file elsewhere and set CFNSR_YUNET to its path"
+        ) from None
+    return Path(fetched)
+
+
+def tracks(detections: Sequence[NDArray[np.floating]]) -> list[Track]:
+    """Link detections, one array (n, 5) a frame, into people; the largest and longest seen comes first.
+
+    Each frame's faces go to the nearest known people, nearest first: no further than a face's side for
+    each frame passed since, and between half and twice as large.
+    """
+    people: list[dict[int, NDArray[np.floating]]] = []  # frame -> detection
+    for frame, faces in enumerate(detections):
+        known = list(people)
+        last = [max(person) for person in known]
+        before = np.array([person[at] for person, at in zip(known, last, strict=True)]).reshape(-1, 5)
+        distance = _distances(before, faces) / (frame - np.array(last, float))[:, None]
+        free = set(range(len(faces)))
+        for person, face in np.argwhere(distance <= 1)[np.argsort(distance[distance <= 1], kind="stable")]:
+            if face in free and frame not in known[person]:
+                known[person][frame] = faces[face]
+                free.discard(face)
+        people += [{frame: faces[face]} for face in sorted(free)]
+    people.sort(key=lambda person: -sum(float(np.sqrt(face[2] * face[3])) for face in person.values()))
+    return [_track(person, len(detections)) for person in people]
+
+
+def _distances(before: NDArray[np.floating], faces: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Distances (people, faces) in sides of a face; infinite where the sizes differ twofold."""
+    old, new = before.astype(np.float64)[:, None], faces.astype(np.float64)[None]
+    gaps = (old[..., :2] + old[..., 2:4] / 2) - (new[..., :2] + new[..., 2:4] / 2)
+    old_side, new_side = np.sqrt(old[..., 2] * old[..., 3]), np.sqrt(new[..., 2] * new[..., 3])
+    alike = (old_side < 2 * new_side) & (new_side < 2 * old_side)
+    sides: NDArray[np.float64] = np.linalg.norm(gaps, axis=-1) / np.maximum(old_side, new_side)
+    return np.where(alike, sides, np.inf)
+
+
+def _track(person: dict[int, NDArray[np.floating]], frames: int) -> Track:
+    table = np.zeros((frames, 5))
+    at = sorted(person)
+    table[at] = [person[frame] for frame in at]
+    found = np.zeros(frames, bool)
+    found[at] = True
+    return Track(fill(table[:, :4], found), found, table[:, 4].astype(np.float32))
+
+
+def track(detections: Sequence[NDArray[np.floating]], least_found: float = LEAST_FOUND) -> Track:
+    """The main person of the frames: see `tracks`.
+
+    Raises:
+        MediaError: no face at all, or nobody in `least_found` of the frames ("no face").
+    """
+    everyone = tracks(detections)
+    if not everyone:
+        raise MediaError(
+            "no face",
+            f"no face in any of {len(detections)} frames: expected one person; check light and framing",
+        )
+    _check_found(everyone[0].found, least_found)
+    return everyone[0]
+
+
+def _check_found(found: NDArray[np.bool_], least_found: float) -> None:
+    if found.sum() < least_found * len(found) or not found.any():
+        raise MediaError(
+            "no face",
+            f"a face in only {found.sum()} of {len(found)} frames: expected one person in at least "
+            f"{least_found:.0%} of them; check light and framing",
+        )
+
+
+def fill(values: NDArray[np.floating], found: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rows (T, ...) with those not found interpolated from their neighbours, or held at the ends.
+
+    >>> fill(np.array([[0.0], [9.0], [4.0], [9.0]]), np.array([True, False, True, False])).ravel()
+    array([0., 2., 4., 4.])
+    """
+    at = np.flatnonzero(found)
+    flat = values.reshape(len(values), -1).astype(np.float64)[at]
+    columns = [np.interp(np.arange(len(values)), at, column) for column in flat.T]
+    filled: NDArray[np.float64] = np.stack(columns, axis=1)
+    return filled.reshape(values.shape)
+
+
+def squares_from_boxes(boxes: NDArray[np.floating], margin: float = MARGIN) -> NDArray[np.float64]:
+    """Squares (T, 3) of centre x, centre y and side around the detector's boxes (T, 4).
+
+    The face's height is the box's, or what its width tells where the head is bent forward.
+    """
+    x, y, width, height = boxes.astype(np.float64).T
+    face = np.maximum(height, width / BOX_WIDTH)
+    return np.stack([x + width / 2, y + height / 2, face * (1 + margin)], axis=1)
+
+
+def squares_from_landmarks(landmarks: NDArray[np.floating], margin: float = MARGIN) -> NDArray[np.float64]:
+    """Squares (T, 3) of centre x, centre y and side around 68 points (T, 68, 2), framed as by the detector.
+
+    The points leave out the forehead, so the square reaches up by the measured ratio of hairline to brow.
+    """
+    low, high = landmarks.min(axis=1).astype(np.float64), landmarks.max(axis=1).astype(np.float64)
+    width, height = (high - low).T
+    face = np.maximum(height * FACE_PER_POINTS, width / POINTS_WIDTH)
+    x, y = ((low + high) / 2).T
+    return np.stack([x, y - face / FACE_PER_POINTS * RISE_PER_POINTS, face * (1 + margin)], axis=1)
+
+
+def smooth(squares: NDArray[np.floating], times: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Squares (T, 3) at `times` (T,) seconds that follow the head without its jitter.
+
+    A running median removes outliers; then each value is read from a straight line fitted to its
+    neighbours with Gaussian weights (Cleveland, JASA 1979), which bends neither the ends nor a steady
+    movement. The side is smoothed over longer than the centre.
+
+    >>> steady = np.column_stack([np.arange(5.0), np.arange(5.0), np.full(5, 9.0)])
+    >>> np.allclose(smooth(steady, np.arange(5) / 10), steady)
+    True
+    """
+    steady = squares.astype(np.float64)
+    if len(steady) < 3:
+        return steady
+    step = float(np.median(np.diff(times)))
+    reach = round(MEDIAN_SECONDS / 2 / step) if step > 0 else 0
+    reach = min(reach, (len(steady) - 1) // 2)
+    padded = np.pad(steady, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
+    steady = np.median(sliding_window_view(padded, 2 * reach + 1, axis=0), axis=-1)
+    centres = _local_lines(steady[:, :2], times, CENTRE_SECONDS)
+    sides = _local_lines(steady[:, 2:], times, SIDE_SECONDS)
+    return np.hstack([centres, np.clip(sides, steady[:, 2:].min(), steady[:, 2:].max())])
+
+
+def _local_lines(
+    values: NDArray[np.float64], times: NDArray[np.floating], deviation: float
+) -> NDArray[np.float64]:
+    """Read each value (T, C) from the line that fits its neighbours best."""
+    lag = np.subtract.outer(times, times).astype(np.float64).T  # [i, j]: from i to j
+    weight = np.exp(-0.5 * (lag / deviation) ** 2)
+    weight /= weight.sum(axis=1, keepdims=True)
+    mean_lag = (weight * lag).sum(axis=1)
+    variance = (weight * lag**2).sum(axis=1) - mean_lag**2
+    mean = weight @ values
+    slope = ((weight * lag) @ values - mean_lag[:, None] * mean) / np.maximum(variance, 1e-12)[:, None]
+    fitted: NDArray[np.float64] = mean - slope * mean_lag[:, None]
+    return fitted
+
+
+def crop(frames: NDArray[np.uint8], squares: NDArray[np.floating], size: int = SIZE) -> NDArray[np.uint8]:
+    """Cut each frame (T, H, W, 3) by its own square (T, 3) into (T, size, size, 3).
+
+    One affine warp a frame at full resolution. Where the square is larger than the crop, the warp samples
+    a whole number of points for each pixel and averages them, so that nothing aliases. Beyond the border
+    the outermost pixels are repeated. Pixel i covers [i, i + 1).
+    """
+    import cv2
+
+    crops = np.empty((len(frames), size, size, 3), np.uint8)
+    for frame, (x, y, side), out in zip(frames, squares, crops, strict=True):
+        samples = max(1, int(np.ceil(side / size)))
+        step = side / (size * samples)
+        corner = np.array([x, y]) - side / 2 + step / 2 - 0.5
+        matrix = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
+        warped = cv2.warpAffine(
+            np.ascontiguousarray(frame),
+            matrix,
+            (size * samples, size * samples),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        out[:] = warped if samples == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+    return crops
+
+
+def cut_faces(
+    frames: NDArray[np.uint8],
+    times: NDArray[np.floating],
+    source: FaceDetector | OpenFaceTrack,
+    *,
+    margin: float = MARGIN,
+    size: int = SIZE,
+    least_found: float = LEAST_FOUND,
+) -> Faces:
+    """The main person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds.
+
+    Args:
+        source: a detector, or OpenFace's rows of exactly these frames (`OpenFaceTrack.at`) with landmarks.
+
+    Raises:
+        MediaError: no face, or one in too few frames ("no face").
+    """
+    if isinstance(source, OpenFaceTrack):
+        if source.landmarks is None or len(source.landmarks) != len(frames):
+            raise ValueError("expected OpenFace landmarks for each frame")
+        found, score = source.success, source.confidence
+        _check_found(found, least_found)
+        squares = fill(squares_from_landmarks(source.landmarks, margin), found)
+    else:
+        person = track([source.detect(frame) for frame in frames], least_found)
+        found, score = person.found, person.score
+        squares = squares_from_boxes(person.boxes, margin)
+    squares = smooth(squares, times)
+    return Faces(crop(frames, squares, size), squares, found, score)

@@ -1,0 +1,126 @@
+"""Sound -> mel-frequency cepstral coefficients, as librosa computes them with its defaults."""
+
+from functools import cache
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from cfnsr.media.errors import MediaError
+
+SAMPLE_RATE = 44_100  # Hz
+SKIP = 0.5  # seconds left out at the start: the actors wait before they speak
+KEEP = 2.45  # seconds kept
+N_FFT = 2048  # samples, 46 ms
+HOP = 512  # samples, 12 ms
+N_MELS = 128
+N_MFCC = 13
+N_SAMPLES = round(KEEP * SAMPLE_RATE)  # 108,045
+STEPS = 1 + N_SAMPLES // HOP  # 212
+LEAST_SOUND = 0.5  # seconds of real sound below which a take says too little
+
+LOWEST_POWER = 1e-10
+DYNAMIC_RANGE = 80.0  # dB below the loudest place of the take
+
+
+def mfcc(
+    waveform: NDArray[np.floating], sample_rate: int = SAMPLE_RATE, n_mfcc: int = N_MFCC
+) -> NDArray[np.float32]:
+    """Mel-frequency cepstral coefficients (n_mfcc, 1 + N // 512) of a waveform (N,).
+
+    The power spectrum of centred, zero-padded frames under a periodic Hann window, in 128 mel bands
+    of Slaney's scale, in decibels no more than 80 below the loudest, through an orthonormal DCT-II:
+    the defaults of `librosa.feature.mfcc` (McFee et al., librosa, SciPy 2015), without its import.
+
+    >>> mfcc(np.zeros(N_SAMPLES)).shape
+    (13, 212)
+    """
+    padded = np.pad(np.asarray(waveform, np.float64), N_FFT // 2)
+    frames = sliding_window_view(padded, N_FFT)[::HOP] * _hann()
+    spectrum = np.fft.rfft(frames)
+    power = spectrum.real**2 + spectrum.imag**2
+    decibels = 10 * np.log10(np.maximum(power @ mel_filters(sample_rate).T, LOWEST_POWER))
+    decibels = np.maximum(decibels, decibels.max() - DYNAMIC_RANGE)
+    cepstrum: NDArray[np.float64] = _cosines(n_mfcc) @ decibels.T
+    return cepstrum.astype(np.float32)
+
+
+def resample(
+    waveform: NDArray[np.float32], sample_rate: int, target: int = SAMPLE_RATE
+) -> NDArray[np.float32]:
+    """A waveform (N,) at another sample rate in Hz, by soxr at its high quality.
+
+    >>> resample(np.zeros(48_000, np.float32), 48_000).shape
+    (44100,)
+    """
+    if sample_rate == target or not len(waveform):
+        return waveform
+    import soxr
+
+    resampled: NDArray[np.float32] = soxr.resample(waveform, sample_rate, target, quality="HQ")
+    return resampled
+
+
+def window(
+    waveform: NDArray[np.float32],
+    sample_rate: int = SAMPLE_RATE,
+    skip: float = SKIP,
+    keep: float = KEEP,
+) -> tuple[NDArray[np.float32], float]:
+    """The `keep` seconds after `skip`, with zeros at the end where the sound is shorter.
+
+    Returns:
+        The window, of round(keep * sample_rate) samples, and how many seconds of it are real sound.
+
+    Raises:
+        MediaError: less than half a second of real sound is left ("too short").
+
+    >>> samples, real = window(np.ones(2 * 44_100, np.float32))
+    >>> len(samples), real
+    (108045, 1.5)
+    """
+    first, length = round(skip * sample_rate), round(keep * sample_rate)
+    kept = waveform[first : first + length]
+    real = len(kept) / sample_rate
+    if real < min(LEAST_SOUND, keep):
+        raise MediaError(
+            "too short",
+            f"{len(waveform) / sample_rate:.2f} s of sound: expected at least {skip + LEAST_SOUND:g} s, "
+            f"because the first {skip:g} s are left out; give a longer recording",
+        )
+    return np.pad(kept, (0, length - len(kept))), real
+
+
+@cache
+def mel_filters(sample_rate: int = SAMPLE_RATE, n_mels: int = N_MELS) -> NDArray[np.float64]:
+    """Triangular filters (n_mels, 1025) of equal area, evenly spaced on Slaney's mel scale up to Nyquist.
+
+    Slaney, Auditory Toolbox, Interval Research technical report 1998-010: linear to 1 kHz
+    (200/3 Hz a mel), logarithmic above (27 mels for a factor of 6.4).
+    """
+    corner, slope, step = 1000.0, 200.0 / 3.0, np.log(6.4) / 27.0
+    nyquist = sample_rate / 2
+    highest = nyquist / slope if nyquist < corner else corner / slope + np.log(nyquist / corner) / step
+    mels = np.linspace(0.0, highest, n_mels + 2)
+    edges = np.where(mels * slope < corner, mels * slope, corner * np.exp(step * (mels - corner / slope)))
+    bins = np.fft.rfftfreq(N_FFT, 1 / sample_rate)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    areas = (edges[2:] - edges[:-2])[:, None] / 2
+    filters: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling)) / areas
+    filters.flags.writeable = False
+    return filters
+
+
+@cache
+def _hann() -> NDArray[np.float64]:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+
+
+@cache
+def _cosines(n_mfcc: int) -> NDArray[np.float64]:
+    """The first rows (n_mfcc, 128) of the orthonormal DCT-II."""
+    angles = np.pi / N_MELS * np.outer(np.arange(n_mfcc), np.arange(N_MELS) + 0.5)
+    rows: NDArray[np.float64] = np.cos(angles) * np.sqrt(2 / N_MELS)
+    rows[0] /= np.sqrt(2)
+    return rows

@@ -1,0 +1,150 @@
+"""What each emotion looks and sounds like, and which emotions are easily taken for one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The 17 action units whose intensity (0 to 5) OpenFace 2.1 measures, in its own order.
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+
+# Prototypes after Ekman, Friesen & Hager (2002), Facial Action Coding System: intensities when strong.
+EXPRESSIONS: Mapping[str, Mapping[int, float]] = {
+    "neutral": {},
+    "calm": {12: 0.7, 45: 0.5},
+    "happy": {6: 3.8, 12: 4.4, 25: 3.4},
+    "sad": {1: 4.0, 4: 2.0, 7: 0.8, 15: 4.4, 17: 2.6, 45: 1.0},
+    "angry": {4: 4.4, 5: 1.6, 7: 2.8, 17: 1.2, 23: 4.2},
+    "fearful": {1: 4.2, 2: 2.4, 4: 2.0, 5: 4.2, 20: 4.0, 25: 2.8, 26: 1.4},
+    "disgust": {4: 3.0, 6: 1.2, 7: 2.6, 9: 4.4, 10: 3.6, 15: 1.4, 17: 2.0},
+    "surprised": {1: 4.4, 2: 4.4, 5: 3.8, 25: 2.6, 26: 3.4},
+}
+
+
+@dataclass(frozen=True)
+class Prosody:
+    """How a voice speaks.
+
+    Args:
+        pitch: semitones above the speaker's own middle pitch.
+        accent: semitones by which stressed syllables rise.
+        ending: semitones by which the last syllable glides up (or, below 0, down).
+        level: loudness in dB beside neutral speech.
+        tempo: syllable rate beside neutral speech.
+        tilt: dB an octave by which the spectrum is brighter (pressed) or darker (lax) than neutral.
+        breath: aspiration noise beside the voice, as a ratio of amplitudes.
+        jitter: random deviation of each glottal period, as a fraction.
+        rough: how much weaker every second glottal pulse is, 0 to 1 (creak, growl).
+        tremor: depth of the 7 Hz trembling of loudness, 0 to 1.
+    """
+
+    pitch: float = 0.0
+    accent: float = 2.0
+    ending: float = -2.0
+    level: float = 0.0
+    tempo: float = 1.0
+    tilt: float = 0.0
+    breath: float = 0.06
+    jitter: float = 0.006
+    rough: float = 0.0
+    tremor: float = 0.0
+
+
+# Directions after Scherer (2003), Vocal communication of emotion, and Juslin & Laukka (2003).
+VOICES: Mapping[str, Prosody] = {
+    "neutral": Prosody(),
+    "calm": Prosody(pitch=-1.5, accent=1.2, level=-10.0, tempo=0.82, tilt=-3.5, breath=0.25),
+    "happy": Prosody(pitch=5.0, accent=6.0, ending=1.0, level=4.0, tempo=1.15, tilt=1.5),
+    "sad": Prosody(pitch=-2.0, accent=1.0, ending=-4.0, level=-12.0, tempo=0.74, tilt=-4.5, breath=0.35),
+    "angry": Prosody(3.0, 4.0, -4.0, level=10.0, tempo=1.12, tilt=5.0, breath=0.03, jitter=0.02, rough=0.6),
+    "fearful": Prosody(
+        8.0, 2.0, 2.0, level=-2.0, tempo=1.35, tilt=-0.5, breath=0.6, jitter=0.035, tremor=0.8
+    ),
+    "disgust": Prosody(-2.0, 2.5, -4.0, level=-1.0, tempo=0.92, tilt=-0.8, jitter=0.01, rough=0.3),
+    "surprised": Prosody(6.5, 7.0, 7.0, level=4.0, tempo=1.05, tilt=1.5, breath=0.08),
+}
+# Deviation from take to take, and the limits beyond which it would be no speech.
+TAKE_TO_TAKE = Prosody(0.7, 0.4, 0.6, 1.0, 0.03, 0.4, 0.01, 0.001, 0.02, 0.02)
+LEAST = Prosody(-12.0, 0.0, -12.0, -30.0, 0.7, -12.0, 0.0, 0.0, 0.0, 0.0)
+MOST = Prosody(12.0, 12.0, 12.0, 15.0, 1.5, 12.0, 1.0, 0.1, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Two emotions that one sense alone often takes for each other, and why."""
+
+    sense: Literal["seen", "heard"]
+    pair: tuple[str, str]
+    why: str
+
+
+# No pair is confused by both senses: face and voice together always tell.
+CONFUSIONS = (
+    Confusion("seen", ("neutral", "calm"), "both faces rest; a calm one only softens lids and lip corners"),
+    Confusion(
+        "seen", ("fearful", "surprised"), "both raise brows and lids and part the lips, fear a little less"
+    ),
+    Confusion("seen", ("angry", "disgust"), "both lower the brows and narrow the eyes over a tight mouth"),
+    Confusion(
+        "heard", ("happy", "surprised"), "both are high, loud and lively; the glide at the end differs"
+    ),
+    Confusion("heard", ("sad", "calm"), "both are slow, low, soft and breathy"),
+    Confusion("heard", ("neutral", "disgust"), "disgust has a short, flat delivery near plain speech"),
+)
+# How much of its own emotion a confusable take shows; the rest is its partner's. Drawn evenly from this
+# range, so nearly half of the takes are closer to the partner than to their own label.
+OWN_SHARE = (0.1, 1.0)
+
+
+def partner(emotion: str, sense: Literal["seen", "heard"]) -> str | None:
+    """The emotion it is taken for by that sense, if any.
+
+    >>> partner("fearful", "seen"), partner("fearful", "heard")
+    ('surprised', None)
+    """
+    for confusion in CONFUSIONS:
+        if confusion.sense == sense and emotion in confusion.pair:
+            first, second = confusion.pair
+            return second if emotion == first else first
+    return None
+
+
+def show(emotion: str, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Apex intensities (17,) of `ACTION_UNITS` for one take, ambiguous where `CONFUSIONS` says so.
+
+    Args:
+        emotion: what is acted.
+        strength: 1 for a strong showing, less for a normal one.
+        rng: the take's own generator.
+    """
+    faces = [_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)]
+    individual = rng.normal(1.0, 0.08, len(ACTION_UNITS))
+    apex: NDArray[np.float64] = np.clip(sum(faces) * strength * individual, 0.0, 5.0)
+    return apex
+
+
+def speak(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
+    """The prosody of one take, ambiguous where `CONFUSIONS` says so; arguments as in `show`."""
+    plain = np.array(astuple(VOICES["neutral"]))
+    voices = [
+        (np.array(astuple(VOICES[name])) - plain) * share for name, share in _mixture(emotion, "heard", rng)
+    ]
+    chance = np.array(astuple(TAKE_TO_TAKE)) * rng.standard_normal(len(plain))
+    values = plain + sum(voices) * strength + chance
+    return Prosody(*np.clip(values, astuple(LEAST), astuple(MOST)).tolist())
+
+
+def _mixture(
+    emotion: str, sense: Literal["seen", "heard"], rng: np.random.Generator
+) -> list[tuple[str, float]]:
+    share = float(rng.uniform(*OWN_SHARE))  # drawn always, so that the table does not shift later draws
+    other = partner(emotion, sense)
+    return [(emotion, 1.0)] if other is None else [(emotion, share), (other, 1.0 - share)]
+
+
+def _intensities(emotion: str) -> NDArray[np.float64]:
+    return np.array([EXPRESSIONS[emotion].get(unit, 0.0) for unit in ACTION_UNITS])

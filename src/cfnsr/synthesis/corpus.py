@@ -1,0 +1,258 @@
+"""A synthetic corpus in RAVDESS's own layout: actors who are drawn, and who speak."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfnsr.emotions import RAVDESS
+from cfnsr.errors import InputError
+from cfnsr.media.encode import write_video
+from cfnsr.synthesis.acting import show, speak
+from cfnsr.synthesis.cast import Person, cast
+from cfnsr.synthesis.performance import Performance, perform
+from cfnsr.synthesis.portrait import paint
+from cfnsr.synthesis.speech import SAMPLE_RATE, opening_at, utter, voice
+from cfnsr.synthesis.tracks import write_tracks
+
+VERSION = 1  # of the recipe: raise it when the same seed gives other takes
+RECORD = "synthesis.json"
+FPS = 30
+STRENGTHS = {1: 0.8, 2: 1.0}  # of an expression, by RAVDESS's intensity
+MOST_ACTORS = 99  # two digits in a name
+SMALLEST, LARGEST = 96, 2160  # sides of a picture in pixels
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """One take to be played, as the numbers of a RAVDESS name.
+
+    >>> Part(actor=12, emotion=3, intensity=2, statement=1, repetition=2).name
+    '01-01-03-02-01-02-12'
+    """
+
+    actor: int
+    emotion: int
+    intensity: int
+    statement: int
+    repetition: int
+
+    @property
+    def name(self) -> str:
+        """Stem of the take's files: audio-video, speech, and the numbers."""
+        numbers = (1, 1, self.emotion, self.intensity, self.statement, self.repetition, self.actor)
+        return "-".join(f"{number:02d}" for number in numbers)
+
+    def files(self, folder: Path) -> tuple[Path, Path]:
+        """The take's video and its landmarks in a corpus."""
+        return (
+            folder / f"Actor_{self.actor:02d}" / f"{self.name}.mp4",
+            folder / "landmarks" / f"{self.name}.csv",
+        )
+
+
+def plan(actors: int = 24, takes: int = 15) -> list[Part]:
+    """The takes of a corpus: for each actor all emotions in turn, normal first, then strong, then anew.
+
+    Neutral has no strong intensity, so a round has 15 takes; a second round changes the repetition, a third
+    the statement, and four rounds are RAVDESS's 60. The statement alternates from take to take.
+
+    Args:
+        actors: how many, from number 1.
+        takes: for each actor, up to 60.
+
+    Raises:
+        InputError: no actors or takes, or more than there are.
+
+    >>> [part.name for part in plan(actors=1, takes=2)], len(plan())
+    (['01-01-01-01-02-01-01', '01-01-02-01-01-01-01'], 360)
+    """
+    if not 1 <= actors <= MOST_ACTORS:
+        raise InputError(f"{actors} actors: expected 1 to {MOST_ACTORS}; give another number")
+    if not 1 <= takes <= 60:
+        raise InputError(f"{takes} takes for each actor: expected 1 to 60 as in RAVDESS; give another number")
+    emotions = range(1, len(RAVDESS) + 1)
+    round_ = [(emotion, 1) for emotion in emotions] + [(emotion, 2) for emotion in emotions if emotion > 1]
+    parts = []
+    for actor in range(1, actors + 1):
+        for index in range(takes):
+            emotion, intensity = round_[index % len(round_)]
+            rounds = index // len(round_)
+            statement = 1 + (actor + emotion + intensity + rounds // 2) % 2
+            parts.append(Part(actor, emotion, intensity, statement, repetition=1 + rounds % 2))
+    return parts
+
+
+def synthesize(
+    folder: Path,
+    *,
+    actors: int = 24,
+    takes: int = 15,
+    seed: int = 0,
+    workers: int | None = None,
+    size: tuple[int, int] = (320, 240),
+    progress: Callable[[Part], None] | None = None,
+) -> Path:
+    """Write a corpus of drawn actors: `Actor_NN/*.mp4` with sound, and OpenFace-like `landmarks/*.csv`.
+
+    Every take draws from its own generator, so that the files depend on the seed alone, not on the workers. A
+    second run makes only what is missing.
+
+    Args:
+        folder: of the corpus; made if need be.
+        actors: how many; odd numbers are men.
+        takes: for each actor, see `plan`.
+        seed: another seed is another company of actors.
+        workers: processes; None for one a core.
+        size: (width, height) of the pictures in pixels, even.
+        progress: called with each take when its files are there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: numbers that make no sense, or a folder that holds another corpus.
+        OSError: a file cannot be written.
+    """
+    parts = plan(actors, takes)
+    if any(side % 2 or not SMALLEST <= side <= LARGEST for side in size):
+        raise InputError(
+            f"pictures of {size[0]} x {size[1]}: expected even sides of {SMALLEST} to {LARGEST} pixels; "
+            "give another size"
+        )
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected 0 or more; give another number")
+    if workers is not None and workers < 1:
+        raise InputError(f"{workers} workers: expected 1 or more; give another number")
+    _claim(folder, seed, size)
+    missing = [part for part in parts if not all(path.is_file() for path in part.files(folder))]
+    tell = progress or (lambda part: None)
+    for part in sorted(set(parts) - set(missing)):
+        tell(part)
+    for part in _played(missing, folder, seed, size, min(workers or _cores(), len(missing))):
+        tell(part)
+    return folder
+
+
+def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
+    """Note in the folder what it holds, so that takes of another recipe never mix with these."""
+    recipe = {"version": VERSION, "seed": seed, "size": list(size)}
+    record = folder / RECORD
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: expected a folder for the corpus; give another name")
+    if record.is_file():
+        try:
+            found = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if found != recipe:
+            raise InputError(
+                f"{folder} holds a synthetic corpus made otherwise ({found}): expected {recipe}; "
+                "give an empty folder"
+            )
+        return
+    if folder.is_dir() and any(folder.glob("Actor_*")):
+        raise InputError(
+            f"{folder} holds takes that were not synthesized: expected an empty folder; give another name"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = record.with_name(f".{record.name}.{os.getpid()}.part")
+    temporary.write_text(json.dumps(recipe) + "\n", encoding="utf-8")
+    temporary.replace(record)
+
+
+def _played(
+    parts: Sequence[Part], folder: Path, seed: int, size: tuple[int, int], workers: int
+) -> Iterator[Part]:
+    """Play the takes and give each when it is done: in this process for one worker, else in a pool."""
+    if workers <= 1:
+        with _one_thread_here():
+            for part in parts:
+                play(part, folder, seed, size)
+                yield part
+        return
+    # spawned, not forked: FFmpeg and OpenCV hold threads that a fork would leave behind
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        jobs = {pool.submit(play, part, folder, seed, size): part for part in parts}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                yield jobs[job]
+        finally:
+            for job in jobs:  # what has not begun need not, after an error or Ctrl-C
+                job.cancel()
+
+
+def play(part: Part, folder: Path, seed: int, size: tuple[int, int]) -> None:
+    """Act, film and track one take, and write its two files into the corpus."""
+    scene = act(part, seed)
+    landmarks, pictures = paint(scene.person, scene.performance, size, scene.rng)
+    video, tracks = part.files(folder)
+    for path in (video, tracks):
+        for left in path.parent.glob(f".{path.stem}.*.part*"):  # by a run that was killed
+            left.unlink(missing_ok=True)
+    write_tracks(tracks, landmarks, scene.performance, FPS, scene.rng)
+    write_video(video, pictures, FPS, scene.waveform, SAMPLE_RATE)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A take before it is filmed: who acts, what the face does, what is heard, and the generator so far."""
+
+    person: Person
+    performance: Performance
+    waveform: NDArray[np.float32]
+    rng: np.random.Generator
+
+
+def act(part: Part, seed: int) -> Scene:
+    """Act one take; everything it draws comes from the seed and its own numbers."""
+    numbers = (part.actor, part.emotion, part.intensity, part.statement, part.repetition)
+    rng = np.random.default_rng((seed, *numbers))
+    person = cast(part.actor, seed)
+    emotion = RAVDESS.emotions[part.emotion - 1]
+    strength = STRENGTHS[part.intensity] * rng.uniform(0.95, 1.05)
+    apex = show(emotion, strength, rng)
+    prosody = speak(emotion, strength, rng)
+    frames = int(rng.integers(93, 100))
+    seconds = frames / FPS
+    start = rng.uniform(0.56, 0.68)
+    utterance = utter(part.statement, prosody, person.throat, seconds, start, rng)
+    waveform = voice(utterance, prosody, person.throat, seconds, rng)
+    performance = perform(apex, opening_at(utterance, FPS, frames), FPS, rng)
+    return Scene(person, performance, waveform, rng)
+
+
+def _one_thread() -> None:
+    """One core a worker: OpenCV would take all of them in each."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+@contextmanager
+def _one_thread_here() -> Iterator[None]:
+    """The same for this process, which gets its threads back."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,78 @@
+"""Write what a face tracker would: a CSV in the manner of OpenFace 2.1 (Baltrusaitis et al. 2018)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfnsr.synthesis.acting import ACTION_UNITS
+from cfnsr.synthesis.performance import Performance
+
+Array = NDArray[np.float64]
+
+PRESENCE_UNITS = (*ACTION_UNITS[:-1], 28, 45)  # OpenFace tells of AU28 only whether it is there
+LANDMARK_NOISE = 0.3  # pixels
+UNIT_NOISE = 0.15  # of the intensities 0 to 5
+PUPILS_MILLIMETRES = 63.0
+CAMERA_MILLIMETRES = 700.0
+
+COLUMNS = (
+    *("frame", "face_id", "timestamp", "confidence", "success"),
+    *("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz"),
+    *(f"x_{point}" for point in range(68)),
+    *(f"y_{point}" for point in range(68)),
+    *(f"AU{unit:02d}_r" for unit in ACTION_UNITS),
+    *(f"AU{unit:02d}_c" for unit in PRESENCE_UNITS),
+)
+_FORMATS = (
+    *("%d", "%d", "%.3f", "%.2f", "%d"),
+    *["%.1f"] * 3,
+    *["%.3f"] * 3,
+    *["%.1f"] * 136,
+    *["%.2f"] * len(ACTION_UNITS),
+    *["%d"] * len(PRESENCE_UNITS),
+)
+
+
+def write_tracks(
+    path: Path, landmarks: Array, performance: Performance, fps: float, rng: np.random.Generator
+) -> Path:
+    """Write one row a frame: pose, 68 landmarks in pixels and action units, each a little off the truth.
+
+    Args:
+        path: where to; the file appears whole or not at all.
+        landmarks: the drawn points in pixels (frames, 68, 2).
+        performance: what the face did.
+        fps: frames a second.
+        rng: the take's own generator.
+    """
+    frames = len(landmarks)
+    seen = landmarks + rng.normal(0.0, LANDMARK_NOISE, landmarks.shape)
+    intensity = np.clip(performance.units + rng.normal(0.0, UNIT_NOISE, performance.units.shape), 0.0, 5.0)
+    intensity[intensity < UNIT_NOISE] = 0.0
+    presence = np.insert(intensity > 1.0, len(ACTION_UNITS) - 1, False, axis=1)
+    place = np.column_stack([performance.shift * PUPILS_MILLIMETRES, CAMERA_MILLIMETRES / performance.scale])
+    number = np.arange(frames)
+    table = np.column_stack(
+        [
+            *(number + 1, np.zeros(frames), number / fps),
+            *(0.98 - 0.02 * rng.random(frames) ** 2, np.ones(frames)),
+            *(place, performance.rotation),
+            *(seen[..., 0], seen[..., 1]),
+            *(intensity, presence),
+        ]
+    )
+    # OpenFace puts a space after each comma; readers must cope, so we write it too
+    row = ", ".join(_FORMATS) + "\n"
+    text = ", ".join(COLUMNS) + "\n" + (row * frames) % tuple(table.ravel().tolist())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        temporary.write_text(text, encoding="ascii")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,191 @@
+"""Runs read back, and everything that must stop a report."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfnsr.errors import InputError
+from cfnsr.evaluation.runs import HISTORY, PREDICTIONS, read_run, read_runs, unfinished_runs
+
+Fabricate = Callable[..., Path]
+SMALL = {"takes": 8, "epochs": 3}
+
+
+def amend(folder: Path, **entries: Any) -> None:
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def refused(runs: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_runs(runs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path, fabricate: Fabricate) -> None:
+    (run,) = read_runs(fabricate(tmp_path, fold=2, **SMALL).parents[3])
+    assert (run.model, run.protocol, run.fold, run.folds, run.seed) == ("cfn_sr", "nested", 2, 6, 0)
+    assert run.params == 26_301_417 and run.corpus == "ravdess" and run.clips == 1440
+    assert not run.optimistic and run.selected_on == "validation"
+    assert run.test_actors == (5, 6, 7, 8) and set(run.test.actors) == {5, 6, 7, 8}
+    assert set(run.validation.actors) == {9, 10, 11, 12}
+    assert run.test.log_probabilities.shape == (32, 8) and run.test.labels[:3].tolist() == [0, 1, 2]
+    assert np.allclose(np.exp(run.test.log_probabilities).sum(axis=1), 1)
+    assert len(run.history) == 3 and run.settings["batch"] == 16 and run.versions["torch"] == "2.13.0"
+
+
+def test_runs_are_found_by_their_file_wherever_they_lie(tmp_path: Path, fabricate: Fabricate) -> None:
+    fabricate(tmp_path, fold=2, place="anywhere/deep/b", **SMALL)
+    fabricate(tmp_path, fold=1, place="a", **SMALL)
+    assert [run.fold for run in read_runs(tmp_path)] == [1, 2]
+
+
+def test_actors_may_be_names(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = fabricate(tmp_path, **SMALL)
+    path = folder / PREDICTIONS
+    path.write_text(path.read_text().replace(",1,test,", ",NA,test,"))
+    amend(folder, test_actors=["NA", 2, 3, 4])
+    assert set(read_run(folder).test.actors) == {"NA", 2, 3, 4}
+
+
+def test_unfinished_runs_are_listed_and_not_counted(tmp_path: Path, fabricate: Fabricate) -> None:
+    fabricate(tmp_path, fold=1, **SMALL)
+    amend(fabricate(tmp_path, fold=2, **SMALL), finished=False)
+    (fabricate(tmp_path, fold=3, **SMALL) / "run.json").unlink()
+    (tmp_path / "nested/cfn_sr/seed_0/fold_4/state").mkdir(parents=True)
+    assert [run.fold for run in read_runs(tmp_path)] == [1]
+    found = {run.folder.as_posix(): run.reason for run in unfinished_runs(tmp_path)}
+    assert list(found) == [f"nested/cfn_sr/seed_0/fold_{fold}" for fold in (2, 3, 4)]
+    assert "not finished" in found["nested/cfn_sr/seed_0/fold_2"]
+    assert "no run.json" in found["nested/cfn_sr/seed_0/fold_3"]
+
+
+@pytest.mark.parametrize("place", ["missing", "empty", "file", "unfinished"])
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path, fabricate: Fabricate, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    fabricate(tmp_path / "unfinished", finished=False, **SMALL)
+    assert place in refused(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        {"train_actors": [1, 9, 10]},
+        {"train_actors": ["1", 9, 10]},  # the same actor, written as text
+        {"validation_actors": [5, 6, 7, 8, 2]},
+        {"train_actors": [5, 9, 10]},  # the epoch would be chosen on an actor that was trained on
+    ],
+)
+def test_leaks_are_refused(tmp_path: Path, fabricate: Fabricate, leak: dict[str, Any]) -> None:
+    amend(fabricate(tmp_path, **SMALL), **leak)
+    assert "in both" in refused(tmp_path)
+
+
+def test_a_test_clip_of_a_foreign_actor_is_a_leak(tmp_path: Path, fabricate: Fabricate) -> None:
+    amend(fabricate(tmp_path, **SMALL), test_actors=[1, 2, 3])
+    assert "actor 4, not among the test actors" in refused(tmp_path)
+
+
+def test_an_actor_tested_in_two_folds_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    fabricate(tmp_path, fold=1, **SMALL)
+    amend(fabricate(tmp_path, fold=1, place="again", **SMALL), fold=2)
+    assert "actor 1 is tested in both" in refused(tmp_path)
+
+
+def test_the_same_fold_twice(tmp_path: Path, fabricate: Fabricate) -> None:
+    first = fabricate(tmp_path, **SMALL)
+    copy = tmp_path / "copy"
+    shutil.copytree(first, copy)
+    assert len(read_runs(tmp_path)) == 1  # a copy is passed over
+    amend(copy, epoch=1, seconds=1.0)
+    assert "both fold 1 of cfn_sr" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "entry", [{"preset": "small"}, {"params": 7}, {"folds": 5}, {"corpus": {"name": "x", "clips": 9}}]
+)
+def test_folds_that_do_not_belong_together_are_refused(
+    tmp_path: Path, fabricate: Fabricate, entry: dict[str, Any]
+) -> None:
+    fabricate(tmp_path, fold=1, **SMALL)
+    amend(fabricate(tmp_path, fold=2, **SMALL), **entry)
+    assert f"differ in {next(iter(entry))}" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "entry", [{"labels": None}, {"epoch": None}, {"fold": 9}, {"epoch": 80}, {"seed": "x"}]
+)
+def test_a_wrong_description_is_refused(tmp_path: Path, fabricate: Fabricate, entry: dict[str, Any]) -> None:
+    amend(fabricate(tmp_path, **SMALL), **entry)
+    assert "run.json" in refused(tmp_path)
+
+
+def test_a_missing_entry_is_named(tmp_path: Path, fabricate: Fabricate) -> None:
+    path = fabricate(tmp_path, **SMALL) / "run.json"
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "seed"})
+    )
+    assert "no entry 'seed'" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", HISTORY, PREDICTIONS])
+@pytest.mark.parametrize("content", [b"", b'{"epoch": 1, "tr', b"[1]", b"\xff\xfe\x00garbage"])
+def test_broken_files_are_refused(tmp_path: Path, fabricate: Fabricate, name: str, content: bytes) -> None:
+    fabricate(tmp_path, fold=2, **SMALL)
+    path = fabricate(tmp_path, **SMALL) / name
+    path.write_bytes(content)
+    assert name in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", [HISTORY, PREDICTIONS])
+def test_missing_files_are_refused(tmp_path: Path, fabricate: Fabricate, name: str) -> None:
+    (fabricate(tmp_path, **SMALL) / name).unlink()
+    assert name in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("01-00,1,test,neutral", "01-00,1,test,bored", "'bored' is outside"),
+        ("01-00,1,test", "01-00,1,train", "split 'train'"),
+        ("01-01,1,test", "01-00,1,test", "'01-00' twice"),
+        ("neutral,calm,happy", "calm,neutral,happy", "expected clip,actor,split,label,neutral,calm"),
+        ("01-00,1,test,neutral,", "01-00,1,test,neutral,nan", "NaN|no table"),
+        ("01-00,1,test,neutral,-", "01-00,1,test,neutral,x-", "no table of predictions"),
+        ("01-00,1,test,neutral,-", "01-00,1,test,neutral,,-", "no table of predictions"),
+        ("01-00,1,test,neutral,-", "01-00,1,test,neutral,-9", "sum to"),
+    ],
+)
+def test_wrong_predictions_are_refused(
+    tmp_path: Path, fabricate: Fabricate, old: str, new: str, says: str
+) -> None:
+    path = fabricate(tmp_path, **SMALL) / PREDICTIONS
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    message = refused(tmp_path)
+    assert PREDICTIONS in message
+    assert any(part in message for part in says.split("|")), message
+
+
+def test_a_missing_probability_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    path = fabricate(tmp_path, **SMALL) / PREDICTIONS
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].rsplit(",", 1)[0] + ","
+    path.write_text("\n".join(lines))
+    assert "NaN" in refused(tmp_path)
+
+
+def test_a_fold_without_test_clips_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    path = fabricate(tmp_path, **SMALL) / PREDICTIONS
+    path.write_text(
+        "".join(line for line in path.read_text().splitlines(keepends=True) if ",test," not in line)
+    )
+    assert "no test clip" in refused(tmp_path)

@@ -1,0 +1,326 @@
+import os
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cfnsr.media.decode import decode, probe, spread
+from cfnsr.media.errors import REASONS, MediaError
+
+Media = Callable[..., Path]
+
+
+def shades(frames: np.ndarray | None) -> np.ndarray:
+    """Which frame of the test video each picture is."""
+    assert frames is not None
+    return np.rint(frames.mean(axis=(1, 2, 3)) / 8).astype(int)
+
+
+def refused(path: Path, **settings: object) -> MediaError:
+    with pytest.raises(MediaError) as caught:
+        decode(path, **settings)  # type: ignore[arg-type]
+    error = caught.value
+    assert error.reason in REASONS
+    assert str(path) in str(error) and "\n" not in str(error)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("a.mp4", {}),
+        ("a.mov", {}),
+        ("a.mkv", {}),
+        ("a.flv", {"video": "flv1", "audio": "mp3"}),
+        ("a.avi", {"video": "mpeg4", "audio": "pcm_s16le"}),
+        ("a.ts", {}),
+        ("frag.mp4", {"container": {"movflags": "frag_keyframe+empty_moov"}, "coding": {"g": "5"}}),
+    ],
+)
+def test_even_pictures_and_sound_of_every_container(
+    media: Media, name: str, settings: dict[str, str]
+) -> None:
+    path = media(name, **settings)
+    found = decode(path, frames=4)
+    assert found.frame_numbers.tolist() == [0, 10, 19, 29]
+    assert shades(found.frames).tolist() == [0, 10, 19, 29]
+    assert found.times == pytest.approx(found.frame_numbers / 15, abs=0.002)
+    assert found.frame_count == 30
+    assert found.waveform is not None and found.waveform.dtype == np.float32
+    assert len(found.waveform) / found.sample_rate == pytest.approx(2.0, abs=0.1)
+    steady = found.waveform[10_000:70_000]
+    assert steady.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+
+    info = probe(path)
+    assert (info.frame_count, info.width, info.height, info.sample_rate) == (30, 64, 48, 44_100)
+    assert info.has_video and info.has_audio
+    assert info.fps == pytest.approx(15, rel=0.01)
+    assert info.duration == pytest.approx(2.0, abs=0.1) == found.duration
+
+
+def test_consecutive_pictures_are_the_middle_run(media: Media) -> None:
+    found = decode(media("a.mp4", audio=None), frames=4, sampling="consecutive", audio=False)
+    assert shades(found.frames).tolist() == found.frame_numbers.tolist() == [13, 14, 15, 16]
+    assert found.waveform is None and found.sample_rate == 0
+
+
+def test_a_short_video_repeats_pictures(media: Media) -> None:
+    found = decode(media("a.mp4", frames=3, audio=None), frames=6, audio=False)
+    assert shades(found.frames).tolist() == [0, 0, 1, 1, 2, 2]
+    assert spread(3, 5, "consecutive").tolist() == [0, 1, 2, 2, 2]
+    assert spread(1, 3).tolist() == [0, 0, 0]
+
+
+def test_threads_change_nothing(media: Media) -> None:
+    path = media("a.mp4", pictures=np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), np.uint8))
+    one, many = (decode(path, frames=7, threads=threads) for threads in (1, 4))
+    np.testing.assert_array_equal(one.frames, many.frames)
+    np.testing.assert_array_equal(one.waveform, many.waveform)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv"])
+def test_a_span_is_the_same_as_that_part_of_the_whole(media: Media, name: str) -> None:
+    seconds = np.arange(6 * 44_100) / 44_100
+    chirp = 0.5 * np.sin(2 * np.pi * (200 + 300 * seconds) * seconds)[None]
+    picture = np.broadcast_to(np.arange(90)[:, None, None, None] * 2, (90, 48, 64, 3)).astype(np.uint8)
+    settings = {"video": "flv1", "audio": "mp3"} if name.endswith("flv") else {}
+    path = media(name, pictures=picture, sound=chirp, coding={"g": "12"}, **settings)
+    whole = decode(path, frames=90)
+    part = decode(path, frames=3, start=3.5, end=4.5)
+    assert part.frame_numbers.tolist() == [53, 60, 67]
+    assert whole.frames is not None and part.frames is not None
+    np.testing.assert_array_equal(part.frames, whole.frames[part.frame_numbers])
+    np.testing.assert_array_equal(part.times, whole.times[part.frame_numbers])
+    assert whole.waveform is not None and part.waveform is not None
+    assert len(part.waveform) == 44_100
+    span = whole.waveform[round(3.5 * 44_100) :][:44_100]
+    best = max(
+        np.corrcoef(part.waveform[50:-50], np.roll(span, shift)[50:-50])[0, 1] for shift in range(-45, 46)
+    )
+    assert best > 0.999  # to the millisecond that mkv and flv write
+
+
+def test_beyond_the_end_is_too_short(media: Media) -> None:
+    assert refused(media("a.mp4"), start=5).reason == "too short"
+    with pytest.raises(ValueError, match="frames"):
+        decode(media("b.mp4"), frames=0)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("name", "codec"), [("a.wav", "pcm_s16le"), ("a.flac", "flac"), ("a.mkv", "flac")])
+def test_sound_is_the_exact_mean_of_its_channels(media: Media, name: str, codec: str, channels: int) -> None:
+    sound = np.random.default_rng(1).uniform(-1, 1, (channels, 30_000))
+    found = decode(media(name, video=None, audio=codec, sound=sound, rate=48_000), video=False)
+    written = (np.rint(sound * 32_767) / 32_768).mean(axis=0)
+    assert found.sample_rate == 48_000 and found.frames is None
+    np.testing.assert_allclose(found.waveform, written, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mov"])
+@pytest.mark.parametrize(("video_delay", "sound_delay"), [(0, 0), (0, 0.4), (0.4, 0)])
+def test_sound_and_pictures_share_a_clock(
+    media: Media, name: str, video_delay: float, sound_delay: float
+) -> None:
+    """A flash and a click, half a second into the film, stay together whichever track begins late."""
+    pictures = np.zeros((30, 48, 64, 3), np.uint8)
+    pictures[round((1 - video_delay) * 15)] = 255
+    sound = np.zeros((1, 88_200))
+    sound[0, round((1 - sound_delay) * 44_100)] = 0.9
+    path = media(
+        name,
+        pictures=pictures,
+        sound=sound,
+        audio="pcm_s16le",
+        video_delay=video_delay,
+        sound_delay=sound_delay,
+        coding={"crf": "5"},
+    )
+    found = decode(path, frames=30)
+    assert found.frames is not None and found.waveform is not None
+    flash = found.times[found.frames.mean(axis=(1, 2, 3)).argmax()]
+    click = found.waveform.argmax() / found.sample_rate
+    assert click == pytest.approx(flash, abs=0.002)
+    assert found.sound_start == pytest.approx(sound_delay - video_delay, abs=0.002)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("angle", [0, 90, 180, 270])
+def test_pictures_are_turned_as_the_camera_says(media: Media, angle: int, mirrored: bool) -> None:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32, 0] = 255  # red above left
+    picture[24:, 32:, 2] = 255  # blue below right
+    path = media(
+        "a.mp4", pictures=np.stack([picture] * 5), audio=None, rotation=(angle, mirrored), coding={"crf": "5"}
+    )
+    found = decode(path, frames=2, audio=False).frames
+    shown = np.rot90(picture, angle // 90)  # both anticlockwise
+    shown = shown[:, ::-1] if mirrored else shown
+    assert found is not None and found.shape[1:] == shown.shape
+    assert np.abs(found[0].astype(int) - shown).mean() < 12
+    assert (probe(path).height, probe(path).width) == shown.shape[:2]
+
+
+def test_cover_art_is_no_video(media: Media, tmp_path: Path) -> None:
+    sound = media("a.flac", video=None, audio="flac")
+    path = tmp_path / "song.flac"
+    with av.open(str(sound)) as source, av.open(str(path), "w") as target:
+        track = target.add_stream_from_template(source.streams.audio[0])
+        cover = target.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"  # type: ignore[attr-defined]
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture = av.VideoFrame(64, 48, "yuvj420p")
+        for packet in cover.encode(picture) + cover.encode(None):  # type: ignore[attr-defined]
+            target.mux(packet)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = track
+                target.mux(packet)
+    with av.open(str(path)) as written:
+        assert len(written.streams.video) == 1
+    assert not probe(path).has_video
+    assert decode(path, video=False).waveform is not None
+    assert refused(path).reason == "no picture"
+
+
+def test_what_is_no_media_is_refused(tmp_path: Path, media: Media) -> None:
+    assert refused(tmp_path / "nowhere.mp4").reason == "missing"
+    assert refused(tmp_path).reason == "not media"
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    assert refused(empty).reason == "broken"
+    for name in ("text.mp4", "text.txt", "text"):
+        text = tmp_path / name
+        text.write_text("This is not a video.\n" * 50)
+        assert refused(text).reason == "not media"
+    other = media("a.ts")
+    playlist = tmp_path / "playlist.mp4"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{other.name}\n#EXT-X-ENDLIST\n")
+    assert refused(playlist).reason == "not media"
+
+
+def test_an_unreadable_file_is_refused(tmp_path: Path, media: Media) -> None:
+    path = media("a.mp4")
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user reads every file")
+    assert refused(path).reason == "broken"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "settings"),
+    [
+        ("a.mp4", "broken", {}),  # its index stood at the end
+        ("fast.mp4", "truncated", {"container": {"movflags": "faststart"}}),
+        (
+            "frag.mp4",
+            "truncated",
+            {"container": {"movflags": "frag_keyframe+empty_moov"}, "coding": {"g": "3"}},
+        ),
+        ("a.mkv", "truncated", {}),
+        ("a.flv", "truncated", {"video": "flv1", "audio": "mp3"}),
+        ("a.avi", "truncated", {"video": "mpeg4", "audio": "pcm_s16le"}),
+        ("a.wav", "truncated", {"video": None, "audio": "pcm_s16le"}),
+        ("a.flac", "truncated", {"video": None, "audio": "flac"}),
+    ],
+)
+def test_a_truncated_file_is_refused(media: Media, name: str, reason: str, settings: dict[str, str]) -> None:
+    noise = np.random.default_rng(0)
+    path = media(
+        name,
+        pictures=noise.integers(0, 255, (30, 48, 64, 3), np.uint8),
+        sound=noise.uniform(-1, 1, (1, 88_200)),
+        **settings,
+    )
+    decode(path, video=settings.get("video", "") is not None)
+    content = path.read_bytes()
+    path.write_bytes(content[: round(len(content) * 0.6) | 1])
+    assert refused(path, video=settings.get("video", "") is not None).reason == reason
+
+
+def test_a_silent_film_has_no_sound_and_a_sound_no_picture(media: Media) -> None:
+    film = media("film.mp4", audio=None)
+    assert refused(film).reason == "no sound"
+    assert decode(film, audio=False).frames is not None
+    sound = media("sound.wav", video=None, audio="pcm_s16le")
+    assert refused(sound).reason == "no picture"
+    assert probe(sound).frame_count == probe(sound).width == 0
+    assert probe(sound).duration == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("spoilt", "fails"), [(2, False), (12, True)])
+def test_a_few_undecodable_pictures_are_replaced(media: Media, spoilt: int, fails: bool) -> None:
+    path = media("a.mp4", frames=30, audio=None, coding={"bf": "0", "g": "1"})
+    with av.open(str(path)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    dice = random.Random(0)
+    for number in range(4, 4 + 2 * spoilt, 2):
+        first, size = places[number]
+        assert first is not None
+        content[first + 4 : first + size] = dice.randbytes(size - 4)
+    path.write_bytes(content)
+    if fails:
+        error = refused(path, audio=False)
+        assert error.reason == "broken" and f"{spoilt} of 30" in str(error)
+    else:
+        found = decode(path, frames=30, audio=False)
+        assert shades(found.frames).tolist() == [0, 1, 2, 3, 5, 5, 7, 7, *range(8, 30)]
+        assert found.frame_numbers.tolist() == list(range(30))
+
+
+def test_spoilt_sound_is_refused(media: Media) -> None:
+    path = media("a.mp4")
+    with av.open(str(path)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(audio=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for first, size in places:
+        assert first is not None
+        content[first : first + size] = random.Random(0).randbytes(size)
+    path.write_bytes(content)
+    assert refused(path, video=False).reason in ("broken", "no sound")
+
+
+def test_an_error_crosses_processes() -> None:
+    error = pickle.loads(pickle.dumps(MediaError("no face", "no face in a.mp4")))  # noqa: S301 - our own bytes
+    assert (error.reason, str(error)) == ("no face", "no face in a.mp4")
+
+
+def test_real_clips(shared: Path) -> None:
+    clips = sorted((shared / "clips").rglob("*.mp4")) + sorted((shared / "clips").rglob("*.flv"))
+    assert len(clips) == 6
+    for path in clips:
+        info, found = probe(path), decode(path, frames=5)
+        assert found.frames is not None and found.frames.shape == (5, info.height, info.width, 3)
+        assert found.frame_numbers[-1] == info.frame_count - 1
+        assert found.waveform is not None and np.abs(found.waveform).max() > 0.01
+        assert len(found.waveform) / found.sample_rate == pytest.approx(info.duration, abs=0.06)
+
+
+def test_the_edit_list_of_a_real_original_is_honoured(shared: Path) -> None:
+    """The file holds 99 pictures and hides the last: OpenFace saw 98."""
+    name = "01-01-01-01-01-01-01"
+    table = (shared / "ravdess/openface/frames/Actor_01" / f"{name}.csv").read_text().splitlines()
+    assert probe(shared / "clips/ravdess/Actor_01" / f"{name}.mp4").frame_count == len(table) - 1 == 98
+
+
+def test_a_hole_in_the_sound_keeps_the_rest_in_place(media: Media, tmp_path: Path) -> None:
+    sound = np.zeros((1, 88_200))
+    sound[0, 66_150] = 0.9  # a click at 1.5 s
+    source_path = media("a.mkv", sound=sound, audio="pcm_s16le")
+    path = tmp_path / "hole.mkv"
+    with av.open(str(source_path)) as source, av.open(str(path), "w") as target:
+        tracks = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            assert packet.stream is not None
+            time = float((packet.dts or 0) * packet.time_base)
+            if packet.size and not (packet.stream.type == "audio" and 0.4 < time < 1.2):
+                packet.stream = tracks[packet.stream_index]
+                target.mux(packet)
+    found = decode(path)
+    assert found.waveform is not None
+    assert len(found.waveform) == pytest.approx(88_200, abs=100)
+    assert found.waveform.argmax() / 44_100 == pytest.approx(1.5, abs=0.002)
