@@ -15,3 +15,19 @@ def shared() -> Path:
     if not (folder / "clips").is_dir():
         pytest.skip(f"no real recordings at {folder}: set CFNSR_SHARED to the folder that has them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic corpus: 3 actors x 4 takes (neutral, calm, happy, sad) with landmarks."""
+    from cfnsr.synthesis import synthesize
+
+    return synthesize(tmp_path_factory.mktemp("synthetic"), actors=3, takes=4, workers=1)
+
+
+@pytest.fixture
+def yunet(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The face detector's weights, found as a user would have it: by CFNSR_YUNET."""
+    weights = shared / "models" / "face_detection_yunet_640.onnx"
+    monkeypatch.setenv("CFNSR_YUNET", str(weights))
+    return weights

@@ -59,7 +59,10 @@ def prepare(
             step(completed=done, note="" if state == "made" else f"{take.name} {state}")
 
         outcome = prepare_corpus(corpus.takes, store, preparation, workers=workers, progress=progress)
-    _list([f"failed, {failure.reason}: {failure.message}" for failure in outcome.failures])
+    for failure in outcome.failures[:SHOWN]:
+        say(f"failed, {failure.reason}: {failure.message}")
+    if len(outcome.failures) > SHOWN:
+        say(f"... and {len(outcome.failures) - SHOWN} more")
     print(
         f"{len(outcome.made)} clips made, {len(outcome.kept)} kept, {len(outcome.failures)} failed in {out}"
         + (f"; the reasons: {out / 'failures.csv'}" if outcome.failures else "")
@@ -74,16 +77,10 @@ def prepare(
 def _account(corpus: "Corpus", out: Path) -> None:
     aside = [f"unknown name: {path}" for path in corpus.unknown]
     aside += [f"the same take again: {path}" for path in corpus.duplicates]
-    aside += [f"{count} {reason}" for reason, count in corpus.left_out.items()]
+    aside += [f"{count} left out: {reason}" for reason, count in corpus.left_out.items()]
     write_text(out / "left_out.txt", "".join(f"{line}\n" for line in aside))
-    _list([f"left out, {line}" for line in aside], f"; all in {out / 'left_out.txt'}")
-
-
-def _list(lines: Sequence[str], rest: str = "") -> None:
-    for line in lines[:SHOWN]:
+    for line in corpus.notes():
         say(line)
-    if len(lines) > SHOWN:
-        say(f"... and {len(lines) - SHOWN} more{rest}")
 
 
 def modalities_there(corpus: "Corpus") -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def test_one_stream_leaves_the_other_input_alone() -> None:
 def test_unknown_model_and_impossible_settings() -> None:
     with pytest.raises(InputError, match=r"'cfnsr' is unknown: expected one of video, audio, cfn_sr"):
         cfnsr.create_model("cfnsr")
-    with pytest.raises(InputError, match="video_width is 0.3"):
+    with pytest.raises(InputError, match=r"video_width is 0\.3"):
         cfnsr.create_model("video", video_width=0.3)
     with pytest.raises(InputError, match="mfcc_steps is 3"):
         cfnsr.create_model("audio", mfcc_steps=3)

@@ -123,7 +123,7 @@ def test_paper_protocol_selects_on_the_test_fold_and_says_so(corpus: Corpus, tmp
     best = max(record["test_accuracy"] for record in history)
     rows = list(csv.DictReader((folder / "predictions.csv").open()))
     emotions = corpus.store.labels.emotions
-    correct = [max(emotions, key=lambda e: float(row[e])) == row["label"] for row in rows]  # noqa: B023
+    correct = [max(emotions, key=lambda e: float(row[e])) == row["label"] for row in rows]
     assert sum(correct) / len(correct) == pytest.approx(best)
 
 
@@ -283,6 +283,6 @@ def test_state_holds_no_pickled_code(corpus: Corpus, tmp_path: Path) -> None:
 
     (folder / "training").mkdir(parents=True)
     torch.save({"state": Evil()}, folder / "training" / "state.pt")
-    with pytest.raises(InputError, match="state.pt cannot be resumed from"):
+    with pytest.raises(InputError, match=r"state\.pt cannot be resumed from"):
         run(corpus, tmp_path, ("audio",), resume=True)
     assert not (tmp_path / "pwned").exists()

@@ -20,27 +20,15 @@ def contact_sheet(
 
     Args:
         store: where the clips are.
-        headers: clips to choose from; one of each emotion first, then evenly over the rest.
+        headers: clips to choose from; one of each emotion first, each of another actor.
         path: of the picture.
         clips: rows.
         frames: crops a row.
     """
     import cv2
 
-    by_emotion: dict[str, list[Header]] = {emotion: [] for emotion in store.labels.emotions}
-    for header in headers:
-        by_emotion[header.emotion].append(header)
-    # A different actor for each emotion, as far as there are any.
-    chosen = [
-        found[(place * len(found)) // len(by_emotion)]
-        for place, found in enumerate(by_emotion.values())
-        if found
-    ]
-    rest = [header for header in headers if header not in chosen]
-    missing = max(0, min(clips - len(chosen), len(rest)))
-    chosen = (chosen + [rest[place] for place in even(len(rest), missing)])[:clips]
     rows = []
-    for header in chosen:
+    for header in _choose(store, headers, clips):
         video = store.load(header.name, ["video"])["video"]
         tiles = [
             cv2.resize(frame, (TILE, TILE), interpolation=cv2.INTER_AREA)
@@ -53,3 +41,14 @@ def contact_sheet(
     encoded = cv2.imencode(".png", cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))[1]
     write_atomically(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
     return path
+
+
+def _choose(store: Store, headers: Sequence[Header], clips: int) -> list[Header]:
+    """One clip of each emotion, each of another actor as far as there are any; then what comes first."""
+    chosen: list[Header] = []
+    for emotion in store.labels.emotions:
+        seen = {header.actor for header in chosen}
+        of_emotion = [header for header in headers if header.emotion == emotion]
+        chosen += sorted(of_emotion, key=lambda header: header.actor in seen)[:1]
+    rest = [header for header in headers if header not in chosen]
+    return (chosen + rest)[:clips]

@@ -1,0 +1,313 @@
+"""Preparation: what a clip holds, what a second run does, what a failure and a kill leave behind."""
+
+import csv
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfnsr.corpus.scan import scan
+from cfnsr.corpus.take import Take
+from cfnsr.data.clip import Preparation, prepare_clip
+from cfnsr.data.prepare import Outcome, prepare_corpus
+from cfnsr.data.store import Store, read_header
+from cfnsr.emotions import RAVDESS
+from cfnsr.errors import InputError
+from cfnsr.media.decode import decode
+from cfnsr.media.errors import MediaError
+
+SMALL = Preparation(frames=8, size=64)
+
+
+def prepare(
+    corpus: Path, out: Path, preparation: Preparation = SMALL, workers: int = 1
+) -> tuple[Store, Outcome]:
+    found = scan(corpus)
+    store = Store.create(out, found.name, found.labels)
+    return store, prepare_corpus(found.takes, store, preparation, workers=workers)
+
+
+@pytest.fixture(scope="module")
+def prepared(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store, outcome = prepare(synthetic, tmp_path_factory.mktemp("prepared"))
+    assert len(outcome.made) == 12 and not outcome.failures
+    return store
+
+
+def test_a_clip_describes_itself(prepared: Store, synthetic: Path) -> None:
+    header = prepared.headers()[0]
+    assert (header.name, header.emotion, header.actor, header.sex) == (
+        "01-01-01-01-01-01-02",
+        "neutral",
+        2,
+        "female",
+    )
+    assert header.attributes["intensity"] == "normal"
+    assert Preparation.from_json(dict(header.preparation)) == SMALL
+    assert header.face == {"source": "openface", "found": 8, "frames": 8}
+    path = synthetic / "Actor_02" / "01-01-01-01-01-01-02.mp4"
+    digest = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout[:64]
+    assert header.sources["video"]["sha256"] == digest
+    assert header.sources["video"]["file"] == path.name
+    tensors = prepared.load(header.name, ["video", "audio", "times", "face", "level", "duration"])
+    assert tensors["video"].shape == (8, 64, 64, 3) and tensors["video"].dtype == np.uint8
+    assert tensors["audio"].shape == (13, 212) and tensors["audio"].dtype == np.float32
+    assert tensors["face"].all() and (np.diff(tensors["times"]) > 0).all()
+    assert -60 < tensors["level"][0] < -10
+
+
+def test_one_way_from_file_to_tensors(prepared: Store, synthetic: Path) -> None:
+    """What is stored is what preparing the file alone gives, and the crop is cut from the full picture."""
+    take = next(take for take in scan(synthetic).takes if take.actor == 1)
+    clip = prepare_clip(take, SMALL)
+    stored = prepared.load(take.name, list(clip.tensors))
+    for name, tensor in clip.tensors.items():
+        assert np.array_equal(stored[name], tensor), name
+    assert take.video is not None
+    frames = decode(take.video, frames=8).frames
+    assert frames is not None
+    x, y, side = clip.tensors["squares"][4]
+    low_x, low_y = round(x - side / 4), round(y - side / 4)
+    middle = frames[4, low_y : low_y + round(side / 2), low_x : low_x + round(side / 2)]
+    assert np.abs(middle.mean((0, 1)) - clip.tensors["video"][4, 16:48, 16:48].mean((0, 1))).max() < 4
+
+
+def test_a_second_run_does_only_what_is_missing_or_changed(synthetic: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(synthetic, corpus)
+    store, first = prepare(corpus, tmp_path / "out")
+    assert len(first.made) == 12
+    again = prepare(corpus, tmp_path / "out")[1]
+    assert (len(again.made), len(again.kept)) == (0, 12)
+
+    store.path(first.made[0]).unlink()
+    store.path(first.made[1]).write_bytes(b"cut short")
+    names = {take.name: take for take in scan(corpus).takes}
+    changed, touched = (names[name].video for name in first.made[2:4])
+    assert changed is not None and touched is not None
+    other = names[first.made[5]].video
+    assert other is not None
+    shutil.copy(other, changed)  # another recording under this name
+    os.utime(touched, (1, 1))  # the same content at another time
+    third = prepare(corpus, tmp_path / "out")[1]
+    assert sorted(third.made) == sorted(first.made[:3])
+
+    assert len(prepare(corpus, tmp_path / "out", replace(SMALL, margin=0.3))[1].made) == 12
+
+
+@pytest.fixture
+def bad(synthetic: Path, tmp_path: Path) -> Path:
+    """Good takes among one of each kind of bad one."""
+    from cfnsr.media.encode import write_video
+
+    folder = tmp_path / "bad" / "Actor_01"
+    folder.mkdir(parents=True)
+    source = synthetic / "Actor_01"
+    good = sorted(source.glob("*.mp4"))
+    for path in good[:2]:
+        shutil.copy(path, folder)
+    name = "01-01-05-01-01-01-01.mp4"
+    (folder / name).write_text("this is no video, whatever its name says\n")
+    (folder / name.replace("-05-", "-06-")).write_bytes(good[0].read_bytes()[:20_000])
+    frames = np.random.default_rng(0).integers(0, 255, (40, 96, 96, 3), dtype=np.uint8)
+    tone = np.sin(np.arange(48_000 * 2) / 20).astype(np.float32) / 4
+    write_video(folder / name.replace("-05-", "-07-"), frames, 30)  # no sound
+    write_video(folder / name.replace("-05-", "-08-"), frames, 30, tone, 48_000)  # no face
+    write_video(folder / name.replace("-05-", "-04-"), frames[:9], 30, tone[:14_400], 48_000)  # 0.3 s
+    return folder.parent
+
+
+def test_every_failure_is_a_line_and_the_run_goes_on(bad: Path, tmp_path: Path, yunet: Path) -> None:
+    store, outcome = prepare(bad, tmp_path / "out")
+    assert len(outcome.made) == 2
+    reasons = {failure.name[6:8]: failure.reason for failure in outcome.failures}
+    assert reasons["05"] == "not media"
+    assert reasons["06"] == "broken"
+    assert reasons["07"] == "no sound"
+    assert reasons["08"] == "no face"
+    assert reasons["04"] in ("too short", "no face")
+    report = list(csv.DictReader((store.folder / "failures.csv").open()))
+    assert [(row["name"], row["reason"]) for row in report] == [
+        (failure.name, failure.reason) for failure in outcome.failures
+    ]
+    assert all("\n" not in row["message"] and row["message"] for row in report)
+    assert not list((store.folder / "clips").glob(".*")), "no half-written file is left"
+
+
+def test_a_clip_of_a_recording_that_broke_is_not_kept(synthetic: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(synthetic, corpus)
+    store, outcome = prepare(corpus, tmp_path / "out")
+    victim = scan(corpus).takes[0]
+    assert victim.video is not None and victim.name in outcome.made
+    victim.video.write_text("no longer a video")
+    assert [failure.name for failure in prepare(corpus, tmp_path / "out")[1].failures] == [victim.name]
+    assert not store.path(victim.name).exists()
+
+
+def test_too_short(tmp_path: Path) -> None:
+    from cfnsr.media.encode import write_audio
+
+    path = write_audio(tmp_path / "03-01-01-01-01-01-01.wav", np.zeros(14_400, np.float32), 48_000)
+    take = Take(path.stem, "neutral", 1, audio=path)
+    with pytest.raises(MediaError, match=r"0\.30 s of sound: expected at least 1 s") as error:
+        prepare_clip(take, Preparation(modalities=("audio",)))
+    assert error.value.reason == "too short"
+
+
+def test_a_take_without_a_modality_says_so(synthetic: Path) -> None:
+    take = replace(scan(synthetic).takes[0], audio=None)
+    with pytest.raises(MediaError, match="no file for audio: leave audio out of --modalities") as error:
+        prepare_clip(take, SMALL)
+    assert error.value.reason == "no sound"
+
+
+def test_modalities_prepare_only_what_is_asked(synthetic: Path, tmp_path: Path) -> None:
+    expected = {"audio": {"audio"}, "video": {"video"}, "openface": {"action_units"}}
+    take = scan(synthetic).takes[0]
+    for modality, tensors in expected.items():
+        clip = prepare_clip(take, replace(SMALL, modalities=(modality,)))
+        assert {"audio", "video", "action_units"} & set(clip.tensors) == tensors
+    assert clip.tensors["action_units"].shape[1] == 35
+
+
+def test_consecutive_frames(synthetic: Path) -> None:
+    take = scan(synthetic).takes[0]
+    times = prepare_clip(take, replace(SMALL, sampling="consecutive")).tensors["times"]
+    assert np.allclose(np.diff(times), 1 / 30, atol=1e-3)
+
+
+def test_workers_give_the_same_clips(prepared: Store, synthetic: Path, tmp_path: Path) -> None:
+    store, outcome = prepare(synthetic, tmp_path, workers=2)
+    assert len(outcome.made) == 12
+    for name in outcome.made:
+        assert store.path(name).read_bytes() == prepared.path(name).read_bytes()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cfnsr.corpus.scan import scan
+from cfnsr.data.clip import Preparation
+from cfnsr.data.prepare import prepare_corpus
+from cfnsr.data.store import Store
+if __name__ == "__main__":
+    found = scan(Path(sys.argv[1]))
+    store = Store.create(Path(sys.argv[2]), found.name, found.labels)
+    done = 0
+    def progress(take, state):
+        global done
+        done += 1
+        if done == 4:
+            print("four", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    prepare_corpus(found.takes, store, Preparation(frames=8, size=64), workers=2, progress=progress)
+"""
+
+
+def test_killed_preparation_goes_on_and_equals_an_undisturbed_one(
+    prepared: Store, synthetic: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    command = [sys.executable, script, synthetic, tmp_path / "out"]
+    killed = subprocess.run(command, check=False, capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(Store(tmp_path / "out").headers()) >= 4
+    store, outcome = prepare(synthetic, tmp_path / "out", workers=1)
+    assert len(outcome.kept) >= 4 and len(outcome.made) + len(outcome.kept) == 12
+    for header in prepared.headers():
+        assert store.path(header.name).read_bytes() == prepared.path(header.name).read_bytes()
+
+
+def test_a_full_disk_stops_with_one_line_and_keeps_what_is_made(
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+    written = 0
+
+    def full(self: Path, data: bytes) -> int:
+        nonlocal written
+        written += 1
+        if written > 3:
+            self.touch()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"the disk of .* is full: .* what is prepared stays"):
+        prepare(synthetic, tmp_path)
+    store = Store(tmp_path)
+    assert len(store.headers()) == 3
+    assert not list((tmp_path / "clips").glob(".*"))
+
+
+def test_a_worker_that_dies_costs_its_take_alone(
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that takes its process down is found, reported, and the others are prepared."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os\n"
+        "if os.environ.get('CFNSR_TEST_CRASH'):\n"
+        "    import cfnsr.data.clip as clip\n"
+        "    sound = clip.prepare_clip\n"
+        "    def crash(take, *arguments, **options):\n"
+        "        if take.name == os.environ['CFNSR_TEST_CRASH']:\n"
+        "            os._exit(139)\n"
+        "        return sound(take, *arguments, **options)\n"
+        "    clip.prepare_clip = crash\n"
+    )
+    victim = scan(synthetic).takes[5].name
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("CFNSR_TEST_CRASH", victim)
+    _, outcome = prepare(synthetic, tmp_path / "out", workers=2)
+    assert [(failure.name, failure.reason) for failure in outcome.failures] == [(victim, "crash")]
+    assert len(outcome.made) == 11
+
+
+def test_another_label_set_does_not_mix_in(prepared: Store) -> None:
+    from cfnsr.emotions import CREMAD
+
+    with pytest.raises(InputError, match=r"label set 'ravdess', and this corpus has 'cremad'"):
+        Store.create(prepared.folder, "cremad", CREMAD)
+
+
+def test_names_lead_nowhere_else(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", "evil", RAVDESS)
+    for name in ("../../evil", "/etc/passwd", "a/b", "..", "é ü"):
+        path = store.path(name)
+        assert path.parent == store.folder / "clips" and path.resolve().parent == path.parent.resolve()
+
+
+def test_damaged_clips_and_stores(prepared: Store, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"corpus.json is missing: expected a folder made by `cfnsr prepare`"
+    ):
+        Store(tmp_path)
+    store = Store.create(tmp_path, "x", RAVDESS)
+    with pytest.raises(InputError, match="holds no prepared clip"):
+        store.headers()
+    whole = prepared.path(prepared.headers()[0].name)
+    (tmp_path / "clips").mkdir()
+    for content in (b"", b"x" * 100, whole.read_bytes()[:1000]):
+        (tmp_path / "clips" / "a.safetensors").write_bytes(content)
+        with pytest.raises(InputError, match="is no prepared clip"):
+            read_header(tmp_path / "clips" / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"frames": 0}, {"size": 5}, {"sampling": "odd"}, {"modalities": ()}, {"modalities": ("smell",)}],
+)
+def test_impossible_settings(changes: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        Preparation(**changes)  # type: ignore[arg-type]
