@@ -316,6 +316,12 @@ def report(runs: Annotated[Path, typer.Argument(help="Folder of runs.")]) -> Non
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="Folder with config.json and model.safetensors.")],
     files: Annotated[list[Path], typer.Argument(help="Videos, or sound files for an audio model.")],
+    openface: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with OpenFace CSVs of the files; the face detector finds the face without."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise the emotion in videos, prepared as the training clips were."""
@@ -326,7 +332,8 @@ def predict(
     predictions, failed = [], False
     for file in files:
         try:
-            prediction = recognise(model, file)
+            points = openface / f"{file.stem}.csv" if openface is not None else None
+            prediction = recognise(model, file, openface=points)
         except InputError as error:
             say(f"cfnsr: {error}")
             failed = True

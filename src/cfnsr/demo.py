@@ -46,7 +46,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")
     checkpoint = runs / "nested" / MODEL / f"seed_{seed}" / f"fold_{FOLDS[0]}"
     assert unseen.video is not None  # noqa: S101 - the synthetic corpus has pictures
-    prediction = predict(load_model(checkpoint), unseen.video)
+    prediction = predict(load_model(checkpoint), unseen.video, openface=unseen.openface)
     steps.show(prediction)
     print(f"the actor played: {unseen.emotion}")
     print(f"contact sheet: {prepared / 'contact_sheet.png'}")

@@ -56,12 +56,13 @@ class Prediction:
         return {**asdict(self), "timeline": [asdict(window) for window in self.timeline]}
 
 
-def predict(model: Model, file: str | Path) -> Prediction:
+def predict(model: Model, file: str | Path, *, openface: str | Path | None = None) -> Prediction:
     """Recognise the emotion in a video or sound file.
 
     Args:
         model: from `load_model`, or any model of the zoo (its weights are then random, and say nothing).
         file: anything PyAV opens; a model that sees and hears needs pictures with a face, and sound.
+        openface: the file's OpenFace CSV, whose points then say where the face is; else the detector does.
 
     Raises:
         MediaError: when the file has no face, no sound, is broken or too short; its `reason` says which.
@@ -69,7 +70,8 @@ def predict(model: Model, file: str | Path) -> Prediction:
     config = config_of(model)
     path = Path(file)
     preparation = replace(config.preparation, modalities=model.modalities)
-    clip = prepare_clip(Take(path.stem, "", 0, video=path, audio=path), preparation)
+    points = None if openface is None else Path(openface)
+    clip = prepare_clip(Take(path.stem, "", 0, video=path, audio=path, openface=points), preparation)
     device = next(model.parameters()).device
     video = audio = None
     if "video" in clip.tensors:

@@ -107,4 +107,4 @@ class OneStream(nn.Module):
         for stage in encoder.stages:
             features = stage(features)
         scores: Tensor = self.classify(encoder.pool(features))
-        return scores.log_softmax(dim=1)
+        return scores.float().log_softmax(dim=1)  # also under mixed precision

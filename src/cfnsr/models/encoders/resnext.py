@@ -1,6 +1,7 @@
 """The video encoder: a 3D ResNeXt-50 (section 2.2, eq. 4)."""
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -8,16 +9,30 @@ from torch import Tensor, nn
 
 from cfnsr.errors import InputError
 
-GROUP_WIDTH = 4  # channels of one group in the first layer; it doubles with every layer
 EXPANSION = 2
 STEM_CHANNELS = 64
 PLANES = (128, 256, 512, 1024)
 CARDINALITY = 32
+RESIDUAL_START = 0.2  # of a block's last scale: what the block adds to its shortcut before training
 
 
 def _norm_act(convolution: nn.Conv3d, *, relu: bool = True) -> nn.Sequential:
     layers = [convolution, nn.BatchNorm3d(convolution.out_channels)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+class GroupedConv3d(nn.Conv3d):
+    """A grouped 3 x 3 x 3 convolution that trains in float32 on a CPU even under bfloat16.
+
+    In bfloat16 the weight gradients of grouped 3D convolutions come out of oneDNN as NaN or nonsense on
+    some runs (seen with torch 2.13.0 on a CPU with AVX-512 BF16; float32 and ungrouped ones are right).
+    """
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C2 T2 H2 W2"]:
+        if self.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
 
 
 class Bottleneck(nn.Module):
@@ -28,7 +43,7 @@ class Bottleneck(nn.Module):
         out = planes * EXPANSION
         self.convolutions = nn.Sequential(
             _norm_act(nn.Conv3d(channels, planes, 1, bias=False)),
-            _norm_act(nn.Conv3d(planes, planes, 3, stride, padding=1, groups=groups, bias=False)),
+            _norm_act(GroupedConv3d(planes, planes, 3, stride, padding=1, groups=groups, bias=False)),
             _norm_act(nn.Conv3d(planes, out, 1, bias=False), relu=False),
         )
         self.shortcut = (
@@ -36,6 +51,14 @@ class Bottleneck(nn.Module):
             if stride == 1 and channels == out
             else _norm_act(nn.Conv3d(channels, out, 1, stride, bias=False), relu=False)
         )
+
+    def start_near_shortcut(self) -> None:
+        """Let the block begin as little more than its shortcut, so that a deep stack learns from the start.
+
+        The idea is of Goyal et al. 2017 (section 5.1), who begin at 0; the paper does not say how it begins.
+        """
+        last_norm = cast(nn.Sequential, self.convolutions[-1])[-1]
+        nn.init.constant_(cast(Tensor, last_norm.weight), RESIDUAL_START)
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C2 T2 H2 W2"]:
         return torch.relu(self.convolutions(x) + self.shortcut(x))
@@ -100,6 +123,8 @@ class ResNeXt3D(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, Bottleneck):
+                module.start_near_shortcut()
 
     def pool(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C"]:
         """Mean over all places of the map (the average pool of section 2.2)."""

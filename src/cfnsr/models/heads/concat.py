@@ -20,4 +20,4 @@ class Concat(nn.Module):
         self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
     ) -> Float[Tensor, "B classes"]:
         scores: Tensor = self.classify(torch.cat([video, audio], dim=1))
-        return scores.log_softmax(dim=1)
+        return scores.float().log_softmax(dim=1)  # also under mixed precision

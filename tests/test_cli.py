@@ -1,0 +1,312 @@
+"""The command line as a person uses it: every verb, and one line with exit code 2 for bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfnsr import __version__
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cfnsr() -> Run:
+    """Run `cfnsr` in a process of its own, as a shell would."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from cfnsr.cli import main; main()", *map(str, arguments)]
+        settings = {**os.environ, "COLUMNS": "200", **environment}
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=settings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def prepared(cfnsr: Run, synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "prepared"
+    done = cfnsr("prepare", synthetic, out, "--size", 64, "--frames", 8, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "12 clips made, 0 kept, 0 failed" in done.stdout
+    assert (out / "contact_sheet.png").stat().st_size > 10_000
+    return out
+
+
+@pytest.fixture(scope="session")
+def runs(cfnsr: Run, prepared: Path) -> Path:
+    out = prepared.parent / "runs"
+    done = cfnsr(
+        "crossval",
+        "cfn_sr",
+        "--data",
+        prepared,
+        "--out",
+        out,
+        "--preset",
+        "small",
+        "--epochs",
+        1,
+        "--folds",
+        1,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cfn_sr: accuracy" in done.stdout and "nested protocol" in done.stdout
+    return out
+
+
+@pytest.fixture(scope="session")
+def checkpoint(runs: Path) -> Path:
+    return runs / "nested" / "cfn_sr" / "seed_0" / "fold_1"
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One line on stderr that holds the words, exit code 2, no traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("cfnsr: ")]
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_help_of_every_verb_has_an_example(cfnsr: Run) -> None:
+    verbs = ["demo", "synthesize", "download", "prepare", "models", "train", "crossval", "report", "predict"]
+    top = cfnsr("--help").stdout
+    for verb in verbs:
+        assert f" {verb} " in top
+        shown = cfnsr(verb, "--help")
+        assert shown.returncode == 0 and "Example: cfnsr " + verb in shown.stdout, verb
+
+
+def test_version_and_models(cfnsr: Run) -> None:
+    assert cfnsr("--version").stdout.strip() == f"cfnsr {__version__}"
+    rows = json.loads(cfnsr("models", "--json").stdout)
+    assert rows[0] == {
+        "name": "video",
+        "params": 25882056,
+        "paper_params": 25.88,
+        "paper_accuracy": 0.6299,
+        "fusion": "none",
+    }
+    assert "26,301,417" in cfnsr("models").stdout
+
+
+def test_import_is_light() -> None:
+    """`import cfnsr` and `cfnsr --help` load neither torch nor a codec."""
+    code = (
+        "import sys, cfnsr, cfnsr.cli; "
+        "heavy = {'torch', 'av', 'cv2', 'matplotlib', 'pandas', 'sklearn', 'scipy'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_report_and_results(cfnsr: Run, runs: Path) -> None:
+    done = cfnsr("report", runs)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((runs / "results.json").read_text())
+    assert [row["model"] for row in results["rows"]] == ["video", "audio", "cfn_sr"]
+    row = results["rows"][2]
+    assert row["params"] < 26_301_417 and row["paper"] == {"accuracy": 0.7576, "params": 26.30}
+    assert "not comparable" in (runs / "report.html").read_text()
+    assert (runs / "tables.md").exists()
+
+
+def test_predict_with_landmarks(cfnsr: Run, checkpoint: Path, synthetic: Path) -> None:
+    file = next(synthetic.glob("Actor_01/*.mp4"))
+    done = cfnsr("predict", checkpoint, file, "--openface", synthetic / "landmarks", "--json")
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)
+    assert set(result) == {"file", "emotion", "probabilities", "timeline"}
+    assert result["file"] == str(file)
+    assert result["emotion"] == max(result["probabilities"], key=result["probabilities"].get)
+    assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    (window,) = result["timeline"]
+    assert set(window) == {"start", "end", "probabilities", "face", "speech"}
+    assert window["face"] is True and window["speech"] is True and 2.5 < window["end"] < 4
+
+
+def test_predict_real_clips(cfnsr: Run, checkpoint: Path, shared: Path, yunet: Path) -> None:
+    files = sorted((shared / "clips").rglob("*.mp4")) + sorted((shared / "clips").rglob("*.flv"))
+    assert len(files) == 6
+    done = cfnsr("predict", checkpoint, *files, CFNSR_YUNET=str(yunet))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(".mp4: ") == 3 and done.stdout.count(".flv: ") == 3
+
+
+def test_prepare_real_clips_finds_a_face_in_every_frame(
+    cfnsr: Run, shared: Path, yunet: Path, tmp_path: Path
+) -> None:
+    from cfnsr.data.store import Store
+
+    for corpus in ("ravdess", "cremad"):
+        done = cfnsr("prepare", shared / "clips" / corpus, tmp_path / corpus, CFNSR_YUNET=str(yunet))
+        assert done.returncode == 0, done.stderr
+        headers = Store(tmp_path / corpus).headers()
+        assert len(headers) == 3
+        assert all(header.face == {"source": "detector", "found": 30, "frames": 30} for header in headers)
+
+
+def test_table_of_takes_with_labels_of_its_own(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
+    table = tmp_path / "takes.csv"
+    rows = ["path,label,speaker,openface"]
+    for index, path in enumerate(sorted(synthetic.glob("Actor_*/*.mp4"))):
+        landmarks = synthetic / "landmarks" / f"{path.stem}.csv"
+        rows.append(f"{path},{('awake', 'bored')[index % 2]},{path.parent.name},{landmarks}")
+    table.write_text("\n".join(rows) + "\n")
+    done = cfnsr("prepare", table, tmp_path / "out", "--size", 64, "--frames", 8)
+    assert done.returncode == 0, done.stderr
+    done = cfnsr(
+        *("crossval", "audio", "--data", tmp_path / "out", "--out", tmp_path / "runs", "--preset", "small"),
+        *("--epochs", 1),
+    )
+    assert done.returncode == 0, done.stderr
+    rows_ = json.loads((tmp_path / "runs" / "results.json").read_text())["rows"]
+    assert rows_[0]["folds"][0]["test_actors"] == ["Actor_01"]
+
+
+# --- bad input: one line, exit code 2, nothing lost ---
+
+
+def test_missing_and_empty_folders(cfnsr: Run, tmp_path: Path) -> None:
+    refused(cfnsr("prepare", tmp_path / "nowhere", tmp_path / "out"), "nowhere")
+    (tmp_path / "empty").mkdir()
+    refused(cfnsr("prepare", tmp_path / "empty", tmp_path / "out"), "empty", "expected")
+    assert not (tmp_path / "out").exists()
+    refused(cfnsr("crossval", "audio", "--data", tmp_path / "empty", "--out", tmp_path / "r"), "corpus.json")
+    refused(cfnsr("report", tmp_path / "empty"), "empty")
+    refused(cfnsr("predict", tmp_path / "nowhere", "x.mp4"), "config.json", "is missing")
+
+
+def test_bad_recordings_in_a_corpus(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    shutil.copytree(synthetic, folder)
+    good = sorted(folder.glob("Actor_01/*.mp4"))
+    good[0].write_text("no video")
+    good[1].write_bytes(good[1].read_bytes()[:9000])
+    done = cfnsr("prepare", folder, tmp_path / "out", "--size", 64, "--frames", 8)
+    assert done.returncode == 2
+    assert "10 clips made, 0 kept, 2 failed" in done.stdout
+    assert sum(line.startswith("failed, ") for line in done.stderr.splitlines()) == 2
+    assert "Traceback" not in done.stderr
+    again = cfnsr("prepare", folder, tmp_path / "out", "--size", 64, "--frames", 8)
+    assert "0 clips made, 10 kept, 2 failed" in again.stdout
+
+
+@pytest.fixture(scope="session")
+def bad_files(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from cfnsr.media.encode import write_video
+
+    folder = tmp_path_factory.mktemp("bad")
+    good = next(synthetic.glob("Actor_01/*.mp4"))
+    files = {
+        name: folder / f"{name}.mp4" for name in ("text", "truncated", "mute", "faceless", "short", "zero")
+    }
+    files["text"].write_text("this is text\n")
+    files["zero"].touch()
+    files["truncated"].write_bytes(good.read_bytes()[:50_000])
+    frames = np.random.default_rng(0).integers(0, 255, (60, 96, 96, 3), dtype=np.uint8)
+    tone = np.sin(np.arange(96_000) / 20).astype(np.float32) / 4
+    write_video(files["mute"], frames, 30)
+    write_video(files["faceless"], frames, 30, tone, 48_000)
+    write_video(files["short"], frames[:9], 30, tone[:14_400], 48_000)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("text", "text.mp4"),
+        ("zero", "zero.mp4"),
+        ("truncated", "truncated.mp4"),
+        ("mute", "no sound"),
+        ("faceless", "face"),
+        ("short", "expected"),
+    ],
+)
+def test_bad_files_to_predict(
+    cfnsr: Run, checkpoint: Path, bad_files: dict[str, Path], yunet: Path, name: str, word: str
+) -> None:
+    refused(cfnsr("predict", checkpoint, bad_files[name], CFNSR_YUNET=str(yunet)), word)
+
+
+def test_a_bad_file_does_not_hide_the_good_ones(
+    cfnsr: Run, checkpoint: Path, bad_files: dict[str, Path], synthetic: Path
+) -> None:
+    good = sorted(synthetic.glob("Actor_01/*.mp4"))[:2]
+    done = cfnsr(
+        "predict",
+        checkpoint,
+        good[0],
+        bad_files["text"],
+        good[1],
+        "--openface",
+        synthetic / "landmarks",
+        "--json",
+    )
+    assert done.returncode == 2
+    assert [result["file"] for result in json.loads(done.stdout)] == [str(path) for path in good]
+
+
+def test_checkpoint_of_another_version(cfnsr: Run, checkpoint: Path, tmp_path: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "format": 0, "cfnsr": "0.0.1"}))
+    refused(cfnsr("predict", tmp_path, "x.mp4"), "format 0", "0.0.1", "reads format 1")
+
+
+def test_folds_and_names_that_do_not_exist(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
+    common = ("--data", prepared, "--out", tmp_path / "runs", "--preset", "small")
+    refused(cfnsr("crossval", "audio", *common, "--folds", 9), "fold 9 does not exist: expected 1 to 3")
+    refused(cfnsr("crossval", "nothing", *common), "'nothing' is unknown", "cfn_sr")
+    refused(cfnsr("crossval", "audio", *common, "--protocol", "mine"), "'mine' is unknown")
+    refused(cfnsr("crossval", "audio", *common, "--protocol", "paper"), "3 actors", "at least 5")
+    refused(cfnsr("crossval", "audio", *common, "--seeds", "a"), "seeds 'a'")
+    refused(cfnsr("train", "audio", *common[:4], "--preset", "huge"), "'huge' is unknown")
+    refused(cfnsr("crossval", "audio", *common, "--epochs", 0), "epochs is 0")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_labels_outside_the_set(cfnsr: Run, prepared: Path, synthetic: Path, tmp_path: Path) -> None:
+    """A corpus of other labels does not mix into a store; nothing in it is lost."""
+    table = tmp_path / "takes.csv"
+    paths = sorted(synthetic.glob("Actor_01/*.mp4"))
+    table.write_text(
+        "path,label,speaker\n" + "".join(f"{p},{('bored', 'awake')[i % 2]},1\n" for i, p in enumerate(paths))
+    )
+    before = sorted(path.name for path in (prepared / "clips").iterdir())
+    refused(cfnsr("prepare", table, prepared), "label set 'ravdess'")
+    assert sorted(path.name for path in (prepared / "clips").iterdir()) == before
+
+
+def test_disk_full_while_preparing(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
+    """A real full disk: a file system of 400 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = cfnsr("prepare", synthetic, disk / "out", "--size", 64, "--frames", 8, "--workers", 2)
+        refused(done, "full")
+        clips = list((disk / "out" / "clips").iterdir())
+        assert clips and not [path for path in clips if path.name.startswith(".")]
+        before = {path.name: path.read_bytes() for path in clips}
+        subprocess.run(["mount", "-o", "remount,size=40m", disk], check=True)
+        done = cfnsr("prepare", synthetic, disk / "out", "--size", 64, "--frames", 8, "--workers", 2)
+        assert done.returncode == 0 and f"{12 - len(before)} clips made, {len(before)} kept" in done.stdout
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_debug_shows_the_traceback(cfnsr: Run, tmp_path: Path) -> None:
+    done = cfnsr("report", tmp_path, "--debug")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "InputError" in done.stderr
