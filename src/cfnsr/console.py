@@ -1,9 +1,15 @@
 """What a person sees while the work runs: plain lines and progress bars, on stderr."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+
+def speaks() -> bool:
+    """Whether this process speaks for all: of the several that `accelerate launch` starts, one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Step(Protocol):
@@ -40,7 +46,8 @@ def bar(description: str, total: float) -> Iterator[Step]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
+    console = Console(stderr=True, highlight=False, quiet=not speaks())
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, note="")
 
         def step(

@@ -40,7 +40,7 @@ def run(out: Path, *, seed: int = 0) -> None:
         [MODEL], prepared, runs, protocol="nested", recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
     )
     say("4/5 report")
-    report = steps.report(runs)
+    steps.report(runs)
     say("5/5 a prediction for a take of an actor the model never saw")
     fold = Corpus(Store(prepared)).folds("nested")[FOLDS[0] - 1]
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")
@@ -50,5 +50,5 @@ def run(out: Path, *, seed: int = 0) -> None:
     steps.show(prediction)
     print(f"the actor played: {unseen.emotion}")
     print(f"contact sheet: {prepared / 'contact_sheet.png'}")
-    print(f"report: {report}")
+    print(f"report: {runs / 'report.html'}")
     print(f"done in {(monotonic() - started) / 60:.1f} minutes")

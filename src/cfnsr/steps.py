@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfnsr.console import bar, say
+from cfnsr.console import bar, say, speaks
 from cfnsr.files import write_text
 
 if TYPE_CHECKING:
@@ -180,13 +180,15 @@ def train(
     return out
 
 
-def report(runs: Path) -> Path:
+def report(runs: Path) -> None:
     """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies."""
     from cfnsr.evaluation.report import report as write
     from cfnsr.evaluation.runs import read_runs
     from cfnsr.evaluation.summary import summarise
     from cfnsr.evaluation.tables import limits, mean_and_deviation, protocol_label
 
+    if not speaks():
+        return
     written = write(runs)
     for row in summarise(read_runs(runs)):
         spread = row.spreads["accuracy"]
@@ -195,7 +197,6 @@ def report(runs: Path) -> Path:
             f"{protocol_label(row.protocol, row.optimistic)}, {row.progress}"
         )
     print(f"report: {written.html}")
-    return Path(written.html)
 
 
 def show(prediction: "Prediction") -> None:

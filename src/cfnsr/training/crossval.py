@@ -144,7 +144,9 @@ def train_fold(
     Raises:
         InputError: when the folder has a run and `resume` is not set, or one of other settings.
     """
-    if _is_finished(job, folder, corpus, resume):
+    finished = _is_finished(job, folder, corpus, resume)
+    accelerator.wait_for_everyone()  # before one process writes what another still looks for
+    if finished:
         return folder
     corpus.check(job.fold)
     model, config = _create(job, corpus)
@@ -177,14 +179,15 @@ def train_fold(
     log_probabilities = trainer.predict([place for _, place in evaluated]).numpy()
     if accelerator.is_main_process:
         _write_predictions(folder / "predictions.csv", corpus, evaluated, log_probabilities)
-        finished = {
+        outcome = {
             "params": zoo.count_parameters(model),
             "epoch": state.best_epoch,
             "seconds": round(state.seconds, 1),
             "finished": True,
         }
-        write_json(folder / "run.json", {**_describe(job, corpus), **finished})
+        write_json(folder / "run.json", {**_describe(job, corpus), **outcome})
     trainer.close()
+    accelerator.wait_for_everyone()
     return folder
 
 
@@ -213,6 +216,7 @@ def crossval(
             raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
     for job in jobs:
         corpus.check(job.fold)
+    accelerator.wait_for_everyone()
     folders = []
     for job in jobs:
         start_from = {modality: replace(job, model=modality).folder(runs) for modality in _pretrained_by(job)}
