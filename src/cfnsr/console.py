@@ -37,14 +37,18 @@ def bar(description: str, total: float) -> Iterator[Step]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
+
+    def wide(cells: int) -> Column:
+        return Column(no_wrap=True, min_width=cells)  # a long note must not squeeze the numbers
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.description}", table_column=wide(len(description))),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(table_column=wide(2 * len(str(total)) + 1)),
+        TimeElapsedColumn(table_column=wide(7)),
+        TimeRemainingColumn(table_column=wide(7)),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
     )
     console = Console(stderr=True, highlight=False, quiet=not speaks())
     with Progress(*columns, console=console) as progress:

@@ -119,8 +119,8 @@ class TrainingBar:
         before = self._places[job] * step.epochs
         self._step(
             completed=round(before + step.epoch - 1 + step.step / step.steps, 2),
-            note=f"{job.model} fold {job.fold.number} seed {job.seed} epoch {step.epoch}: "
-            f"loss {step.loss:.3f}, accuracy {100 * step.accuracy:.1f} %",
+            note=f"{job.model} seed {job.seed} fold {job.fold.number}: "
+            f"loss {step.loss:.2f}, accuracy {100 * step.accuracy:.0f} %",
         )
 
 
