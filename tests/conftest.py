@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# Tests run side by side, one a core: threads of theirs would only wait for each other. Before torch is loaded.
+# Tests run side by side, one a core: their threads would only wait for each other. Before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
