@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from cfnsr.media.decode import decode, probe, spread
+from cfnsr.media.container import probe
+from cfnsr.media.decode import decode, spread
 from cfnsr.media.errors import REASONS, MediaError
 
 Media = Callable[..., Path]

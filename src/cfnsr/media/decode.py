@@ -3,78 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from cfnsr.media.container import Scan, find_streams, open_media, orientation, read_packets, scan_packets
 from cfnsr.media.errors import MediaError as MediaError
 
 Sampling = Literal["even", "consecutive"]
 
-MISSING_SECONDS = 0.25  # a file that ends this much before its declared end is truncated
 LOST_FRACTION = 0.1  # with more undecodable pictures or sound than this a file is broken
 GAP_SECONDS = (0.05, 10.0)  # holes in the sound filled with silence; less is rounding, more a wrong clock
 SEEK_MARGIN = 1.0  # seconds of run-in before the wanted span, for decoders that need what came before
-
-# Only these formats declare a length of their own; elsewhere FFmpeg estimates it from the bit rate.
-DECLARING = frozenset({"mov", "mp4", "matroska", "webm", "flv", "flac", "wav", "avi"})
-# Playlists and descriptions open other files and addresses, tty draws text as video: never a recording.
-NO_RECORDINGS = frozenset(
-    {
-        "alsa",
-        "concat",
-        "dash",
-        "fbdev",
-        "hls",
-        "image2",
-        "imf",
-        "lavfi",
-        "oss",
-        "rtp",
-        "rtsp",
-        "sap",
-        "sdp",
-        "tty",
-    }
-)
-SIGNATURES = (b"ftyp", b"moov", b"RIFF", b"FLV", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\x1aE\xdf\xa3")
-
-
-@dataclass(frozen=True)
-class MediaInfo:
-    """What a file holds; zeros where it has no pictures or no sound.
-
-    Args:
-        duration: seconds from time 0 (see `Decoded`) to the end of the last picture or sample.
-        frame_count: pictures shown.
-        fps: their mean number a second.
-        width: in pixels, as shown: after the rotation that phones note in the file.
-        height: in pixels, as shown.
-        sample_rate: of the sound, in Hz.
-    """
-
-    duration: float
-    frame_count: int
-    fps: float
-    width: int
-    height: int
-    has_video: bool
-    has_audio: bool
-    sample_rate: int
 
 
 @dataclass(frozen=True)
@@ -102,27 +50,6 @@ class Decoded:
     waveform: NDArray[np.float32] | None
     sample_rate: int
     sound_start: float
-
-
-def probe(path: Path | str) -> MediaInfo:
-    """What a file holds, from one pass over its packets and its first picture.
-
-    Raises:
-        MediaError: the file is missing, not media, broken or truncated.
-    """
-    path = Path(path)
-    scan = _scan(path)
-    height, width = _picture_size(path) if scan.frame_count else (0, 0)
-    return MediaInfo(
-        duration=scan.duration,
-        frame_count=scan.frame_count,
-        fps=scan.fps,
-        width=width,
-        height=height,
-        has_video=scan.frame_count > 0,
-        has_audio=scan.sample_rate > 0,
-        sample_rate=scan.sample_rate,
-    )
 
 
 def decode(
@@ -162,7 +89,7 @@ def decode(
         raise ValueError(
             f"{frames} frames between {low} and {high} s: expected at least one, in a span of time"
         )
-    scan = _scan(path)
+    scan = scan_packets(path)
     if video and not scan.frame_count:
         raise MediaError("no picture", f"{path} has no pictures: give a video, or ask for the sound alone")
     if audio and not scan.sample_rate:
@@ -177,8 +104,8 @@ def decode(
         )
     pictures = _Pictures(path, scan, numbers) if video else None
     sound = _Sound(path, scan, low, high) if audio else None
-    with _open(path) as container:
-        video_stream, audio_stream = _streams(container)
+    with open_media(path) as container:
+        video_stream, audio_stream = find_streams(container)
         streams = [
             stream
             for stream, collector in ((video_stream, pictures), (audio_stream, sound))
@@ -191,7 +118,7 @@ def decode(
             first = min([low, *scan.times[numbers[:1]]]) + scan.zero - SEEK_MARGIN
             with suppress(av.FFmpegError):  # a file without an index is read from its start
                 container.seek(math.floor(first / streams[0].time_base), stream=streams[0])
-        for packet in _packets(path, container, streams):
+        for packet in read_packets(path, container, streams):
             collector = pictures if isinstance(packet.stream, VideoStream) else sound
             if collector is None or collector.done:
                 if (pictures is None or pictures.done) and (sound is None or sound.done):
@@ -216,111 +143,7 @@ def decode(
     )
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """What the packets tell before anything is decoded.
-
-    `keys` identify the pictures in the order shown: their time stamps, or where a packet has none
-    (`stamped` is False) their positions.
-    """
-
-    keys: NDArray[np.int64]
-    times: NDArray[np.floating]
-    stamped: bool
-    fps: float
-    zero: float
-    sample_rate: int
-    sound_start: float
-    duration: float
-
-    @property
-    def frame_count(self) -> int:
-        return len(self.keys)
-
-
-def _scan(path: Path) -> _Scan:
-    with _open(path) as container:
-        video, audio = _streams(container)
-        streams = [stream for stream in (video, audio) if stream is not None]
-        if not streams:
-            raise MediaError(
-                "not media", f"{path} holds neither pictures nor sound: give a video or a recording"
-            )
-        stamps: list[int | None] = []
-        sound_stamps: list[float] = []
-        ends = {stream.index: 0.0 for stream in streams}  # seconds on the file's own clock
-        cut = {stream.index: False for stream in streams}
-        for packet in _packets(path, container, streams):
-            if not packet.size:
-                continue  # the decoder's signal to finish
-            index, pts = packet.stream_index, packet.pts
-            begin = ends[index] if pts is None else float(pts * packet.time_base)
-            ends[index] = max(ends[index], begin + float((packet.duration or 0) * packet.time_base))
-            cut[index] = packet.is_corrupt
-            if packet.is_discard:
-                continue  # an edit list hides it
-            if isinstance(packet.stream, VideoStream):
-                stamps.append(pts)
-            else:
-                sound_stamps.append(begin)
-        _check_length(path, container, streams, ends, cut)
-
-        rate = float((video and (video.average_rate or video.guessed_rate)) or 25)
-        stamped = None not in stamps
-        if video is not None and stamped and stamps:
-            keys = np.unique(np.array(stamps, np.int64))
-            seconds = keys * float(video.time_base or 1)
-        else:
-            keys = np.arange(len(stamps))
-            seconds = keys / rate
-        first_sound = min(sound_stamps, default=0.0)
-        if audio is not None and audio.start_time is not None:
-            first_sound = float(audio.start_time * (audio.time_base or 1))  # knows of the encoder's run-in
-        zero = float(seconds[0]) if len(keys) else first_sound
-        times = seconds - zero
-        if len(keys) > 1:
-            rate = (len(keys) - 1) / float(times[-1])
-        return _Scan(
-            keys=keys,
-            times=times,
-            stamped=stamped,
-            fps=rate if len(keys) else 0.0,
-            zero=zero,
-            sample_rate=audio.codec_context.sample_rate if audio is not None and sound_stamps else 0,
-            sound_start=first_sound - zero if sound_stamps else 0.0,
-            duration=max(ends.values()) - zero,
-        )
-
-
-def _check_length(
-    path: Path,
-    container: InputContainer,
-    streams: list[VideoStream | AudioStream],
-    ends: dict[int, float],
-    cut: dict[int, bool],
-) -> None:
-    """Fail where the file ends before it says: its tail was lost in a copy or a crash."""
-    formats = set(container.format.name.split(","))
-    spans = []  # (declared end, read end)
-    if "mp4" in formats:  # tells each stream's own length, so that lost pictures beside whole sound show
-        for stream in streams:
-            if stream.duration and stream.time_base:
-                ticks = (stream.start_time or 0) + stream.duration
-                spans.append((float(ticks * stream.time_base), ends[stream.index]))
-    elif formats & DECLARING and container.duration:
-        declared = max(container.start_time or 0, 0) + container.duration
-        spans.append((declared / av.time_base, max(ends.values())))
-    for told, read in spans:
-        if told - read > MISSING_SECONDS:
-            raise MediaError(
-                "truncated",
-                f"{path} is truncated: it tells of {told:.2f} s but ends at {read:.2f} s; copy it again",
-            )
-    if any(cut.values()):
-        raise MediaError("truncated", f"{path} is truncated: it ends inside a packet; copy it again")
-
-
-def _sample(scan: _Scan, frames: int, sampling: Sampling, low: float, high: float) -> NDArray[np.int64]:
+def _sample(scan: Scan, frames: int, sampling: Sampling, low: float, high: float) -> NDArray[np.int64]:
     """Positions of the pictures to keep, in [low, high) seconds; empty where none is there."""
     first, stop = np.searchsorted(scan.times, [low, high]).tolist()
     return np.int64(first) + spread(stop - first, frames, sampling)
@@ -328,6 +151,9 @@ def _sample(scan: _Scan, frames: int, sampling: Sampling, low: float, high: floa
 
 def spread(count: int, frames: int, sampling: Sampling = "even") -> NDArray[np.int64]:
     """Positions of `frames` out of `count` pictures; where there are too few, some are repeated.
+
+    Returns:
+        (frames,) positions from 0, in rising order; (0,) where there are no pictures.
 
     >>> spread(10, 4), spread(10, 4, "consecutive"), spread(2, 4)
     (array([0, 3, 6, 9]), array([3, 4, 5, 6]), array([0, 0, 1, 1]))
@@ -342,7 +168,7 @@ def spread(count: int, frames: int, sampling: Sampling = "even") -> NDArray[np.i
 class _Pictures:
     """Keeps the wanted pictures out of those decoded, which come in the order shown."""
 
-    def __init__(self, path: Path, scan: _Scan, numbers: NDArray[np.int64]) -> None:
+    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64]) -> None:
         self.path, self.stamped = path, scan.stamped
         self.wanted = scan.keys[numbers]
         self.expected = int(numbers[-1] - numbers[0]) + 1
@@ -384,7 +210,7 @@ class _Pictures:
 class _Sound:
     """Lays the decoded sound on the clock of the pictures and keeps the wanted span."""
 
-    def __init__(self, path: Path, scan: _Scan, low: float, high: float) -> None:
+    def __init__(self, path: Path, scan: Scan, low: float, high: float) -> None:
         self.path, self.scan, self.low, self.high = path, scan, low, high
         self.rate = scan.sample_rate
         self.position: int | None = None  # of the next sample, counted from time 0
@@ -449,89 +275,15 @@ def _mono(frame: AudioFrame) -> NDArray[np.float32]:
 
 
 def _rgb(frame: VideoFrame, like: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """A picture as shown: RGB, and turned or mirrored by the display matrix that cameras write.
+    """A picture as shown, turned or mirrored: (H, W, 3) uint8 RGB.
 
-    The matrix sends (x, y) to (a x + c y, b x + d y); cameras use quarter turns and mirrors only.
     `like`, where given, is a batch of pictures whose size this one takes (a stream may change size).
     """
-    sides: Any = frame.side_data  # its type stub is wrong
-    matrix = next((bytes(side) for side in sides if side.type.name == "DISPLAYMATRIX"), None)
-    (a, b), (c, d) = (1, 0), (0, 1)
-    if matrix is not None:
-        (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
-    turned = abs(b) > abs(a)
+    turned, rows_reversed, columns_reversed = orientation(frame)
     width, height = frame.width, frame.height
     if like is not None:
         width, height = (like.shape[1], like.shape[2]) if turned else (like.shape[2], like.shape[1])
     picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)  # type: ignore[assignment]
     if turned:
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-
-
-def _picture_size(path: Path) -> tuple[int, int]:
-    with _open(path) as container:
-        video, _ = _streams(container)
-        with suppress(av.FFmpegError):
-            for frame in container.decode(video):
-                return _rgb(frame).shape[:2]  # type: ignore[arg-type]
-    raise MediaError("broken", f"{path} is broken: none of its pictures can be decoded; copy it again")
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[InputContainer]:
-    """Open a file and nothing else: no playlist may lead to other files or addresses."""
-    if not path.exists():
-        raise MediaError("missing", f"{path} does not exist: expected a video or sound file; check the name")
-    if not path.is_file():
-        raise MediaError("not media", f"{path} is not a file: expected a video or sound file; name one")
-    options = {"protocol_whitelist": "file", "format_whitelist": _formats()}
-    try:
-        if not path.stat().st_size:
-            raise MediaError("broken", f"{path} is empty: expected a video or sound file; copy it again")
-        container = av.open(f"file:{path}", options=options, metadata_errors="ignore")
-    except (av.FFmpegError, OSError) as error:
-        raise _refusal(path, error) from None
-    with container:
-        yield container
-
-
-@cache
-def _formats() -> str:
-    return ",".join(sorted(av.formats_available - NO_RECORDINGS))
-
-
-def _refusal(path: Path, error: Exception) -> MediaError:
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError as unreadable:
-        return MediaError("broken", f"{path} cannot be read: {unreadable.strerror}; check its permissions")
-    if any(signature in head for signature in SIGNATURES):
-        return MediaError(
-            "broken",
-            f"{path} cannot be opened: it begins as media, but its index is lost or damaged; copy it again",
-        )
-    return MediaError(
-        "not media", f"{path} is not media: expected a video or sound file ({type(error).__name__})"
-    )
-
-
-def _streams(container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
-    """The first stream of pictures (not an audio file's cover art) and of sound that can be decoded."""
-    video = (
-        stream
-        for stream in container.streams.video
-        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
-    )
-    audio = (stream for stream in container.streams.audio if stream.codec_context is not None)
-    return next(video, None), next(audio, None)
-
-
-def _packets(
-    path: Path, container: InputContainer, streams: list[VideoStream | AudioStream]
-) -> Iterator[Packet[VideoStream | AudioStream]]:
-    try:
-        yield from container.demux(streams)  # type: ignore[misc]
-    except av.FFmpegError as error:
-        raise MediaError("broken", f"{path} is broken: {error.strerror}; copy it again") from None
+        picture = picture.swapaxes(0, 1)
+    return picture[:: -1 if rows_reversed else 1, :: -1 if columns_reversed else 1]
