@@ -273,6 +273,46 @@ def test_folds_and_names_that_do_not_exist(cfnsr: Run, prepared: Path, tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
+def test_labels_outside_the_set_of_a_table(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
+    paths = sorted(synthetic.glob("Actor_*/*.mp4"))
+    table = tmp_path / "takes.csv"
+    labels = ["happy", "hapy", "sad", "calm"]
+    lines = [f"{path},{labels[place % 4]},{path.parent.name}" for place, path in enumerate(paths)]
+    table.write_text("\n".join(["path,label,speaker", *lines]) + "\n")
+    out = ("--size", 64, "--frames", 8, "--modalities", "audio")
+    refused(cfnsr("prepare", table, tmp_path / "out", *out), "'hapy' is outside the set", "--labels")
+    refused(
+        cfnsr("prepare", table, tmp_path / "out", *out, "--labels", "happy,sad,calm"), "'hapy' is outside"
+    )
+    assert not (tmp_path / "out").exists()
+    done = cfnsr("prepare", table, tmp_path / "out", *out, "--labels", "sad,happy,hapy,calm")
+    assert done.returncode == 0, done.stderr
+    described = json.loads((tmp_path / "out" / "corpus.json").read_text())
+    assert described["labels"]["emotions"] == ["sad", "happy", "hapy", "calm"]
+
+
+def test_modalities_that_are_not_there_or_not_known(
+    cfnsr: Run, prepared: Path, synthetic: Path, shared: Path, tmp_path: Path
+) -> None:
+    sound = shared / "ravdess" / "audio" / "Actor_01"
+    refused(cfnsr("prepare", sound, tmp_path / "out", "--modalities", "video"), "no take with video")
+    refused(cfnsr("prepare", sound, tmp_path / "out", "--modalities", "smell"), "smell", "video, audio")
+    refused(cfnsr("prepare", synthetic, prepared, "--modalities", "audio"), "holds clips made with", "folder")
+    assert len(list((prepared / "clips").iterdir())) == 12
+
+
+def test_train_one_fold(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fold"
+    common = ("--data", prepared, "--preset", "small", "--epochs", 1, "--out", out)
+    done = cfnsr("train", "cfn_sr", *common, "--fold", 2)
+    assert done.returncode == 0 and f"checkpoint: {out}" in done.stdout, done.stderr
+    for folder in (out, out / "pretrained" / "video", out / "pretrained" / "audio"):
+        assert (folder / "model.safetensors").exists()
+    refused(cfnsr("train", "cfn_sr", *common, "--fold", 2), "has a run already: add --resume")
+    assert cfnsr("train", "cfn_sr", *common, "--fold", 2, "--resume").returncode == 0
+    refused(cfnsr("train", "cfn_sr", *common, "--fold", 1, "--resume"), "of other settings", "fold")
+
+
 def test_labels_outside_the_set(cfnsr: Run, prepared: Path, synthetic: Path, tmp_path: Path) -> None:
     """A corpus of other labels does not mix into a store; nothing in it is lost."""
     table = tmp_path / "takes.csv"

@@ -190,13 +190,16 @@ def prepare(
     ] = None,
     song: Annotated[bool, typer.Option("--song", help="Take RAVDESS's songs too.")] = False,
     openface: Annotated[Path | None, typer.Option(help="A folder with the OpenFace CSVs.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="The label set of a CSV of takes, in class order, such as calm,tense.")
+    ] = None,
 ) -> None:
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
     from cfnsr.data.clip import Preparation
 
     _check_workers(workers)
-    found = scan(corpus, song=song, openface=openface)
+    found = scan(corpus, song=song, openface=openface, labels=_names(labels or ""))
     chosen = steps.modalities_there(found) if modalities is None else _names(modalities)
     preparation = Preparation(modalities=chosen, frames=frames, sampling=sampling, size=size)  # type: ignore[arg-type]
     if margin is not None:
@@ -223,7 +226,7 @@ def models(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'model':<28}{'params':>12}{'paper':>12}{'paper accuracy':>18}  fusion")
+    print(f"{'model':<28}{'params':>12}{'paper':>12}{'paper accuracy*':>18}  fusion")
     for row in rows:
         params, paper_params, paper_accuracy = row["params"], row["paper_params"], row["paper_accuracy"]
         print(
@@ -232,6 +235,7 @@ def models(as_json: JsonOption = False) -> None:
             + (f"{100 * paper_accuracy:>16.2f} %" if isinstance(paper_accuracy, float) else f"{'-':>18}")
             + f"  {row['fusion']}"
         )
+    print("* optimistic: the best epoch on the test fold")
 
 
 def _recipe(
@@ -253,7 +257,7 @@ def _recipe(
     )
 
 
-@app.command(epilog="Example: cfnsr train cfn_sr --data prepared --fold 1 --out runs/cfn_sr/fold_1")
+@app.command(epilog="Example: cfnsr train cfn_sr --data prepared --fold 1 --out cfn_sr_fold_1")
 def train(
     model: Annotated[str, typer.Argument(help="One of `cfnsr models`.")],
     data: DataOption,

@@ -42,7 +42,10 @@ CREMAD = LabelSet("cremad", ("neutral", "happy", "sad", "angry", "fearful", "dis
 
 
 def label_set_of(emotions: Iterable[str]) -> LabelSet:
-    """The label set a table of takes needs: RAVDESS's or CREMA-D's where it fits, else the labels sorted.
+    """The label set a table of takes needs: CREMA-D's or RAVDESS's where it fits, else the labels sorted.
+
+    Raises:
+        InputError: when only some of the labels are of RAVDESS's set.
 
     >>> label_set_of(["sad", "happy", "calm"]).name, label_set_of(["bored", "awake"]).emotions
     ('ravdess', ('awake', 'bored'))
@@ -51,4 +54,10 @@ def label_set_of(emotions: Iterable[str]) -> LabelSet:
     for known in (CREMAD, RAVDESS):
         if found <= set(known.emotions):
             return known
+    strange = sorted(found - set(RAVDESS.emotions))
+    if len(strange) < len(found):  # a slip of the pen must not make a label set of its own
+        raise InputError(
+            f"label {', '.join(map(repr, strange))} is outside the set of {', '.join(RAVDESS.emotions)}: "
+            f"mend the table, or declare its own set, such as --labels {','.join(sorted(found))}"
+        )
     return LabelSet("table", tuple(sorted(found)))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfnsr.console import bar, say, speaks
+from cfnsr.errors import InputError
 from cfnsr.files import write_text
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def prepare(
     from cfnsr.data.store import Store
     from cfnsr.synthesis.corpus import RECORD
 
-    store = Store.create(out, "synthetic" if (source / RECORD).exists() else corpus.name, corpus.labels)
+    for role in preparation.modalities:
+        if not any(getattr(take, role) for take in corpus.takes):
+            raise InputError(f"{source} has no take with {role}: leave {role} out of --modalities")
+    name = "synthetic" if (source / RECORD).exists() else corpus.name
+    store = Store.create(out, name, corpus.labels, preparation.as_json())
     _account(corpus, out)
     done = 0
     with bar("prepare", len(corpus.takes)) as step:
@@ -67,6 +72,13 @@ def prepare(
         f"{len(outcome.made)} clips made, {len(outcome.kept)} kept, {len(outcome.failures)} failed in {out}"
         + (f"; the reasons: {out / 'failures.csv'}" if outcome.failures else "")
     )
+    others = {path.name for path in (out / "clips").glob("*.safetensors")}
+    others -= {store.path(take.name).name for take in corpus.takes}
+    if others:
+        say(
+            f"{len(others)} clips in {out} are of takes that {source} does not have, such as {min(others)}: "
+            "they stay and will be trained on; delete them to leave them out"
+        )
     if "video" in preparation.modalities and outcome.made:
         headers = [store.header(name) for name in sorted(outcome.made + outcome.kept)]
         sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
@@ -96,9 +108,15 @@ def accelerator(recipe: "Recipe") -> "Accelerator":
     from accelerate import Accelerator
     from accelerate.utils import DataLoaderConfiguration
 
-    return Accelerator(
+    made = Accelerator(
         mixed_precision=recipe.precision, dataloader_config=DataLoaderConfiguration(split_batches=True)
     )
+    if recipe.batch_size % made.num_processes:
+        raise InputError(
+            f"a batch of {recipe.batch_size} clips over {made.num_processes} processes: expected a multiple; "
+            "give another --batch-size"
+        )
+    return made
 
 
 class TrainingBar:

@@ -42,12 +42,18 @@ def test_a_table_of_takes(folder: Path) -> None:
             '9,"s.wav",sad,,,male,\r\n',
         )
     )
-    bond, nine, ann = corpus.takes
+    bond, nine, ann = corpus.takes  # one of them has a name, so none is a number
     assert (corpus.name, corpus.labels) == ("takes", CREMAD)
     assert (ann.name, ann.actor, ann.sex, ann.attributes) == ("a", "Ann", "female", {"mood": "low"})
     assert (ann.video, ann.audio, ann.openface) == (folder / "a.mp4", folder / "s.wav", folder / "t/a.csv")
-    assert (bond.actor, bond.video, bond.audio, bond.sex) == (7, folder / "b.mp4", folder / "b.mp4", None)
+    assert (bond.actor, bond.video, bond.audio, bond.sex) == ("007", folder / "b.mp4", folder / "b.mp4", None)
     assert (nine.video, nine.audio, nine.sex) == (None, folder / "s.wav", "male")
+
+
+def test_speakers_are_numbers_only_where_all_are(folder: Path) -> None:
+    lines = "path,label,speaker\na.mp4,sad,10\nb.mp4,sad,"
+    assert [take.actor for take in scan(table(folder, lines + "9\n")).takes] == [9, 10]
+    assert [take.actor for take in scan(table(folder, lines + "Ann\n")).takes] == ["10", "Ann"]
 
 
 def test_other_labels_make_their_own_set(folder: Path) -> None:

@@ -14,7 +14,7 @@ from cfnsr.errors import InputError
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store.create(tmp_path_factory.mktemp("store"), "made-up", RAVDESS)
+    store = Store.create(tmp_path_factory.mktemp("store"), "made-up", RAVDESS, Preparation().as_json())
     for index, emotion in enumerate(("sad", "calm", "happy")):
         rng = np.random.default_rng(index)
         header = Header(f"take {index}", emotion, index, None, {}, {}, Preparation().as_json())

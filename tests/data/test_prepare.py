@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cfnsr import __version__
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import Preparation, prepare_clip
@@ -30,7 +31,7 @@ def prepare(
     corpus: Path, out: Path, preparation: Preparation = SMALL, workers: int = 1
 ) -> tuple[Store, Outcome]:
     found = scan(corpus)
-    store = Store.create(out, found.name, found.labels)
+    store = Store.create(out, found.name, found.labels, preparation.as_json())
     return store, prepare_corpus(found.takes, store, preparation, workers=workers)
 
 
@@ -44,15 +45,16 @@ def prepared(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Store
 def test_a_clip_describes_itself(prepared: Store, synthetic: Path) -> None:
     header = prepared.headers()[0]
     assert (header.name, header.emotion, header.actor, header.sex) == (
-        "01-01-01-01-01-01-02",
+        "01-01-01-01-01-01-01",
         "neutral",
-        2,
-        "female",
+        1,
+        "male",
     )
     assert header.attributes["intensity"] == "normal"
     assert Preparation.from_json(dict(header.preparation)) == SMALL
+    assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 1)
     assert header.face == {"source": "openface", "found": 8, "frames": 8}
-    path = synthetic / "Actor_02" / "01-01-01-01-01-01-02.mp4"
+    path = synthetic / "Actor_01" / "01-01-01-01-01-01-01.mp4"
     digest = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout[:64]
     assert header.sources["video"]["sha256"] == digest
     assert header.sources["video"]["file"] == path.name
@@ -99,7 +101,66 @@ def test_a_second_run_does_only_what_is_missing_or_changed(synthetic: Path, tmp_
     third = prepare(corpus, tmp_path / "out")[1]
     assert sorted(third.made) == sorted(first.made[:3])
 
-    assert len(prepare(corpus, tmp_path / "out", replace(SMALL, margin=0.3))[1].made) == 12
+
+def test_other_settings_are_refused_and_nothing_made_is_lost(
+    prepared: Store, synthetic: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared.folder, out)
+    for changed in (replace(SMALL, margin=0.3), replace(SMALL, modalities=("audio",))):
+        with pytest.raises(InputError, match=r"clips made with (margin|modalities) .*\(now .*another folder"):
+            prepare(synthetic, out, changed)
+    assert len(Store(out).headers()) == 12
+
+
+def test_a_clip_of_another_recipe_is_made_anew(prepared: Store, synthetic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared.folder, out)
+    old = prepared.headers()[0]
+    store = Store(out)
+    tensors = store.load(old.name, ["audio"])
+    store.write(replace(old, preparation={**old.preparation, "recipe": 0}), tensors)
+    assert prepare(synthetic, out)[1].made == [old.name]
+
+
+def test_a_failure_of_a_moment_loses_no_clip(
+    prepared: Store, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected error is that take's failure: the run goes on, and a clip that was good stays."""
+    out = tmp_path / "out"
+    shutil.copytree(prepared.folder, out)
+    store = Store(out)
+    for header in store.headers()[:2]:  # make them look outdated
+        store.write(replace(header, attributes={}), store.load(header.name, ["audio", "video"]))
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise ValueError("swscale: a codec's own\nerror")
+
+    monkeypatch.setattr("cfnsr.data.prepare.prepare_clip", broken)
+    outcome = prepare(synthetic, out)[1]
+    assert [failure.reason for failure in outcome.failures] == ["broken", "broken"]
+    assert "ValueError: swscale: a codec's own error" in outcome.failures[0].message
+    assert len(store.headers()) == 12
+
+
+def test_landmarks_of_another_video_are_refused(synthetic: Path, tmp_path: Path) -> None:
+    take = scan(synthetic).takes[0]
+    assert take.openface is not None
+    lines = take.openface.read_text().splitlines()
+    short = tmp_path / "short.csv"
+    short.write_text("\n".join(lines[:20]) + "\n")
+    with pytest.raises(MediaError, match=r"is no track of this video \(320 x 240, \d+ pictures\)"):
+        prepare_clip(replace(take, openface=short), SMALL)
+    header = [name.strip() for name in lines[0].split(",")]
+    rows = [line.split(",") for line in lines[1:]]
+    for row in rows:
+        for place, name in enumerate(header):
+            if name.startswith("x_"):
+                row[place] = str(float(row[place]) + 2000)
+    moved = tmp_path / "moved.csv"
+    moved.write_text("\n".join([lines[0], *(",".join(row) for row in rows)]) + "\n")
+    with pytest.raises(MediaError, match="is no track of this video"):
+        prepare_clip(replace(take, openface=moved), SMALL)
 
 
 @pytest.fixture
@@ -194,13 +255,15 @@ def test_workers_give_the_same_clips(prepared: Store, synthetic: Path, tmp_path:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from cfnsr import __version__
 from cfnsr.corpus.scan import scan
 from cfnsr.data.clip import Preparation
 from cfnsr.data.prepare import prepare_corpus
 from cfnsr.data.store import Store
 if __name__ == "__main__":
     found = scan(Path(sys.argv[1]))
-    store = Store.create(Path(sys.argv[2]), found.name, found.labels)
+    settings = Preparation(frames=8, size=64)
+    store = Store.create(Path(sys.argv[2]), found.name, found.labels, settings.as_json())
     done = 0
     def progress(take, state):
         global done
@@ -208,7 +271,7 @@ if __name__ == "__main__":
         if done == 4:
             print("four", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
-    prepare_corpus(found.takes, store, Preparation(frames=8, size=64), workers=2, progress=progress)
+    prepare_corpus(found.takes, store, settings, workers=2, progress=progress)
 """
 
 
@@ -277,12 +340,12 @@ def test_a_worker_that_dies_costs_its_take_alone(
 def test_another_label_set_does_not_mix_in(prepared: Store) -> None:
     from cfnsr.emotions import CREMAD
 
-    with pytest.raises(InputError, match=r"label set 'ravdess', and this corpus has 'cremad'"):
-        Store.create(prepared.folder, "cremad", CREMAD)
+    with pytest.raises(InputError, match=r"label set 'ravdess' .*, and this corpus has 'cremad'"):
+        Store.create(prepared.folder, "cremad", CREMAD, SMALL.as_json())
 
 
 def test_names_lead_nowhere_else(tmp_path: Path) -> None:
-    store = Store.create(tmp_path / "store", "evil", RAVDESS)
+    store = Store.create(tmp_path / "store", "evil", RAVDESS, SMALL.as_json())
     for name in ("../../evil", "/etc/passwd", "a/b", "..", "é ü"):
         path = store.path(name)
         assert path.parent == store.folder / "clips" and path.resolve().parent == path.parent.resolve()
@@ -293,7 +356,7 @@ def test_damaged_clips_and_stores(prepared: Store, tmp_path: Path) -> None:
         InputError, match=r"corpus.json is missing: expected a folder made by `cfnsr prepare`"
     ):
         Store(tmp_path)
-    store = Store.create(tmp_path, "x", RAVDESS)
+    store = Store.create(tmp_path, "x", RAVDESS, SMALL.as_json())
     with pytest.raises(InputError, match="holds no prepared clip"):
         store.headers()
     whole = prepared.path(prepared.headers()[0].name)

@@ -87,7 +87,7 @@ def fabricate(
         "validation_actors": validation,
         "test_actors": test,
         "corpus": {"name": "ravdess", "clips": 1440},
-        "settings": {"batch": 16, "learning_rate": 1e-3, "optimiser": "Adam", "fold": fold},
+        "settings": {"batch": 16, "learning_rate": 1e-3, "optimiser": "Adam"},
         "versions": {"cfnsr": "0.1.0", "torch": "2.13.0", "python": "3.11.9"},
         "seconds": 1234.5,
         "finished": True,

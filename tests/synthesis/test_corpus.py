@@ -128,3 +128,12 @@ def test_actors_differ_and_are_men_and_women_in_turn() -> None:
     assert len({person.face for person in people}) == len({person.throat for person in people}) == 24
     pitch = np.array([person.throat.pitch for person in people])
     assert pitch[0::2].max() < pitch[1::2].min()
+
+
+def test_the_sentence_does_not_give_the_emotion_away() -> None:
+    """Within a sex and an intensity each emotion is spoken in either sentence equally often."""
+    spoken: dict[tuple[int, int, int], list[int]] = {}
+    for part in plan():
+        spoken.setdefault((part.actor % 2, part.intensity, part.emotion), []).append(part.statement)
+    for statements in spoken.values():
+        assert statements.count(1) == statements.count(2)

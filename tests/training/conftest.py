@@ -1,5 +1,6 @@
 """A store of made-up clips: no media needed, and each emotion can be told from either modality."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,18 @@ SIZE = 64
 PREPARATION = Preparation(frames=8, size=SIZE, keep=0.7)
 
 
-def fill(folder: Path, actors: int = 6, takes: int = 2) -> Store:
-    store = Store.create(folder, "made-up", LABELS)
+def _fill(folder: Path, actors: int = 6, takes: int = 2, scrambled: tuple[int, ...] = ()) -> Store:
+    """Write a store; the clips of the scrambled actors show and sound of nothing."""
+    store = Store.create(folder, "made-up", LABELS, PREPARATION.as_json())
     for actor in range(1, actors + 1):
         for label, emotion in enumerate(LABELS.emotions):
             for take in range(takes):
                 rng = np.random.default_rng((actor, label, take))
                 video = rng.integers(0, 160, (8, SIZE, SIZE, 3))
-                video[:, :, :, label] += 60
+                shown = (label + take + 1) % 3 if actor in scrambled else label
+                video[:, :, :, shown] += 60
                 audio = rng.normal(0, 4, (13, PREPARATION.mfcc_steps))
-                audio[label] += 8
+                audio[shown] += 8
                 name = f"{emotion}-{actor}-{take}"
                 source = {"file": name, "bytes": 1, "mtime_ns": 1, "sha256": f"hash of {name}"}
                 header = Header(
@@ -43,4 +46,10 @@ def fill(folder: Path, actors: int = 6, takes: int = 2) -> Store:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return fill(tmp_path_factory.mktemp("store"))
+    return _fill(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def fill() -> Callable[..., Store]:
+    """Fills a folder with made-up clips."""
+    return _fill

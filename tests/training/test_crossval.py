@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 
 import cfnsr
+from cfnsr.data import dataset
 from cfnsr.data.folds import Fold
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
@@ -108,6 +109,19 @@ def test_fused_model_starts_from_its_encoders(
             assert torch.equal(seen[f"{name}.{key}"], value), key
 
 
+def test_test_actors_choose_nothing(nested: Path, tmp_path: Path, fill: Callable[..., Store]) -> None:
+    """With the test actor's clips turned into others, the same weights come out of the same epoch."""
+    other = Corpus(fill(tmp_path / "store", scrambled=(1,)))
+    run(other, tmp_path / "runs")
+    for name in ("video", "audio", "cfn_sr"):
+        part = Path("nested", name, "seed_0", "fold_1")
+        for file in ("model.safetensors", "history.jsonl"):
+            ours, theirs = tmp_path / "runs" / part / file, nested.parent / part / file
+            assert ours.read_bytes() == theirs.read_bytes()
+        predictions = (tmp_path / "runs" / part / "predictions.csv").read_bytes()
+        assert predictions != (nested.parent / part / "predictions.csv").read_bytes()
+
+
 def test_training_learns(corpus: Corpus, tmp_path: Path) -> None:
     recipe = RECIPE.changed(epochs=12)
     folder = run(corpus, tmp_path, ("audio",), recipe=recipe)[0]
@@ -134,7 +148,10 @@ from accelerate import Accelerator
 from cfnsr.data.store import Store
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import Corpus, crossval
+from cfnsr.data import dataset
+from cfnsr.training import loop
 folder, out, fatal = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+dataset.MEMORY, loop.READERS = int(sys.argv[4]), 1
 steps = 0
 def progress(job, step):
     global steps
@@ -147,16 +164,20 @@ crossval(["cfn_sr"], Corpus(Store(Path(folder))), out, protocol="nested", recipe
 """
 
 
-@pytest.mark.parametrize("fatal", [5, 14, 25])
+@pytest.mark.parametrize(("fatal", "memory"), [(5, dataset.MEMORY), (14, dataset.MEMORY), (25, -1)])
 def test_killed_and_resumed_training_ends_with_the_same_weights(
-    corpus: Corpus, nested: Path, tmp_path: Path, fatal: int
+    corpus: Corpus, nested: Path, tmp_path: Path, fatal: int, memory: int
 ) -> None:
-    """Three steps an epoch, three epochs a model: killed in the first, the second and the third model."""
-    command = [sys.executable, "-c", KILLED, str(corpus.store.folder), str(tmp_path), str(fatal)]
+    """Three steps an epoch, three epochs a model: killed in the first, the second and the third model.
+
+    The third time with clips that are read anew every epoch, by another process, as large corpora are.
+    """
+    command = [sys.executable, "-c", KILLED, str(corpus.store.folder), str(tmp_path), str(fatal), str(memory)]
     killed = subprocess.run(command, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not list(tmp_path.rglob("cfn_sr/**/predictions.csv"))
-    run(corpus, tmp_path, resume=True)
+    resumed = subprocess.run([*command[:-2], "-1", command[-1]], check=False, capture_output=True)
+    assert resumed.returncode == 0, resumed.stderr.decode()
     for name in ("video", "audio", "cfn_sr"):
         for file in ("model.safetensors", "history.jsonl", "predictions.csv"):
             part = Path(name, "seed_0", "fold_1", file)
@@ -212,6 +233,8 @@ def test_a_fold_without_clips(corpus: Corpus, tmp_path: Path) -> None:
     job = Job("audio", "nested", Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
     with pytest.raises(InputError, match=r"fold 1 has no test clips \(actors 99\)"):
         train_fold(job, corpus, tmp_path, accelerator=Accelerator())
+    with pytest.raises(InputError, match="seed -1: expected 0 or more"):
+        run(corpus, tmp_path, seeds=[-1])
     with pytest.raises(InputError, match="fold 7 does not exist: expected 1 to 6"):
         run(corpus, tmp_path, folds=[7])
 
@@ -224,6 +247,11 @@ def test_a_missing_modality_is_told_before_training(corpus: Corpus, tmp_path: Pa
     ]
     with pytest.raises(InputError, match="was prepared without audio: model audio needs it"):
         run(silent, tmp_path, ("audio",))
+
+
+def test_a_preset_that_asks_for_more_than_was_prepared(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has 8 frames of 64 px a clip: preset small looks at 16 of 64 px"):
+        run(corpus, tmp_path, ("video",), recipe=RECIPE.changed(frames=16))
 
 
 def test_clips_prepared_differently_do_not_mix(corpus: Corpus, tmp_path: Path) -> None:
@@ -242,6 +270,8 @@ def test_clips_prepared_differently_do_not_mix(corpus: Corpus, tmp_path: Path) -
         (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
         (lambda folder: _rewrite(folder, format=99), "checkpoint of format 99"),
         (lambda folder: _rewrite(folder, labels=None), "damaged"),
+        (lambda folder: _rewrite(folder, settings={"classes": 3, "depth": 2}), "damaged"),
+        (lambda folder: _rewrite(folder, settings={"classes": 8}), "damaged"),
         (lambda folder: _rewrite(folder, model="nothing"), "'nothing' is unknown"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 50), "does not fit"),
         (lambda folder: (folder / "model.safetensors").unlink(), "does not fit"),

@@ -26,7 +26,13 @@ SONGS = "songs (speech alone is asked for)"
 _Named = tuple[Path, Performance]
 
 
-def scan(path: Path | str, *, song: bool = False, openface: Path | str | None = None) -> Corpus:
+def scan(
+    path: Path | str,
+    *,
+    song: bool = False,
+    openface: Path | str | None = None,
+    labels: Sequence[str] = (),
+) -> Corpus:
     """The takes of a RAVDESS or CREMA-D folder, or of a CSV of takes.
 
     Layout does not matter, names do. One performance is one take: an audio-video file gives its
@@ -39,6 +45,7 @@ def scan(path: Path | str, *, song: bool = False, openface: Path | str | None = 
         path: a folder, or a CSV of takes (see `read_table`).
         song: take RAVDESS's songs too; speech alone otherwise.
         openface: a folder with further OpenFace CSVs; these go before those in the tree.
+        labels: the label set of a CSV of takes, in class order; the folders have their own.
 
     Raises:
         InputError: nothing there, no take in it, or takes of two corpora.
@@ -48,7 +55,7 @@ def scan(path: Path | str, *, song: bool = False, openface: Path | str | None = 
     if openface is not None:
         tables = _look(Path(openface), "a folder of OpenFace CSVs").tables
     if path.is_file() and path.suffix.lower() == ".csv":
-        corpus = _with_openface(read_table(path), tables)
+        corpus = _with_openface(read_table(path, labels), tables)
     else:
         corpus = _scan_folder(path, song, tables)
     if openface is not None and not {take.openface for take in corpus.takes} & set(tables):

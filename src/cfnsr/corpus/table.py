@@ -1,11 +1,12 @@
 """Any other corpus: a CSV of takes with the columns path, label and speaker."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cfnsr.corpus.take import AUDIO_SUFFIXES, Actor, Corpus, Take, by_actor
-from cfnsr.emotions import label_set_of
+from cfnsr.corpus.take import AUDIO_SUFFIXES, Corpus, Take, by_actor
+from cfnsr.emotions import LabelSet, label_set_of
 from cfnsr.errors import InputError
 
 REQUIRED = ("path", "label", "speaker")
@@ -14,12 +15,16 @@ OPTIONAL = ("audio", "openface", "name", "sex")
 _SEXES = {"": None, "male": "male", "m": "male", "female": "female", "f": "female"}
 
 
-def read_table(path: Path | str) -> Corpus:
+def read_table(path: Path | str, labels: Sequence[str] = ()) -> Corpus:
     """The takes of a CSV with a header; paths in it are relative to the CSV.
 
     Columns: `path` (the recording), `label`, `speaker`; optional `audio` (the sound, where it is not in
     the recording), `openface` (an OpenFace CSV), `name` (else the stem of `path`), `sex` (male or
-    female). Further columns become attributes of the takes. A speaker in digits becomes a number.
+    female). Further columns become attributes of the takes. Speakers that are all digits become numbers.
+
+    Args:
+        labels: the label set in class order; without it RAVDESS's or CREMA-D's, or the labels sorted where
+            the table knows none of theirs.
 
     Raises:
         InputError: not such a table; names the first bad line and how many more there are.
@@ -28,7 +33,7 @@ def read_table(path: Path | str) -> Corpus:
     takes: list[Take] = []
     problems: list[str] = []
     lines_by_name: dict[str, int] = {}
-    labels: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for line, row in _rows(path):
         try:
             take = _take(row, path.parent)
@@ -37,7 +42,7 @@ def read_table(path: Path | str) -> Corpus:
             continue
         # Names become file names, and some file systems do not tell upper from lower case.
         first = lines_by_name.setdefault(take.name.casefold(), line)
-        spelling = labels.setdefault(take.emotion.casefold(), take.emotion)
+        spelling = spellings.setdefault(take.emotion.casefold(), take.emotion)
         if first != line:
             problems.append(f"line {line}: name {take.name!r} is that of line {first}: give a column `name`")
         elif spelling != take.emotion:
@@ -50,9 +55,18 @@ def read_table(path: Path | str) -> Corpus:
         raise InputError(f"{path}: holds no take, only a header; give one line a take")
     return Corpus(
         name=path.stem,
-        labels=label_set_of(take.emotion for take in takes),
-        takes=tuple(sorted(takes, key=by_actor)),
+        labels=_labels(path, takes, labels),
+        takes=tuple(sorted(_numbered(takes), key=by_actor)),
     )
+
+
+def _labels(path: Path, takes: Sequence[Take], declared: Sequence[str]) -> LabelSet:
+    if not declared:
+        return label_set_of(take.emotion for take in takes)
+    labels = LabelSet(path.stem, tuple(declared))
+    for take in takes:
+        labels.index(take.emotion)
+    return labels
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -101,7 +115,7 @@ def _take(row: Mapping[str, str], folder: Path) -> Take:
     return Take(
         name=name,
         emotion=row["label"],
-        actor=_actor(row["speaker"]),
+        actor=row["speaker"],
         video=None if only_sound else recording,
         audio=audio or recording,
         openface=_file(row, "openface", folder),
@@ -110,8 +124,12 @@ def _take(row: Mapping[str, str], folder: Path) -> Take:
     )
 
 
-def _actor(speaker: str) -> Actor:
-    return int(speaker) if speaker.isascii() and speaker.isdecimal() else speaker
+def _numbered(takes: Sequence[Take]) -> list[Take]:
+    """The takes with numbers for speakers, if every speaker is written in digits."""
+    names = [str(take.actor) for take in takes]
+    if not all(name.isascii() and name.isdecimal() for name in names):
+        return list(takes)
+    return [replace(take, actor=int(name)) for take, name in zip(takes, names, strict=True)]
 
 
 def _file(row: Mapping[str, str], column: str, folder: Path) -> Path | None:

@@ -6,8 +6,43 @@ from pathlib import Path
 
 from cfnsr.emotions import LabelSet
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".flv", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg"})
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".m4a", ".ogg", ".aac"})
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".flv",
+        ".mov",
+        ".mkv",
+        ".avi",
+        ".webm",
+        ".m4v",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".3gp",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".ogv",
+        ".asf",
+    ]
+)
+AUDIO_SUFFIXES = frozenset(
+    [
+        ".wav",
+        ".flac",
+        ".mp3",
+        ".m4a",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".aac",
+        ".wma",
+        ".aif",
+        ".aiff",
+        ".mka",
+        ".amr",
+    ]
+)
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
 
 Actor = int | str

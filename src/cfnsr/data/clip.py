@@ -16,6 +16,7 @@ from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
 
 MODALITIES = ("video", "audio", "openface")
+RECIPE = 1  # of a clip: raise it when the same file and settings give other tensors
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
 REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 
@@ -65,13 +66,14 @@ class Preparation:
         return 1 + round(self.keep * mfcc.SAMPLE_RATE) // mfcc.HOP
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as JSON keeps them."""
-        return {**asdict(self), "modalities": list(self.modalities)}
+        """The settings as JSON keeps them, and the number of the recipe."""
+        return {**asdict(self), "modalities": list(self.modalities), "recipe": RECIPE}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
         """The settings a prepared clip or a checkpoint tells of."""
-        return cls(**{**value, "modalities": tuple(value["modalities"])})
+        settings = {key: inner for key, inner in value.items() if key != "recipe"}
+        return cls(**{**settings, "modalities": tuple(value["modalities"])})
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     track = _read_track(take.openface) if take.openface is not None else None
     pictures, sound = _decode(take, preparation, threads)
     if pictures is not None:
-        source = _face_source(track, pictures)
+        source = _face_source(track, take.openface, pictures)
         assert pictures.frames is not None  # noqa: S101 - asked for
         faces = face.cut_faces(
             pictures.frames, pictures.times, source, margin=preparation.margin, size=preparation.size
@@ -143,7 +145,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
             "times": pictures.times,
             "face": faces.found,
             "squares": faces.squares.astype(np.float32),
-            "duration": np.array([pictures.times[-1]]),
+            "duration": np.array([pictures.duration]),
         }
         used = "detector" if isinstance(source, face.FaceDetector) else "openface"
         facts = {"source": used, "found": int(faces.found.sum()), "frames": preparation.frames}
@@ -195,7 +197,7 @@ def _sound_tensors(sound: Decoded, preparation: Preparation) -> dict[str, np.nda
     return {
         "audio": mfcc.mfcc(kept),
         "level": np.array([level], np.float32),
-        "duration": np.array([len(sound.waveform) / sound.sample_rate]),
+        "duration": np.array([sound.duration]),
     }
 
 
@@ -207,12 +209,23 @@ def _read_track(path: Path) -> openface.OpenFaceTrack:
 
 
 def _face_source(
-    track: openface.OpenFaceTrack | None, pictures: Decoded
+    track: openface.OpenFaceTrack | None, path: Path | None, pictures: Decoded
 ) -> face.FaceDetector | openface.OpenFaceTrack:
     """OpenFace's points of the sampled pictures where there are some, else the detector."""
     if track is None or track.landmarks is None:
         return _detector()
-    return track.at(pictures.frame_numbers)
+    points = track.at(pictures.frame_numbers)
+    assert points.landmarks is not None and pictures.frames is not None  # noqa: S101
+    height, width = pictures.frames.shape[1:3]
+    centres = points.landmarks[points.success].mean(axis=1)
+    inside = ((centres >= 0) & (centres <= (width, height))).all(axis=1)
+    if not inside.all() or track.frame_numbers[-1] < 0.9 * (pictures.frame_count - 1):
+        raise MediaError(
+            "broken",
+            f"{path} is no track of this video ({width} x {height}, {pictures.frame_count} pictures): "
+            "expected points inside the picture and a row for each; leave it out to use the face detector",
+        )
+    return points
 
 
 @cache

@@ -108,17 +108,15 @@ class Protocol:
     Args:
         folds: actors and their sexes -> folds.
         selected_on: the part whose accuracy chooses the epoch.
-        note: what must stand beside a figure of this protocol.
     """
 
     folds: Callable[[Mapping[Actor, str | None]], list[Fold]]
     selected_on: str
-    note: str
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "paper": Protocol(paper_folds, "test", "optimistic: best epoch on the test fold"),
-    "nested": Protocol(nested_folds, "validation", "epoch chosen by inner validation actors"),
+    "paper": Protocol(paper_folds, "test"),
+    "nested": Protocol(nested_folds, "validation"),
 }
 
 

@@ -18,6 +18,7 @@ from cfnsr.data.clip import Preparation, fingerprint, prepare_clip, sources
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.files import write_text
+from cfnsr.machine import cores
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 
@@ -103,12 +104,11 @@ def prepare_corpus(
     _write_failures(store, outcome.failures)
     if "video" in preparation.modalities and any(take.openface is None for take in todo):
         yunet_weights()  # fetched or missed once, before the workers ask for it
-    for take, failure in _run(todo, store, preparation, workers or os.cpu_count() or 1):
+    for take, failure in _run(todo, store, preparation, workers or cores()):
         if failure is None:
             outcome.made.append(take.name)
             progress(take, "made")
         else:
-            store.path(take.name).unlink(missing_ok=True)  # made of what is no longer there
             outcome.failures.append(failure)
             _write_failures(store, outcome.failures)
             progress(take, "failed")
@@ -135,9 +135,10 @@ def _run(
                     failure = future.result()  # before it leaves `running`, so that a crash loses no take
                     yield running.pop(future), failure
     except BrokenProcessPool:
-        # A file took its process down with it. Each take left gets a process of its own, to find which.
-        for take in [*running.values(), *reversed(queue)]:
+        # A file took its process down with it. Those at work get a process of their own, to find which.
+        for take in running.values():
             yield take, _prepare_apart(take, store, preparation)
+        yield from _run(queue[::-1], store, preparation, workers)
 
 
 def _prepare_apart(take: Take, store: Store, preparation: Preparation) -> Failure | None:
@@ -173,6 +174,7 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
         clip = prepare_clip(take, preparation, threads=1)
         Store(folder).write(clip.header, clip.tensors)
     except MediaError as error:
+        _forget(take, folder, preparation)
         return Failure(take.name, _file(take), error.reason, str(error))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -181,7 +183,23 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
                 "command again, what is prepared stays"
             ) from None
         return Failure(take.name, _file(take), "broken", str(error))
+    except InputError:
+        raise  # nothing about this take: the next would fail alike
+    except Exception as error:  # a codec's or OpenCV's own: this take's failure, and the run goes on
+        message = " ".join(str(error).split())
+        return Failure(take.name, _file(take), "broken", f"{_file(take)}: {type(error).__name__}: {message}")
     return None
+
+
+def _forget(take: Take, folder: Path, preparation: Preparation) -> None:
+    """Delete the clip of a recording that has changed and can no longer be prepared; keep any other."""
+    store = Store(folder)
+    header = store.header(take.name)
+    now = sources(take, preparation.modalities)
+    if header and any(
+        role in header.sources and not _unchanged(now[role], header.sources[role]) for role in now
+    ):
+        store.path(take.name).unlink(missing_ok=True)
 
 
 def _file(take: Take) -> str:

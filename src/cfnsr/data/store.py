@@ -1,6 +1,6 @@
 """The folder of prepared clips: one self-describing safetensors file a clip, and nothing to get out of step.
 
-OUT/corpus.json               name and label set of the corpus
+OUT/corpus.json               name and label set of the corpus, and how all its clips are made
 OUT/clips/<name>.safetensors  tensors of a clip; its header says what it is and where it came from
 OUT/failures.csv              takes that could not be prepared, one line each with the reason
 """
@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from cfnsr import __version__
 from cfnsr.corpus.take import Actor
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
@@ -32,8 +33,9 @@ class Header:
         name: of the take; unique in the store.
         sources: for each file it was made of, by role ("video", "audio", "openface"): name, size in bytes,
             modification time in nanoseconds and SHA-256.
-        preparation: the settings it was made with.
+        preparation: the settings it was made with, and the number of the recipe.
         face: where the crop came from ("openface" or "detector") and in how many sampled frames a face was.
+        cfnsr: version of the package that made it.
         format: of this file.
     """
 
@@ -45,6 +47,7 @@ class Header:
     sources: Mapping[str, Mapping[str, Any]]
     preparation: Mapping[str, Any]
     face: Mapping[str, Any] = field(default_factory=dict)
+    cfnsr: str = __version__
     format: int = FORMAT
 
 
@@ -66,21 +69,44 @@ class Store:
                 f"{folder} has the store format {described.get('format')}: expected {FORMAT}; "
                 "prepare the corpus again with this version"
             )
-        self.corpus: str = described["corpus"]
-        self.labels = LabelSet(described["labels"]["name"], tuple(described["labels"]["emotions"]))
+        try:
+            self.corpus: str = described["corpus"]
+            self.labels = LabelSet(described["labels"]["name"], tuple(described["labels"]["emotions"]))
+            self.preparation: dict[str, Any] = dict(described["preparation"])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder / 'corpus.json'} is damaged ({error}): prepare the corpus into a new folder"
+            ) from None
 
     @classmethod
-    def create(cls, folder: Path, corpus: str, labels: LabelSet) -> "Store":
-        """Open a store for writing, new or begun earlier with the same label set."""
-        if (folder / "corpus.json").exists():
+    def create(cls, folder: Path, corpus: str, labels: LabelSet, preparation: Mapping[str, Any]) -> "Store":
+        """Open a store for writing: a new one, or one begun earlier with the same labels and settings."""
+        if (folder / "corpus.json").exists() and any((folder / "clips").glob("*.safetensors")):
             store = cls(folder)
             if store.labels != labels:
                 raise InputError(
-                    f"{folder} holds clips of the label set {store.labels.name!r}, and this corpus has "
-                    f"{labels.name!r}: give another folder"
+                    f"{folder} holds clips of the label set {store.labels.name!r} "
+                    f"({', '.join(store.labels.emotions)}), and this corpus has {labels.name!r} "
+                    f"({', '.join(labels.emotions)}): give another folder"
+                )
+            changed = [
+                f"{key} {store.preparation.get(key)} (now {value})"
+                for key, value in preparation.items()
+                if store.preparation.get(key) != value
+            ]
+            if changed:
+                raise InputError(
+                    f"{folder} holds clips made with {', '.join(changed)}: give another folder, or delete "
+                    "this one to make its clips anew"
                 )
             return store
-        write_json(folder / "corpus.json", {"format": FORMAT, "corpus": corpus, "labels": asdict(labels)})
+        described = {
+            "format": FORMAT,
+            "corpus": corpus,
+            "labels": asdict(labels),
+            "preparation": dict(preparation),
+        }
+        write_json(folder / "corpus.json", described)
         return cls(folder)
 
     def path(self, name: str) -> Path:

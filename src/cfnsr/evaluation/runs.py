@@ -21,6 +21,8 @@ from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import Floats, Ints, probabilities
 from cfnsr.files import read_json
 
+# What the runs of one row must have in common.
+ALIKE = ("preset", "corpus", "clips", "fingerprint", "labels", "params", "folds", "selected_on", "settings")
 ABOUT, HISTORY, PREDICTIONS = "run.json", "history.jsonl", "predictions.csv"
 
 
@@ -145,7 +147,7 @@ def read_run(folder: Path) -> Run:
             corpus=str(about["corpus"]["name"]),
             clips=int(about["corpus"]["clips"]),
             fingerprint=str(about["corpus"].get("sha256", "")),
-            settings=dict(about["settings"]),
+            settings={**about["settings"], **_prefixed(about.get("preparation", {}))},
             versions={name: str(version) for name, version in about["versions"].items()},
             seconds=float(about["seconds"]),
             history=_read_history(folder / HISTORY),
@@ -266,6 +268,10 @@ def _read_predictions(
     return test, part("validation")
 
 
+def _prefixed(preparation: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"prepared {key}": value for key, value in preparation.items()}
+
+
 def _check_leaks(splits: Mapping[str, Sequence[Actor]], path: Path) -> None:
     for (one, actors), (other, others) in combinations(splits.items(), 2):
         both = sorted({str(actor) for actor in actors} & {str(actor) for actor in others})
@@ -281,15 +287,19 @@ def _without_copies(runs: Sequence[Run]) -> list[Run]:
     kept: dict[tuple[str, str, int, int], Run] = {}
     for run in runs:
         first = kept.setdefault((run.model, run.protocol, run.seed, run.fold), run)
-        if any(
-            (first.folder / name).read_bytes() != (run.folder / name).read_bytes()
-            for name in (ABOUT, PREDICTIONS)
-        ):
+        same = (first.folder / PREDICTIONS).read_bytes() == (run.folder / PREDICTIONS).read_bytes()
+        if not same or _lasting(first) != _lasting(run):
             raise InputError(
                 f"{first.folder} and {run.folder} are both fold {run.fold} of {run.model} ({run.protocol}, "
                 f"seed {run.seed}) but differ: expected each fold once; move one away"
             )
     return list(kept.values())
+
+
+def _lasting(run: Run) -> dict[str, Any]:
+    """What a run says of itself, without what differs when the same training is done again."""
+    about = _read_about(run.folder)
+    return {key: value for key, value in about.items() if key not in ("seconds", "versions")}
 
 
 def _check_folds(runs: Sequence[Run]) -> None:
@@ -298,7 +308,7 @@ def _check_folds(runs: Sequence[Run]) -> None:
     tested: dict[tuple[str, str, int, str], Run] = {}
     for run in runs:
         first = first_of.setdefault((run.model, run.protocol), run)
-        for what in ("preset", "corpus", "clips", "fingerprint", "labels", "params", "folds", "selected_on"):
+        for what in ALIKE:
             if getattr(first, what) != getattr(run, what):
                 raise InputError(
                     f"{first.folder} and {run.folder} differ in {what}: expected the same for all "

@@ -46,37 +46,44 @@ class Entry:
         fusion: "none", "late", "early" or "model", where the two modalities meet.
         paper_accuracy: accuracy as a fraction (Tables 1 and 2), None for a model that is not the paper's.
         paper_params: parameters in millions, likewise.
+        modalities: what the model looks at; one that has both starts from the models named after them.
     """
 
     build: Callable[[Settings], Model]
     fusion: str
     paper_accuracy: float | None = None
     paper_params: float | None = None
+    modalities: tuple[str, ...] = ("video", "audio")
 
 
 ENTRIES: dict[str, Entry] = {}
 
 
 def entry(
-    name: str, *, fusion: str, paper_accuracy: float | None = None, paper_params: float | None = None
+    name: str,
+    *,
+    fusion: str,
+    paper_accuracy: float | None = None,
+    paper_params: float | None = None,
+    modalities: tuple[str, ...] = ("video", "audio"),
 ) -> Callable[[Callable[[Settings], Model]], Callable[[Settings], Model]]:
     """Register a function that builds a model from `Settings` under a name."""
 
     def register(build: Callable[[Settings], Model]) -> Callable[[Settings], Model]:
         if name in ENTRIES:
             raise InputError(f"model {name!r} is registered already: choose another name")
-        ENTRIES[name] = Entry(build, fusion, paper_accuracy, paper_params)
+        ENTRIES[name] = Entry(build, fusion, paper_accuracy, paper_params, modalities)
         return build
 
     return register
 
 
-@entry("video", fusion="none", paper_accuracy=0.6299, paper_params=25.88)
+@entry("video", fusion="none", paper_accuracy=0.6299, paper_params=25.88, modalities=("video",))
 def _video(settings: Settings) -> Model:
     return OneStream(settings.video(), "video", settings.classes)
 
 
-@entry("audio", fusion="none", paper_accuracy=0.5653, paper_params=0.03)
+@entry("audio", fusion="none", paper_accuracy=0.5653, paper_params=0.03, modalities=("audio",))
 def _audio(settings: Settings) -> Model:
     return OneStream(settings.audio(), "audio", settings.classes)
 

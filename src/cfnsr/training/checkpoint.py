@@ -58,6 +58,8 @@ class Config:
         try:
             labels = LabelSet(value["labels"]["name"], tuple(value["labels"]["emotions"]))
             preparation = Preparation.from_json(value["preparation"])
+            if value["settings"]["classes"] != len(labels):
+                raise TypeError(f"{value['settings']['classes']} classes, {len(labels)} labels")
             return cls(value["model"], value["settings"], labels, value["frames"], value["size"], preparation)
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({error}): expected a checkpoint written by cfnsr") from None
@@ -90,7 +92,10 @@ def load_model(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     config = Config.read(folder)
-    model = create_model(config.model, **config.settings)
+    try:
+        model = create_model(config.model, **config.settings)
+    except TypeError as error:
+        raise InputError(f"{folder / 'config.json'} is damaged ({error}): train again") from None
     load_weights(model, folder)
     model.config = config  # type: ignore[assignment]
     return model.eval()

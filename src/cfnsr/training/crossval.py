@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import platform
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -101,10 +102,10 @@ class Corpus:
         owner: dict[str, str] = {}
         for part, actors in (("train", fold.train), ("validation", fold.validation), ("test", fold.test)):
             places = self.part(actors)
-            if actors and not places:
+            if actors and len(places) < (2 if part == "train" else 1):
+                few, who = "too few" if places else "no", ", ".join(map(str, actors))
                 raise InputError(
-                    f"fold {fold.number} has no {part} clips (actors {', '.join(map(str, actors))}): "
-                    "prepare those actors too"
+                    f"fold {fold.number} has {few} {part} clips (actors {who}): prepare those actors too"
                 )
             for place in places:
                 header = self.headers[place]
@@ -147,6 +148,7 @@ def train_fold(
     finished = _is_finished(job, folder, corpus, resume)
     accelerator.wait_for_everyone()  # before one process writes what another still looks for
     if finished:
+        shutil.rmtree(folder / "training", ignore_errors=True)  # left by a kill between the last two steps
         return folder
     corpus.check(job.fold)
     model, config = _create(job, corpus)
@@ -244,6 +246,8 @@ def plan(
     folds: Sequence[int] | None = None,
 ) -> list[Job]:
     """The cells of the grid in the order they are trained: fold by fold, encoders before what needs them."""
+    if any(seed < 0 for seed in seeds):
+        raise InputError(f"seed {min(seeds)}: expected 0 or more")
     every = corpus.folds(protocol)
     jobs: dict[Job, None] = {}
     for seed in seeds:
@@ -259,17 +263,24 @@ def plan(
 
 def _pretrained_by(job: Job) -> tuple[str, ...]:
     """The one-stream models whose encoders a job starts from."""
-    return ("video", "audio") if job.recipe.pretrain and zoo.find(job.model).fusion != "none" else ()
+    modalities = zoo.find(job.model).modalities
+    return modalities if job.recipe.pretrain and len(modalities) > 1 else ()
 
 
 def _create(job: Job, corpus: Corpus) -> tuple[zoo.Model, Config]:
     preparation = corpus.preparation()
-    needed = {"video", "audio"} if zoo.find(job.model).fusion != "none" else {job.model}
-    missing = sorted(needed - set(preparation.modalities))
+    modalities = zoo.find(job.model).modalities
+    missing = sorted(set(modalities) - set(preparation.modalities))
     if missing:
         raise InputError(
             f"{corpus.store.folder} was prepared without {', '.join(missing)}: model {job.model} needs it; "
-            "prepare the corpus again with --modalities video audio"
+            f"prepare the corpus into another folder with --modalities {','.join(modalities)}"
+        )
+    have, want = (preparation.frames, preparation.size), (job.recipe.frames, job.recipe.size)
+    if "video" in modalities and (have[0] < want[0] or have[1] < want[1]):
+        raise InputError(
+            f"{corpus.store.folder} has {have[0]} frames of {have[1]} px a clip: preset {job.recipe.preset} "
+            f"looks at {want[0]} of {want[1]} px; prepare the corpus with more, or choose a smaller preset"
         )
     settings = {
         "classes": len(corpus.store.labels),
@@ -301,7 +312,8 @@ def _describe(job: Job, corpus: Corpus) -> dict[str, object]:
             "clips": len(corpus.headers),
             "sha256": corpus.fingerprint(),
         },
-        "settings": {**job.recipe.as_json(), **corpus.headers[0].preparation},
+        "settings": job.recipe.as_json(),
+        "preparation": dict(corpus.headers[0].preparation),
         "versions": {
             "cfnsr": __version__,
             "torch": torch.__version__,

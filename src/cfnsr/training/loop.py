@@ -141,6 +141,8 @@ class Trainer:
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": self.accelerator.device.type == "cuda",
+            # Starting to read draws a number; it must not come from the stream that dropout draws from.
+            "generator": torch.Generator(),
         }
 
     def _ordered(self, which: Sequence[int]) -> DataLoader[Batch]:
