@@ -202,6 +202,7 @@ def test_bad_recordings_in_a_corpus(cfnsr: Run, synthetic: Path, tmp_path: Path)
 
 @pytest.fixture(scope="session")
 def bad_files(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from cfnsr.media.decode import decode
     from cfnsr.media.encode import write_video
 
     folder = tmp_path_factory.mktemp("bad")
@@ -216,7 +217,9 @@ def bad_files(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     tone = np.sin(np.arange(96_000) / 20).astype(np.float32) / 4
     write_video(files["mute"], frames, 30)
     write_video(files["faceless"], frames, 30, tone, 48_000)
-    write_video(files["short"], frames[:9], 30, tone[:14_400], 48_000)
+    picture = decode(good, frames=1).frames
+    assert picture is not None
+    write_video(files["short"], picture.repeat(9, axis=0), 30, tone[:14_400], 48_000)  # with a face
     return files
 
 
@@ -227,8 +230,8 @@ def bad_files(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         ("zero", "zero.mp4"),
         ("truncated", "truncated.mp4"),
         ("mute", "no sound"),
-        ("faceless", "face"),
-        ("short", "expected"),
+        ("faceless", "faceless.mp4: no face"),
+        ("short", "short.mp4: 0.3"),
     ],
 )
 def test_bad_files_to_predict(
@@ -321,7 +324,7 @@ def test_labels_outside_the_set(cfnsr: Run, prepared: Path, synthetic: Path, tmp
         "path,label,speaker\n" + "".join(f"{p},{('bored', 'awake')[i % 2]},1\n" for i, p in enumerate(paths))
     )
     before = sorted(path.name for path in (prepared / "clips").iterdir())
-    refused(cfnsr("prepare", table, prepared), "label set 'ravdess'")
+    refused(cfnsr("prepare", table, prepared, "--size", 64, "--frames", 8), "the corpus 'synthetic'", "takes")
     assert sorted(path.name for path in (prepared / "clips").iterdir()) == before
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # What lists are written as: 1,2,5 or 1-4.
 Numbers = str
+MOST_NUMBERS = 10_000  # of one range; more is a slip
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,7 +64,8 @@ def main() -> None:
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _stop(
-                f"the disk is full ({error.filename or 'while writing'}): free some and run the command again"
+                f"the disk is full ({error.filename or 'while writing'}): free some and run it again "
+                "(train and crossval with --resume)"
             )
         _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -96,7 +98,8 @@ def parse_numbers(text: str, what: str) -> list[int]:
         for part in text.replace(" ", ",").split(","):
             if part:
                 first, _, last = part.partition("-")
-                numbers += range(int(first), int(last or first) + 1)
+                span = range(int(first), int(last or first) + 1)
+                numbers += span if len(span) <= MOST_NUMBERS else ()
     except ValueError:
         numbers = []
     if not numbers:
@@ -219,7 +222,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 @app.command(epilog="Example: cfnsr models --json")
 def models(as_json: JsonOption = False) -> None:
-    """Every model: parameters and accuracy, the paper's beside ours."""
+    """Every model: its parameters beside the paper's, and the accuracy the paper reports."""
     from cfnsr.models.zoo import table
 
     rows = table()

@@ -49,6 +49,7 @@ def prepare(
     from cfnsr.data.store import Store
     from cfnsr.synthesis.corpus import RECORD
 
+    check_folder(out)
     for role in preparation.modalities:
         if not any(getattr(take, role) for take in corpus.takes):
             raise InputError(f"{source} has no take with {role}: leave {role} out of --modalities")
@@ -93,6 +94,12 @@ def _account(corpus: "Corpus", out: Path) -> None:
     write_text(out / "left_out.txt", "".join(f"{line}\n" for line in aside))
     for line in corpus.notes():
         say(line)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a file where a folder is to be written."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: expected a folder, or a name for a new one")
 
 
 def modalities_there(corpus: "Corpus") -> tuple[str, ...]:
@@ -157,6 +164,7 @@ def crossval(
     from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
 
+    check_folder(out)
     corpus = training.Corpus(Store(data))
     jobs = training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
     with TrainingBar(jobs) as progress:
@@ -181,6 +189,7 @@ def train(
     from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
 
+    check_folder(out)
     corpus = training.Corpus(Store(data))
     jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}

@@ -218,7 +218,7 @@ def test_too_short(tmp_path: Path) -> None:
 
     path = write_audio(tmp_path / "03-01-01-01-01-01-01.wav", np.zeros(14_400, np.float32), 48_000)
     take = Take(path.stem, "neutral", 1, audio=path)
-    with pytest.raises(MediaError, match=r"0\.30 s of sound: expected at least 1 s") as error:
+    with pytest.raises(MediaError, match=r"01\.wav: 0\.30 s of sound: expected at least 1 s") as error:
         prepare_clip(take, Preparation(modalities=("audio",)))
     assert error.value.reason == "too short"
 
@@ -337,11 +337,35 @@ def test_a_worker_that_dies_costs_its_take_alone(
     assert len(outcome.made) == 11
 
 
+def test_without_the_detector_takes_with_landmarks_are_prepared(
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFNSR_YUNET", str(tmp_path / "nowhere.onnx"))
+    corpus = tmp_path / "corpus"
+    shutil.copytree(synthetic, corpus)
+    landmarks = sorted((corpus / "landmarks").glob("*.csv"))
+    landmarks[0].unlink()
+    outcome = prepare(corpus, tmp_path / "out")[1]
+    assert len(outcome.made) == 11
+    assert [(failure.name, failure.reason) for failure in outcome.failures] == [
+        (landmarks[0].stem, "missing")
+    ]
+    assert "CFNSR_YUNET" in outcome.failures[0].message
+    shutil.rmtree(corpus / "landmarks")
+    with pytest.raises(InputError, match="CFNSR_YUNET names"):
+        prepare(corpus, tmp_path / "other")
+
+
+def test_another_corpus_does_not_mix_in(prepared: Store) -> None:
+    with pytest.raises(InputError, match=r"corpus 'ravdess', and this one is 'other'"):
+        Store.create(prepared.folder, "other", RAVDESS, SMALL.as_json())
+
+
 def test_another_label_set_does_not_mix_in(prepared: Store) -> None:
     from cfnsr.emotions import CREMAD
 
     with pytest.raises(InputError, match=r"label set 'ravdess' .*, and this corpus has 'cremad'"):
-        Store.create(prepared.folder, "cremad", CREMAD, SMALL.as_json())
+        Store.create(prepared.folder, "ravdess", CREMAD, SMALL.as_json())
 
 
 def test_names_lead_nowhere_else(tmp_path: Path) -> None:

@@ -189,3 +189,13 @@ def test_a_fold_without_test_clips_is_refused(tmp_path: Path, fabricate: Fabrica
         "".join(line for line in path.read_text().splitlines(keepends=True) if ",test," not in line)
     )
     assert "no test clip" in refused(tmp_path)
+
+
+def test_predictions_cut_short_are_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = fabricate(tmp_path, **SMALL)
+    path = folder / "predictions.csv"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    amend(folder, predicted=len(lines) - 1)
+    assert len(read_runs(tmp_path)) == 1
+    path.write_text("".join(lines[:-2]), encoding="utf-8")
+    assert f"{len(lines) - 3} clips, {len(lines) - 1} were predicted" in refused(tmp_path)

@@ -102,6 +102,10 @@ def test_wrong_inputs_say_what_is_expected() -> None:
         model(video, audio[:, :, :100])
     with pytest.raises(InputError, match=r"video is \(1, 1, 8, 64, 64\).*\(B, 3, frames, height, width\)"):
         model(video[:, :1], audio)
+    with pytest.raises(InputError, match=r"video is torch\.uint8: expected normalised pictures"):
+        model(video.to(torch.uint8), audio)
+    with pytest.raises(InputError, match="1 clips of video and 2 of audio"):
+        model(video, audio.expand(2, -1, -1))
     with pytest.raises(InputError, match="video is none"):
         model(None, audio)
     with pytest.raises(InputError, match="audio is none"):

@@ -1,6 +1,8 @@
 """One take -> the tensors of its clip: the one way from a file to what a model sees."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -137,9 +139,10 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     if pictures is not None:
         source = _face_source(track, take.openface, pictures)
         assert pictures.frames is not None  # noqa: S101 - asked for
-        faces = face.cut_faces(
-            pictures.frames, pictures.times, source, margin=preparation.margin, size=preparation.size
-        )
+        with _naming(take.video):
+            faces = face.cut_faces(
+                pictures.frames, pictures.times, source, margin=preparation.margin, size=preparation.size
+            )
         tensors |= {
             "video": faces.crops,
             "times": pictures.times,
@@ -150,7 +153,8 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         used = "detector" if isinstance(source, face.FaceDetector) else "openface"
         facts = {"source": used, "found": int(faces.found.sum()), "frames": preparation.frames}
     if sound is not None:
-        tensors |= _sound_tensors(sound, preparation)
+        with _naming(take.audio):
+            tensors |= _sound_tensors(sound, preparation)
     if "openface" in wanted and track is not None:
         tensors |= {
             "action_units": track.action_units,
@@ -168,6 +172,15 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         face=facts,
     )
     return Clip(header, tensors)
+
+
+@contextmanager
+def _naming(path: Path | None) -> Iterator[None]:
+    """Put the file's name before what is wrong with its pictures or sound."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(error.reason, f"{path}: {error}") from None
 
 
 def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded | None, Decoded | None]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing import connection
 from pathlib import Path
 
@@ -102,9 +103,9 @@ def prepare_corpus(
         else:
             todo.append(take)
     _write_failures(store, outcome.failures)
-    if "video" in preparation.modalities and any(take.openface is None for take in todo):
-        yunet_weights()  # fetched or missed once, before the workers ask for it
-    for take, failure in _run(todo, store, preparation, workers or cores()):
+    todo, faceless = _without_detector(todo, preparation)
+    results = _run(todo, store, preparation, workers or cores())
+    for take, failure in chain(faceless, results):
         if failure is None:
             outcome.made.append(take.name)
             progress(take, "made")
@@ -113,6 +114,27 @@ def prepare_corpus(
             _write_failures(store, outcome.failures)
             progress(take, "failed")
     return outcome
+
+
+def _without_detector(
+    takes: list[Take], preparation: Preparation
+) -> tuple[list[Take], list[tuple[Take, Failure]]]:
+    """Fetch the detector's weights once, before the workers ask for them; without them, who must fail.
+
+    Raises:
+        InputError: when every take needs the detector and it cannot be had.
+    """
+    needing = [take for take in takes if "video" in preparation.modalities and take.openface is None]
+    if not needing:
+        return takes, []
+    try:
+        yunet_weights()
+    except InputError as error:
+        if len(needing) == len(takes):
+            raise
+        failures = [(take, Failure(take.name, _file(take), "missing", str(error))) for take in needing]
+        return [take for take in takes if take.openface is not None], failures
+    return takes, []
 
 
 def _run(

@@ -83,6 +83,11 @@ class Store:
         """Open a store for writing: a new one, or one begun earlier with the same labels and settings."""
         if (folder / "corpus.json").exists() and any((folder / "clips").glob("*.safetensors")):
             store = cls(folder)
+            if store.corpus != corpus:
+                raise InputError(
+                    f"{folder} holds clips of the corpus {store.corpus!r}, and this one is {corpus!r}: "
+                    "give another folder"
+                )
             if store.labels != labels:
                 raise InputError(
                     f"{folder} holds clips of the label set {store.labels.name!r} "

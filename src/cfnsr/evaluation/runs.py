@@ -23,6 +23,7 @@ from cfnsr.files import read_json
 
 # What the runs of one row must have in common.
 ALIKE = ("preset", "corpus", "clips", "fingerprint", "labels", "params", "folds", "selected_on", "settings")
+AGAIN = "delete its folder and train it again"
 ABOUT, HISTORY, PREDICTIONS = "run.json", "history.jsonl", "predictions.csv"
 
 
@@ -127,7 +128,7 @@ def read_run(folder: Path) -> Run:
         labels = LabelSet(str(about["labels"]["name"]), tuple(map(str, about["labels"]["emotions"])))
         splits = {split: tuple(about[f"{split}_actors"]) for split in ("train", "validation", "test")}
         _check_leaks(splits, path)
-        test, validation = _read_predictions(folder / PREDICTIONS, labels, splits)
+        test, validation = _read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
         run = Run(
             folder=folder,
             model=str(about["model"]),
@@ -158,14 +159,12 @@ def read_run(folder: Path) -> Run:
         raise
     except KeyError as error:
         raise InputError(
-            f"{path} has no entry {error}: expected what `cfnsr crossval` writes; train it again"
+            f"{path} has no entry {error}: expected what `cfnsr crossval` writes; {AGAIN}"
         ) from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not a description of a run ({error}): train it again") from None
+        raise InputError(f"{path} is not a description of a run ({error}): {AGAIN}") from None
     if not 1 <= run.epoch <= run.epochs:
-        raise InputError(
-            f"{path} chose epoch {run.epoch}: expected one from 1 to {run.epochs}; train it again"
-        )
+        raise InputError(f"{path} chose epoch {run.epoch}: expected one from 1 to {run.epochs}; {AGAIN}")
     if not 1 <= run.fold <= run.folds:
         raise InputError(f"{path} is fold {run.fold} of {run.folds}: expected a fold from 1 to {run.folds}")
     return run
@@ -196,7 +195,8 @@ def _unfinished(folder: Path) -> str | None:
 
 def _read_about(folder: Path) -> dict[str, Any]:
     return read_json(
-        folder / ABOUT, "the description of a run, as `cfnsr crossval` writes it; train it again"
+        folder / ABOUT,
+        f"the description of a run, as `cfnsr crossval` writes it; {AGAIN}",
     )
 
 
@@ -205,16 +205,14 @@ def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
         epochs = tuple(json.loads(line) for line in lines if line.strip())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON lines ({error}): train that run again") from None
+        raise InputError(f"{path} cannot be read as JSON lines ({error}): {AGAIN}") from None
     if not epochs or not all(isinstance(epoch, dict) and "epoch" in epoch for epoch in epochs):
-        raise InputError(
-            f"{path} is no history: expected one JSON object with its epoch a line; train it again"
-        )
+        raise InputError(f"{path} is no history: expected one JSON object with its epoch a line; {AGAIN}")
     return epochs
 
 
 def _read_predictions(
-    path: Path, labels: LabelSet, splits: Mapping[str, Sequence[Actor]]
+    path: Path, labels: LabelSet, splits: Mapping[str, Sequence[Actor]], predicted: int | None
 ) -> tuple[Predictions, Predictions]:
     """The test and the validation predictions of one run."""
     import pandas as pd
@@ -230,9 +228,11 @@ def _read_predictions(
         table = pd.read_csv(
             path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(labels.emotions, "")
         )
+        if predicted is not None and len(table) != predicted:
+            raise ValueError(f"{len(table)} clips, {predicted} were predicted")
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} is no table of predictions ({reason}): train that run again") from None
+        raise InputError(f"{path} is no table of predictions ({reason}): {AGAIN}") from None
     try:
         probabilities(table[list(labels.emotions)].to_numpy())
         indices = {emotion: labels.index(emotion) for emotion in table["label"].unique()}
@@ -264,7 +264,7 @@ def _read_predictions(
 
     test = part("test")
     if not test.clips:
-        raise InputError(f"{path} has no test clip: expected those of the fold's test actors; train it again")
+        raise InputError(f"{path} has no test clip: expected those of the fold's test actors; {AGAIN}")
     return test, part("validation")
 
 
@@ -278,7 +278,7 @@ def _check_leaks(splits: Mapping[str, Sequence[Actor]], path: Path) -> None:
         if both:
             raise InputError(
                 f"{path}: actor {', '.join(both)} is in both {one} and {other}: "
-                "expected splits without a common actor; train it again"
+                f"expected splits without a common actor; {AGAIN}"
             )
 
 
@@ -319,5 +319,5 @@ def _check_folds(runs: Sequence[Run]) -> None:
             if other is not run:
                 raise InputError(
                     f"actor {actor} is tested in both {other.folder} and {run.folder}: "
-                    "expected each actor in one test fold; train them again"
+                    "expected each actor in one test fold; delete one and train it again"
                 )

@@ -24,6 +24,10 @@ def _check_video(video: Tensor | None) -> Tensor:
     if video is None or video.dim() != 5 or video.shape[1] != 3:
         given = "none" if video is None else tuple(video.shape)
         raise InputError(f"video is {given}: expected pictures of shape (B, 3, frames, height, width)")
+    if not video.is_floating_point():
+        raise InputError(
+            f"video is {video.dtype}: expected normalised pictures, see cfnsr.data.augment.normalise"
+        )
     return video
 
 
@@ -70,6 +74,10 @@ class TwoStream(nn.Module):
         """Log-probabilities of the emotions. A clip's are its own: they do not depend on the batch."""
         video_encoder, audio_encoder = cast(Encoder, self.video), cast(Encoder, self.audio)
         video, audio = _check_video(video), _check_audio(audio, audio_encoder)
+        if len(video) != len(audio):
+            raise InputError(
+                f"{len(video)} clips of video and {len(audio)} of audio: expected as many of each"
+            )
         for video_stage, audio_stage, exchange in zip(
             video_encoder.stages, audio_encoder.stages, self.exchanges, strict=True
         ):

@@ -35,6 +35,7 @@ from cfnsr.training.checkpoint import Config, load_model
 from cfnsr.training.config import Recipe, mix
 from cfnsr.training.loop import Step, Trainer
 
+SHOWN = 5  # differences of settings that are named
 INITIAL = 3  # what a mixed seed is for, beside those of the loop
 
 
@@ -183,6 +184,7 @@ def train_fold(
         _write_predictions(folder / "predictions.csv", corpus, evaluated, log_probabilities)
         outcome = {
             "params": zoo.count_parameters(model),
+            "predicted": len(evaluated),
             "epoch": state.best_epoch,
             "seconds": round(state.seconds, 1),
             "finished": True,
@@ -339,8 +341,9 @@ def _is_finished(job: Job, folder: Path, corpus: Corpus, resume: bool) -> bool:
     ]
     if different:
         raise InputError(
-            f"{folder} has a run of other settings: {', '.join(different)}; give another --out, or the "
-            "settings it was begun with"
+            f"{folder} has a run of other settings: {', '.join(different[:SHOWN])}"
+            + (f" and {len(different) - SHOWN} more" if len(different) > SHOWN else "")
+            + "; give another --out, or the settings it was begun with"
         )
     return bool(run["finished"])
 

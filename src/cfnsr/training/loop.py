@@ -287,4 +287,11 @@ class Trainer:
 
 
 def _read_history(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise InputError(
+            f"{path} cannot be read ({error}): delete the run's folder to train it from its beginning"
+        ) from None
