@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-# Not editable-only niceties: the package and its development tools, at the versions the tests ran with.
+# The package and its development tools, at the versions the tests ran with.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cfnsr needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)

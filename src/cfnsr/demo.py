@@ -25,7 +25,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     from cfnsr.inference.predict import predict
     from cfnsr.training.checkpoint import load_model
     from cfnsr.training.config import find_recipe
-    from cfnsr.training.crossval import Corpus
+    from cfnsr.training.crossval import PreparedCorpus
 
     started = monotonic()
     corpus, prepared, runs = out / "corpus", out / "prepared", out / "runs"
@@ -42,7 +42,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     say("4/5 report")
     steps.report(runs)
     say("5/5 a prediction for a take of an actor the model never saw")
-    fold = Corpus(Store(prepared)).folds("nested")[FOLDS[0] - 1]
+    fold = PreparedCorpus(Store(prepared)).folds("nested")[FOLDS[0] - 1]
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")
     checkpoint = runs / "nested" / MODEL / f"seed_{seed}" / f"fold_{FOLDS[0]}"
     assert unseen.video is not None  # noqa: S101 - the synthetic corpus has pictures

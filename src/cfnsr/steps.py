@@ -165,7 +165,7 @@ def crossval(
     from cfnsr.training import crossval as training
 
     check_folder(out)
-    corpus = training.Corpus(Store(data))
+    corpus = training.PreparedCorpus(Store(data))
     jobs = training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
     with TrainingBar(jobs) as progress:
         return training.crossval(
@@ -190,7 +190,7 @@ def train(
     from cfnsr.training import crossval as training
 
     check_folder(out)
-    corpus = training.Corpus(Store(data))
+    corpus = training.PreparedCorpus(Store(data))
     jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with TrainingBar(jobs) as progress:

@@ -22,24 +22,26 @@ from cfnsr.errors import InputError
 from cfnsr.training import crossval as training
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import Corpus, Job, crossval, plan, train_fold
+from cfnsr.training.crossval import Job, PreparedCorpus, crossval, plan, train_fold
 
 RECIPE = find_recipe("small").changed(epochs=3, batch_size=8)
 FILES = ("config.json", "model.safetensors", "run.json", "history.jsonl", "predictions.csv")
 
 
 @pytest.fixture(scope="module")
-def corpus(store: Store) -> Corpus:
-    return Corpus(store)
+def corpus(store: Store) -> PreparedCorpus:
+    return PreparedCorpus(store)
 
 
-def run(corpus: Corpus, out: Path, models: tuple[str, ...] = ("cfn_sr",), **options: object) -> list[Path]:
+def run(
+    corpus: PreparedCorpus, out: Path, models: tuple[str, ...] = ("cfn_sr",), **options: object
+) -> list[Path]:
     settings = {"protocol": "nested", "recipe": RECIPE, "folds": [1], "accelerator": Accelerator()} | options
     return crossval(models, corpus, out, **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def nested(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def nested(corpus: PreparedCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     run(corpus, out)
     return out / "nested"
@@ -64,7 +66,7 @@ def test_a_run_says_what_it_is(nested: Path) -> None:
     assert about["epoch"] == best["epoch"]
 
 
-def test_predictions_are_those_of_the_saved_model(nested: Path, corpus: Corpus) -> None:
+def test_predictions_are_those_of_the_saved_model(nested: Path, corpus: PreparedCorpus) -> None:
     from cfnsr.data.augment import normalise
 
     folder = nested / "cfn_sr" / "seed_0" / "fold_1"
@@ -88,7 +90,7 @@ def test_encoders_are_rows_of_their_own_and_shared(nested: Path) -> None:
 
 
 def test_fused_model_starts_from_its_encoders(
-    nested: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    nested: Path, corpus: PreparedCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no step taken, the encoders in the fused model are those of the one-stream runs."""
     seen = {}
@@ -111,7 +113,7 @@ def test_fused_model_starts_from_its_encoders(
 
 def test_test_actors_choose_nothing(nested: Path, tmp_path: Path, fill: Callable[..., Store]) -> None:
     """With the test actor's clips turned into others, the same weights come out of the same epoch."""
-    other = Corpus(fill(tmp_path / "store", scrambled=(1,)))
+    other = PreparedCorpus(fill(tmp_path / "store", scrambled=(1,)))
     run(other, tmp_path / "runs")
     for name in ("video", "audio", "cfn_sr"):
         part = Path("nested", name, "seed_0", "fold_1")
@@ -122,14 +124,14 @@ def test_test_actors_choose_nothing(nested: Path, tmp_path: Path, fill: Callable
         assert predictions != (nested.parent / part / "predictions.csv").read_bytes()
 
 
-def test_training_learns(corpus: Corpus, tmp_path: Path) -> None:
+def test_training_learns(corpus: PreparedCorpus, tmp_path: Path) -> None:
     recipe = RECIPE.changed(epochs=12)
     folder = run(corpus, tmp_path, ("audio",), recipe=recipe)[0]
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
 
 
-def test_paper_protocol_selects_on_the_test_fold_and_says_so(corpus: Corpus, tmp_path: Path) -> None:
+def test_paper_protocol_selects_on_the_test_fold_and_says_so(corpus: PreparedCorpus, tmp_path: Path) -> None:
     folder = run(corpus, tmp_path, ("audio",), protocol="paper")[0]
     about = json.loads((folder / "run.json").read_text())
     assert about["selected_on"] == "test" and about["validation_actors"] == []
@@ -147,7 +149,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from cfnsr.data.store import Store
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import Corpus, crossval
+from cfnsr.training.crossval import PreparedCorpus, crossval
 from cfnsr.data import dataset
 from cfnsr.training import loop
 folder, out, fatal = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -159,14 +161,14 @@ def progress(job, step):
     if steps == fatal:
         os.kill(os.getpid(), signal.SIGKILL)
 recipe = find_recipe("small").changed(epochs=3, batch_size=8)
-crossval(["cfn_sr"], Corpus(Store(Path(folder))), out, protocol="nested", recipe=recipe, folds=[1],
+crossval(["cfn_sr"], PreparedCorpus(Store(Path(folder))), out, protocol="nested", recipe=recipe, folds=[1],
          accelerator=Accelerator(), progress=progress, resume=True)
 """
 
 
 @pytest.mark.parametrize(("fatal", "memory"), [(5, dataset.MEMORY), (14, dataset.MEMORY), (25, -1)])
 def test_killed_and_resumed_training_ends_with_the_same_weights(
-    corpus: Corpus, nested: Path, tmp_path: Path, fatal: int, memory: int
+    corpus: PreparedCorpus, nested: Path, tmp_path: Path, fatal: int, memory: int
 ) -> None:
     """Three steps an epoch, three epochs a model: killed in the first, the second and the third model.
 
@@ -185,24 +187,24 @@ def test_killed_and_resumed_training_ends_with_the_same_weights(
             assert ours.read_bytes() == undisturbed.read_bytes(), part
 
 
-def test_resume_leaves_finished_runs_alone(corpus: Corpus, nested: Path) -> None:
+def test_resume_leaves_finished_runs_alone(corpus: PreparedCorpus, nested: Path) -> None:
     weights = nested / "cfn_sr" / "seed_0" / "fold_1" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     run(corpus, nested.parent, resume=True)
     assert weights.stat().st_mtime_ns == before
 
 
-def test_a_second_run_without_resume_is_refused(corpus: Corpus, nested: Path) -> None:
+def test_a_second_run_without_resume_is_refused(corpus: PreparedCorpus, nested: Path) -> None:
     with pytest.raises(InputError, match="has a run already: add --resume"):
         run(corpus, nested.parent)
 
 
-def test_resume_with_other_settings_is_refused(corpus: Corpus, nested: Path) -> None:
+def test_resume_with_other_settings_is_refused(corpus: PreparedCorpus, nested: Path) -> None:
     with pytest.raises(InputError, match=r"of other settings: .*epochs 3 \(now 4\)"):
         run(corpus, nested.parent, resume=True, recipe=RECIPE.changed(epochs=4))
 
 
-def test_seeds_differ_and_repeat(corpus: Corpus, tmp_path: Path) -> None:
+def test_seeds_differ_and_repeat(corpus: PreparedCorpus, tmp_path: Path) -> None:
     folders = run(corpus, tmp_path / "a", ("audio",), seeds=[0, 1])
     again = run(corpus, tmp_path / "b", ("audio",), seeds=[1])
     first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
@@ -210,7 +212,7 @@ def test_seeds_differ_and_repeat(corpus: Corpus, tmp_path: Path) -> None:
     assert second == (again[0] / "model.safetensors").read_bytes()
 
 
-def test_grid_trains_encoders_before_what_needs_them(corpus: Corpus) -> None:
+def test_grid_trains_encoders_before_what_needs_them(corpus: PreparedCorpus) -> None:
     jobs = plan(["cfn_sr", "audio"], corpus, protocol="nested", recipe=RECIPE, folds=[2, 1])
     assert [(job.fold.number, job.model) for job in jobs] == [
         (number, model) for number in (2, 1) for model in ("video", "audio", "cfn_sr")
@@ -219,8 +221,8 @@ def test_grid_trains_encoders_before_what_needs_them(corpus: Corpus) -> None:
     assert [job.model for job in alone] == ["cfn_sr"]
 
 
-def test_a_copied_recording_is_a_leak(corpus: Corpus) -> None:
-    leaking = Corpus(corpus.store)
+def test_a_copied_recording_is_a_leak(corpus: PreparedCorpus) -> None:
+    leaking = PreparedCorpus(corpus.store)
     first = leaking.headers[0]
     other = next(index for index, header in enumerate(leaking.headers) if header.actor != first.actor)
     leaking.headers[other] = replace(leaking.headers[other], sources=first.sources)
@@ -229,7 +231,7 @@ def test_a_copied_recording_is_a_leak(corpus: Corpus) -> None:
         leaking.check(fold)
 
 
-def test_a_fold_without_clips(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_fold_without_clips(corpus: PreparedCorpus, tmp_path: Path) -> None:
     job = Job("audio", "nested", Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
     with pytest.raises(InputError, match=r"fold 1 has no test clips \(actors 99\)"):
         train_fold(job, corpus, tmp_path, accelerator=Accelerator())
@@ -239,8 +241,8 @@ def test_a_fold_without_clips(corpus: Corpus, tmp_path: Path) -> None:
         run(corpus, tmp_path, folds=[7])
 
 
-def test_a_missing_modality_is_told_before_training(corpus: Corpus, tmp_path: Path) -> None:
-    silent = Corpus(corpus.store)
+def test_a_missing_modality_is_told_before_training(corpus: PreparedCorpus, tmp_path: Path) -> None:
+    silent = PreparedCorpus(corpus.store)
     silent.headers = [
         replace(header, preparation={**header.preparation, "modalities": ["video"]})
         for header in corpus.headers
@@ -249,13 +251,13 @@ def test_a_missing_modality_is_told_before_training(corpus: Corpus, tmp_path: Pa
         run(silent, tmp_path, ("audio",))
 
 
-def test_a_preset_that_asks_for_more_than_was_prepared(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_preset_that_asks_for_more_than_was_prepared(corpus: PreparedCorpus, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 8 frames of 64 px a clip: preset small looks at 16 of 64 px"):
         run(corpus, tmp_path, ("video",), recipe=RECIPE.changed(frames=16))
 
 
-def test_clips_prepared_differently_do_not_mix(corpus: Corpus, tmp_path: Path) -> None:
-    mixed = Corpus(corpus.store)
+def test_clips_prepared_differently_do_not_mix(corpus: PreparedCorpus, tmp_path: Path) -> None:
+    mixed = PreparedCorpus(corpus.store)
     odd: Header = mixed.headers[3]
     mixed.headers[3] = replace(odd, preparation={**odd.preparation, "margin": 2.0})
     with pytest.raises(InputError, match="prepared with different settings"):
@@ -294,7 +296,9 @@ def _rewrite(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_diverged_training_is_told(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diverged_training_is_told(
+    corpus: PreparedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         "cfnsr.training.loop.functional.nll_loss",
         lambda scores, labels: scores.sum() * float("nan"),
@@ -303,7 +307,7 @@ def test_diverged_training_is_told(corpus: Corpus, tmp_path: Path, monkeypatch: 
         run(corpus, tmp_path, ("audio",))
 
 
-def test_state_holds_no_pickled_code(corpus: Corpus, tmp_path: Path) -> None:
+def test_state_holds_no_pickled_code(corpus: PreparedCorpus, tmp_path: Path) -> None:
     """A state file of another origin cannot run code: only tensors and plain values are read."""
     folder = tmp_path / "nested" / "audio" / "seed_0" / "fold_1"
 

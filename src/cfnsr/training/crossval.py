@@ -55,7 +55,7 @@ class Job:
         return runs / self.protocol / self.model / f"seed_{self.seed}" / f"fold_{self.fold.number}"
 
 
-class Corpus:
+class PreparedCorpus:
     """A store with its headers read and its clips at hand for every kind of model."""
 
     def __init__(self, store: Store) -> None:
@@ -123,7 +123,7 @@ Progress = Callable[[Job, Step], None]
 
 def train_fold(
     job: Job,
-    corpus: Corpus,
+    corpus: PreparedCorpus,
     folder: Path,
     *,
     accelerator: Accelerator,
@@ -197,7 +197,7 @@ def train_fold(
 
 def crossval(
     models: Sequence[str],
-    corpus: Corpus,
+    corpus: PreparedCorpus,
     runs: Path,
     *,
     protocol: str,
@@ -240,7 +240,7 @@ def crossval(
 
 def plan(
     models: Sequence[str],
-    corpus: Corpus,
+    corpus: PreparedCorpus,
     *,
     protocol: str,
     recipe: Recipe,
@@ -269,7 +269,7 @@ def _pretrained_by(job: Job) -> tuple[str, ...]:
     return modalities if job.recipe.pretrain and len(modalities) > 1 else ()
 
 
-def _create(job: Job, corpus: Corpus) -> tuple[zoo.Model, Config]:
+def _create(job: Job, corpus: PreparedCorpus) -> tuple[zoo.Model, Config]:
     preparation = corpus.preparation()
     modalities = zoo.find(job.model).modalities
     missing = sorted(set(modalities) - set(preparation.modalities))
@@ -295,7 +295,7 @@ def _create(job: Job, corpus: Corpus) -> tuple[zoo.Model, Config]:
     return model, config
 
 
-def _describe(job: Job, corpus: Corpus) -> dict[str, object]:
+def _describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
     return {
         "model": job.model,
         "protocol": job.protocol,
@@ -325,7 +325,7 @@ def _describe(job: Job, corpus: Corpus) -> dict[str, object]:
     }
 
 
-def _is_finished(job: Job, folder: Path, corpus: Corpus, resume: bool) -> bool:
+def _is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) -> bool:
     """Whether a folder holds this job's finished run; refuses one of another job."""
     path = folder / "run.json"
     if not path.exists():
@@ -360,7 +360,7 @@ def _flat(value: Mapping[str, object], above: str = "") -> dict[str, object]:
 
 
 def _write_predictions(
-    path: Path, corpus: Corpus, evaluated: Sequence[tuple[str, int]], log_probabilities: np.ndarray
+    path: Path, corpus: PreparedCorpus, evaluated: Sequence[tuple[str, int]], log_probabilities: np.ndarray
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
