@@ -5,6 +5,7 @@ from time import monotonic
 
 from cfnsr import steps
 from cfnsr.console import say
+from cfnsr.errors import InputError
 
 ACTORS = 24
 FOLDS = (1, 2)  # of the six: enough to see the order of the models
@@ -27,6 +28,9 @@ def run(out: Path, *, seed: int = 0) -> None:
     from cfnsr.training.config import find_recipe
     from cfnsr.training.crossval import PreparedCorpus
 
+    steps.check_folder(out)
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected 0 or more")
     started = monotonic()
     corpus, prepared, runs = out / "corpus", out / "prepared", out / "runs"
     say("1/5 a synthetic corpus: drawn faces that speak")

@@ -210,7 +210,9 @@ def test_a_clip_of_a_recording_that_broke_is_not_kept(synthetic: Path, tmp_path:
     assert victim.video is not None and victim.name in outcome.made
     victim.video.write_text("no longer a video")
     assert [failure.name for failure in prepare(corpus, tmp_path / "out")[1].failures] == [victim.name]
-    assert not store.path(victim.name).exists()
+    assert not store.path(victim.name).exists(), "it would be trained on"
+    (aside,) = (tmp_path / "out" / "outdated").iterdir()
+    assert read_header(aside).name == victim.name, "nothing made is lost"
 
 
 def test_too_short(tmp_path: Path) -> None:

@@ -204,6 +204,13 @@ def test_resume_with_other_settings_is_refused(corpus: PreparedCorpus, nested: P
         run(corpus, nested.parent, resume=True, recipe=RECIPE.changed(epochs=4))
 
 
+def test_other_settings_are_refused_before_training(corpus: PreparedCorpus, nested: Path) -> None:
+    """Another fold of the same row cannot be trained otherwise: the report could not average the two."""
+    with pytest.raises(InputError, match=r"has a run of other settings: settings\.epochs 3 \(now 4\)"):
+        run(corpus, nested.parent, ("audio",), folds=[2], recipe=RECIPE.changed(epochs=4))
+    assert not (nested / "audio" / "seed_0" / "fold_2").exists()
+
+
 def test_seeds_differ_and_repeat(corpus: PreparedCorpus, tmp_path: Path) -> None:
     folders = run(corpus, tmp_path / "a", ("audio",), seeds=[0, 1])
     again = run(corpus, tmp_path / "b", ("audio",), seeds=[1])
@@ -274,6 +281,11 @@ def test_clips_prepared_differently_do_not_mix(corpus: PreparedCorpus, tmp_path:
         (lambda folder: _rewrite(folder, labels=None), "damaged"),
         (lambda folder: _rewrite(folder, settings={"classes": 3, "depth": 2}), "damaged"),
         (lambda folder: _rewrite(folder, settings={"classes": 8}), "damaged"),
+        (lambda folder: _rewrite(folder, preparation="junk"), "damaged"),
+        (lambda folder: _rewrite(folder, preparation={"recipe": 1}), "damaged"),
+        (lambda folder: _rewrite(folder, preparation={"recipe": 99}), "prepared by recipe 99"),
+        (lambda folder: _rewrite(folder, frames="junk"), "damaged"),
+        (lambda folder: _rewrite(folder, frames=1000), "damaged"),
         (lambda folder: _rewrite(folder, model="nothing"), "'nothing' is unknown"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 50), "does not fit"),
         (lambda folder: (folder / "model.safetensors").unlink(), "does not fit"),

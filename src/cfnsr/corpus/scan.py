@@ -57,6 +57,10 @@ def scan(
     if path.is_file() and path.suffix.lower() == ".csv":
         corpus = _with_openface(read_table(path, labels), tables)
     else:
+        if labels:
+            raise InputError(
+                f"labels {', '.join(labels)} for {path}: expected a CSV of takes; a folder has its own"
+            )
         corpus = _scan_folder(path, song, tables)
     if openface is not None and not {take.openface for take in corpus.takes} & set(tables):
         raise InputError(

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -73,8 +73,13 @@ class Preparation:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
-        """The settings a prepared clip or a checkpoint tells of."""
-        settings = {key: inner for key, inner in value.items() if key != "recipe"}
+        """The settings a prepared clip or a checkpoint tells of; raises `InputError` for another recipe."""
+        if value["recipe"] != RECIPE:
+            raise InputError(
+                f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "
+                "prepare and train again, or install the version they were made with"
+            )
+        settings = {field.name: value[field.name] for field in fields(cls)}
         return cls(**{**settings, "modalities": tuple(value["modalities"])})
 
 

@@ -196,8 +196,8 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
         clip = prepare_clip(take, preparation, threads=1)
         Store(folder).write(clip.header, clip.tensors)
     except MediaError as error:
-        _forget(take, folder, preparation)
-        return Failure(take.name, _file(take), error.reason, str(error))
+        aside = _set_aside(take, folder, preparation)
+        return Failure(take.name, _file(take), error.reason, f"{error}{aside}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
@@ -213,15 +213,23 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
     return None
 
 
-def _forget(take: Take, folder: Path, preparation: Preparation) -> None:
-    """Delete the clip of a recording that has changed and can no longer be prepared; keep any other."""
+def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
+    """Move the clip of a recording that has changed and can no longer be prepared out of the training.
+
+    Returns:
+        What to add to the failure's message.
+    """
     store = Store(folder)
     header = store.header(take.name)
     now = sources(take, preparation.modalities)
-    if header and any(
-        role in header.sources and not _unchanged(now[role], header.sources[role]) for role in now
+    if not header or all(
+        role not in header.sources or _unchanged(path, header.sources[role]) for role, path in now.items()
     ):
-        store.path(take.name).unlink(missing_ok=True)
+        return ""
+    outdated = folder / "outdated" / store.path(take.name).name
+    outdated.parent.mkdir(exist_ok=True)
+    store.path(take.name).replace(outdated)
+    return f"; the clip made before it changed is now {outdated}"
 
 
 def _file(take: Take) -> str:

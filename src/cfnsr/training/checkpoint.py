@@ -13,7 +13,7 @@ from cfnsr.data.clip import Preparation
 from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
 from cfnsr.files import read_json, write_atomically, write_json
-from cfnsr.models.zoo import Model, create_model
+from cfnsr.models.zoo import Model, create_model, find
 
 FORMAT = 1
 
@@ -60,8 +60,17 @@ class Config:
             preparation = Preparation.from_json(value["preparation"])
             if value["settings"]["classes"] != len(labels):
                 raise TypeError(f"{value['settings']['classes']} classes, {len(labels)} labels")
-            return cls(value["model"], value["settings"], labels, value["frames"], value["size"], preparation)
-        except (KeyError, TypeError) as error:
+            frames, size = value["frames"], value["size"]
+            if not (
+                isinstance(frames, int) and 8 <= frames <= 64 and isinstance(size, int) and 64 <= size <= 288
+            ):
+                raise ValueError(f"frames {frames}, size {size}")
+            if not set(find(value["model"]).modalities) <= set(preparation.modalities):
+                raise ValueError(f"modalities {', '.join(preparation.modalities)}")
+            return cls(value["model"], value["settings"], labels, frames, size, preparation)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({error}): expected a checkpoint written by cfnsr") from None
 
 

@@ -220,6 +220,8 @@ def crossval(
             raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
     for job in jobs:
         corpus.check(job.fold)
+        for other in job.folder(runs).parent.parent.glob("seed_*/fold_*/run.json"):
+            _refuse_differences(other.parent, _described_row(job, corpus))
     accelerator.wait_for_everyone()
     folders = []
     for job in jobs:
@@ -332,8 +334,20 @@ def _is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) -
         return False
     if not resume:
         raise InputError(f"{folder} has a run already: add --resume to go on, or give another --out")
-    run = read_json(path, "the description of a run")
-    before, now = _flat(run), _flat(_describe(job, corpus))
+    _refuse_differences(folder, _describe(job, corpus))
+    return bool(read_json(path, "the description of a run")["finished"])
+
+
+def _described_row(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
+    """What all runs of one row of the report have in common."""
+    shared = ("preset", "folds", "labels", "corpus", "settings", "preparation")
+    return {key: value for key, value in _describe(job, corpus).items() if key in shared}
+
+
+def _refuse_differences(folder: Path, description: Mapping[str, object]) -> None:
+    """Refuse a folder whose run was made with other settings, naming them."""
+    before = _flat(read_json(folder / "run.json", "the description of a run"))
+    now = _flat(description)
     different = [
         f"{key} {before.get(key)} (now {value})"
         for key, value in now.items()
@@ -345,7 +359,6 @@ def _is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) -
             + (f" and {len(different) - SHOWN} more" if len(different) > SHOWN else "")
             + "; give another --out, or the settings it was begun with"
         )
-    return bool(run["finished"])
 
 
 def _flat(value: Mapping[str, object], above: str = "") -> dict[str, object]:
