@@ -6,10 +6,11 @@ import torch
 
 from cfnsr.data import dataset
 from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import Clips, even, pictures
+from cfnsr.data.dataset import Clips, pictures
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
+from cfnsr.media.decode import spread
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +28,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_even_positions() -> None:
-    assert even(30, 30).tolist() == list(range(30))
-    assert even(30, 8).tolist() == [0, 4, 8, 12, 17, 21, 25, 29]
-    assert even(5, 8).tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
+    assert spread(30, 30).tolist() == list(range(30))
+    assert spread(30, 8).tolist() == [0, 4, 8, 12, 17, 21, 25, 29]
+    assert spread(5, 8).tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
 
 
 def test_pictures_are_averaged_areas_of_the_chosen_frames() -> None:
     video = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     out = pictures(video, frames=3, size=4)
     assert out.shape == (3, 3, 4, 4) and out.dtype == torch.uint8
-    for place, frame in enumerate(even(6, 3)):
+    for place, frame in enumerate(spread(6, 3)):
         for channel in range(3):
             areas = video[frame, :, :, channel].reshape(4, 2, 4, 2).mean((1, 3))
             assert np.abs(out[channel, place].numpy() - areas).max() <= 0.5

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cfnsr.data.dataset import even
 from cfnsr.data.store import Header, Store
 from cfnsr.files import write_atomically
+from cfnsr.media.decode import spread
 
 TILE = 112  # pixels
 LABEL = 22  # pixels above each row
@@ -32,7 +32,7 @@ def contact_sheet(
         video = store.load(header.name, ["video"])["video"]
         tiles = [
             cv2.resize(frame, (TILE, TILE), interpolation=cv2.INTER_AREA)
-            for frame in video[even(len(video), frames)]
+            for frame in video[spread(len(video), frames)]
         ]
         label = np.full((LABEL, TILE * frames, 3), 255, np.uint8)
         text = f"{header.emotion}   {header.name}"

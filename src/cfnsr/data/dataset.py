@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from cfnsr.data.store import Header, Store
+from cfnsr.media.decode import spread
 
 MEMORY = 4 * 2**30  # bytes of clips that are held in memory rather than read again every epoch
 
@@ -24,15 +25,6 @@ class Batch(NamedTuple):
     place: Int[Tensor, " B"]
 
 
-def even(have: int, want: int) -> np.ndarray:
-    """Positions of `want` evenly spaced items among `have`, first and last included.
-
-    >>> even(30, 4)
-    array([ 0, 10, 19, 29])
-    """
-    return np.linspace(0, have - 1, want).round().astype(int)
-
-
 def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H W"]:
     """A prepared clip's pictures at the number of frames and the size a model asks for.
 
@@ -41,7 +33,7 @@ def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H 
         frames: evenly spaced among those there are.
         size: side in pixels; shrunk by averaging areas.
     """
-    chosen = torch.from_numpy(video[even(len(video), frames)]).permute(3, 0, 1, 2)
+    chosen = torch.from_numpy(video[spread(len(video), frames)]).permute(3, 0, 1, 2)
     if chosen.shape[-1] != size:
         chosen = functional.interpolate(chosen.float(), (size, size), mode="area").round().to(torch.uint8)
     return chosen

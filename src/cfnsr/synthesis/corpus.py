@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
+from cfnsr.files import write_text
 from cfnsr.machine import cores
 from cfnsr.media.encode import write_video
 from cfnsr.synthesis.acting import show, speak
@@ -165,10 +165,7 @@ def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
         raise InputError(
             f"{folder} holds takes that were not synthesized: expected an empty folder; give another name"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = record.with_name(f".{record.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(recipe) + "\n", encoding="utf-8")
-    temporary.replace(record)
+    write_text(record, json.dumps(recipe) + "\n")
 
 
 def _played(

@@ -15,6 +15,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,7 @@ class PreparedCorpus:
                 )
         return Preparation.from_json(dict(first.preparation))
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the names and source files of all clips: which recordings a figure is told of."""
         digest = hashlib.sha256()
@@ -314,7 +316,7 @@ def _describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
         "corpus": {
             "name": corpus.store.corpus,
             "clips": len(corpus.headers),
-            "sha256": corpus.fingerprint(),
+            "sha256": corpus.fingerprint,
         },
         "settings": job.recipe.as_json(),
         "preparation": dict(corpus.headers[0].preparation),
