@@ -45,6 +45,10 @@ PretrainOption = Annotated[
     bool | None,
     typer.Option("--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."),
 ]
+ModalityDropoutOption = Annotated[
+    float | None,
+    typer.Option(help="Probability that a training clip loses its pictures or its sound, 0 to 0.9."),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -118,8 +122,16 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file of yours that registers models; before the verb, may be repeated."),
+    ] = None,
 ) -> None:
-    pass
+    if plugin:
+        from cfnsr.models.plugin import load_plugin
+
+        for path in plugin:
+            load_plugin(path)
 
 
 @app.command(epilog="Example: cfnsr demo --out demo")
@@ -221,43 +233,23 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @app.command(epilog="Example: cfnsr models --json")
-def models(as_json: JsonOption = False) -> None:
+def models(
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+) -> None:
     """Every model: its parameters beside the paper's, and the accuracy the paper reports."""
-    from cfnsr.models.zoo import table
+    from cfnsr.models import listing
 
-    rows = table()
     if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    print(f"{'model':<28}{'params':>12}{'paper':>12}{'paper accuracy*':>18}  fusion")
-    for row in rows:
-        params, paper_params, paper_accuracy = row["params"], row["paper_params"], row["paper_accuracy"]
-        print(
-            f"{row['name']:<28}{params:>12,}"
-            + (f"{paper_params:>10.2f} M" if isinstance(paper_params, float) else f"{'-':>12}")
-            + (f"{100 * paper_accuracy:>16.2f} %" if isinstance(paper_accuracy, float) else f"{'-':>18}")
-            + f"  {row['fusion']}"
-        )
-    print("* optimistic: the best epoch on the test fold")
+        print(json.dumps(listing.as_json(), indent=2))
+    else:
+        print(listing.as_markdown() if as_markdown else listing.as_text())
 
 
-def _recipe(
-    preset: str,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    precision: str | None,
-    pretrain: bool | None,
-) -> "Recipe":
+def _recipe(preset: str, **changes: object) -> "Recipe":
     from cfnsr.training.config import find_recipe
 
-    return find_recipe(preset).changed(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        precision=precision,
-        pretrain=pretrain,
-    )
+    return find_recipe(preset).changed(**changes)
 
 
 @app.command(epilog="Example: cfnsr train cfn_sr --data prepared --fold 1 --out cfn_sr_fold_1")
@@ -274,20 +266,38 @@ def train(
     learning_rate: RateOption = None,
     precision: PrecisionOption = None,
     pretrain: PretrainOption = None,
+    modality_dropout: ModalityDropoutOption = None,
     resume: ResumeOption = False,
 ) -> None:
     """Train one model on one fold of whole actors."""
-    recipe = _recipe(preset, epochs, batch_size, learning_rate, precision, pretrain)
+    recipe = _recipe(
+        preset,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        pretrain=pretrain,
+        modality_dropout=modality_dropout,
+    )
     steps.train(model, data, out, protocol=protocol, fold=fold, seed=seed, recipe=recipe, resume=resume)
     print(f"checkpoint: {out}")
 
 
-@app.command(epilog="Example: cfnsr crossval cfn_sr --data prepared --out runs --preset small")
+@app.command(
+    epilog="Examples: cfnsr crossval cfn_sr --data prepared --out runs --preset small; "
+    "cfnsr crossval --table 1 --table 2 --data prepared --out runs"
+)
 def crossval(
-    models: Annotated[list[str], typer.Argument(help="Some of `cfnsr models`.")],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")],
-    protocol: ProtocolOption = "nested",
+    models: Annotated[list[str] | None, typer.Argument(help="Some of `cfnsr models`.")] = None,
+    table: Annotated[
+        list[int] | None, typer.Option(help="All rows of the paper's table 1 or 2; may be repeated.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="nested (the default), paper (optimistic), or both: nested,paper (with --table)."),
+    ] = None,
     preset: PresetOption = "paper",
     seeds: Annotated[Numbers, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
     folds: Annotated[Numbers | None, typer.Option(help="Folds, such as 1,2; all if not given.")] = None,
@@ -296,18 +306,30 @@ def crossval(
     learning_rate: RateOption = None,
     precision: PrecisionOption = None,
     pretrain: PretrainOption = None,
+    modality_dropout: ModalityDropoutOption = None,
+    workers: Annotated[int, typer.Option(help="Processes, each of which trains some of the folds.")] = 1,
     resume: ResumeOption = False,
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
-    recipe = _recipe(preset, epochs, batch_size, learning_rate, precision, pretrain)
+    recipe = _recipe(
+        preset,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        pretrain=pretrain,
+        modality_dropout=modality_dropout,
+    )
+    _check_workers(workers)
     steps.crossval(
-        models,
+        steps.rows_of(models or (), table or ()),
         data,
         out,
-        protocol=protocol,
+        protocols=_names(protocol or ("nested,paper" if table else "nested")),
         recipe=recipe,
         seeds=parse_numbers(seeds, "seeds"),
         folds=parse_numbers(folds, "folds") if folds is not None else None,
+        workers=workers,
         resume=resume,
     )
     steps.report(out)
@@ -317,6 +339,36 @@ def crossval(
 def report(runs: Annotated[Path, typer.Argument(help="Folder of runs.")]) -> None:
     """Write report.html, tables.md and results.json into the folder of the runs."""
     steps.report(runs)
+
+
+@app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")
+def check_split(
+    table: Annotated[Path, typer.Argument(help="A CSV of recordings with their parts or folds.")],
+    media: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings, if they do not lie as the CSV says.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Name what a split leaks: shared actors and takes, copies of a recording, a reused validation.
+
+    Exit code 0 for a clean split, 1 for leaks, 2 for a table that cannot be read.
+    """
+    from cfnsr.data.leaks import check_split as check
+    from cfnsr.data.split import read_split
+
+    _check_workers(workers)
+    split = read_split(table)
+    with bar("compare", len(split.recordings)) as step:
+        findings = check(
+            split,
+            media=media,
+            workers=workers,
+            progress=lambda done, total: step(completed=done, total=total),
+        )
+    print(json.dumps(findings.as_json(), indent=2) if as_json else "\n".join(findings.lines()))
+    if not findings.clean:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 interview.mp4 --json")

@@ -41,7 +41,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     steps.prepare(takes, corpus, prepared, Preparation(size=PICTURES))
     say(f"3/5 cross-validation: folds {', '.join(map(str, FOLDS))} of six, actors never seen in training")
     steps.crossval(
-        [MODEL], prepared, runs, protocol="nested", recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
+        [MODEL], prepared, runs, protocols=["nested"], recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
     )
     say("4/5 report")
     steps.report(runs)

@@ -9,8 +9,6 @@ from cfnsr.errors import InputError
 from cfnsr.files import write_text
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from cfnsr.corpus.take import Corpus, Take
     from cfnsr.data.clip import Preparation
     from cfnsr.inference.predict import Prediction
@@ -44,15 +42,16 @@ def prepare(
     corpus: "Corpus", source: Path, out: Path, preparation: "Preparation", *, workers: int | None = None
 ) -> int:
     """Prepare a scanned corpus and account for every file; returns the number of takes that failed."""
+    from cfnsr.data.clip import MODALITIES
     from cfnsr.data.contact import contact_sheet
     from cfnsr.data.prepare import prepare_corpus
     from cfnsr.data.store import Store
     from cfnsr.synthesis.corpus import RECORD
 
     check_folder(out)
-    for role in preparation.modalities:
-        if not any(getattr(take, role) for take in corpus.takes):
-            raise InputError(f"{source} has no take with {role}: leave {role} out of --modalities")
+    for modality in preparation.modalities:
+        if not any(getattr(take, MODALITIES[modality]) for take in corpus.takes):
+            raise InputError(f"{source} has no take with {modality}: leave {modality} out of --modalities")
     name = "synthetic" if (source / RECORD).exists() else corpus.name
     store = Store.create(out, name, corpus.labels, preparation.as_json())
     _account(corpus, out)
@@ -110,28 +109,12 @@ def modalities_there(corpus: "Corpus") -> tuple[str, ...]:
     return there or ("openface",)
 
 
-def accelerator(recipe: "Recipe") -> "Accelerator":
-    """Device, mixed precision and processes, as `accelerate launch` or the machine says."""
-    from accelerate import Accelerator
-    from accelerate.utils import DataLoaderConfiguration
-
-    made = Accelerator(
-        mixed_precision=recipe.precision, dataloader_config=DataLoaderConfiguration(split_batches=True)
-    )
-    if recipe.batch_size % made.num_processes:
-        raise InputError(
-            f"a batch of {recipe.batch_size} clips over {made.num_processes} processes: expected a multiple; "
-            "give another --batch-size"
-        )
-    return made
-
-
 class TrainingBar:
     """One bar over all runs of a grid; behind it the run at work with its loss and accuracy."""
 
     def __init__(self, jobs: Sequence["Job"]) -> None:
-        self._places = {job: place for place, job in enumerate(jobs)}
-        self._bar = bar("train", sum(job.recipe.epochs for job in jobs))
+        self._done = dict.fromkeys(jobs, 0.0)  # epochs of each
+        self._bar = bar("train", sum(job.epochs for job in jobs))
 
     def __enter__(self) -> "TrainingBar":
         self._step = self._bar.__enter__()
@@ -141,12 +124,28 @@ class TrainingBar:
         self._bar.__exit__(*error)  # type: ignore[arg-type]
 
     def __call__(self, job: "Job", step: "Step") -> None:
-        before = self._places[job] * step.epochs
+        self._done[job] = step.epoch - 1 + step.step / step.steps
+        state = "was trained before"
+        if step.loss is not None:
+            state = f"loss {step.loss:.2f}, accuracy {100 * step.accuracy:.0f} %"
         self._step(
-            completed=round(before + step.epoch - 1 + step.step / step.steps, 2),
-            note=f"{job.model} seed {job.seed} fold {job.fold.number}: "
-            f"loss {step.loss:.2f}, accuracy {100 * step.accuracy:.0f} %",
+            completed=round(sum(self._done.values()), 2),
+            note=f"{job.model} {job.protocol} seed {job.seed} fold {job.fold.number}: {state}",
         )
+
+
+def rows_of(models: Sequence[str], tables: Sequence[int]) -> list[str]:
+    """The models that are named, and those of the paper's tables, each once in the order of the tables."""
+    from cfnsr.models.zoo import TABLES, list_models
+
+    for number in tables:
+        if number not in TABLES:
+            raise InputError(f"table {number}: expected one of the paper's tables, 1 or 2")
+    wanted = {name for number in tables for _, name in TABLES[number]}
+    chosen = list(dict.fromkeys([*models, *(name for name in list_models() if name in wanted)]))
+    if not chosen:
+        raise InputError("no model is named: expected some of `cfnsr models`, or --table 1 or 2")
+    return chosen
 
 
 def crossval(
@@ -154,31 +153,32 @@ def crossval(
     data: Path,
     out: Path,
     *,
-    protocol: str,
+    protocols: Sequence[str],
     recipe: "Recipe",
     seeds: Sequence[int] = (0,),
     folds: Sequence[int] | None = None,
+    workers: int = 1,
     resume: bool = False,
 ) -> list[Path]:
-    """Cross-validate models with a progress bar; returns the folders of the runs."""
+    """Cross-validate models under some protocols with one progress bar; returns the folders of the runs."""
     from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
+    from cfnsr.training.devices import accelerator
+    from cfnsr.training.parallel import crossval_in_processes
 
     check_folder(out)
     corpus = training.PreparedCorpus(Store(data))
-    jobs = training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
+    plans = [
+        training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
+        for protocol in protocols
+    ]
+    jobs = [job for plan in plans for job in plan]
+    training.check_jobs(jobs, corpus, out, resume=resume)
     with TrainingBar(jobs) as progress:
+        if workers > 1:
+            return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
         return training.crossval(
-            models,
-            corpus,
-            out,
-            protocol=protocol,
-            recipe=recipe,
-            accelerator=accelerator(recipe),
-            seeds=seeds,
-            folds=folds,
-            resume=resume,
-            progress=progress,
+            jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
         )
 
 
@@ -188,6 +188,7 @@ def train(
     """Train one model on one fold with a progress bar; its encoders alone first, in `out/pretrained`."""
     from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
+    from cfnsr.training.devices import accelerator
 
     check_folder(out)
     corpus = training.PreparedCorpus(Store(data))

@@ -6,7 +6,7 @@ import torch
 
 from cfnsr.data import dataset
 from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import Clips, pictures
+from cfnsr.data.dataset import Clips, Column, pictures
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
@@ -27,6 +27,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+def clips_of(store: Store, *names: str, frames: int = 8, size: int = 64) -> Clips:
+    headers = store.headers()
+    columns = {name: Column(store, headers, name, frames, size) for name in names}
+    return Clips(columns, [store.labels.index(header.emotion) for header in headers])
+
+
 def test_even_positions() -> None:
     assert spread(30, 30).tolist() == list(range(30))
     assert spread(30, 8).tolist() == [0, 4, 8, 12, 17, 21, 25, 29]
@@ -44,7 +50,7 @@ def test_pictures_are_averaged_areas_of_the_chosen_frames() -> None:
 
 
 def test_clips_give_the_stored_tensors_and_labels(store: Store) -> None:
-    clips = Clips(store, store.headers(), ("video", "audio"), frames=30, size=96)
+    clips = clips_of(store, "video", "audio", frames=30, size=96)
     stored = store.load("take 1", ["video", "audio"])
     batch = clips[1]
     assert torch.equal(batch.video, torch.from_numpy(stored["video"]).permute(3, 0, 1, 2))
@@ -54,9 +60,9 @@ def test_clips_give_the_stored_tensors_and_labels(store: Store) -> None:
 
 
 def test_reading_each_time_gives_what_memory_gives(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = Clips(store, store.headers(), ("video", "audio"), frames=8, size=64)
+    held = clips_of(store, "video", "audio")
     monkeypatch.setattr(dataset, "MEMORY", 0)
-    read = Clips(store, store.headers(), ("video", "audio"), frames=8, size=64)
+    read = clips_of(store, "video", "audio")
     assert held.in_memory and not read.in_memory
     for place in range(3):
         for ours, theirs in zip(held[place], read[place], strict=True):
@@ -64,10 +70,10 @@ def test_reading_each_time_gives_what_memory_gives(store: Store, monkeypatch: py
 
 
 def test_only_what_is_asked_is_read(store: Store) -> None:
-    clips = Clips(store, store.headers(), ("audio",), frames=8, size=64)
+    clips = clips_of(store, "audio")
     assert clips[0].video.numel() == 0 and clips[0].audio.shape == (13, 212)
 
 
 def test_a_modality_that_was_not_prepared(store: Store) -> None:
     with pytest.raises(InputError, match="has no speech: prepare the corpus with what this model needs"):
-        Clips(store, store.headers(), ("speech",), frames=8, size=64)
+        clips_of(store, "speech")

@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfnsr.data.folds import PROTOCOLS, Fold, choose_folds, find_protocol, nested_folds, paper_folds
+from cfnsr.data.folds import (
+    PROTOCOLS,
+    Fold,
+    alone,
+    choose_folds,
+    find_protocol,
+    nested_folds,
+    paper_folds,
+    random_folds,
+    twice,
+    with_its_actor,
+)
+from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 
 RAVDESS = {actor: "male" if actor % 2 else "female" for actor in range(1, 25)}
@@ -63,11 +75,50 @@ def test_empty_parts_and_small_corpora() -> None:
 
 def test_protocols_say_who_chooses() -> None:
     assert {name: protocol.selected_on for name, protocol in PROTOCOLS.items()} == {
-        "paper": "test",
         "nested": "validation",
+        "paper": "test",
+        "best_epoch_on_test": "test",
+        "shared_actors": "validation",
+        "repeated_takes": "validation",
     }
-    with pytest.raises(InputError, match="'best' is unknown: expected one of paper, nested"):
+    assert [name for name, protocol in PROTOCOLS.items() if not protocol.caveat] == ["nested"]
+    with pytest.raises(InputError, match="'best' is unknown: expected one of nested, paper"):
         find_protocol("best")
+
+
+def header(name: str, actor: int, emotion: str = "calm") -> Header:
+    return Header(name, emotion, actor, "male" if actor % 2 else "female", {}, {}, {})
+
+
+def test_who_is_dealt_with_whom() -> None:
+    clip = header("a", 7)
+    assert [(dealt.unit, dealt.stratum) for dealt in with_its_actor(clip)] == [(7, "male")]
+    assert [(dealt.unit, dealt.stratum) for dealt in alone(clip)] == [("a", "calm")]
+    assert [dealt.name for dealt in twice(clip)] == ["a", "a (again)"]
+
+
+def test_random_folds_share_actors_and_emotions() -> None:
+    """Single clips, each tested once, the emotions shared out, and every actor on both sides."""
+    emotions = ("calm", "happy", "sad")
+    clips = {f"{actor:02}-{e}-{take}": e for actor in range(24) for e in emotions for take in range(4)}
+    folds = random_folds(dict(clips))
+    assert folds == random_folds(dict(reversed(clips.items())))
+    assert sorted(str(clip) for fold in folds for clip in fold.test) == sorted(clips)
+    for fold in folds:
+        share = [sum(clips[str(clip)] == emotion for clip in fold.test) for emotion in emotions]
+        assert max(share) - min(share) <= 1
+        actors = {str(clip)[:2] for clip in fold.test}
+        assert len(actors) > 18 and actors <= {str(clip)[:2] for clip in fold.train}
+
+
+def test_a_take_that_counts_twice_is_often_on_both_sides() -> None:
+    clips = [dealt for number in range(60) for dealt in twice(header(f"take {number}", 1))]
+    fold = random_folds({clip.unit: clip.stratum for clip in clips})[0]
+    names = {
+        part: {str(unit).removesuffix(" (again)") for unit in getattr(fold, part)}
+        for part in ("train", "test")
+    }
+    assert len(names["train"] & names["test"]) > 8
 
 
 def test_choosing_folds() -> None:

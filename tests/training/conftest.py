@@ -38,9 +38,13 @@ def _fill(folder: Path, actors: int = 6, takes: int = 2, scrambled: tuple[int, .
                     sources={"video": source, "audio": source},
                     preparation=PREPARATION.as_json(),
                 )
-                store.write(
-                    header, {"video": video.clip(0, 255).astype(np.uint8), "audio": audio.astype(np.float32)}
-                )
+                waveform = rng.integers(-9000, 9000, PREPARATION.samples).astype(np.int16)
+                tensors = {
+                    "video": video.clip(0, 255).astype(np.uint8),
+                    "audio": audio.astype(np.float32),
+                    "waveform": waveform,
+                }
+                store.write(header, tensors)
     return store
 
 

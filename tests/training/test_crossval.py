@@ -25,7 +25,17 @@ from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import Job, PreparedCorpus, crossval, plan, train_fold
 
 RECIPE = find_recipe("small").changed(epochs=3, batch_size=8)
-FILES = ("config.json", "model.safetensors", "run.json", "history.jsonl", "predictions.csv")
+TABLES = ("predictions.csv", "conditions.csv")
+FILES = ("config.json", "model.safetensors", "run.json", "history.jsonl", *TABLES)
+CONDITIONS = [
+    "silent_sound",
+    "noise_20db",
+    "noise_10db",
+    "noise_0db",
+    "no_picture",
+    "blurred_face",
+    "dark_face",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +46,10 @@ def corpus(store: Store) -> PreparedCorpus:
 def run(
     corpus: PreparedCorpus, out: Path, models: tuple[str, ...] = ("cfn_sr",), **options: object
 ) -> list[Path]:
-    settings = {"protocol": "nested", "recipe": RECIPE, "folds": [1], "accelerator": Accelerator()} | options
-    return crossval(models, corpus, out, **settings)  # type: ignore[arg-type]
+    grid = {"protocol": "nested", "recipe": RECIPE, "folds": [1]}
+    grid |= {key: options.pop(key) for key in list(options) if key in (*grid, "seeds")}
+    jobs = plan(models, corpus, **grid)  # type: ignore[arg-type]
+    return crossval(jobs, corpus, out, accelerator=Accelerator(), **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +69,7 @@ def test_a_run_says_what_it_is(nested: Path) -> None:
     assert about["finished"] and about["selected_on"] == "validation"
     assert about["test_actors"] == [1] and about["validation_actors"] == [3]
     assert about["train_actors"] == [2, 4, 5, 6]
+    assert about["caveat"] == "" and about["leaky"] is False
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert not [key for record in history for key in record if key.startswith("test")], (
@@ -75,7 +88,7 @@ def test_predictions_are_those_of_the_saved_model(nested: Path, corpus: Prepared
     assert {row["actor"] for row in rows if row["split"] == "test"} == {"1"}
     model = cfnsr.load_model(folder)
     assert config_of(model).labels == corpus.store.labels
-    clips = corpus.clips(("video", "audio"), RECIPE)
+    clips = corpus.clips(model.reads, RECIPE)
     place = {header.name: index for index, header in enumerate(corpus.headers)}
     for row in rows[::5]:
         clip = clips[place[row["clip"]]]
@@ -124,6 +137,80 @@ def test_test_actors_choose_nothing(nested: Path, tmp_path: Path, fill: Callable
         assert predictions != (nested.parent / part / "predictions.csv").read_bytes()
 
 
+def test_bad_input_is_tried_on_the_test_clips(nested: Path) -> None:
+    """Every condition that leaves a model something to go by, on every test clip; what it damages matters."""
+    for name, conditions in (
+        ("cfn_sr", CONDITIONS),
+        ("video", ["blurred_face", "dark_face"]),
+        ("audio", ["noise_20db", "noise_10db", "noise_0db"]),
+    ):
+        folder = nested / name / "seed_0" / "fold_1"
+        rows = list(csv.DictReader((folder / "conditions.csv").open()))
+        assert list(dict.fromkeys(row["condition"] for row in rows)) == conditions
+        clean = {
+            row["clip"]: row
+            for row in csv.DictReader((folder / "predictions.csv").open())
+            if row["split"] == "test"
+        }
+        for condition in conditions:
+            met = [row for row in rows if row["condition"] == condition]
+            assert [row["clip"] for row in met] == list(clean)
+            assert any(row["happy"] != clean[row["clip"]]["happy"] for row in met), condition
+
+
+def test_spoiled_predictions_are_those_of_spoiled_clips(nested: Path, corpus: PreparedCorpus) -> None:
+    folder = nested / "cfn_sr" / "seed_0" / "fold_1"
+    model = cfnsr.load_model(folder)
+    row = next(
+        row for row in csv.DictReader((folder / "conditions.csv").open()) if row["condition"] == "no_picture"
+    )
+    place = next(index for index, header in enumerate(corpus.headers) if header.name == row["clip"])
+    clip = corpus.clips(model.reads, RECIPE)[place]
+    with torch.no_grad():
+        scores = model(torch.zeros(1, *clip.video.shape), clip.audio[None])[0]
+    told = torch.tensor([float(row[emotion]) for emotion in corpus.store.labels.emotions])
+    torch.testing.assert_close(scores, told, atol=1e-4, rtol=1e-4)
+
+
+def test_temperature_is_that_of_the_inner_validation(nested: Path, corpus: PreparedCorpus) -> None:
+    folder = nested / "cfn_sr" / "seed_0" / "fold_1"
+    rows = [r for r in csv.DictReader((folder / "predictions.csv").open()) if r["split"] == "validation"]
+    emotions = corpus.store.labels.emotions
+    logs = torch.tensor([[float(row[emotion]) for emotion in emotions] for row in rows])
+    labels = torch.tensor([emotions.index(row["label"]) for row in rows])
+    told = json.loads((folder / "run.json").read_text())["temperature"]
+    assert config_of(cfnsr.load_model(folder)).temperature == told
+    grid = torch.exp(torch.linspace(-3, 3, 601))
+    losses = [torch.nn.functional.cross_entropy(logs / value, labels).item() for value in grid]
+    best = grid[int(torch.tensor(losses).argmin())].item()
+    assert told == pytest.approx(best, rel=0.02) or told < 0.07
+
+
+def test_modality_dropout_changes_two_stream_models_alone(
+    nested: Path, corpus: PreparedCorpus, tmp_path: Path
+) -> None:
+    run(corpus, tmp_path, recipe=RECIPE.changed(modality_dropout=0.5))
+    for name, same in (("audio", True), ("video", True), ("cfn_sr", False)):
+        part = Path("nested", name, "seed_0", "fold_1", "model.safetensors")
+        assert ((tmp_path / part).read_bytes() == (nested.parent / part).read_bytes()) is same
+
+
+def test_habits_of_the_field_are_labelled(corpus: PreparedCorpus, tmp_path: Path) -> None:
+    """Leaky protocols train and test, say what leaks, and name a take that counts twice."""
+    recipe = RECIPE.changed(epochs=1)
+    about = {}
+    for protocol in ("best_epoch_on_test", "shared_actors", "repeated_takes"):
+        folder = run(corpus, tmp_path, ("audio",), protocol=protocol, recipe=recipe)[0]
+        about[protocol] = json.loads((folder / "run.json").read_text())
+    assert about["best_epoch_on_test"]["caveat"] == "optimistic: best epoch on test"
+    assert not about["best_epoch_on_test"]["leaky"]
+    assert about["shared_actors"]["caveat"].startswith("leaky: actors shared")
+    assert set(about["shared_actors"]["train_actors"]) & set(about["shared_actors"]["test_actors"])
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    assert any(row["clip"].endswith(" (again)") for row in rows)
+    assert len({row["clip"] for row in rows}) == len(rows)
+
+
 def test_training_learns(corpus: PreparedCorpus, tmp_path: Path) -> None:
     recipe = RECIPE.changed(epochs=12)
     folder = run(corpus, tmp_path, ("audio",), recipe=recipe)[0]
@@ -149,7 +236,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from cfnsr.data.store import Store
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import PreparedCorpus, crossval
+from cfnsr.training.crossval import PreparedCorpus, crossval, plan
 from cfnsr.data import dataset
 from cfnsr.training import loop
 folder, out, fatal = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -161,8 +248,9 @@ def progress(job, step):
     if steps == fatal:
         os.kill(os.getpid(), signal.SIGKILL)
 recipe = find_recipe("small").changed(epochs=3, batch_size=8)
-crossval(["cfn_sr"], PreparedCorpus(Store(Path(folder))), out, protocol="nested", recipe=recipe, folds=[1],
-         accelerator=Accelerator(), progress=progress, resume=True)
+corpus = PreparedCorpus(Store(Path(folder)))
+jobs = plan(["cfn_sr"], corpus, protocol="nested", recipe=recipe, folds=[1])
+crossval(jobs, corpus, out, accelerator=Accelerator(), progress=progress, resume=True)
 """
 
 
@@ -181,7 +269,7 @@ def test_killed_and_resumed_training_ends_with_the_same_weights(
     resumed = subprocess.run([*command[:-2], "-1", command[-1]], check=False, capture_output=True)
     assert resumed.returncode == 0, resumed.stderr.decode()
     for name in ("video", "audio", "cfn_sr"):
-        for file in ("model.safetensors", "history.jsonl", "predictions.csv"):
+        for file in ("model.safetensors", "history.jsonl", *TABLES):
             part = Path(name, "seed_0", "fold_1", file)
             ours, undisturbed = tmp_path / "nested" / part, nested / part
             assert ours.read_bytes() == undisturbed.read_bytes(), part
@@ -235,7 +323,7 @@ def test_a_copied_recording_is_a_leak(corpus: PreparedCorpus) -> None:
     leaking.headers[other] = replace(leaking.headers[other], sources=first.sources)
     fold = Fold(1, (first.actor,), (), (leaking.headers[other].actor,))
     with pytest.raises(InputError, match=r"fold 1 leaks: the recording of .* stands in train and in test"):
-        leaking.check(fold)
+        leaking.check(Job("audio", "nested", fold, 6, 0, RECIPE))
 
 
 def test_a_fold_without_clips(corpus: PreparedCorpus, tmp_path: Path) -> None:
@@ -282,11 +370,13 @@ def test_clips_prepared_differently_do_not_mix(corpus: PreparedCorpus, tmp_path:
         (lambda folder: _rewrite(folder, settings={"classes": 3, "depth": 2}), "damaged"),
         (lambda folder: _rewrite(folder, settings={"classes": 8}), "damaged"),
         (lambda folder: _rewrite(folder, preparation="junk"), "damaged"),
-        (lambda folder: _rewrite(folder, preparation={"recipe": 1}), "damaged"),
+        (lambda folder: _rewrite(folder, preparation={"recipe": 2}), "damaged"),
         (lambda folder: _rewrite(folder, preparation={"recipe": 99}), "prepared by recipe 99"),
         (lambda folder: _rewrite(folder, frames="junk"), "damaged"),
         (lambda folder: _rewrite(folder, frames=1000), "damaged"),
         (lambda folder: _rewrite(folder, model="nothing"), "'nothing' is unknown"),
+        (lambda folder: _rewrite(folder, temperature=-1), "damaged"),
+        (lambda folder: _rewrite(folder, model="eranns"), "damaged"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 50), "does not fit"),
         (lambda folder: (folder / "model.safetensors").unlink(), "does not fit"),
     ],

@@ -1,7 +1,7 @@
-"""From uint8 pictures to the network's input, with one random crop and flip a clip."""
+"""From uint8 pictures to the network's input, with one random crop and flip a clip; dropped modalities."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 from torch.nn import functional
 
@@ -11,7 +11,7 @@ RGB_STD = (0.229, 0.224, 0.225)
 SMALLEST_CROP = 0.85  # side of the random crop, as a share of the picture's
 
 
-def normalise(video: UInt8[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
+def normalise(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
     """Pictures as the network takes them: RGB in 0..255 to zero mean and unit deviation.
 
     >>> normalise(torch.zeros(1, 3, 1, 1, 1, dtype=torch.uint8)).flatten()
@@ -39,6 +39,19 @@ def draw(clips: int, generator: torch.Generator) -> Float[Tensor, "clips 2 3"]:
     maps[:, 0, 2] = (2 * across - 1) * (1 - side)
     maps[:, 1, 2] = (2 * down - 1) * (1 - side)
     return maps
+
+
+def draw_losses(clips: int, rate: float, generator: torch.Generator) -> Int[Tensor, " clips"]:
+    """Which modality each clip loses in this epoch: 0 none, 1 video, 2 audio; never both.
+
+    Args:
+        rate: probability that a clip loses one.
+
+    >>> draw_losses(4, 0.0, torch.Generator().manual_seed(0))
+    tensor([0, 0, 0, 0])
+    """
+    chance = torch.rand(clips, generator=generator)
+    return (chance < rate).int() + (chance < rate / 2).int()
 
 
 def apply(video: Float[Tensor, "B 3 T H W"], maps: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B 3 T H W"]:

@@ -1,7 +1,7 @@
 """One take -> the tensors of its clip: the one way from a file to what a model sees."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -16,9 +16,14 @@ from cfnsr.errors import InputError
 from cfnsr.media import face, mfcc, openface
 from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
+from cfnsr.media.log_mel import log_mel
 
-MODALITIES = ("video", "audio", "openface")
-RECIPE = 1  # of a clip: raise it when the same file and settings give other tensors
+# What can be made of a take, and which of its files it is made of.
+MODALITIES = {"video": "video", "audio": "audio", "log_mel": "audio", "openface": "openface"}
+# Sound -> what an audio encoder reads: MFCCs, or the log-mel spectrogram of ERANNs.
+SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"audio": mfcc.mfcc, "log_mel": log_mel}
+PCM = 32_767  # of a sample at full scale, in 16 bits
+RECIPE = 2  # of a clip: raise it when the same file and settings give other tensors
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
 REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 
@@ -28,7 +33,7 @@ class Preparation:
     """How clips are made; the defaults are the paper's (section 3.2).
 
     Args:
-        modalities: which of "video", "audio" and "openface" are made.
+        modalities: which of "video", "audio" (MFCCs), "log_mel" and "openface" are made.
         frames: pictures a clip.
         sampling: "even" spreads them over the take, "consecutive" takes its middle run.
         size: side of the face crop in pixels.
@@ -63,9 +68,14 @@ class Preparation:
                 raise InputError(f"{name} is {value}: expected {low} to {high}")
 
     @property
+    def samples(self) -> int:
+        """Samples of a clip's waveform."""
+        return round(self.keep * mfcc.SAMPLE_RATE)
+
+    @property
     def mfcc_steps(self) -> int:
         """MFCC columns a clip has."""
-        return 1 + round(self.keep * mfcc.SAMPLE_RATE) // mfcc.HOP
+        return 1 + self.samples // mfcc.HOP
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON keeps them, and the number of the recipe."""
@@ -106,8 +116,9 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
     """The files a take is prepared from, by role."""
-    roles = {"video": take.video, "audio": take.audio, "openface": take.openface}
-    needed = {role: path for role, path in roles.items() if role in modalities and path is not None}
+    files = {"video": take.video, "audio": take.audio, "openface": take.openface}
+    roles = {MODALITIES[modality] for modality in modalities}
+    needed = {role: path for role, path in files.items() if role in roles and path is not None}
     if "video" in needed and take.openface is not None:
         needed["openface"] = take.openface  # its points tell where the face is
     return needed
@@ -120,8 +131,9 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
         times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was seen there;
         squares: float32 (frames, 3), centre x, centre y and side of the crop in the file's pixels;
-        audio: float32 (13, steps), MFCCs; level: float32 (1,), loudness of the sound kept, in dBFS;
-        duration: float64 (1,), seconds of the file;
+        audio: float32 (13, steps), MFCCs; log_mel: float32 (128, steps);
+        waveform: int16 (N,), the sound they are made of, 44.1 kHz;
+        level: float32 (1,), its loudness in dBFS; duration: float64 (1,), seconds of the file;
         action_units: float32 (T, 35), openface_times: float64 (T,), confidence: float32 (T,).
 
     Args:
@@ -133,10 +145,13 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         MediaError: when the take cannot be prepared, with the reason.
     """
     wanted = preparation.modalities
-    for role in wanted:
+    for modality in wanted:
+        role = MODALITIES[modality]
         if getattr(take, role) is None:
-            reason = REASON_WITHOUT[role]
-            raise MediaError(reason, f"{take.name} has no file for {role}: leave {role} out of --modalities")
+            raise MediaError(
+                REASON_WITHOUT[role],
+                f"{take.name} has no file for {modality}: leave {modality} out of --modalities",
+            )
     tensors: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {}
     track = _read_track(take.openface) if take.openface is not None else None
@@ -190,7 +205,8 @@ def _naming(path: Path | None) -> Iterator[None]:
 
 def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded | None, Decoded | None]:
     """Pictures and sound as far as they are wanted; one decoding where one file has both."""
-    see, hear = "video" in preparation.modalities, "audio" in preparation.modalities
+    roles = {MODALITIES[modality] for modality in preparation.modalities}
+    see, hear = "video" in roles, "audio" in roles
     together = see and hear and take.video == take.audio
     pictures = sound = None
     if see and take.video is not None:
@@ -212,8 +228,10 @@ def _sound_tensors(sound: Decoded, preparation: Preparation) -> dict[str, np.nda
         mfcc.resample(sound.waveform, sound.sample_rate), skip=preparation.skip, keep=preparation.keep
     )
     level = 10 * np.log10(np.mean(np.square(kept), dtype=np.float64) + SILENCE)
+    wanted = set(SOUND_FEATURES).intersection(preparation.modalities)
     return {
-        "audio": mfcc.mfcc(kept),
+        **{name: SOUND_FEATURES[name](kept) for name in sorted(wanted)},
+        "waveform": np.round(np.clip(kept, -1, 1) * PCM).astype(np.int16),
         "level": np.array([level], np.float32),
         "duration": np.array([sound.duration]),
     }

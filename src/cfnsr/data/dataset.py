@@ -1,6 +1,6 @@
 """Prepared clips as tensors for training and evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,16 +13,21 @@ from torch.utils.data import Dataset
 from cfnsr.data.store import Header, Store
 from cfnsr.media.decode import spread
 
-MEMORY = 4 * 2**30  # bytes of clips that are held in memory rather than read again every epoch
+MEMORY = 4 * 2**30  # bytes of one kind of tensor that are held in memory rather than read again every epoch
 
 
 class Batch(NamedTuple):
     """Clips side by side; `place` is each one's index in its `Clips`. A modality not asked for is empty."""
 
     video: UInt8[Tensor, "B 3 T H W"]
-    audio: Float[Tensor, "B 13 S"]
+    audio: Float[Tensor, "B F S"]
     label: Int[Tensor, " B"]
     place: Int[Tensor, " B"]
+
+
+def as_tensor(name: str, array: np.ndarray, frames: int, size: int) -> Tensor:
+    """A prepared clip's tensor as a model takes it: pictures at its frames and size, others as they are."""
+    return pictures(array, frames, size) if name == "video" else torch.from_numpy(array)
 
 
 def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H W"]:
@@ -39,46 +44,68 @@ def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H 
     return chosen
 
 
-class Clips(Dataset[Batch]):
-    """The clips of some takes, at the frames and size of a model; small sets are held in memory.
+class Column(Dataset[Tensor]):
+    """One tensor of every clip, such as its pictures; a small one is held in memory.
 
     Args:
         store: where the clips are.
         headers: which clips.
-        modalities: "video", "audio" or both: the tensors that are read.
+        name: of the tensor in the store.
         frames: pictures a clip.
         size: side of a picture in pixels.
     """
 
-    def __init__(
-        self, store: Store, headers: Sequence[Header], modalities: Sequence[str], frames: int, size: int
-    ) -> None:
+    def __init__(self, store: Store, headers: Sequence[Header], name: str, frames: int, size: int) -> None:
         self.store = store
-        self.headers = list(headers)
-        self.modalities = tuple(modalities)
+        self.headers = headers
+        self.name = name
         self.frames = frames
         self.size = size
-        self.labels = [store.labels.index(header.emotion) for header in self.headers]
-        bytes_each = 3 * frames * size * size if "video" in modalities else 0
-        self._held: list[Batch] | None = None
-        if bytes_each * len(self.headers) <= MEMORY:
-            self._held = [self._read(index) for index in range(len(self.headers))]
+        first = self._read(0)
+        self._held: list[Tensor] | None = None
+        if first.nbytes * len(headers) <= MEMORY:
+            self._held = [first, *(self._read(index) for index in range(1, len(headers)))]
 
     @property
     def in_memory(self) -> bool:
         """Whether no worker processes are needed to read ahead."""
         return self._held is not None
 
-    def __len__(self) -> int:
-        return len(self.headers)
-
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Tensor:
         return self._held[index] if self._held is not None else self._read(index)
 
-    def _read(self, index: int) -> Batch:
-        loaded = self.store.load(self.headers[index].name, self.modalities)
-        video = torch.empty(0, dtype=torch.uint8)
-        if "video" in loaded:
-            video = pictures(loaded["video"], self.frames, self.size)
-        audio = torch.from_numpy(loaded["audio"]) if "audio" in loaded else torch.empty(0)
+    def _read(self, index: int) -> Tensor:
+        name = self.headers[index].name
+        return as_tensor(self.name, self.store.load(name, [self.name])[self.name], self.frames, self.size)
+
+
+class Clips(Dataset[Batch]):
+    """The clips of a store as a model reads them.
+
+    Args:
+        columns: for "video" and "audio", as far as the model has them, the tensors it reads there.
+        labels: class index of every clip.
+        silence: what it reads of no sound, for a clip that loses its sound.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Column], labels: Sequence[int], silence: Tensor | None = None
+    ) -> None:
+        self.columns = dict(columns)
+        self.labels = list(labels)
+        self.silence = silence
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no worker processes are needed to read ahead."""
+        return all(column.in_memory for column in self.columns.values())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        video, audio = (
+            self.columns[modality][index] if modality in self.columns else torch.empty(0)
+            for modality in ("video", "audio")
+        )
         return Batch(video, audio, torch.tensor(self.labels[index]), torch.tensor(index))

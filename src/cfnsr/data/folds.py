@@ -1,13 +1,17 @@
-"""Folds of whole actors, and the two protocols that use them."""
+"""Protocols: what is dealt into folds, how, and which part chooses the epoch."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cfnsr.corpus.take import Actor
+from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 
 PAPER_FOLDS = 5
 NESTED_FOLDS = 6
+
+Unit = int | str  # what is dealt whole: an actor, or a single clip where a protocol deals those
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,13 @@ class Fold:
     """
 
     number: int
-    train: tuple[Actor, ...]
-    validation: tuple[Actor, ...]
-    test: tuple[Actor, ...]
+    train: tuple[Unit, ...]
+    validation: tuple[Unit, ...]
+    test: tuple[Unit, ...]
 
     def __post_init__(self) -> None:
-        parts = [*self.train, *self.validation, *self.test]
-        twice = sorted({str(actor) for actor in parts if parts.count(actor) > 1})
+        count = Counter([*self.train, *self.validation, *self.test])
+        twice = sorted(str(unit) for unit, times in count.items() if times > 1)
         if twice:
             raise InputError(
                 f"fold {self.number} leaks: actor {', '.join(twice)} stands in two parts: "
@@ -42,7 +46,7 @@ class Fold:
             raise InputError(f"fold {self.number} has no {empty} actors: expected a corpus with more actors")
 
 
-def paper_folds(sexes: Mapping[Actor, str | None]) -> list[Fold]:
+def paper_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
     """The paper's folds: consecutive actors are tested, the others train (section 3.2).
 
     24 actors // 5 folds are 4, so the last four always train and are never tested.
@@ -64,7 +68,7 @@ def paper_folds(sexes: Mapping[Actor, str | None]) -> list[Fold]:
     return folds
 
 
-def nested_folds(sexes: Mapping[Actor, str | None]) -> list[Fold]:
+def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
     """Folds over all actors, both sexes balanced; the next fold's test actors are the inner validation.
 
     With RAVDESS: 6 folds of 4 (two men, two women), 4 inner validation actors, 16 that train.
@@ -81,7 +85,7 @@ def nested_folds(sexes: Mapping[Actor, str | None]) -> list[Fold]:
             "one each to train, to validate and to test"
         )
     # Ordered by sex, then dealt into consecutive runs: every fold gets its share of each sex.
-    groups: list[list[Actor]] = [[] for _ in range(count)]
+    groups: list[list[Unit]] = [[] for _ in range(count)]
     dealt = 0
     for sex in sorted(set(sexes.values()), key=str, reverse=True):
         members = sorted(actor for actor in sexes if sexes[actor] == sex)
@@ -96,27 +100,90 @@ def nested_folds(sexes: Mapping[Actor, str | None]) -> list[Fold]:
     folds = []
     for index, test in enumerate(groups):
         validation = groups[(index + 1) % count]
-        train = tuple(sorted(actor for actor in sexes if actor not in test and actor not in validation))
+        train = tuple(sorted(set(sexes).difference(test, validation)))
         folds.append(Fold(index + 1, train, tuple(sorted(validation)), tuple(sorted(test))))
     return folds
 
 
+def random_folds(strata: Mapping[Unit, str | None]) -> list[Fold]:
+    """Folds of the sizes of `nested_folds`, dealt at random but for the strata; the same at every call.
+
+    >>> fold = random_folds({f"clip {number}": "calm" for number in range(12)})[0]
+    >>> len(fold.train), len(fold.validation), len(fold.test)
+    (8, 2, 2)
+    """
+    order = sorted(strata, key=lambda unit: hashlib.sha256(str(unit).encode()).digest())
+    dealt = nested_folds({place: strata[unit] for place, unit in enumerate(order)})
+
+    def named(part: tuple[Unit, ...]) -> tuple[Unit, ...]:
+        return tuple(order[int(place)] for place in part)
+
+    return [Fold(fold.number, named(fold.train), named(fold.validation), named(fold.test)) for fold in dealt]
+
+
 @dataclass(frozen=True)
-class Protocol:
-    """How a figure comes about: the folds, and the part that chooses the epoch.
+class Dealt:
+    """One clip as a protocol deals it.
 
     Args:
-        folds: actors and their sexes -> folds.
-        selected_on: the part whose accuracy chooses the epoch.
+        unit: what it is dealt with: all clips of a unit go to the same part.
+        stratum: what every part gets its share of.
+        name: of the clip in the predictions.
     """
 
-    folds: Callable[[Mapping[Actor, str | None]], list[Fold]]
+    unit: Unit
+    stratum: str | None
+    name: str
+
+
+def with_its_actor(clip: Header) -> tuple[Dealt, ...]:
+    """An actor's clips stay together; both sexes are shared out."""
+    return (Dealt(clip.actor, clip.sex, clip.name),)
+
+
+def alone(clip: Header) -> tuple[Dealt, ...]:
+    """Every clip for itself; the emotions are shared out."""
+    return (Dealt(clip.name, clip.emotion, clip.name),)
+
+
+def twice(clip: Header) -> tuple[Dealt, ...]:
+    """Every clip counts twice, as where a corpus holds a take as video and as sound: each for itself."""
+    again = f"{clip.name} (again)"
+    return (*alone(clip), Dealt(again, clip.emotion, again))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a figure comes about.
+
+    Args:
+        deal: units and their strata -> folds.
+        selected_on: the part whose accuracy chooses the epoch.
+        units: a clip -> what it is dealt as.
+        leaks: what stands on both sides of a fold on purpose; nothing where actors are dealt whole.
+    """
+
+    deal: Callable[[Mapping[Unit, str | None]], list[Fold]]
     selected_on: str
+    units: Callable[[Header], tuple[Dealt, ...]] = with_its_actor
+    leaks: str = ""
+
+    @property
+    def caveat(self) -> str:
+        """Why its figures flatter; nothing for an honest protocol."""
+        optimistic = "optimistic: best epoch on test" if self.selected_on == "test" else ""
+        return "; ".join(filter(None, [optimistic, self.leaks and f"leaky: {self.leaks}"]))
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "paper": Protocol(paper_folds, "test"),
     "nested": Protocol(nested_folds, "validation"),
+    "paper": Protocol(paper_folds, "test"),
+    # Habits of the field, each one step away from "nested", to measure what it adds (docs/protocols.md).
+    "best_epoch_on_test": Protocol(nested_folds, "test"),
+    "shared_actors": Protocol(random_folds, "validation", alone, "actors shared between training and test"),
+    "repeated_takes": Protocol(
+        random_folds, "validation", twice, "actors and copies of takes shared between training and test"
+    ),
 }
 
 

@@ -4,14 +4,11 @@ import csv
 import errno
 import io
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import chain
-from multiprocessing import connection
 from pathlib import Path
 
 from cfnsr.corpus.take import Take
@@ -19,7 +16,7 @@ from cfnsr.data.clip import Preparation, fingerprint, prepare_clip, sources
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.files import write_text
-from cfnsr.machine import cores
+from cfnsr.machine import cores, leave_with_parent
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 
@@ -148,7 +145,7 @@ def _run(
     queue = list(reversed(takes))
     running: dict[Future[Failure | None], Take] = {}
     try:
-        with _pool(min(workers, len(takes))) as pool:
+        with worker_pool(min(workers, len(takes))) as pool:
             while queue or running:
                 while queue and len(running) < CHUNKS_AHEAD * workers:
                     take = queue.pop()
@@ -164,14 +161,15 @@ def _run(
 
 
 def _prepare_apart(take: Take, store: Store, preparation: Preparation) -> Failure | None:
-    with _pool(1) as pool:
+    with worker_pool(1) as pool:
         try:
             return pool.submit(_prepare_one, take, store.folder, preparation).result()
         except BrokenProcessPool:
             return Failure(take.name, _file(take), "crash", "the process that read it died")
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes of one thread each, which end with the process that started them."""
     # Spawned, not forked: a fork of a process that has run torch's threads may hang.
     return ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
@@ -182,13 +180,7 @@ def _start_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)  # one process a core, one core a process
-    parent = multiprocessing.parent_process()
-
-    def leave_with_parent() -> None:
-        connection.wait([parent.sentinel])  # type: ignore[union-attr]
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    leave_with_parent()
 
 
 def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:

@@ -9,7 +9,7 @@ import torch
 from cfnsr.corpus.take import Take
 from cfnsr.data.augment import normalise
 from cfnsr.data.clip import prepare_clip
-from cfnsr.data.dataset import pictures
+from cfnsr.data.dataset import as_tensor
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
 
@@ -69,19 +69,19 @@ def predict(model: Model, file: str | Path, *, openface: str | Path | None = Non
     """
     config = config_of(model)
     path = Path(file)
-    preparation = replace(config.preparation, modalities=model.modalities)
+    preparation = replace(config.preparation, modalities=tuple(model.reads.values()))
     points = None if openface is None else Path(openface)
     clip = prepare_clip(Take(path.stem, "", 0, video=path, audio=path, openface=points), preparation)
     device = next(model.parameters()).device
-    video = audio = None
-    if "video" in clip.tensors:
-        video = normalise(pictures(clip.tensors["video"], config.frames, config.size)[None].to(device))
-        video = video.contiguous(memory_format=torch.channels_last_3d)
-    if "audio" in clip.tensors:
-        audio = torch.from_numpy(clip.tensors["audio"])[None].to(device)
+    inputs: dict[str, torch.Tensor] = {}
+    for modality, name in model.reads.items():
+        inputs[modality] = as_tensor(name, clip.tensors[name], config.frames, config.size)[None].to(device)
+    if "video" in inputs:
+        inputs["video"] = normalise(inputs["video"]).contiguous(memory_format=torch.channels_last_3d)
     training = model.training
     with torch.inference_mode():
-        values = model.eval()(video, audio)[0].exp().tolist()
+        log_probabilities = model.eval()(inputs.get("video"), inputs.get("audio"))[0]
+        values = (log_probabilities / config.temperature).softmax(0).tolist()
     model.train(training)
     probabilities = dict(zip(config.labels.emotions, values, strict=True))
     window = Window(

@@ -35,13 +35,8 @@ def mfcc(
     >>> mfcc(np.zeros(N_SAMPLES)).shape
     (13, 212)
     """
-    padded = np.pad(np.asarray(waveform, np.float64), N_FFT // 2)
-    frames = sliding_window_view(padded, N_FFT)[::HOP] * _hann()
-    spectrum = np.fft.rfft(frames)
-    power = spectrum.real**2 + spectrum.imag**2
-    decibels = 10 * np.log10(np.maximum(power @ mel_filters(sample_rate).T, LOWEST_POWER))
-    decibels = np.maximum(decibels, decibels.max() - DYNAMIC_RANGE)
-    cepstrum: NDArray[np.float64] = _cosines(n_mfcc) @ decibels.T
+    decibels = mel_decibels(waveform, mel_filters(sample_rate), HOP)
+    cepstrum: NDArray[np.float64] = _cosines(n_mfcc) @ decibels
     return cepstrum.astype(np.float32)
 
 
@@ -91,19 +86,54 @@ def window(
     return np.pad(kept, (0, length - len(kept))), real
 
 
+def mel_decibels(
+    waveform: NDArray[np.floating], filters: NDArray[np.float64], hop: int
+) -> NDArray[np.float64]:
+    """Mel bands (n_mels, 1 + N // hop) of a waveform (N,) in decibels, no more than 80 below the loudest.
+
+    Args:
+        waveform: samples; half a frame of zeros stands before and behind them.
+        filters: mel filters (n_mels, 1 + n_fft // 2); they fix the length of a frame, n_fft.
+        hop: samples from frame to frame.
+    """
+    n_fft = 2 * (filters.shape[1] - 1)
+    padded = np.pad(np.asarray(waveform, np.float64), n_fft // 2)
+    frames = sliding_window_view(padded, n_fft)[::hop] * _hann(n_fft)
+    spectrum = np.fft.rfft(frames)
+    power = spectrum.real**2 + spectrum.imag**2
+    decibels = 10 * np.log10(np.maximum(power @ filters.T, LOWEST_POWER))
+    floored: NDArray[np.float64] = np.maximum(decibels, decibels.max() - DYNAMIC_RANGE)
+    return floored.T
+
+
 @cache
-def mel_filters(sample_rate: int = SAMPLE_RATE, n_mels: int = N_MELS) -> NDArray[np.float64]:
-    """Triangular filters (n_mels, 1025) of equal area, evenly spaced on Slaney's mel scale up to Nyquist.
+def mel_filters(
+    sample_rate: int = SAMPLE_RATE,
+    n_mels: int = N_MELS,
+    n_fft: int = N_FFT,
+    lowest: float = 0.0,
+    highest: float | None = None,
+) -> NDArray[np.float64]:
+    """Triangular filters (n_mels, 1 + n_fft // 2) of equal area, evenly spaced on Slaney's mel scale.
+
+    Args:
+        sample_rate: of the waveform, in Hz.
+        n_mels: number of filters.
+        n_fft: samples of a frame; even.
+        lowest: where the first filter begins, in Hz.
+        highest: where the last one ends, in Hz; Nyquist's frequency if not given.
 
     Slaney, Auditory Toolbox, Interval Research technical report 1998-010: linear to 1 kHz
     (200/3 Hz a mel), logarithmic above (27 mels for a factor of 6.4).
     """
     corner, slope, step = 1000.0, 200.0 / 3.0, np.log(6.4) / 27.0
-    nyquist = sample_rate / 2
-    highest = nyquist / slope if nyquist < corner else corner / slope + np.log(nyquist / corner) / step
-    mels = np.linspace(0.0, highest, n_mels + 2)
+
+    def mel(hertz: float) -> float:
+        return float(hertz / slope if hertz < corner else corner / slope + np.log(hertz / corner) / step)
+
+    mels = np.linspace(mel(lowest), mel(sample_rate / 2 if highest is None else highest), n_mels + 2)
     edges = np.where(mels * slope < corner, mels * slope, corner * np.exp(step * (mels - corner / slope)))
-    bins = np.fft.rfftfreq(N_FFT, 1 / sample_rate)
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     areas = (edges[2:] - edges[:-2])[:, None] / 2
@@ -113,8 +143,8 @@ def mel_filters(sample_rate: int = SAMPLE_RATE, n_mels: int = N_MELS) -> NDArray
 
 
 @cache
-def _hann() -> NDArray[np.float64]:
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+def _hann(n_fft: int) -> NDArray[np.float64]:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
 
 
 @cache

@@ -7,44 +7,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
-from cfnsr.models.encoders.cnn import MFCC_COEFFICIENTS
+from cfnsr.models.heads.late import StreamHeads
 
 
 class Encoder(Protocol):
-    """What a stream is made of: three stages, their channels, and a pooling to one vector of width `dim`."""
+    """What a stream is made of: three stages, their channels, and a pooling to one vector of width `dim`.
 
+    `reads` names the tensor of a prepared clip that it takes, and `check` refuses another shape of it.
+    """
+
+    reads: str
     stages: nn.ModuleList
     channels: tuple[int, ...]
     dim: int
 
+    def check(self, features: Tensor | None) -> Tensor: ...
+
     def pool(self, features: Tensor) -> Tensor: ...
-
-
-def _check_video(video: Tensor | None) -> Tensor:
-    if video is None or video.dim() != 5 or video.shape[1] != 3:
-        given = "none" if video is None else tuple(video.shape)
-        raise InputError(f"video is {given}: expected pictures of shape (B, 3, frames, height, width)")
-    if not video.is_floating_point():
-        raise InputError(
-            f"video is {video.dtype}: expected normalised pictures, see cfnsr.data.augment.normalise"
-        )
-    return video
-
-
-def _check_audio(audio: Tensor | None, encoder: Encoder) -> Tensor:
-    steps = getattr(encoder, "steps", None)
-    if (
-        audio is None
-        or audio.dim() != 3
-        or audio.shape[1] != MFCC_COEFFICIENTS
-        or steps not in (None, audio.shape[2])
-    ):
-        given = "none" if audio is None else tuple(audio.shape)
-        raise InputError(
-            f"audio is {given}: expected MFCCs of shape (B, {MFCC_COEFFICIENTS}, {steps}); another length "
-            f"needs a model made for it, create_model(..., mfcc_steps=...)"
-        )
-    return audio
 
 
 class TwoStream(nn.Module):
@@ -57,8 +36,6 @@ class TwoStream(nn.Module):
         head: `(video_vector, audio_vector) -> (B, classes)` log-probabilities.
     """
 
-    modalities = ("video", "audio")
-
     def __init__(
         self, video: nn.Module, audio: nn.Module, exchanges: Iterable[nn.Module], head: nn.Module
     ) -> None:
@@ -67,16 +44,17 @@ class TwoStream(nn.Module):
         self.audio = audio
         self.exchanges = nn.ModuleList(exchanges)
         self.head = head
+        self.reads = {"video": cast(Encoder, video).reads, "audio": cast(Encoder, audio).reads}
 
     def forward(
         self, video: Float[Tensor, "B 3 T H W"], audio: Float[Tensor, "B 13 S"]
     ) -> Float[Tensor, "B classes"]:
         """Log-probabilities of the emotions. A clip's are its own: they do not depend on the batch."""
         video_encoder, audio_encoder = cast(Encoder, self.video), cast(Encoder, self.audio)
-        video, audio = _check_video(video), _check_audio(audio, audio_encoder)
-        if len(video) != len(audio):
+        video, audio = video_encoder.check(video), audio_encoder.check(audio)
+        if video.shape[0] != audio.shape[0]:  # not len(): an exported graph keeps any number of clips
             raise InputError(
-                f"{len(video)} clips of video and {len(audio)} of audio: expected as many of each"
+                f"{video.shape[0]} clips of video and {audio.shape[0]} of audio: expected as many of each"
             )
         for video_stage, audio_stage, exchange in zip(
             video_encoder.stages, audio_encoder.stages, self.exchanges, strict=True
@@ -86,9 +64,15 @@ class TwoStream(nn.Module):
         return log_probabilities
 
     def start_from(self, video: "OneStream", audio: "OneStream") -> None:
-        """Take over the encoders of two models that were each trained alone on the same actors."""
+        """Take over two models that were each trained alone on the same actors.
+
+        Their encoders become this model's, and their classifiers those of a head that keeps one a stream.
+        """
         self.video.load_state_dict(video.encoder.state_dict())
         self.audio.load_state_dict(audio.encoder.state_dict())
+        for module in self.head.modules():
+            if isinstance(module, StreamHeads):
+                module.start_from(video.classify, audio.classify)
 
 
 class OneStream(nn.Module):
@@ -103,7 +87,7 @@ class OneStream(nn.Module):
     def __init__(self, encoder: nn.Module, modality: str, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.modalities = (modality,)
+        self.reads = {modality: cast(Encoder, encoder).reads}
         self.classify = nn.Linear(cast(Encoder, encoder).dim, classes)
 
     def forward(
@@ -111,7 +95,7 @@ class OneStream(nn.Module):
     ) -> Float[Tensor, "B classes"]:
         """Log-probabilities of the emotions."""
         encoder = cast(Encoder, self.encoder)
-        features = _check_video(video) if self.modalities == ("video",) else _check_audio(audio, encoder)
+        features = encoder.check(video if "video" in self.reads else audio)
         for stage in encoder.stages:
             features = stage(features)
         scores: Tensor = self.classify(encoder.pool(features))

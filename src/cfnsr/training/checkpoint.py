@@ -1,5 +1,6 @@
 """A checkpoint is a folder that describes itself: config.json and model.safetensors."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cfnsr.errors import InputError
 from cfnsr.files import read_json, write_atomically, write_json
 from cfnsr.models.zoo import Model, create_model, find
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Config:
         frames: pictures a clip.
         size: side of a picture in pixels.
         preparation: how the training clips were made; a user's file goes the same way.
+        temperature: what predicted log-probabilities are divided by, fitted on inner validation clips.
     """
 
     model: str
@@ -37,6 +39,7 @@ class Config:
     frames: int = 30
     size: int = 224
     preparation: Preparation = field(default_factory=Preparation)
+    temperature: float = 1.0
 
     def write(self, folder: Path) -> None:
         """Write config.json."""
@@ -65,9 +68,11 @@ class Config:
                 isinstance(frames, int) and 8 <= frames <= 64 and isinstance(size, int) and 64 <= size <= 288
             ):
                 raise ValueError(f"frames {frames}, size {size}")
-            if not set(find(value["model"]).modalities) <= set(preparation.modalities):
-                raise ValueError(f"modalities {', '.join(preparation.modalities)}")
-            return cls(value["model"], value["settings"], labels, frames, size, preparation)
+            temperature = float(value["temperature"])
+            if not 0 < temperature < math.inf:
+                raise ValueError(f"temperature {temperature}")
+            find(value["model"])
+            return cls(value["model"], value["settings"], labels, frames, size, preparation, temperature)
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -105,6 +110,9 @@ def load_model(folder: str | Path) -> Model:
         model = create_model(config.model, **config.settings)
     except TypeError as error:
         raise InputError(f"{folder / 'config.json'} is damaged ({error}): train again") from None
+    if not set(model.reads.values()) <= set(config.preparation.modalities):
+        given = ", ".join(config.preparation.modalities)
+        raise InputError(f"{folder / 'config.json'} is damaged (modalities {given}): train again")
     load_weights(model, folder)
     model.config = config  # type: ignore[assignment]
     return model.eval()

@@ -4,6 +4,7 @@ RUNS/<protocol>/<model>/seed_<s>/fold_<k>/
     config.json, model.safetensors   the checkpoint of the chosen epoch
     history.jsonl, tensorboard/      what happened in each epoch
     predictions.csv                  log-probabilities of every validation and test clip
+    conditions.csv                   the same of the test clips under bad input
     run.json                         who trained, who was tested, settings and versions; written last
 """
 
@@ -17,21 +18,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from cfnsr import __version__
 from cfnsr.corpus.take import Actor
-from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import Clips
-from cfnsr.data.folds import Fold, choose_folds, find_protocol
+from cfnsr.data.clip import MODALITIES, SOUND_FEATURES, Preparation
+from cfnsr.data.conditions import BadSound, Condition, conditions_of, silence
+from cfnsr.data.dataset import Batch, Clips, Column
+from cfnsr.data.folds import Dealt, Fold, Unit, choose_folds, find_protocol
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.files import read_json, write_json, write_text
 from cfnsr.models import zoo
 from cfnsr.models.streams import OneStream, TwoStream
+from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import Config, load_model
 from cfnsr.training.config import Recipe, mix
 from cfnsr.training.loop import Step, Trainer
@@ -51,6 +56,17 @@ class Job:
     seed: int
     recipe: Recipe
 
+    @property
+    def starts_from(self) -> tuple[str, ...]:
+        """The one-stream models whose encoders it starts from."""
+        modalities = zoo.find(self.model).modalities
+        return modalities if self.recipe.pretrain and len(modalities) > 1 else ()
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training clips."""
+        return self.recipe.fused_epochs if self.starts_from else self.recipe.epochs
+
     def folder(self, runs: Path) -> Path:
         """Where this cell's run lies."""
         return runs / self.protocol / self.model / f"seed_{self.seed}" / f"fold_{self.fold.number}"
@@ -62,15 +78,30 @@ class PreparedCorpus:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.headers = store.headers()
-        self._clips: dict[tuple[tuple[str, ...], int, int], Clips] = {}
+        self.bad_sound = BadSound(store)
+        self._columns: dict[tuple[str, int, int], Column] = {}
+        self._dealt: dict[str, dict[Unit, list[tuple[int, Dealt]]]] = {}
 
-    def clips(self, modalities: tuple[str, ...], recipe: Recipe) -> Clips:
-        """All clips with the tensors of some modalities; read once for all folds."""
-        key = modalities, recipe.frames, recipe.size
-        if key not in self._clips:
-            self._clips[key] = Clips(self.store, self.headers, modalities, recipe.frames, recipe.size)
-        return self._clips[key]
+    def clips(self, reads: Mapping[str, str], recipe: Recipe) -> Clips:
+        """All clips as a model reads them; each tensor is read once for all models and folds.
 
+        Args:
+            reads: the tensor read for "video", "audio" or both.
+        """
+        columns = {}
+        for modality, name in reads.items():
+            key = name, recipe.frames, recipe.size
+            if key not in self._columns:
+                self._columns[key] = Column(self.store, self.headers, *key)
+            columns[modality] = self._columns[key]
+        labels = [self.store.labels.index(header.emotion) for header in self.headers]
+        return Clips(columns, labels, self.silence(reads.get("audio")))
+
+    def silence(self, reads: str | None) -> Tensor | None:
+        """What a model reads of no sound, if it reads any."""
+        return silence(reads, self.preparation.samples) if reads in SOUND_FEATURES else None
+
+    @cached_property
     def preparation(self) -> Preparation:
         """How the clips were made; they must all have been made alike."""
         first = self.headers[0]
@@ -91,25 +122,47 @@ class PreparedCorpus:
             digest.update(json.dumps([header.name, header.emotion, *content]).encode())
         return digest.hexdigest()
 
+    def _units(self, protocol: str) -> dict[Unit, list[tuple[int, Dealt]]]:
+        """What a protocol deals, with the clips of each."""
+        if protocol not in self._dealt:
+            units: dict[Unit, list[tuple[int, Dealt]]] = {}
+            for place, header in enumerate(self.headers):
+                for dealt in find_protocol(protocol).units(header):
+                    units.setdefault(dealt.unit, []).append((place, dealt))
+            self._dealt[protocol] = units
+        return self._dealt[protocol]
+
     def folds(self, protocol: str) -> list[Fold]:
-        """The folds of a protocol over the actors that have clips."""
-        return find_protocol(protocol).folds({header.actor: header.sex for header in self.headers})
+        """The folds of a protocol over what has clips."""
+        strata = {unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()}
+        return find_protocol(protocol).deal(strata)
 
-    def part(self, actors: Iterable[Actor]) -> list[int]:
-        """Places of the clips of some actors."""
-        chosen = set(actors)
-        return [place for place, header in enumerate(self.headers) if header.actor in chosen]
+    def part(self, protocol: str, units: Iterable[Unit]) -> list[tuple[int, str]]:
+        """Place and name of the clips of some of the units that a protocol deals."""
+        dealt = self._units(protocol)
+        return sorted((place, clip.name) for unit in units for place, clip in dealt.get(unit, ()))
 
-    def check(self, fold: Fold) -> None:
+    def places(self, protocol: str, units: Iterable[Unit]) -> list[int]:
+        """Places of the clips of some units."""
+        return [place for place, _ in self.part(protocol, units)]
+
+    def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
+        """Whose clips these units hold."""
+        return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=_actor_key)
+
+    def check(self, job: Job) -> None:
         """Refuse a fold with an empty part, or with one recording in two parts under different names."""
+        fold = job.fold
         owner: dict[str, str] = {}
-        for part, actors in (("train", fold.train), ("validation", fold.validation), ("test", fold.test)):
-            places = self.part(actors)
-            if actors and len(places) < (2 if part == "train" else 1):
-                few, who = "too few" if places else "no", ", ".join(map(str, actors))
+        for part, units in (("train", fold.train), ("validation", fold.validation), ("test", fold.test)):
+            places = self.places(job.protocol, units)
+            if units and len(places) < (2 if part == "train" else 1):
+                few, who = "too few" if places else "no", ", ".join(map(str, units))
                 raise InputError(
                     f"fold {fold.number} has {few} {part} clips (actors {who}): prepare those actors too"
                 )
+            if find_protocol(job.protocol).leaks:
+                continue
             for place in places:
                 header = self.headers[place]
                 for role, source in header.sources.items():
@@ -118,6 +171,10 @@ class PreparedCorpus:
                             f"fold {fold.number} leaks: the recording of {header.name} stands in "
                             f"{owner[source['sha256']]} and in {part}: remove the copy"
                         )
+
+
+def _actor_key(actor: Actor) -> tuple[bool, int, str]:
+    return isinstance(actor, str), actor if isinstance(actor, int) else 0, str(actor)
 
 
 Progress = Callable[[Job, Step], None]
@@ -152,25 +209,26 @@ def train_fold(
     accelerator.wait_for_everyone()  # before one process writes what another still looks for
     if finished:
         shutil.rmtree(folder / "training", ignore_errors=True)  # left by a kill between the last two steps
+        progress(job, Step(job.epochs, job.epochs, 1, 1))
         return folder
-    corpus.check(job.fold)
+    corpus.check(job)
     model, config = _create(job, corpus)
     if start_from is not None and isinstance(model, TwoStream):
         video, audio = load_model(start_from["video"]), load_model(start_from["audio"])
         if not isinstance(video, OneStream) or not isinstance(audio, OneStream):
             raise InputError("a two-stream model starts from one-stream models: give runs of video and audio")
         model.start_from(video, audio)
-    protocol = find_protocol(job.protocol)
-    select = corpus.part(getattr(job.fold, protocol.selected_on))
+    selected_on = find_protocol(job.protocol).selected_on
     trainer = Trainer(
         model,
-        corpus.clips(model.modalities, job.recipe),
-        corpus.part(job.fold.train),
-        select,
+        corpus.clips(model.reads, job.recipe),
+        corpus.places(job.protocol, job.fold.train),
+        corpus.places(job.protocol, getattr(job.fold, selected_on)),
         job.recipe,
+        epochs=job.epochs,
         seed=job.seed,
         folder=folder,
-        selected_on=protocol.selected_on,
+        selected_on=selected_on,
         accelerator=accelerator,
         progress=lambda step: progress(job, step),
     )
@@ -178,16 +236,19 @@ def train_fold(
         config.write(folder)
         write_json(folder / "run.json", {**_describe(job, corpus), "finished": False})
     state = trainer.fit(resume=resume)
-    evaluated = [
-        (part, place) for part in ("validation", "test") for place in corpus.part(getattr(job.fold, part))
-    ]
-    log_probabilities = trainer.predict([place for _, place in evaluated]).numpy()
+    predicted = _predict(trainer, job, corpus)
+    spoiled = _predict_spoiled(trainer, job, corpus, model.reads)
     if accelerator.is_main_process:
-        _write_predictions(folder / "predictions.csv", corpus, evaluated, log_probabilities)
+        temperature = _temperature(predicted)
+        if temperature is not None:
+            replace(config, temperature=temperature).write(folder)
+        _write_predictions(folder / "predictions.csv", "split", corpus, predicted)
+        _write_predictions(folder / "conditions.csv", "condition", corpus, spoiled)
         outcome = {
             "params": zoo.count_parameters(model),
-            "predicted": len(evaluated),
+            "predicted": len(predicted),
             "epoch": state.best_epoch,
+            "temperature": temperature,
             "seconds": round(state.seconds, 1),
             "finished": True,
         }
@@ -197,37 +258,84 @@ def train_fold(
     return folder
 
 
+class Predicted(NamedTuple):
+    """One clip's prediction."""
+
+    under: str  # the part it stands in, or the condition it was met under
+    place: int
+    name: str
+    label: int
+    log_probabilities: np.ndarray
+
+
+def _predict(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
+    """The validation clips, then the test clips."""
+    clips = [
+        (part, place, name)
+        for part in ("validation", "test")
+        for place, name in corpus.part(job.protocol, getattr(job.fold, part))
+    ]
+    rows = trainer.predict([place for _, place, _ in clips]).numpy()
+    labels = trainer.clips.labels
+    return [Predicted(*clip, labels[clip[1]], row) for clip, row in zip(clips, rows, strict=True)]
+
+
+def _predict_spoiled(
+    trainer: Trainer, job: Job, corpus: PreparedCorpus, reads: Mapping[str, str]
+) -> list[Predicted]:
+    """The test clips under every condition that concerns the model."""
+    predicted = []
+    clips = corpus.part(job.protocol, job.fold.test)
+    places = [place for place, _ in clips]
+    for name, condition in conditions_of(tuple(reads)).items():
+
+        def spoil(batch: Batch, name: str = name, condition: Condition = condition) -> Batch:
+            if condition.pictures is not None:
+                return batch._replace(video=condition.pictures(batch.video))
+            heard = [corpus.headers[place].name for place in batch.place.tolist()]
+            features = [corpus.bad_sound(clip, name, reads["audio"]) for clip in heard]
+            return batch._replace(audio=torch.stack(features).to(batch.audio))
+
+        rows = trainer.predict(places, spoil).numpy()
+        labels = trainer.clips.labels
+        predicted += [
+            Predicted(name, place, clip, labels[place], row)
+            for (place, clip), row in zip(clips, rows, strict=True)
+        ]
+    return predicted
+
+
+def _temperature(predicted: Sequence[Predicted]) -> float | None:
+    """Fitted on the inner validation clips; None where the protocol has none."""
+    inner = [row for row in predicted if row.under == "validation"]
+    if not inner:
+        return None
+    log_probabilities = np.stack([row.log_probabilities for row in inner]).astype(float)
+    return fit_temperature(log_probabilities, np.array([row.label for row in inner]))
+
+
 def crossval(
-    models: Sequence[str],
+    jobs: Sequence[Job],
     corpus: PreparedCorpus,
     runs: Path,
     *,
-    protocol: str,
-    recipe: Recipe,
     accelerator: Accelerator,
-    seeds: Sequence[int] = (0,),
-    folds: Sequence[int] | None = None,
     resume: bool = False,
     progress: Progress = lambda job, step: None,
 ) -> list[Path]:
-    """Train and test models on every fold of a protocol with every seed.
+    """Train and test every cell of a grid, as `plan` orders them; returns their folders.
 
     The encoders of a two-stream model are trained alone once a fold and seed, as the rows "video" and
     "audio" of the same runs, and shared by all models that start from them.
+
+    Raises:
+        InputError: before the first training, when a cell cannot be trained or belongs to other runs.
     """
-    jobs = plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
-    if not resume:
-        begun = [job.folder(runs) for job in jobs if (job.folder(runs) / "run.json").exists()]
-        if begun:
-            raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
-    for job in jobs:
-        corpus.check(job.fold)
-        for other in job.folder(runs).parent.parent.glob("seed_*/fold_*/run.json"):
-            _refuse_differences(other.parent, _described_row(job, corpus))
+    check_jobs(jobs, corpus, runs, resume=resume)
     accelerator.wait_for_everyone()
     folders = []
     for job in jobs:
-        start_from = {modality: replace(job, model=modality).folder(runs) for modality in _pretrained_by(job)}
+        start_from = {name: replace(job, model=name).folder(runs) for name in job.starts_from}
         folders.append(
             train_fold(
                 job,
@@ -240,6 +348,22 @@ def crossval(
             )
         )
     return folders
+
+
+def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resume: bool) -> None:
+    """Refuse, before hours of training, what would be refused in its middle."""
+    if not resume:
+        begun = [job.folder(runs) for job in jobs if (job.folder(runs) / "run.json").exists()]
+        if begun:
+            raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
+    for name in dict.fromkeys(job.model for job in jobs):
+        _create(replace(jobs[0], model=name), corpus, device="meta")  # can it read this corpus?
+    for job in jobs:
+        corpus.check(job)
+    for first in {(job.protocol, job.model): job for job in jobs}.values():
+        described = _described_row(first, corpus)
+        for other in first.folder(runs).parent.parent.glob("seed_*/fold_*/run.json"):
+            _refuse_differences(other.parent, described)
 
 
 def plan(
@@ -261,45 +385,42 @@ def plan(
             for model in dict.fromkeys(models):
                 zoo.find(model)
                 job = Job(model, protocol, fold, len(every), seed, recipe)
-                for needed in _pretrained_by(job):
+                for needed in job.starts_from:
                     jobs[replace(job, model=needed)] = None
                 jobs[job] = None
     return list(jobs)
 
 
-def _pretrained_by(job: Job) -> tuple[str, ...]:
-    """The one-stream models whose encoders a job starts from."""
-    modalities = zoo.find(job.model).modalities
-    return modalities if job.recipe.pretrain and len(modalities) > 1 else ()
-
-
-def _create(job: Job, corpus: PreparedCorpus) -> tuple[zoo.Model, Config]:
-    preparation = corpus.preparation()
-    modalities = zoo.find(job.model).modalities
-    missing = sorted(set(modalities) - set(preparation.modalities))
+def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Model, Config]:
+    preparation = corpus.preparation
+    settings = {
+        "classes": len(corpus.store.labels),
+        "mfcc_steps": preparation.mfcc_steps,
+        "width": job.recipe.width,
+    }
+    torch.manual_seed(mix(job.seed, 0, INITIAL))
+    with torch.device(device):
+        model = zoo.create_model(job.model, **settings)  # type: ignore[arg-type]
+    reads = model.reads.values()
+    missing = sorted(set(reads) - set(preparation.modalities))
     if missing:
+        wanted = [name for name in MODALITIES if name in {*preparation.modalities, *reads}]
         raise InputError(
             f"{corpus.store.folder} was prepared without {', '.join(missing)}: model {job.model} needs it; "
-            f"prepare the corpus into another folder with --modalities {','.join(modalities)}"
+            f"prepare the corpus into another folder with --modalities {','.join(wanted)}"
         )
     have, want = (preparation.frames, preparation.size), (job.recipe.frames, job.recipe.size)
-    if "video" in modalities and (have[0] < want[0] or have[1] < want[1]):
+    if "video" in reads and (have[0] < want[0] or have[1] < want[1]):
         raise InputError(
             f"{corpus.store.folder} has {have[0]} frames of {have[1]} px a clip: preset {job.recipe.preset} "
             f"looks at {want[0]} of {want[1]} px; prepare the corpus with more, or choose a smaller preset"
         )
-    settings = {
-        "classes": len(corpus.store.labels),
-        "mfcc_steps": preparation.mfcc_steps,
-        "video_width": job.recipe.video_width,
-    }
-    torch.manual_seed(mix(job.seed, 0, INITIAL))
-    model = zoo.create_model(job.model, **settings)  # type: ignore[arg-type]
     config = Config(job.model, settings, corpus.store.labels, job.recipe.frames, job.recipe.size, preparation)
     return model, config
 
 
 def _describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
+    protocol = find_protocol(job.protocol)
     return {
         "model": job.model,
         "protocol": job.protocol,
@@ -307,12 +428,14 @@ def _describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
         "fold": job.fold.number,
         "folds": job.folds,
         "seed": job.seed,
-        "epochs": job.recipe.epochs,
-        "selected_on": find_protocol(job.protocol).selected_on,
+        "epochs": job.epochs,
+        "selected_on": protocol.selected_on,
+        "caveat": protocol.caveat,
+        "leaky": bool(protocol.leaks),
         "labels": asdict(corpus.store.labels),
-        "train_actors": list(job.fold.train),
-        "validation_actors": list(job.fold.validation),
-        "test_actors": list(job.fold.test),
+        "train_actors": corpus.actors(job.protocol, job.fold.train),
+        "validation_actors": corpus.actors(job.protocol, job.fold.validation),
+        "test_actors": corpus.actors(job.protocol, job.fold.test),
         "corpus": {
             "name": corpus.store.corpus,
             "clips": len(corpus.headers),
@@ -374,13 +497,12 @@ def _flat(value: Mapping[str, object], above: str = "") -> dict[str, object]:
     return flat
 
 
-def _write_predictions(
-    path: Path, corpus: PreparedCorpus, evaluated: Sequence[tuple[str, int]], log_probabilities: np.ndarray
-) -> None:
+def _write_predictions(path: Path, under: str, corpus: PreparedCorpus, rows: Sequence[Predicted]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip", "actor", "split", "label", *corpus.store.labels.emotions])
-    for (part, place), row in zip(evaluated, log_probabilities, strict=True):
-        header = corpus.headers[place]
-        writer.writerow([header.name, header.actor, part, header.emotion, *(f"{value:.7g}" for value in row)])
+    writer.writerow(["clip", "actor", under, "label", *corpus.store.labels.emotions])
+    for row in rows:
+        header = corpus.headers[row.place]
+        values = (f"{value:.7g}" for value in row.log_probabilities)
+        writer.writerow([row.name, header.actor, row.under, header.emotion, *values])
     write_text(path, text.getvalue())

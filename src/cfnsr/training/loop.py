@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler, Subset
@@ -31,14 +31,14 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """What a progress bar shows while an epoch runs."""
+    """What a progress bar shows while an epoch runs; no loss for a run that was finished before."""
 
     epoch: int
     epochs: int
     step: int
     steps: int
-    loss: float
-    accuracy: float
+    loss: float | None = None
+    accuracy: float = 0.0
 
 
 class EpochOrder(Sampler[int]):
@@ -70,9 +70,7 @@ class State:
     seconds: float = 0.0
 
 
-def _to_input(
-    batch: Batch, device: torch.device, maps: Float[Tensor, "B 2 3"] | None
-) -> tuple[Tensor, Tensor]:
+def _to_input(batch: Batch, device: torch.device, maps: Float[Tensor, "B 2 3"] | None = None) -> Batch:
     """Pictures travel as uint8 and become the network's input on its device."""
     video, audio = batch.video.to(device, non_blocking=True), batch.audio.to(device, non_blocking=True)
     if video.dim() == 5:
@@ -81,7 +79,14 @@ def _to_input(
             video = augment.apply(video, maps)
         # Convolutions run about twice as fast on a CPU with the channels innermost.
         video = video.contiguous(memory_format=torch.channels_last_3d)
-    return video, audio
+    return batch._replace(video=video, audio=audio)
+
+
+def _lose(batch: Batch, lost: Int[Tensor, " B"], silence: Tensor) -> Batch:
+    """Take the pictures of some clips away, which are zero once normalised, and the sound of others."""
+    video = batch.video.masked_fill((lost == 1).view(-1, 1, 1, 1, 1), 0)
+    audio = torch.where((lost == 2).view(-1, 1, 1), silence, batch.audio)
+    return batch._replace(video=video, audio=audio)
 
 
 class Trainer:
@@ -93,6 +98,7 @@ class Trainer:
     Args:
         model: trained in place.
         clips: all clips; the two index lists say which train and which choose the epoch.
+        epochs: passes over the training clips.
         folder: receives model.safetensors (the best epoch), history.jsonl, tensorboard/ and, until the
             training ends, training/state.pt.
         selected_on: "validation" or "test": what the selecting clips are called in the history.
@@ -108,6 +114,7 @@ class Trainer:
         select: Sequence[int],
         recipe: Recipe,
         *,
+        epochs: int,
         seed: int,
         folder: Path,
         selected_on: str,
@@ -116,13 +123,14 @@ class Trainer:
     ) -> None:
         self.clips = clips
         self.recipe = recipe
+        self.epochs = epochs
         self.seed = seed
         self.folder = folder
         self.selected_on = selected_on
         self.accelerator = accelerator
         self.progress = progress
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-        if "video" in clips.modalities:
+        if "video" in clips.columns:
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         loader = DataLoader(
             Subset(clips, train),
@@ -156,9 +164,9 @@ class Trainer:
         main = self.accelerator.is_main_process
         history = _read_history(self.folder / "history.jsonl")[: state.epoch] if main else []
         board = None
-        if main and state.epoch < self.recipe.epochs:
+        if main and state.epoch < self.epochs:
             board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
-        for epoch in range(state.epoch + 1, self.recipe.epochs + 1):
+        for epoch in range(state.epoch + 1, self.epochs + 1):
             started = monotonic()
             record = {"epoch": epoch, **self._train_epoch(epoch), **self._select()}
             score = (record[f"{self.selected_on}_accuracy"], -record[f"{self.selected_on}_loss"])
@@ -187,14 +195,19 @@ class Trainer:
         torch.manual_seed(mix(self.seed, epoch, DROPOUT, self.accelerator.process_index))
         generator = torch.Generator().manual_seed(mix(self.seed, epoch, AUGMENT))
         maps = augment.draw(len(self.clips), generator)
+        rate = self.recipe.modality_dropout if len(self.clips.columns) > 1 else 0.0
+        losses = augment.draw_losses(len(self.clips), rate, generator)
         self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: tell it
         self.model.train()
         total = torch.zeros(3, device=device)  # loss, correct, clips
         for step, batch in enumerate(self.loader, start=1):
             batch = Batch(*batch)
-            video, audio = _to_input(batch, device, maps[batch.place.cpu()].to(device))
+            places = batch.place.cpu()
+            batch = _to_input(batch, device, maps[places].to(device))
+            if rate and self.clips.silence is not None:
+                batch = _lose(batch, losses[places].to(device), self.clips.silence.to(device))
             with self.accelerator.autocast():
-                log_probabilities = self.model(video, audio)
+                log_probabilities = self.model(batch.video, batch.audio)
             loss = functional.nll_loss(log_probabilities.float(), batch.label)
             self.optimizer.zero_grad()
             self.accelerator.backward(loss)
@@ -207,7 +220,7 @@ class Trainer:
                 self.progress(
                     Step(
                         epoch,
-                        self.recipe.epochs,
+                        self.epochs,
                         step,
                         len(self.loader),
                         loss_sum / clip_sum,
@@ -229,21 +242,30 @@ class Trainer:
             f"{self.selected_on}_accuracy": (log_probabilities.argmax(1) == labels).float().mean().item(),
         }
 
-    def predict(self, which: Sequence[int]) -> Float[Tensor, "clips classes"]:
-        """Log-probabilities of some clips, in the order they are given."""
+    def predict(
+        self, which: Sequence[int], change: Callable[[Batch], Batch] = lambda batch: batch
+    ) -> Float[Tensor, "clips classes"]:
+        """Log-probabilities of some clips, in the order they are given.
+
+        Args:
+            which: places of the clips.
+            change: what becomes of a batch, its pictures still in 0..255, before the model sees it.
+        """
         loader = self.accelerator.prepare(self._ordered(which))
-        log_probabilities, _, indices = self._predict(loader)
+        log_probabilities, _, indices = self._predict(loader, change)
         place = {index: row for row, index in enumerate(indices.tolist())}
         return log_probabilities[[place[index] for index in which]]
 
-    def _predict(self, loader: DataLoader[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    def _predict(
+        self, loader: DataLoader[Batch], change: Callable[[Batch], Batch] = lambda batch: batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
         self.model.eval()
         rows = []
         with torch.no_grad():
             for batch in loader:
-                batch = Batch(*batch)
+                batch = _to_input(change(Batch(*batch)), self.accelerator.device)
                 with self.accelerator.autocast():
-                    log_probabilities = self.model(*_to_input(batch, self.accelerator.device, None))
+                    log_probabilities = self.model(batch.video, batch.audio)
                 rows.append(
                     self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
                 )

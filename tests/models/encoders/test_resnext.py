@@ -81,7 +81,7 @@ def test_grouped_convolutions_have_right_gradients_under_bfloat16() -> None:
 
 def test_training_in_bfloat16_stays_finite_and_scores_in_float32() -> None:
     torch.manual_seed(0)
-    model = create_model("cfn_sr", video_width=1 / 8)
+    model = create_model("cfn_sr", width=1 / 8)
     video, audio = torch.randn(4, 3, 8, 64, 64), torch.randn(4, 13, 212)
     for _ in range(3):
         model.zero_grad()

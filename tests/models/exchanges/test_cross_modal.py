@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfnsr.models.exchanges.cross_modal import CrossModal, sinusoidal_positions
+from cfnsr.errors import InputError
+from cfnsr.models.exchanges.cross_modal import CrossModal
+from cfnsr.models.exchanges.selection import sinusoidal_positions
 
 
 @pytest.fixture
@@ -44,14 +46,15 @@ def select(block: CrossModal, audio: Tensor) -> Tensor:
 
 def derive(block: CrossModal, video: Tensor, audio: Tensor) -> Tensor:
     """Eqs. 7-8 place by place for each clip."""
+    projection, score = block.agreement.places, block.agreement.score
     out = torch.zeros_like(video)
     for clip in range(len(video)):
-        vector = block.audio_projection.weight @ select(block, audio[clip])
+        vector = block.agreement.selected.weight @ select(block, audio[clip])
         places = [(t, h, w) for t in range(2) for h in range(3) for w in range(3)]
         scores = {}
         for t, h, w in places:
-            projected = block.video_projection.weight @ video[clip, :, t, h, w] + block.video_projection.bias
-            scores[t, h, w] = (block.score.weight[0] @ torch.tanh(projected + vector)).exp()
+            projected = projection.weight @ video[clip, :, t, h, w] + projection.bias
+            scores[t, h, w] = (score.weight[0] @ torch.tanh(projected + vector)).exp()
         total = sum(scores.values())
         for t, h, w in places:
             out[clip, :, t, h, w] = video[clip, :, t, h, w] * scores[t, h, w] / total
@@ -92,3 +95,8 @@ def test_published_size() -> None:
 def test_hand_computed_positions() -> None:
     expected = torch.tensor([[0, 0, 1, 1], [math.sin(1), math.sin(1e-4), math.cos(1), math.cos(1e-4)]])
     torch.testing.assert_close(sinusoidal_positions(2, 4), expected)
+
+
+def test_channels_that_heads_cannot_share() -> None:
+    with pytest.raises(InputError, match="20 channels: expected a multiple of 8"):
+        CrossModal(12, 20)

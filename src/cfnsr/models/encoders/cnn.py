@@ -35,6 +35,7 @@ class AudioCNN(nn.Module):
             )
         first, second, third = CHANNELS
         self.steps = steps
+        self.reads = "audio"
         self.channels = CHANNELS
         self.dim = third * pooled
         self.stages = nn.ModuleList(
@@ -53,6 +54,16 @@ class AudioCNN(nn.Module):
             ]
         )
         self.dropout = nn.Dropout(0.4)
+
+    def check(self, audio: Tensor | None) -> Float[Tensor, "B 13 S"]:
+        """The MFCCs as they came; raises `InputError` for another shape."""
+        if audio is None or audio.dim() != 3 or audio.shape[1:] != (MFCC_COEFFICIENTS, self.steps):
+            given = "none" if audio is None else tuple(audio.shape)
+            raise InputError(
+                f"audio is {given}: expected MFCCs of shape (B, {MFCC_COEFFICIENTS}, {self.steps}); another "
+                "length needs a model made for it, create_model(..., mfcc_steps=...)"
+            )
+        return audio
 
     def pool(self, audio: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
         """The whole map as one vector, with dropout in training; nothing is averaged away (eq. 3)."""

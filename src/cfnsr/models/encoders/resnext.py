@@ -90,7 +90,7 @@ class ResNeXt3D(nn.Module):
         groups = round(CARDINALITY * width)
         if groups < 1 or groups != CARDINALITY * width:
             raise InputError(
-                f"video_width is {width}: expected a multiple of 1/{CARDINALITY}, such as 1, 0.25 or 0.125"
+                f"width is {width}: expected a multiple of 1/{CARDINALITY}, such as 1, 0.25 or 0.125"
             )
         planes = tuple(round(plane * width) for plane in PLANES)
         stem = round(STEM_CHANNELS * width)
@@ -104,6 +104,7 @@ class ResNeXt3D(nn.Module):
                 Bottleneck(plane * EXPANSION, plane, stride=1, groups=groups) for _ in range(depth - 1)
             ]
             layers.append(nn.Sequential(*blocks))
+        self.reads = "video"
         self.channels = widths[2:]
         self.dim = widths[-1]
         self.stages = nn.ModuleList(
@@ -125,6 +126,17 @@ class ResNeXt3D(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, Bottleneck):
                 module.start_near_shortcut()
+
+    def check(self, video: Tensor | None) -> Float[Tensor, "B 3 T H W"]:
+        """The pictures as they came; raises `InputError` for another shape or raw bytes."""
+        if video is None or video.dim() != 5 or video.shape[1] != 3:
+            given = "none" if video is None else tuple(video.shape)
+            raise InputError(f"video is {given}: expected pictures of shape (B, 3, frames, height, width)")
+        if not video.is_floating_point():
+            raise InputError(
+                f"video is {video.dtype}: expected normalised pictures, see cfnsr.data.augment.normalise"
+            )
+        return video
 
     def pool(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C"]:
         """Mean over all places of the map (the average pool of section 2.2)."""

@@ -1,0 +1,134 @@
+"""Bad input: what pictures and sound become when a microphone or a camera fails."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+from torch.nn import functional
+
+from cfnsr.data.augment import RGB_MEAN
+from cfnsr.data.clip import PCM, SOUND_FEATURES
+from cfnsr.data.store import Store
+
+BLUR = 1 / 16  # deviation of the Gaussian, as a share of the picture's side: features melt, the face stays
+DARK = 0.15  # of the light
+SILENCE = "silent_sound"
+NO_PICTURE = "no_picture"
+
+Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Pictures = Callable[[Tensor], Tensor]
+
+
+class Condition(NamedTuple):
+    """What becomes of one modality; the other one stays.
+
+    Args:
+        modality: "video" or "audio".
+        absent: whether nothing of it is left.
+        sound: waveform (N,) and a source of randomness -> waveform; for "audio".
+        pictures: (B, 3, T, H, W) in 0..255 -> the same; for "video".
+    """
+
+    modality: str
+    absent: bool = False
+    sound: Sound | None = None
+    pictures: Pictures | None = None
+
+
+def noisy(decibels: float) -> Sound:
+    """White Gaussian noise at a signal-to-noise ratio over the clip, as a function of the waveform."""
+
+    def add(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        power = np.mean(np.square(waveform)) * 10 ** (-decibels / 10)
+        noise: np.ndarray = waveform + rng.normal(0, np.sqrt(power), len(waveform))
+        return noise
+
+    return add
+
+
+def no_picture(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
+    """The mean colour everywhere, which is zero once normalised."""
+    mean = 255 * torch.tensor(RGB_MEAN, device=video.device)
+    return mean.view(1, 3, 1, 1, 1).expand(video.shape)
+
+
+def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
+    """A Gaussian blur of each picture, reflected at its edges.
+
+    >>> blurred(torch.full((1, 3, 1, 64, 64), 9.0)).unique().round()
+    tensor([9.])
+    """
+    deviation = BLUR * video.shape[-1]
+    reach = min(round(3 * deviation), video.shape[-1] - 1)
+    places = torch.arange(-reach, reach + 1, device=video.device)
+    weights = torch.exp(-0.5 * (places / deviation) ** 2)
+    weights = weights / weights.sum()
+    frames = video.float().flatten(0, 2)[:, None]  # (B * 3 * T, 1, H, W)
+    frames = functional.pad(frames, (reach, reach, reach, reach), mode="reflect")
+    frames = functional.conv2d(
+        functional.conv2d(frames, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1)
+    )
+    return frames.view(video.shape)
+
+
+CONDITIONS: dict[str, Condition] = {
+    SILENCE: Condition("audio", absent=True, sound=lambda waveform, rng: np.zeros_like(waveform)),
+    "noise_20db": Condition("audio", sound=noisy(20)),
+    "noise_10db": Condition("audio", sound=noisy(10)),
+    "noise_0db": Condition("audio", sound=noisy(0)),
+    NO_PICTURE: Condition("video", absent=True, pictures=no_picture),
+    "blurred_face": Condition("video", pictures=blurred),
+    "dark_face": Condition("video", pictures=lambda video: DARK * video),
+}
+
+
+def conditions_of(modalities: tuple[str, ...]) -> dict[str, Condition]:
+    """The conditions that concern a model of these modalities and leave it something to go by."""
+    return {
+        name: condition
+        for name, condition in CONDITIONS.items()
+        if condition.modality in modalities and not (condition.absent and len(modalities) == 1)
+    }
+
+
+@cache
+def silence(reads: str, samples: int) -> Float[Tensor, "F S"]:
+    """What an audio encoder reads where nothing is to be heard.
+
+    Args:
+        reads: "audio" or "log_mel".
+        samples: of the clip's waveform.
+    """
+    return torch.from_numpy(SOUND_FEATURES[reads](np.zeros(samples)))
+
+
+class BadSound:
+    """The sound features of a store's clips under bad conditions; what was computed once is kept.
+
+    A clip's noise depends on its name and the condition alone, so that every model hears the same.
+
+    Args:
+        store: where the waveforms are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._kept: dict[tuple[str, str, str], Tensor] = {}
+
+    def __call__(self, name: str, condition: str, reads: str) -> Float[Tensor, "F S"]:
+        """The features of one clip: its name, the condition, and "audio" or "log_mel"."""
+        key = name, condition, reads
+        if key not in self._kept:
+            change = CONDITIONS[condition].sound
+            if change is None:
+                raise ValueError(f"{condition} is no condition of sound")
+            waveform = self.store.load(name, ["waveform"])["waveform"] / PCM
+            seed = int.from_bytes(hashlib.sha256(f"{name} {condition}".encode()).digest()[:8])
+            features = SOUND_FEATURES[reads](change(waveform, np.random.default_rng(seed)))
+            self._kept[key] = torch.from_numpy(features)
+        return self._kept[key]

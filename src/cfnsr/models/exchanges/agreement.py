@@ -1,0 +1,35 @@
+"""How much each place of one map agrees with a vector of the other modality (eq. 7)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+HIDDEN = 64  # k of eq. 7
+
+
+class Agreement(nn.Module):
+    """Score each place against the other modality's vector; softmax over the places of that clip (eq. 7).
+
+    Args:
+        channels: width of a place.
+        selected_channels: width of the other modality's vector.
+
+    >>> weights = Agreement(2048, 64)(torch.rand(2, 98, 2048), torch.rand(2, 64))
+    >>> weights.shape, weights.sum(dim=1).allclose(torch.ones(2))
+    (torch.Size([2, 98]), True)
+    """
+
+    def __init__(self, channels: int, selected_channels: int) -> None:
+        super().__init__()
+        self.places = nn.Linear(channels, HIDDEN)  # W_v and b_v, where the places are video's
+        self.selected = nn.Linear(selected_channels, HIDDEN, bias=False)  # W_a
+        # A bias would be the same for all places, and the softmax would not see it: the published count
+        # has one all the same.
+        self.score = nn.Linear(HIDDEN, 1)
+
+    def forward(
+        self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
+    ) -> Float[Tensor, "B N"]:
+        agreement = torch.tanh(self.places(places) + self.selected(selected)[:, None])
+        scores: Tensor = self.score(agreement).squeeze(2)
+        return scores.softmax(dim=1)

@@ -1,0 +1,65 @@
+"""Self-attention that makes one vector of a map: the half of the cross-modal block that selects."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cfnsr.errors import InputError
+
+HEADS = 8
+FEED_FORWARD = 4  # times the width of a token
+LAYER_DROPOUT = 0.1
+EMBEDDING_DROPOUT = 0.3
+
+
+def sinusoidal_positions(steps: int, dim: int) -> Float[Tensor, "S C"]:
+    """Sine and cosine of each position at geometrically spaced frequencies (Vaswani et al. 2017, sec. 3.5).
+
+    >>> sinusoidal_positions(2, 4)[0]
+    tensor([0., 0., 1., 1.])
+    """
+    frequencies = torch.exp(torch.arange(dim // 2) * (-math.log(10_000.0) / max(dim // 2 - 1, 1)))
+    angles = torch.arange(steps)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Selection(nn.Module):
+    """Self-attention among the tokens of one modality, then their mean: one vector (eqs. 5-6).
+
+    Every token sees every other, so the vector weighs the whole clip; the released code masks the future
+    and keeps the last audio step alone, which the paper does not ask for.
+
+    Args:
+        channels: width of a token; divisible by 8.
+        depth: transformer layers; 0 leaves the selection out and only averages.
+
+    >>> Selection(64, 5)(torch.rand(1, 26, 64)).shape
+    torch.Size([1, 64])
+    """
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__()
+        if channels % HEADS:
+            raise InputError(
+                f"{channels} channels: expected a multiple of {HEADS}, a part for each head of the attention"
+            )
+        self.depth = depth
+        self.dropout = nn.Dropout(EMBEDDING_DROPOUT)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                channels, HEADS, FEED_FORWARD * channels, LAYER_DROPOUT, batch_first=True, norm_first=True
+            )
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(channels) if depth else nn.Identity()
+
+    def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
+        if self.depth:
+            positions = sinusoidal_positions(tokens.shape[1], tokens.shape[2]).to(tokens)
+            tokens = self.dropout(tokens * math.sqrt(tokens.shape[2]) + positions)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        selected: Tensor = self.norm(tokens).mean(dim=1)
+        return selected

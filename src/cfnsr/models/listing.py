@@ -1,0 +1,74 @@
+"""The zoo as a list: every model's parameters beside the paper's."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+
+from cfnsr.models.zoo import ENTRIES, TABLES, Settings, count_parameters
+
+OPTIMISTIC = "optimistic: the best epoch on the test fold"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: ours beside the paper's. `paper_params` are millions, `paper_accuracy` is a fraction."""
+
+    name: str
+    params: int
+    paper_params: float | None
+    paper_accuracy: float | None
+    fusion: str
+
+
+def rows() -> Iterator[Row]:
+    """Every model in the order of the paper's tables, then a user's own."""
+    for name, found in ENTRIES.items():
+        with torch.device("meta"):  # shapes alone: counting needs no memory and no initial values
+            params = count_parameters(found.build(Settings()))
+        yield Row(name, params, found.paper_params, found.paper_accuracy, found.fusion)
+
+
+def as_json() -> list[dict[str, object]]:
+    """What `cfnsr models --json` prints."""
+    return [asdict(row) for row in rows()]
+
+
+def as_text() -> str:
+    """What `cfnsr models` prints: the list, then why some counts are not the paper's."""
+    lines = [f"{'model':<28}{'params':>12}{'paper':>12}{'paper accuracy*':>18}  fusion"]
+    lines += [
+        f"{row.name:<28}{row.params:>12,}{_millions(row):>12}{_accuracy(row):>18}  {row.fusion}"
+        for row in rows()
+    ]
+    lines += [f"* {OPTIMISTIC}"]
+    lines += [f"{name}: {found.note}" for name, found in ENTRIES.items() if found.note]
+    return "\n".join(lines)
+
+
+def as_markdown() -> str:
+    """The same as a Markdown table, for the README."""
+    titles = {name: title for table in reversed(TABLES.values()) for title, name in table}
+    lines = [
+        "| model | in the paper | fusion | parameters | paper | paper's accuracy ¹ |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    notes = []
+    for row in rows():
+        mark = ""
+        if ENTRIES[row.name].note:
+            notes.append(f"{row.name}: {ENTRIES[row.name].note}")
+            mark = " ²"
+        lines.append(
+            f"| `{row.name}` | {titles.get(row.name, '–')} | {row.fusion} | {row.params:,}{mark} | "
+            f"{_millions(row)} | {_accuracy(row)} |"
+        )
+    return "\n".join([*lines, "", f"¹ {OPTIMISTIC}. ² {' '.join(notes)}"])
+
+
+def _millions(row: Row) -> str:
+    return "–" if row.paper_params is None else f"{row.paper_params:.2f} M"
+
+
+def _accuracy(row: Row) -> str:
+    return "–" if row.paper_accuracy is None else f"{100 * row.paper_accuracy:.2f} %"

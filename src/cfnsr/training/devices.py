@@ -1,0 +1,20 @@
+"""Where a training runs: device, mixed precision and processes."""
+
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+
+from cfnsr.errors import InputError
+from cfnsr.training.config import Recipe
+
+
+def accelerator(recipe: Recipe) -> Accelerator:
+    """Device, mixed precision and processes, as `accelerate launch` or the machine says."""
+    made = Accelerator(
+        mixed_precision=recipe.precision, dataloader_config=DataLoaderConfiguration(split_batches=True)
+    )
+    if recipe.batch_size % made.num_processes:
+        raise InputError(
+            f"a batch of {recipe.batch_size} clips over {made.num_processes} processes: expected a multiple; "
+            "give another --batch-size"
+        )
+    return made

@@ -1,0 +1,88 @@
+"""Bad input: noise at the stated ratio, blur, darkness, silence; the same for every model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cfnsr.data.augment import normalise
+from cfnsr.data.clip import PCM, Preparation
+from cfnsr.data.conditions import (
+    CONDITIONS,
+    BadSound,
+    blurred,
+    conditions_of,
+    no_picture,
+    noisy,
+    silence,
+)
+from cfnsr.data.store import Header, Store
+from cfnsr.emotions import RAVDESS
+from cfnsr.media.mfcc import mfcc
+
+
+def test_which_conditions_concern_whom() -> None:
+    assert list(conditions_of(("video", "audio"))) == list(CONDITIONS)
+    assert list(conditions_of(("audio",))) == ["noise_20db", "noise_10db", "noise_0db"]
+    assert list(conditions_of(("video",))) == ["blurred_face", "dark_face"]
+
+
+@pytest.mark.parametrize("decibels", [0, 10, 20])
+def test_noise_has_the_stated_ratio_to_the_clip(decibels: float) -> None:
+    waveform = 0.01 * np.sin(np.arange(100_000) / 7)
+    noise = noisy(decibels)(waveform, np.random.default_rng(0)) - waveform
+    assert 10 * np.log10(np.mean(waveform**2) / np.mean(noise**2)) == pytest.approx(decibels, abs=0.05)
+    spectrum = np.abs(np.fft.rfft(noise)) ** 2
+    low, high = spectrum[1:25_000].mean(), spectrum[25_000:].mean()
+    assert low == pytest.approx(high, rel=0.05), "white"
+    assert not noisy(decibels)(np.zeros(9), np.random.default_rng(0)).any(), "no sound has no noise"
+
+
+def test_no_picture_is_zero_for_the_network() -> None:
+    video = torch.randint(0, 256, (2, 3, 4, 64, 64), dtype=torch.uint8)
+    assert normalise(no_picture(video)).abs().max() < 1e-5
+
+
+def test_blur_against_the_sum_it_stands_for() -> None:
+    video = torch.randint(0, 256, (2, 3, 2, 64, 64), dtype=torch.uint8)
+    out = blurred(video)
+    assert out.shape == video.shape
+    # deviation 64 / 16 = 4, reach 12; a place in the middle, by hand
+    weights = np.exp(-0.5 * (np.arange(-12, 13) / 4) ** 2)
+    weights = np.outer(weights, weights)
+    patch = video[1, 2, 1, 30 - 12 : 30 + 13, 33 - 12 : 33 + 13].double().numpy()
+    assert out[1, 2, 1, 30, 33].item() == pytest.approx((weights * patch).sum() / weights.sum(), abs=1e-3)
+    assert out.std() < 0.2 * video.float().std()
+
+
+def test_the_smallest_picture_can_be_blurred() -> None:
+    assert torch.isfinite(blurred(torch.zeros(1, 3, 8, 64, 64, dtype=torch.uint8))).all()
+
+
+def test_dark_pictures_keep_a_share_of_their_light() -> None:
+    change = CONDITIONS["dark_face"].pictures
+    assert change is not None
+    pictures = change(torch.full((1, 3, 1, 2, 2), 200, dtype=torch.uint8))
+    torch.testing.assert_close(pictures, torch.full((1, 3, 1, 2, 2), 30.0))
+
+
+def test_silence_is_what_the_encoder_hears_of_nothing() -> None:
+    assert torch.equal(silence("audio", 30_870), torch.from_numpy(mfcc(np.zeros(30_870))))
+    assert silence("log_mel", 30_870).shape[0] == 128
+
+
+def test_every_model_hears_the_same_noise(tmp_path: Path) -> None:
+    store = Store.create(tmp_path, "made-up", RAVDESS, Preparation().as_json())
+    waveform = np.random.default_rng(0).integers(-3000, 3000, 30_870).astype(np.int16)
+    for name in ("a", "b"):
+        header = Header(name, "sad", 1, None, {}, {}, Preparation().as_json())
+        store.write(header, {"waveform": waveform})
+    heard = BadSound(store)
+    first = heard("a", "noise_10db", "audio")
+    assert first is heard("a", "noise_10db", "audio"), "computed once"
+    assert torch.equal(first, BadSound(store)("a", "noise_10db", "audio")), "and the same in another process"
+    assert not torch.equal(first, heard("b", "noise_10db", "audio")), "not the same for every clip"
+    clean = torch.from_numpy(mfcc(waveform / PCM))
+    errors = [(heard("a", f"noise_{level}db", "audio") - clean).abs().mean() for level in (20, 10, 0)]
+    assert errors[0] < errors[1] < errors[2]

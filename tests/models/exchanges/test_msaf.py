@@ -1,0 +1,151 @@
+"""MSAF against a slow re-derivation block by block, and what block dropout drops."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cfnsr.errors import InputError
+from cfnsr.models.exchanges.msaf import MSAF
+
+
+def padded_blocks(features: Tensor, block: int) -> list[Tensor]:
+    """(C, ...) -> blocks of (block, ...), the last filled with zeros."""
+    blocks = []
+    for start in range(0, len(features), block):
+        part = features[start : start + block]
+        missing = block - len(part)
+        blocks.append(torch.cat([part, torch.zeros(missing, *features.shape[1:])]))
+    return blocks
+
+
+def derive(module: MSAF, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """The source's steps for one clip in its order: sum of the blocks, mean over places, joint, attention."""
+    split = [padded_blocks(video, module.block), padded_blocks(audio, module.block)]
+    joint = torch.zeros(module.block)
+    for blocks in split:
+        total = sum(blocks)
+        assert isinstance(total, Tensor)
+        for channel in range(module.block):
+            joint[channel] += total[channel].mean()
+    linear, norm = module.joint[0], module.joint[1]
+    assert isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None and norm.running_var is not None
+    reduced = linear.weight @ joint + linear.bias
+    reduced = (reduced - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+    reduced = reduced.clamp(min=0)
+    scores = [module.weight[n] @ reduced + module.bias[n] for n in range(len(module.weight))]
+    outputs: list[list[Tensor]] = [[], []]
+    number = 0
+    for modality, blocks in enumerate(split):
+        for features in blocks:
+            gated = torch.zeros_like(features)
+            for channel in range(module.block):
+                share = scores[number][channel].exp() / sum(score[channel].exp() for score in scores)
+                gate = module.lowest_attention + (1 - module.lowest_attention) * share
+                gated[channel] = gate * features[channel]
+            outputs[modality].append(gated)
+            number += 1
+    return torch.cat(outputs[0])[: len(video)], torch.cat(outputs[1])[: len(audio)]
+
+
+def trained(*channels: int, **options: float) -> MSAF:
+    """A module in evaluation whose batch norm is not the identity."""
+    torch.manual_seed(1)
+    module = MSAF(*channels, **options).eval()  # type: ignore[arg-type]
+    norm = module.joint[1]
+    assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
+    with torch.no_grad():
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.normal_()
+    return module
+
+
+@pytest.mark.parametrize("lowest_attention", [0.0, 0.5])
+@pytest.mark.parametrize("channels", [(16, 8), (10, 6), (12, 3)], ids=str)
+def test_against_the_source_step_by_step(channels: tuple[int, int], lowest_attention: float) -> None:
+    """Also where channels fill no whole block, and where a modality has less than one."""
+    module = trained(*channels, block=4, reduction=2, lowest_attention=lowest_attention)
+    video, audio = torch.randn(3, channels[0], 2, 3, 3), torch.randn(3, channels[1], 5)
+    with torch.no_grad():
+        ours = module(video, audio)
+        for clip in range(3):
+            expected = derive(module, video[clip], audio[clip])
+            torch.testing.assert_close((ours[0][clip], ours[1][clip]), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_shares_of_a_channel_sum_to_one() -> None:
+    shares = trained(16, 8, block=4).attention(torch.randn(3, 4))
+    assert shares.shape == (3, 6, 4)
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(3, 4))
+
+
+def test_block_dropout_drops_whole_blocks_of_a_clip_in_training_alone() -> None:
+    """A kept channel is scaled by 1 / 0.5 once; with `lowest_attention` 1 nothing else scales it."""
+    torch.manual_seed(2)
+    module = MSAF(64, 32, block=8, block_dropout=0.5, lowest_attention=1.0)
+    video, audio = torch.ones(20, 64, 1, 2, 2), torch.ones(20, 32, 3)
+    masks = []
+    for dropped in module(video, audio):
+        blocks = dropped.flatten(2).unflatten(1, (-1, 8))
+        assert (blocks == blocks[:, :, :1, :1]).all(), "a block is kept or dropped as a whole"
+        masks.append(blocks[:, :, 0, 0])
+    mask = torch.cat(masks, dim=1)
+    assert set(mask.unique().tolist()) == {0.0, 2.0}
+    assert (mask.std(dim=0) > 0).all() and (mask.std(dim=1) > 0).all(), "drawn for each clip and block"
+    assert 0.8 < mask.mean() < 1.2
+    module.eval()
+    assert torch.equal(module(video, audio)[0], video) and torch.equal(module(video, audio)[1], audio)
+
+
+def test_dropped_blocks_are_missing_from_the_joint_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every block but one dropped, the joint vector is that block's averages, scaled."""
+    module = MSAF(8, 4, block=4, reduction=1, block_dropout=0.5)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(module, "attention", lambda joint: seen.append(joint) or torch.ones(2, 3, 4))
+    kept = torch.tensor([0.0, 2.0, 0.0])[None, :, None].expand(2, -1, -1)
+    monkeypatch.setattr("torch.nn.functional.dropout", lambda ones, p, training: kept)
+    video, audio = torch.randn(2, 8, 1, 2, 2), torch.randn(2, 4, 3)
+    module(video, audio)
+    torch.testing.assert_close(seen[0], 2 * video[:, 4:].mean(dim=(2, 3, 4)))
+
+
+def test_one_clip_moves_no_other_after_training() -> None:
+    module = trained(64, 32, block=32)
+    video, audio = torch.randn(3, 64, 2, 2, 2), torch.randn(3, 32, 6)
+    together = module(video, audio)
+    alone = [module(video[i : i + 1], audio[i : i + 1]) for i in range(3)]
+    for index in (0, 1):
+        torch.testing.assert_close(together[index], torch.cat([pair[index] for pair in alone]))
+
+
+@pytest.mark.parametrize("channels", [(64, 32, 16), (128, 32, 16), (256, 64, 32), (100, 20, 32)], ids=str)
+def test_every_parameter_gets_a_gradient_at_other_widths(channels: tuple[int, int, int]) -> None:
+    torch.manual_seed(3)
+    *widths, block = channels
+    module = MSAF(*widths, block=block)
+    video, audio = module(torch.randn(6, widths[0], 1, 2, 2), torch.randn(6, widths[1], 5))
+    (video.square().sum() + audio.square().sum()).backward()
+    # A batch norm takes the layer's bias away again.
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert name == "joint.0.bias" or parameter.grad.abs().sum() > 0, name
+
+
+def test_sizes() -> None:
+    assert sum(p.numel() for p in MSAF(1024, 32, block=16).parameters()) == 5_356
+    assert sum(p.numel() for p in MSAF(2048, 64, block=32).parameters()) == 19_288
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": 2}, "block 2 and reduction 4: expected 1 <= reduction <= block"),
+        ({"block": 8, "block_dropout": 1.0}, "block_dropout is 1.0"),
+        ({"block": 8, "lowest_attention": -0.1}, "lowest_attention is -0.1"),
+    ],
+)
+def test_impossible_options(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        MSAF(16, 8, **options)  # type: ignore[arg-type]

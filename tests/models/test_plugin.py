@@ -1,0 +1,67 @@
+"""A user's own Python file: what it registers, and what is said when it fails."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cfnsr
+from cfnsr.errors import InputError
+from cfnsr.models import zoo
+from cfnsr.models.plugin import load_plugin
+
+GATE = """
+from torch import nn
+from cfnsr.models.zoo import entry
+
+class Gate(nn.Module):
+    def __init__(self, video_channels, audio_channels):
+        super().__init__()
+        self.gate = nn.Linear(audio_channels, video_channels)
+
+    def forward(self, video, audio):
+        return video * self.gate(audio.mean(2)).sigmoid()[:, :, None, None, None], audio
+
+@entry("gate", fusion="model")
+def gate(settings):
+    return settings.fuse(Gate)
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_zoo() -> Iterator[None]:
+    before = dict(zoo.ENTRIES)
+    yield
+    zoo.ENTRIES.clear()
+    zoo.ENTRIES.update(before)
+
+
+def test_a_plugin_registers_a_model(tmp_path: Path) -> None:
+    (tmp_path / "gate.py").write_text(GATE)
+    load_plugin(tmp_path / "gate.py")
+    assert cfnsr.list_models()[-1] == "gate"
+    ours = zoo.count_parameters(cfnsr.create_model("gate"))
+    assert ours - zoo.count_parameters(cfnsr.create_model("cfn_sr_no_cross_modal")) == 64 * 2048 + 2048
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_of_that_name", r"line 1 fails with ModuleNotFoundError: .*nothing_of_that_name"),
+        ("x = 1\n\n1 / 0", "line 3 fails with ZeroDivisionError"),
+        ("x = (", "line 1 fails with SyntaxError"),
+        ("from cfnsr.models.zoo import entry\nentry('cfn_sr', fusion='late')(print)", "registered already"),
+    ],
+)
+def test_a_plugin_that_fails(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        load_plugin(path)
+    assert str(path) in str(error.value)
+
+
+def test_no_plugin_at_all(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.py", tmp_path):
+        with pytest.raises(InputError, match=r"expected a Python file, such as gate\.py"):
+            load_plugin(path)

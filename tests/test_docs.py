@@ -1,0 +1,165 @@
+"""The documents keep what they say: the tutorial runs, links lead somewhere, the site builds."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from html import unescape
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import cfnsr
+from cfnsr.models import zoo
+
+Type = Callable[[str], None]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+TUTORIAL = (DOCS / "your-own-fusion.md").read_text(encoding="utf-8")
+FILE_LINES = 30
+# How the tests run the tutorial in less time than a reader does; all else is run as it is written.
+SHORTER = {
+    "--actors 12": "--actors 3",
+    "--preset small --folds 1,2": "--preset small --folds 1 --epochs 1",
+    'find_recipe("small")': 'find_recipe("small").changed(epochs=1)',
+    "folds=[1, 2]": "folds=[1]",
+}
+
+
+def blocks(language: str) -> list[str]:
+    """The tutorial's code blocks in one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
+
+
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(folder)}
+    done = subprocess.run(arguments, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def shortened(text: str) -> str:
+    for as_written, shorter in SHORTER.items():
+        text = text.replace(as_written, shorter)
+    return text
+
+
+def commands(text: str) -> list[list[str]]:
+    """The `cfnsr` lines of a block, for the package these tests run in."""
+    lines = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line]
+    assert all(line[0] == "cfnsr" for line in lines)
+    return [[sys.executable, "-m", *line] for line in lines]
+
+
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Type]:
+    """Type Python into a folder that has `gate.py`; what it registers is forgotten afterwards."""
+    before = set(sys.modules)
+    (tmp_path / "gate.py").write_text(blocks("python")[0], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(zoo, "ENTRIES", dict(zoo.ENTRIES))
+    yield lambda code: exec(code, {})  # noqa: S102 - it is our own page
+    for name in {"gate", "head", "mix"} - before:
+        sys.modules.pop(name, None)
+
+
+def test_each_shortening_is_of_something_the_tutorial_says() -> None:
+    assert [text for text in SHORTER if text not in TUTORIAL] == []
+
+
+def test_the_file_has_at_most_thirty_lines() -> None:
+    assert blocks("python")[0].count("\n") <= FILE_LINES
+
+
+def test_the_tutorial(tmp_path: Path, typed: Type) -> None:
+    """From the corpus to the report, a prediction, and the same from Python, which finds all done."""
+    for command in commands(shortened(blocks("bash")[0])):
+        run(command, tmp_path)
+    runs = tmp_path / "runs"
+    rows = json.loads((runs / "results.json").read_text(encoding="utf-8"))["rows"]
+    found = {row["model"]: row for row in rows}
+    assert set(found) == {"video", "audio", "cfn_sr", "gate"}
+    mine, theirs = found["gate"], found["cfn_sr"]
+    assert mine["paper"] is None and mine["protocol"] == theirs["protocol"] == "nested"
+    # One gate at each of two stages, each with two linear layers: 128 x 32 and 256 x 64 channels.
+    gates = sum(2 * video * audio + video + audio for video, audio in ((128, 32), (256, 64)))
+    encoders = found["video"]["params"] + found["audio"]["params"] - 8  # the heads' second bias
+    assert mine["params"] == encoders + gates
+    tested, beside = ([fold["test_actors"] for fold in row["folds"]] for row in (mine, theirs))
+    assert tested == beside
+    sections = (runs / "tables.md").read_text(encoding="utf-8").split("\n## ")
+    (table,) = [text for text in sections if "\n| gate | model |" in text]
+    assert "\n| CFN-SR | model |" in table
+
+    (command,) = commands(blocks("bash")[1])
+    assert "surprised" in run(command, tmp_path).stdout
+
+    written = runs / "nested" / "gate" / "seed_0" / "fold_1" / "run.json"
+    before = written.stat().st_mtime_ns
+    typed(shortened(blocks("python")[1]))
+    assert written.stat().st_mtime_ns == before
+
+
+def test_the_checks_pass(typed: Type) -> None:
+    typed(blocks("python")[2])
+
+
+def test_the_head_passes_the_checks(tmp_path: Path, typed: Type) -> None:
+    (tmp_path / "head.py").write_text(blocks("python")[3], encoding="utf-8")
+    typed(blocks("python")[2].replace("import gate ", "import head ").replace('("gate"', '("trust"'))
+
+
+def test_the_checks_find_a_model_that_mixes_clips(tmp_path: Path, typed: Type) -> None:
+    right, wrong = "video.mean(dim=(2, 3, 4))", "video.mean(dim=(0, 2, 3, 4)).expand(len(video), -1)"
+    assert right in blocks("python")[0]
+    mixing = blocks("python")[0].replace(right, wrong).replace('entry("gate"', 'entry("mix"')
+    (tmp_path / "mix.py").write_text(mixing, encoding="utf-8")
+    with pytest.raises(AssertionError, match="/ 24 "):  # of 3 clips x 8 emotions
+        typed(blocks("python")[2].replace("import gate ", "import mix ").replace('("gate"', '("mix"'))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_to_files(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", text)
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_architecture_page_names_what_there_is() -> None:
+    """Every room stands in its table, and the formats have the numbers that the code has."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rooms = page[page.index("## Rooms") : page.index("## The way of a take")]
+    package = REPOSITORY / "src" / "cfnsr"
+    names = [path.name for path in package.glob("*.py") if not path.name.startswith("__")]
+    names += [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    assert [name for name in names if f"`{name}`" not in rooms] == []
+    formats = re.findall(r"\| `(cfnsr[.\w]+)\.([A-Z]+)` \| (\d+) \|", page)
+    assert len(formats) == 5
+    for module, constant, number in formats:
+        assert getattr(import_module(module), constant) == int(number), f"{module}.{constant}"
+
+
+def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
+    for needed in ("sphinx", "myst_parser", "furo"):
+        if find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed: it comes with cfnsr[dev]")
+    run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), "site"],
+        tmp_path,
+    )
+    shown = (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")
+    for name in cfnsr.__all__:
+        assert re.search(rf'<a [^>]*href="[^"#]+#cfnsr[\w.]+\.{name}"', shown), name
+    shown = (tmp_path / "site" / "api" / "models.html").read_text(encoding="utf-8")
+    words = unescape(re.sub(r"<[^>]+>", "", shown))
+    for expected in ("class CrossModal", "create_model(", "Float[Tensor, 'B C T H W']"):
+        assert expected in words
+    assert "jaxtyping" not in words

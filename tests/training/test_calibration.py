@@ -1,0 +1,46 @@
+"""Temperature scaling against its definition."""
+
+import numpy as np
+import pytest
+
+from cfnsr.training.calibration import COLDEST, HOTTEST, fit_temperature, tempered
+
+
+def scores(clips: int, classes: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities that are right about themselves, made `sharpness` times too sharp; and labels."""
+    rng = np.random.default_rng(seed)
+    true = tempered(rng.normal(0, 2, (clips, classes)), 1.0)
+    drawn = np.exp(true).cumsum(1) > rng.random((clips, 1))
+    return tempered(true * sharpness, 1.0), drawn.argmax(1)
+
+
+def test_tempered_log_probabilities_sum_to_one_and_keep_their_order() -> None:
+    logs, _ = scores(50, 5, 3.0)
+    softer = tempered(logs, 2.5)
+    np.testing.assert_allclose(np.exp(softer).sum(1), 1)
+    assert (softer.argsort(1) == logs.argsort(1)).all()
+    assert np.exp(softer).max(1).mean() < np.exp(logs).max(1).mean()
+    np.testing.assert_allclose(tempered(logs, 1.0), logs)
+
+
+def test_impossible_classes_stay_finite_or_impossible() -> None:
+    out = tempered(np.array([[0.0, -np.inf]]), 0.5)
+    assert not np.isnan(out).any() and np.exp(out).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_sharpness_is_found_again(sharpness: float) -> None:
+    assert fit_temperature(*scores(20_000, 4, sharpness)) == pytest.approx(sharpness, rel=0.05)
+
+
+def test_it_is_the_least_loss_of_a_fine_grid() -> None:
+    logs, labels = scores(60, 8, 2.0, seed=3)
+    grid = np.exp(np.linspace(np.log(COLDEST), np.log(HOTTEST), 4000))
+    losses = [-tempered(logs, value)[np.arange(60), labels].mean() for value in grid]
+    assert fit_temperature(logs, labels) == pytest.approx(grid[int(np.argmin(losses))], rel=0.003)
+
+
+def test_extremes_are_bounded() -> None:
+    sure = np.log([[0.9, 0.1]] * 5)
+    assert COLDEST <= fit_temperature(sure, np.zeros(5, int)) < 1.3 * COLDEST  # below, no loss is left to lose
+    assert fit_temperature(sure, np.ones(5, int)) == pytest.approx(HOTTEST, rel=0.01)
