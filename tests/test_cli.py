@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from cfnsr import __version__
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -77,11 +80,12 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 
 def test_help_of_every_verb_has_an_example(cfnsr: Run) -> None:
     verbs = ["demo", "synthesize", "download", "prepare", "models", "train", "crossval", "report", "predict"]
+    verbs += ["check-split"]
     top = cfnsr("--help").stdout
     for verb in verbs:
         assert f" {verb} " in top
         shown = cfnsr(verb, "--help")
-        assert shown.returncode == 0 and "Example: cfnsr " + verb in shown.stdout, verb
+        assert shown.returncode == 0 and re.search(f"Examples?: cfnsr {verb}", shown.stdout)
 
 
 def test_version_and_models(cfnsr: Run) -> None:
@@ -95,6 +99,12 @@ def test_version_and_models(cfnsr: Run) -> None:
         "fusion": "none",
     }
     assert "26,301,417" in cfnsr("models").stdout
+    assert len(rows) == 15 and rows[-1]["name"] == "cfn_sr_no_residual"
+
+
+def test_the_readme_has_the_list_of_models(cfnsr: Run) -> None:
+    """Generated: `cfnsr models --markdown`."""
+    assert cfnsr("models", "--markdown").stdout.strip() in (REPOSITORY / "README.md").read_text()
 
 
 def test_import_is_light() -> None:
@@ -170,6 +180,69 @@ def test_table_of_takes_with_labels_of_its_own(cfnsr: Run, synthetic: Path, tmp_
     assert done.returncode == 0, done.stderr
     rows_ = json.loads((tmp_path / "runs" / "results.json").read_text())["rows"]
     assert rows_[0]["folds"][0]["test_actors"] == ["Actor_01"]
+
+
+def test_protocols_side_by_side(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
+    """Two protocols, two processes, one report that labels what flatters."""
+    common = ("--data", prepared, "--preset", "small", "--epochs", 1, "--out", tmp_path)
+    done = cfnsr("crossval", "audio", *common, "--protocol", "nested,shared_actors", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    caveats = {row["protocol"]: row["caveat"] for row in rows}
+    assert caveats["nested"] == "" and "actors shared" in caveats["shared_actors"]
+    again = cfnsr("crossval", "audio", *common, "--protocol", "nested", "--resume")
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_plugin_model_from_crossval_to_prediction(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "twice.py"
+    plugin.write_text(
+        "from cfnsr.models.zoo import entry\nfrom cfnsr.models.exchanges.mmtm import MMTM\n"
+        "@entry('twice', fusion='model')\ndef twice(settings):\n    return settings.fuse(MMTM, MMTM)\n"
+    )
+    prepared, runs = tmp_path / "prepared", tmp_path / "runs"
+    done = cfnsr("prepare", synthetic, prepared, "--size", 64, "--frames", 8)
+    assert done.returncode == 0, done.stderr
+    common = (
+        "twice",
+        "--data",
+        prepared,
+        "--out",
+        runs,
+        "--preset",
+        "small",
+        "--epochs",
+        1,
+        "--folds",
+        "1,2",
+    )
+    done = cfnsr("--plugin", plugin, "crossval", *common, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "twice" in (runs / "tables.md").read_text()
+    checkpoint, file = runs / "nested" / "twice" / "seed_0" / "fold_1", next(synthetic.glob("Actor_01/*.mp4"))
+    landmarks = ("--openface", synthetic / "landmarks")
+    assert cfnsr("--plugin", plugin, "predict", checkpoint, file, *landmarks).returncode == 0
+    refused(cfnsr("predict", checkpoint, file, *landmarks), "'twice' is unknown", "cfnsr --plugin FILE.py")
+
+
+def test_check_split_by_its_exit_code(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
+    files = sorted(synthetic.glob("Actor_*/*.mp4"))
+    table = tmp_path / "split.csv"
+
+    def write(part_of: Callable[[Path], str]) -> None:
+        lines = [f"{path},{part_of(path)}" for path in files]
+        table.write_text("\n".join(["path,split", *lines]) + "\n")
+
+    parts = {"Actor_01": "test", "Actor_02": "val", "Actor_03": "train"}
+    write(lambda path: parts[path.parent.name])
+    clean = cfnsr("check-split", table)
+    assert clean.returncode == 0 and "no leak" in clean.stdout, clean.stdout + clean.stderr
+    write(lambda path: "test" if path == files[0] else "train")
+    leaking = cfnsr("check-split", table, "--json")
+    assert leaking.returncode == 1
+    found = json.loads(leaking.stdout)
+    assert not found["clean"] and "shared actors" in {leak["kind"] for leak in found["leaks"]}
+    refused(cfnsr("check-split", tmp_path / "none.csv"), "none.csv")
 
 
 # --- bad input: one line, exit code 2, nothing lost ---
@@ -261,7 +334,7 @@ def test_a_bad_file_does_not_hide_the_good_ones(
 def test_checkpoint_of_another_version(cfnsr: Run, checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "format": 0, "cfnsr": "0.0.1"}))
-    refused(cfnsr("predict", tmp_path, "x.mp4"), "format 0", "0.0.1", "reads format 1")
+    refused(cfnsr("predict", tmp_path, "x.mp4"), "format 0", "0.0.1", "reads format 2")
 
 
 def test_folds_and_names_that_do_not_exist(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
@@ -273,6 +346,12 @@ def test_folds_and_names_that_do_not_exist(cfnsr: Run, prepared: Path, tmp_path:
     refused(cfnsr("crossval", "audio", *common, "--seeds", "a"), "seeds 'a'")
     refused(cfnsr("train", "audio", *common[:4], "--preset", "huge"), "'huge' is unknown")
     refused(cfnsr("crossval", "audio", *common, "--epochs", 0), "epochs is 0")
+    refused(cfnsr("crossval", *common), "no model is named", "--table 1 or 2")
+    refused(cfnsr("crossval", *common, "--table", 3), "table 3", "1 or 2")
+    refused(cfnsr("crossval", *common, "--table", 1, "--protocol", "nested"), "without log_mel", "eranns")
+    refused(cfnsr("crossval", "audio", *common, "--modality-dropout", 2), "modality_dropout is 2")
+    refused(cfnsr("crossval", "audio", *common, "--workers", 0), "--workers is 0")
+    refused(cfnsr("--plugin", tmp_path / "no.py", "models"), "no.py", "expected a Python file")
     assert not (tmp_path / "runs").exists()
 
 

@@ -211,18 +211,16 @@ def train(
 def report(runs: Path) -> None:
     """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies."""
     from cfnsr.evaluation.report import report as write
-    from cfnsr.evaluation.runs import read_runs
-    from cfnsr.evaluation.summary import summarise
-    from cfnsr.evaluation.tables import limits, mean_and_deviation, protocol_label
+    from cfnsr.evaluation.tables import limits, mean_and_deviation
 
     if not speaks():
         return
     written = write(runs)
-    for row in summarise(read_runs(runs)):
+    for row in written.rows:
         spread = row.spreads["accuracy"]
         print(
             f"{row.model}: accuracy {mean_and_deviation(spread)} %, 95 % interval {limits(spread)}, "
-            f"{protocol_label(row.protocol, row.optimistic)}, {row.progress}"
+            f"{row.protocol_label}, {row.progress}"
         )
     print(f"report: {written.html}")
 

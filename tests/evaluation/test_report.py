@@ -15,7 +15,10 @@ import pytest
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.report import Written, report
-from cfnsr.models.zoo import list_models
+from cfnsr.evaluation.runs import read_runs
+from cfnsr.evaluation.summary import summarise
+from cfnsr.evaluation.tables import tables
+from cfnsr.models.zoo import TABLES, list_models
 
 Fabricate = Callable[..., Path]
 SMALL = {"takes": 16, "epochs": 4}
@@ -78,6 +81,7 @@ def test_results_have_the_agreed_form(full: Written) -> None:
             assert {"fold", "seed", "accuracy", "test_actors", "epoch"} <= set(fold)
             assert len(fold["test_actors"]) == 4 and 1 <= fold["epoch"] <= 70
         assert row["optimistic"] is (row["protocol"] == "paper")
+        assert row["caveat"] == (OPTIMISTIC if row["optimistic"] else "")
         assert row["complete"] is True and row["comparable"] is True
     assert rows[-1]["paper"] == {"accuracy": 0.7576, "params": 26.30}
 
@@ -105,23 +109,89 @@ def test_every_figure_can_be_recomputed_from_the_predictions(full: Written, full
         assert row["accuracy"]["ci95"] == pytest.approx(np.percentile(casts, [2.5, 97.5]).tolist(), abs=0.005)
 
 
+def markdown_of(runs: Path) -> str:
+    """What tables.md would hold, without the plots, which cost most of a report's time."""
+    return tables(summarise(read_runs(runs)), [])
+
+
+def table_of(written: Written, name: str) -> list[dict[str, str]]:
+    """The lines of a table of tables.md, by its heading."""
+    section = written.tables.read_text().split(f"## {name}\n")[1].split("\n## ")[0]
+    head, _, *lines = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+        for line in section.splitlines()
+        if line.startswith("|")
+    ]
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+NESTED, AS_PAPER = "nested protocol", f"paper protocol ({OPTIMISTIC})"
+
+
 def test_tables_put_the_paper_beside_ours(full: Written) -> None:
-    text = full.tables.read_text()
-    head, _, *lines = [line for line in text.splitlines() if line.startswith("|")][:5]
-    columns = [cell.strip() for cell in head.strip("|").split("|")]
-    for line in lines:
-        cells = dict(zip(columns, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
-        if cells["model"] == "cfn_sr":
-            break
+    lines = table_of(full, "Table 1")
+    assert [line["row"] for line in lines] == [title for title, _ in TABLES[1]]
+    cells = lines[-1]
     ours = {row["protocol"]: row for row in rows_of(full) if row["model"] == "cfn_sr"}
     assert cells[f"paper: accuracy % ({OPTIMISTIC})"] == "75.8"
-    mean, deviation = (100 * ours["nested"]["accuracy"][name] for name in ("mean", "std"))
-    assert cells["nested protocol: accuracy %"] == f"{mean:.1f} ± {deviation:.1f}"
-    low, high = ours["paper"]["accuracy"]["ci95"]
-    assert cells[f"paper protocol ({OPTIMISTIC}): 95 % interval"] == f"{100 * low:.1f} to {100 * high:.1f}"
-    difference = float(cells["nested protocol: ours − paper's"].replace("−", "-"))
-    assert difference == pytest.approx(mean - 75.76, abs=0.051)
+    for protocol, column in (("nested", NESTED), ("paper", AS_PAPER)):
+        mean, deviation = (100 * ours[protocol]["accuracy"][name] for name in ("mean", "std"))
+        assert cells[f"{column}: accuracy %"] == f"{mean:.1f} ± {deviation:.1f}"
+    low, high = ours["nested"]["accuracy"]["ci95"]
+    assert cells[f"{NESTED}: 95 % interval by actor"] == f"{100 * low:.1f} to {100 * high:.1f}"
+    assert cells[f"{NESTED}: difference to CFN-SR"] == "reference"
     assert cells["paper: params M"] == cells["ours: params M"] == "26.30"
+    # A row that was not run shows dashes and the paper's figures.
+    (msaf,) = [line for line in lines if line["row"] == "MSAF"]
+    assert msaf["paper: params M"] in ("25.94", "–") and msaf["ours: params M"] == "–"
+    assert all(msaf[column] == "–" for column in msaf if column.startswith((NESTED, AS_PAPER)))
+
+
+def test_cfn_sr_stands_in_the_second_table_twice(full: Written) -> None:
+    lines = table_of(full, "Table 2")
+    assert [line["row"] for line in lines] == [title for title, _ in TABLES[2]]
+    run = [line for line in lines if line[f"{NESTED}: accuracy %"] != "–"]
+    assert [line["row"] for line in run] == [title for title, model in TABLES[2] if model == "cfn_sr"]
+    assert len({line[f"{NESTED}: accuracy %"] for line in run}) == 1
+    names = [table["name"] for table in json.loads(full.results.read_text())["tables"]]
+    assert names == ["Table 1", "Table 2"]
+    page = Page(full.html.read_text())
+    assert all(title in page.text for lines in TABLES.values() for title, _ in lines)
+
+
+def test_the_difference_to_cfn_sr_stands_in_all_three_files(full: Written) -> None:
+    results = {(row["model"], row["protocol"]): row["difference_to_cfn_sr"] for row in rows_of(full)}
+    assert results["cfn_sr", "nested"] is None
+    found = results["video", "nested"]
+    assert found["actors"] == 24 and results["video", "paper"]["actors"] == 20
+    assert found["ci95"][0] <= found["mean"] <= found["ci95"][1] and found["p"] <= found["p_holm"] <= 1
+    cell = table_of(full, "Table 1")[0][f"{NESTED}: difference to CFN-SR"]
+    assert cell.startswith(f"{100 * found['mean']:+.1f} (".replace("-", "−")) and "Holm" in cell
+    for text in (full.tables.read_text(), Page(full.html.read_text()).text):
+        assert "sign-flip permutation test over actors" in text and "cannot tell" in text
+
+
+def test_a_model_of_ones_own_stands_beside_cfn_sr(tmp_path: Path, fabricate_all: Fabricate) -> None:
+    fabricate_all(tmp_path, ("cfn_sr", "my_gate"), ("nested",), takes=16, epochs=4, preset="small")
+    written = report(tmp_path)
+    reference, own = table_of(written, "Other models")
+    assert reference["row"] == "CFN-SR" and own["row"] == "my_gate"
+    assert re.fullmatch(r"−\d+\.\d \(.* to .*\), p .*, Holm .*", own[f"{NESTED}: difference to CFN-SR"])
+    assert "my_gate" in written.html.read_text().split("Other models</h2>")[1].split("</table>")[0]
+    # It is one of the rows that Holm's correction is over.
+    (found,) = [row["difference_to_cfn_sr"] for row in rows_of(written) if row["model"] == "my_gate"]
+    assert found["p_holm"] == found["p"]
+
+
+def test_why_there_is_no_difference_is_told(tmp_path: Path, fabricate: Fabricate) -> None:
+    fabricate(tmp_path, "cfn_sr", **SMALL)
+    fabricate(tmp_path, "audio", **SMALL)
+    fabricate(tmp_path, "video", preset="small", **SMALL)
+    written = report(tmp_path)
+    for text in (written.tables.read_text(), Page(written.html.read_text()).text):
+        assert "No difference to CFN-SR for 1D CNN: 4 actors in common" in text
+        assert "No difference to CFN-SR for 3D ResNeXt-50: run with another preset than cfn_sr" in text
+    assert all(row["difference_to_cfn_sr"] is None for row in rows_of(written))
 
 
 def test_the_page_needs_nothing_beside_itself(full: Written) -> None:
@@ -133,10 +203,10 @@ def test_the_page_needs_nothing_beside_itself(full: Written) -> None:
     assert len(page.ids) == len(set(page.ids)) or all(  # clip paths with equal content may share a name
         re.fullmatch(r"[pm][0-9a-f]+", name) for name in page.ids if page.ids.count(name) > 1
     )
-    assert len(text) < 3_000_000
+    assert len(text) < 1_200_000  # 30 rows and their plots must stay below 6 MB
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
     assert {"main", "section", "caption", "figure", "figcaption", "h1", "h2"} <= set(page.tags)
-    assert all(page.labels) and len(page.labels) == 3 * 6
+    assert all(page.labels) and len(page.labels) == 5 * 6 + 2 * 8  # plots a row, and a condition
 
 
 def test_the_page_is_the_same_every_time(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -152,26 +222,34 @@ def test_optimistic_figures_are_labelled_wherever_they_are_printed(full: Written
         if "paper protocol" in section:
             figures = section.count("<figure>")
             captions = re.findall(r"<(?:fig)?caption>.*?</(?:fig)?caption>", section, flags=re.DOTALL)
-            assert figures == 4
-            assert [OPTIMISTIC in caption for caption in captions] == [True] * 5 + [
-                False
-            ]  # settings have none
+            assert figures == 6
+            # Every caption but that of the settings, which are no figures.
+            assert [OPTIMISTIC in caption for caption in captions] == [True] * 7 + [False]
             assert all(OPTIMISTIC in label for label in Page(section).labels if label)
             assert OPTIMISTIC in section.split("</h2>")[0]
             assert re.search(rf"Accuracy \({OPTIMISTIC}\) <strong>", section)
         else:
             assert labels == 0
+    for name in ("summary", "calibration"):
+        summary = text.split(f'<section id="{name}">')[1].split("</table>")[0]
+        for row in re.findall(r"<tr.*?</tr>", summary.split("<tbody>")[1], flags=re.DOTALL):
+            protocol = re.search(r'<td data-label="Protocol">.*?</td>', row, flags=re.DOTALL)
+            assert protocol is not None
+            assert (OPTIMISTIC in protocol.group()) is (">paper" in protocol.group())
     summary = text.split('<section id="summary">')[1].split("</table>")[0]
-    for row in re.findall(r"<tr.*?</tr>", summary.split("<tbody>")[1], flags=re.DOTALL):
-        protocol = re.search(r'<td data-label="Protocol">.*?</td>', row, flags=re.DOTALL)
-        assert protocol is not None
-        assert (OPTIMISTIC in protocol.group()) is (">paper" in protocol.group())
     assert summary.split("<tbody>")[0].count(OPTIMISTIC) == 2  # the caption and the paper's own column
 
+    conditions = text.split('<section id="conditions">')[1].split("</section>")[0].split("<h3>")[2]
+    assert all(OPTIMISTIC in label for label in Page(conditions).labels if label)
+    captions = re.findall(r"<(?:fig)?caption>.*?</(?:fig)?caption>", conditions, flags=re.DOTALL)
+    assert len(captions) == 9 and all(OPTIMISTIC in caption for caption in captions)
+
     markdown = full.tables.read_text()
-    head = next(line for line in markdown.splitlines() if line.startswith("| model"))
+    head = next(line for line in markdown.splitlines() if line.startswith("| row"))
     assert all(
-        OPTIMISTIC in column for column in head.split("|") if column.strip().startswith("paper protocol")
+        OPTIMISTIC in column
+        for column in head.split("|")
+        if column.strip().startswith("paper") and "params" not in column
     )
     for line in markdown.split("## Other figures")[1].splitlines():
         assert (OPTIMISTIC in line) is ("paper protocol" in line)
@@ -184,6 +262,28 @@ def test_runs_that_choose_on_test_are_optimistic_whatever_their_protocol(
     written = report(tmp_path)
     assert rows_of(written)[0]["optimistic"] is True
     assert f"nested protocol ({OPTIMISTIC})" in written.tables.read_text()
+    assert OPTIMISTIC in table_of(written, "Table 1")[-1]["nested protocol: accuracy %"]
+
+
+def test_a_leaky_row_is_counted_and_bears_its_caveat(tmp_path: Path, fabricate_all: Fabricate) -> None:
+    protocols = ("nested", "shared_actors", "repeated_takes")
+    fabricate_all(tmp_path, ("cfn_sr",), protocols, **SMALL)
+    written = report(tmp_path)
+    caveats = {row["protocol"]: row["caveat"] for row in rows_of(written)}
+    assert caveats["nested"] == "" and all(caveats[name].startswith("leaky: ") for name in protocols[1:])
+    assert not any(row["optimistic"] for row in rows_of(written))
+    text = written.html.read_text()
+    for section in re.findall(r'<section id="row-\d+">.*?</section>', text, flags=re.DOTALL):
+        (name,) = [name for name in protocols if f"{name} protocol</small>" in section]
+        captions = re.findall(r"<(?:fig)?caption>.*?</(?:fig)?caption>", section, flags=re.DOTALL)[:-1]
+        assert [("leaky: " in caption) for caption in captions] == [name != "nested"] * 8
+        assert all(("leaky: " in label) is (name != "nested") for label in Page(section).labels if label)
+    for line in written.tables.read_text().split("## Other figures")[1].splitlines():
+        for name in protocols[1:]:
+            assert f"{name} protocol" not in line or f"({caveats[name]})" in line
+    # It stands in no table of the paper's, and in no ladder's place of an honest row.
+    assert len(table_of(written, "Table 1")[0]) == 9
+    assert "leaks on purpose" in Page(text).text
 
 
 def test_names_are_escaped(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -208,8 +308,7 @@ def test_names_are_escaped(tmp_path: Path, fabricate: Fabricate) -> None:
     assert evil in page.text and "<i>calm" in page.text and "a&b $x" in page.text
     markdown = written.tables.read_text()
     assert "<script" not in markdown and "<img" not in markdown
-    rows = [re.split(r"(?<!\\)\|", line) for line in markdown.splitlines() if line.startswith("|")]
-    assert {len(row) for row in rows[:3]} == {len(rows[0])}
+    assert len(table_of(written, "Other models")) == 1  # no name breaks a table
     assert rows_of(written)[0]["model"] == evil and rows_of(written)[0]["paper"] is None
 
 
@@ -220,7 +319,7 @@ def test_unfinished_and_incomplete_runs_are_told(tmp_path: Path, fabricate: Fabr
     written = report(tmp_path)
     page, markdown = Page(written.html.read_text()), written.tables.read_text()
     for text in (page.text, markdown):
-        assert "3 of 6 folds" in text and "incomplete" in text and "nested/cfn_sr/seed_0/fold_4" in text
+        assert "3 of 6 folds" in text and "Incomplete" in text and "nested/cfn_sr/seed_0/fold_4" in text
     (row,) = rows_of(written)
     assert row["complete"] is False and len(row["folds"]) == 3
     assert json.loads(written.results.read_text())["unfinished"][0]["folder"] == "nested/cfn_sr/seed_0/fold_4"
@@ -241,20 +340,20 @@ def test_the_paper_is_not_compared_with_what_is_not_comparable(
     written = report(tmp_path)
     for text in (Page(written.html.read_text()).text, written.tables.read_text()):
         assert f"The paper's figures are not comparable with ours ({reason}" in text
-    assert "not comparable" in written.html.read_text().split("<tbody>")[1].split("</tbody>")[0]
-    line = next(line for line in written.tables.read_text().splitlines() if line.startswith("| cfn_sr"))
-    assert line.split("|")[6].strip() == "–"  # no difference
+    summary = written.html.read_text().split('<section id="summary">')[1]
+    assert "not comparable" in summary.split("<tbody>")[1].split("</tbody>")[0]
+    assert table_of(written, "Other figures")[0]["ours − paper's"] == "–"
     assert rows_of(written)[0]["comparable"] is False
 
 
 def test_a_comparable_row_beside_one_that_is_not(tmp_path: Path, fabricate: Fabricate) -> None:
     fabricate(tmp_path, "audio", **SMALL)
     fabricate(tmp_path, "video", preset="small", **SMALL)
-    text = report(tmp_path).tables.read_text()
+    text = markdown_of(tmp_path)
     assert "not comparable with ours for video (preset small, not paper)" in text
     # Two clips lost in preparation do not make another corpus.
     fabricate(tmp_path / "b", corpus={"name": "RAVDESS", "clips": 1438}, **SMALL)
-    assert "not comparable" not in report(tmp_path / "b").tables.read_text()
+    assert "not comparable" not in markdown_of(tmp_path / "b")
 
 
 def test_one_fold_has_no_deviation(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -268,7 +367,7 @@ def test_one_fold_has_no_deviation(tmp_path: Path, fabricate: Fabricate) -> None
 def test_several_seeds_are_averaged_fold_by_fold_first(tmp_path: Path, fabricate: Fabricate) -> None:
     for fold in (1, 2, 3):
         for seed in (0, 7):
-            fabricate(tmp_path, fold=fold, seed=seed, phases=True, **SMALL)
+            fabricate(tmp_path, fold=fold, seed=seed, **SMALL)
     written = report(tmp_path)
     (row,) = rows_of(written)
     assert row["seeds"] == [0, 7] and len(row["folds"]) == 6
@@ -288,7 +387,6 @@ def test_several_seeds_are_averaged_fold_by_fold_first(tmp_path: Path, fabricate
     assert row["accuracy"]["ci95"] == pytest.approx(np.percentile(casts, [2.5, 97.5]).tolist())
     page = Page(written.html.read_text())
     assert "3 of 6 folds, 2 seeds" in page.text
-    assert all(f"Learning curves: {phase}" in page.text for phase in ("video", "audio", "fused"))
 
 
 def test_an_absent_emotion_is_no_error(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -303,11 +401,12 @@ def test_an_absent_emotion_is_no_error(tmp_path: Path, fabricate: Fabricate) -> 
 def test_nothing_is_written_when_a_run_is_broken(tmp_path: Path, fabricate: Fabricate) -> None:
     fabricate(tmp_path, fold=1, **SMALL)
     written = report(tmp_path)
-    before = [path.read_bytes() for path in written]
+    files = (written.html, written.tables, written.results)
+    before = [path.read_bytes() for path in files]
     (fabricate(tmp_path, fold=2, **SMALL) / "predictions.csv").write_text("half a li")
     with pytest.raises(InputError):
         report(tmp_path)
-    assert [path.read_bytes() for path in written] == before
+    assert [path.read_bytes() for path in files] == before
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "report.html",
         "results.json",

@@ -10,10 +10,25 @@ import numpy as np
 import pytest
 
 from cfnsr.errors import InputError
-from cfnsr.evaluation.runs import HISTORY, PREDICTIONS, read_run, read_runs, unfinished_runs
+from cfnsr.evaluation.predictions import CONDITIONS as NAMES
+from cfnsr.evaluation.runs import (
+    CONDITIONS,
+    HISTORY,
+    OPTIMISTIC,
+    PREDICTIONS,
+    read_run,
+    read_runs,
+    unfinished_runs,
+)
 
 Fabricate = Callable[..., Path]
 SMALL = {"takes": 8, "epochs": 3}
+CAVEATS = {
+    "nested": "",
+    "paper": OPTIMISTIC,
+    "best_epoch_on_test": OPTIMISTIC,
+    "shared_actors": "leaky: actors shared between training and test",
+}
 
 
 def amend(folder: Path, **entries: Any) -> None:
@@ -179,7 +194,7 @@ def test_a_missing_probability_is_refused(tmp_path: Path, fabricate: Fabricate) 
     path = fabricate(tmp_path, **SMALL) / PREDICTIONS
     lines = path.read_text().splitlines()
     lines[1] = lines[1].rsplit(",", 1)[0] + ","
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines) + "\n")
     assert "NaN" in refused(tmp_path)
 
 
@@ -199,3 +214,104 @@ def test_predictions_cut_short_are_refused(tmp_path: Path, fabricate: Fabricate)
     assert len(read_runs(tmp_path)) == 1
     path.write_text("".join(lines[:-2]), encoding="utf-8")
     assert f"{len(lines) - 3} clips, {len(lines) - 1} were predicted" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", [PREDICTIONS, CONDITIONS])
+def test_a_table_cut_within_its_last_number_is_refused(
+    tmp_path: Path, fabricate: Fabricate, name: str
+) -> None:
+    path = fabricate(tmp_path, conditions=True, **SMALL) / name
+    whole = path.read_bytes()
+    assert whole.endswith(b"\n")
+    for cut in (1, 3):  # without its line's end alone, and within the last digits
+        path.write_bytes(whole[:-cut])
+        message = refused(tmp_path)
+        assert name in message and "cut off" in message
+
+
+@pytest.mark.parametrize("kept", [0, 2, 4])
+def test_a_history_of_other_epochs_is_refused(tmp_path: Path, fabricate: Fabricate, kept: int) -> None:
+    path = fabricate(tmp_path, **SMALL) / HISTORY
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, '{"epoch": 4}\n'][:kept]))
+    assert f"{HISTORY} has {kept} epochs: expected those from 1 to 3" in refused(tmp_path)
+
+
+def test_the_caveat_is_the_runs_own(tmp_path: Path, fabricate: Fabricate) -> None:
+    for protocol, caveat in CAVEATS.items():
+        run = read_run(fabricate(tmp_path, protocol=protocol, **SMALL))
+        assert run.caveat == caveat and run.leaky is caveat.startswith("leaky")
+        assert run.optimistic is (caveat == OPTIMISTIC)
+
+
+def test_a_run_of_before_there_were_caveats_is_read_as_before(tmp_path: Path, fabricate: Fabricate) -> None:
+    for protocol, selected_on, caveat in (
+        ("nested", "validation", ""),
+        ("nested", "test", OPTIMISTIC),
+        ("paper", "test", OPTIMISTIC),
+    ):
+        folder = fabricate(tmp_path, place=f"{protocol} {selected_on}", protocol=protocol, **SMALL)
+        content = json.loads((folder / "run.json").read_text()) | {"selected_on": selected_on}
+        del content["caveat"], content["leaky"]
+        (folder / "run.json").write_text(json.dumps(content))
+        assert read_run(folder).caveat == caveat
+
+
+def test_choosing_on_test_and_leaking_never_go_without_a_caveat(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = fabricate(tmp_path, **SMALL)
+    amend(folder, selected_on="test", caveat="")
+    assert read_run(folder).caveat == OPTIMISTIC
+    amend(folder, selected_on="validation", caveat="", leaky=True)
+    assert read_run(folder).caveat.startswith("leaky: ")
+    amend(folder, selected_on="test", caveat="leaky: so and so", leaky=True)
+    assert read_run(folder).caveat == f"leaky: so and so; {OPTIMISTIC}"
+
+
+@pytest.mark.parametrize("protocol", ["shared_actors", "repeated_takes"])
+def test_what_leaks_on_purpose_is_read(tmp_path: Path, fabricate_all: Fabricate, protocol: str) -> None:
+    fabricate_all(tmp_path, ("audio",), (protocol,), **SMALL)
+    runs = read_runs(tmp_path)
+    assert len(runs) == 6 and all(set(run.train_actors) & set(run.test_actors) for run in runs)
+    tested = [clip for run in runs for clip in run.test.clips]
+    assert len(tested) == len(set(tested)) == 24 * 8 * (2 if protocol == "repeated_takes" else 1)
+    # The same run that does not say that it leaks on purpose is refused.
+    amend(runs[0].folder, leaky=False)
+    assert "in both train and" in refused(tmp_path)
+
+
+def test_a_clip_tested_in_two_leaky_folds_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    first = fabricate(tmp_path, protocol="shared_actors", fold=1, **SMALL)
+    amend(fabricate(tmp_path, protocol="shared_actors", fold=1, place="again", **SMALL), fold=2)
+    assert "is tested in both" in refused(tmp_path)
+    amend(first, caveat="leaky: otherwise")
+    assert "differ in caveat" in refused(tmp_path)
+
+
+def test_conditions_are_read_beside_the_predictions(tmp_path: Path, fabricate: Fabricate) -> None:
+    run = read_run(fabricate(tmp_path, conditions=True, **SMALL))
+    assert tuple(run.conditions) == NAMES
+    assert all(part.clips == run.test.clips for part in run.conditions.values())
+    one = read_run(fabricate(tmp_path, "audio", conditions=True, **SMALL))
+    assert tuple(one.conditions) == ("noise_20db", "noise_10db", "noise_0db")
+    assert read_run(fabricate(tmp_path, "video", **SMALL)).conditions == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("01-00,1,dark_face,neutral", "01-00,1,dark_face,calm", "with their labels"),
+        ("01-00,1,dark_face", "09-00,9,dark_face", "dark_face clip of actor 9"),
+        ("01-00,1,dark_face", "01-01,1,dark_face", "'01-01' twice"),
+        ("01-00,1,dark_face", "01-00,1,fog", "condition dark_face has 31 clips, expected the 32"),
+        ("clip,actor,condition", "clip,actor,split", "expected clip,actor,condition,label,neutral"),
+    ],
+)
+def test_wrong_conditions_are_refused(
+    tmp_path: Path, fabricate: Fabricate, old: str, new: str, says: str
+) -> None:
+    path = fabricate(tmp_path, conditions=True, **SMALL) / CONDITIONS
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    message = refused(tmp_path)
+    assert CONDITIONS in message and says in message

@@ -16,7 +16,7 @@ from cfnsr.training.checkpoint import Config, save_weights
 
 CONFIG = Config(
     "cfn_sr",
-    {"classes": 6, "mfcc_steps": 212, "video_width": 1 / 8},
+    {"classes": 6, "mfcc_steps": 212, "width": 1 / 8},
     CREMAD,
     frames=8,
     size=64,
@@ -74,12 +74,12 @@ def test_audio_model_on_a_sound_file(synthetic: Path, tmp_path: Path) -> None:
     assert (heard.face, heard.speech, silent.speech) == (None, True, False)
     assert (heard.start, heard.end) == (0.0, pytest.approx(3.0, abs=0.05))
     with pytest.raises(MediaError) as error:
-        cfnsr.predict(cfnsr.create_model("cfn_sr", video_width=1 / 8), tmp_path / "loud.wav")
+        cfnsr.predict(cfnsr.create_model("cfn_sr", width=1 / 8), tmp_path / "loud.wav")
     assert error.value.reason == "no picture"
 
 
 def test_real_clips(shared: Path, yunet: Path) -> None:
-    model = cfnsr.create_model("cfn_sr", video_width=1 / 8).eval()
+    model = cfnsr.create_model("cfn_sr", width=1 / 8).eval()
     for file in sorted((shared / "clips").rglob("*.*")):
         window = cfnsr.predict(model, file).timeline[0]
         assert window.face and window.speech, file

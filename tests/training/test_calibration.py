@@ -42,5 +42,7 @@ def test_it_is_the_least_loss_of_a_fine_grid() -> None:
 
 def test_extremes_are_bounded() -> None:
     sure = np.log([[0.9, 0.1]] * 5)
-    assert COLDEST <= fit_temperature(sure, np.zeros(5, int)) < 1.3 * COLDEST  # below, no loss is left to lose
+    assert (
+        COLDEST <= fit_temperature(sure, np.zeros(5, int)) < 1.3 * COLDEST
+    )  # below, no loss is left to lose
     assert fit_temperature(sure, np.ones(5, int)) == pytest.approx(HOTTEST, rel=0.01)

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from cfnsr.evaluation.metrics import Floats
+from cfnsr.evaluation.metrics import Floats, Ints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Bins = tuple[Floats, Floats, Ints]  # mean confidence, accuracy and clips of each
+
 INK, FAINT, OURS, OTHER = "#010203", "#020304", "#030405", "#040506"
 VARIABLES = {INK: "var(--ink)", FAINT: "var(--line)", OURS: "var(--ours)", OTHER: "var(--other)"}
 WIDTH = 4.8  # inches of 72 points: about a phone's width, two beside each other on a desk
+APART = 6  # per cent of the axis between the names of two points
 LABELLED = 30  # actors whose names fit under the axis
 
 STYLE: dict[Any, Any] = {
@@ -121,6 +124,87 @@ def emotion_bars(names: Sequence[str], accuracies: Floats, limits: Floats, mean:
         return _svg(figure, alt)
 
 
+def reliability(raw: Bins, tempered: Bins | None, alt: str) -> Markup:
+    """Accuracy of the clips of like confidence, and below how many clips there are.
+
+    Args:
+        raw: of each bin that has clips: mean confidence, accuracy and clips.
+        tempered: the same after temperature scaling, where there is a temperature.
+        alt: what the plot shows, for those who do not see it.
+    """
+    drawn = [("raw", raw, OTHER, "--")] + ([("tempered", tempered, OURS, "-")] if tempered else [])
+    with _figure(WIDTH, 4.0) as figure:
+        axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        axis.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":", label="as it should be")
+        for place, (name, (confidence, right, clips), colour, style) in enumerate(drawn):
+            line = {"color": colour, "linewidth": 1.5, "markersize": 4, "label": name}
+            axis.plot(confidence * 100, right * 100, style, marker="o", **line)
+            side = 0.0 if len(drawn) == 1 else 1.6 * place - 0.8
+            below.bar(confidence * 100 + side, clips, width=1.6, color=colour)
+        axis.set_ylim(0, 100)
+        axis.set_ylabel("accuracy %")
+        axis.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        below.set_xlim(0, 100)
+        below.set_xlabel("confidence %")
+        below.set_ylabel("clips")
+        return _svg(figure, alt)
+
+
+def abstention(
+    thresholds: Sequence[float], coverage: Floats, accuracy: Floats, limits: Floats, chosen: Floats, alt: str
+) -> Markup:
+    """Accuracy of the answered clips against their share.
+
+    Args:
+        thresholds: of confidence, fixed.
+        coverage, accuracy: (thresholds,) at each of them.
+        limits: (2, thresholds) 95 % interval of the accuracy.
+        chosen: (n, 2) coverage and accuracy where the threshold was chosen on validation.
+        alt: what the plot shows, for those who do not see it.
+    """
+    with _figure(WIDTH, 3.0) as figure:
+        axis = figure.subplots()
+        axis.fill_between(coverage * 100, *(limits * 100), color=OURS, alpha=0.15, linewidth=0)
+        axis.plot(coverage * 100, accuracy * 100, "-o", color=OURS, linewidth=1.5, markersize=3)
+        free = np.inf  # coverage falls as the threshold rises: names must not stand upon each other
+        for threshold, x, y in zip(thresholds, coverage * 100, accuracy * 100, strict=True):
+            if not np.isnan(y) and x <= free:
+                axis.annotate(f"{threshold:g}", (x, y), (0, -11), textcoords="offset points", ha="center")
+                free = x - APART
+        if len(chosen):
+            x, y = chosen.T * 100
+            said = "threshold chosen on validation"
+            axis.plot(x, y, "o", color=OTHER, markersize=7, markerfacecolor="none", label=said)
+            axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        axis.set_xlim(0, 102)
+        axis.set_ylim(0, 102)
+        axis.set_xlabel("clips answered %")
+        axis.set_ylabel("accuracy of these %")
+        return _svg(figure, alt)
+
+
+def condition_dots(
+    names: Sequence[str], accuracies: Floats, limits: Floats, clean: Floats, chance: float, alt: str
+) -> Markup:
+    """Accuracy (rows,) of several rows under one condition with 95 % intervals (2, rows).
+
+    The hollow dot is the row's accuracy on clean clips, the line from it what the condition costs.
+    """
+    with _figure(WIDTH, 0.75 + 0.23 * len(names)) as figure:
+        axis = figure.subplots()
+        places = np.arange(len(names))
+        axis.hlines(places, accuracies * 100, clean * 100, color=OTHER, linewidth=1, linestyle=":")
+        axis.plot(clean * 100, places, "o", color=OTHER, markersize=5, markerfacecolor="none")
+        axis.hlines(places, limits[0] * 100, limits[1] * 100, color=OURS, linewidth=1.6)
+        axis.plot(accuracies * 100, places, "o", color=OURS, markersize=5)
+        axis.axvline(chance * 100, color=INK, linewidth=0.8, linestyle="--")
+        axis.set_yticks(places, names)
+        axis.set_ylim(len(names) - 0.4, -0.6)
+        axis.set_xlim(0, 100)
+        axis.set_xlabel("accuracy %")
+        return _svg(figure, alt)
+
+
 @contextmanager
 def _figure(width: float, height: float) -> Iterator["Figure"]:
     """A figure of its own: no pyplot, so no window system and no state between plots."""
@@ -140,6 +224,8 @@ def _svg(figure: "Figure", alt: str) -> Markup:
     # Groups are numbered anew in every plot, so their ids would stand in the page more than once.
     text = re.sub(r' id="[A-Za-z.0-9]+_\d+"', "", text)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"| version="1.1"', "", text)
+    # A hundredth of a point is less than a pixel: further digits only make the page long.
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), text)
     size = re.sub(r' width="([\d.]+)pt" height="[\d.]+pt"', "", text.split(">", 1)[0])
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, variable)

@@ -1,8 +1,8 @@
 """Finished runs read back from their folders, and checked before anything is computed from them.
 
-A run folder holds `run.json` (what was trained on whom), `history.jsonl` (one line an epoch) and
-`predictions.csv` (natural-log probabilities of every clip at the chosen epoch). Every figure of the
-report is computed from these three files alone.
+A run folder holds `run.json` (what was trained on whom), `history.jsonl` (one line an epoch),
+`predictions.csv` (natural-log probabilities of every clip at the chosen epoch) and `conditions.csv` (those
+of the test clips under bad input). Every figure of the report is computed from these files alone.
 """
 
 import json
@@ -13,28 +13,29 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cfnsr.corpus.take import Actor
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
-from cfnsr.evaluation.metrics import Floats, Ints, probabilities
+from cfnsr.evaluation.predictions import AGAIN, Predictions, read_conditions, read_predictions
 from cfnsr.files import read_json
 
 # What the runs of one row must have in common.
-ALIKE = ("preset", "corpus", "clips", "fingerprint", "labels", "params", "folds", "selected_on", "settings")
-AGAIN = "delete its folder and train it again"
-ABOUT, HISTORY, PREDICTIONS = "run.json", "history.jsonl", "predictions.csv"
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """The clips of one split: `clips`, `actors` and `labels` (N,), `log_probabilities` (N, classes)."""
-
-    clips: tuple[str, ...]
-    actors: tuple[Actor, ...]
-    labels: Ints
-    log_probabilities: Floats
+ALIKE = (
+    "preset",
+    "corpus",
+    "clips",
+    "fingerprint",
+    "labels",
+    "params",
+    "folds",
+    "selected_on",
+    "caveat",
+    "leaky",
+    "settings",
+)
+ABOUT, HISTORY, PREDICTIONS, CONDITIONS = "run.json", "history.jsonl", "predictions.csv", "conditions.csv"
+OPTIMISTIC = "optimistic: best epoch on test"
+LEAKY = "leaky: actors shared between training and test"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +48,16 @@ class Run:
         params: the model's parameters.
         epoch: the chosen epoch, from 1, of `epochs`.
         selected_on: the split that chose the epoch; "test" makes the figures optimistic.
+        caveat: why the figures flatter, to stand beside each of them; empty for an honest run.
+        leaky: whether actors are shared between the splits, on purpose: to show what that adds.
         clips: the corpus's clips.
         fingerprint: of the corpus's contents; empty where the training wrote none.
         settings, versions: as the training wrote them.
         seconds: how long the run took.
         history: one entry an epoch, in the order of training.
+        temperature: fitted by the training on the validation clips; None where it fitted none.
         test, validation: the predictions at the chosen epoch.
+        conditions: those of the test clips under bad input; empty where the run was not scored so.
     """
 
     folder: Path
@@ -66,6 +71,8 @@ class Run:
     epoch: int
     epochs: int
     selected_on: str
+    caveat: str
+    leaky: bool
     labels: LabelSet
     train_actors: tuple[Actor, ...]
     validation_actors: tuple[Actor, ...]
@@ -77,13 +84,15 @@ class Run:
     versions: Mapping[str, str]
     seconds: float
     history: tuple[Mapping[str, Any], ...]
+    temperature: float | None
     test: Predictions
     validation: Predictions
+    conditions: Mapping[str, Predictions]
 
     @property
     def optimistic(self) -> bool:
         """Whether the epoch was chosen on the clips that the figures are computed from."""
-        return self.selected_on == "test" or self.protocol == "paper"
+        return _optimistic(self.selected_on, self.protocol)
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,11 @@ def read_run(folder: Path) -> Run:
     try:
         labels = LabelSet(str(about["labels"]["name"]), tuple(map(str, about["labels"]["emotions"])))
         splits = {split: tuple(about[f"{split}_actors"]) for split in ("train", "validation", "test")}
-        _check_leaks(splits, path)
-        test, validation = _read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
+        leaky = about.get("leaky", False) is True
+        if not leaky:
+            _check_leaks(splits, path)
+        test, validation = read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
+        temperature = about.get("temperature")
         run = Run(
             folder=folder,
             model=str(about["model"]),
@@ -141,6 +153,8 @@ def read_run(folder: Path) -> Run:
             epoch=int(about["epoch"]),
             epochs=int(about["epochs"]),
             selected_on=str(about["selected_on"]),
+            caveat=_caveat(about),
+            leaky=leaky,
             labels=labels,
             train_actors=splits["train"],
             validation_actors=splits["validation"],
@@ -151,9 +165,11 @@ def read_run(folder: Path) -> Run:
             settings={**about["settings"], **_prefixed(about.get("preparation", {}))},
             versions={name: str(version) for name, version in about["versions"].items()},
             seconds=float(about["seconds"]),
-            history=_read_history(folder / HISTORY),
+            history=_read_history(folder / HISTORY, int(about["epochs"])),
+            temperature=None if temperature is None else float(temperature),
             test=test,
             validation=validation,
+            conditions=read_conditions(folder / CONDITIONS, labels, test),
         )
     except InputError:
         raise
@@ -200,72 +216,33 @@ def _read_about(folder: Path) -> dict[str, Any]:
     )
 
 
-def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
+def _optimistic(selected_on: str, protocol: str) -> bool:
+    return selected_on == "test" or protocol == "paper"
+
+
+def _caveat(about: Mapping[str, Any]) -> str:
+    """What a run says against its own figures; one that chose on test or leaks never says nothing."""
+    said = [str(about["caveat"])] if about.get("caveat") else []
+    if about.get("leaky") is True and not said:
+        said.append(LEAKY)
+    if _optimistic(str(about["selected_on"]), str(about["protocol"])) and OPTIMISTIC not in " ".join(said):
+        said.append(OPTIMISTIC)
+    return "; ".join(said)
+
+
+def _read_history(path: Path, last: int) -> tuple[Mapping[str, Any], ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         epochs = tuple(json.loads(line) for line in lines if line.strip())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON lines ({error}): {AGAIN}") from None
-    if not epochs or not all(isinstance(epoch, dict) and "epoch" in epoch for epoch in epochs):
+    if not all(isinstance(epoch, dict) and "epoch" in epoch for epoch in epochs):
         raise InputError(f"{path} is no history: expected one JSON object with its epoch a line; {AGAIN}")
+    if [epoch["epoch"] for epoch in epochs] != list(range(1, last + 1)):
+        raise InputError(
+            f"{path} has {len(epochs)} epochs: expected those from 1 to {last}, a line each; {AGAIN}"
+        )
     return epochs
-
-
-def _read_predictions(
-    path: Path, labels: LabelSet, splits: Mapping[str, Sequence[Actor]], predicted: int | None
-) -> tuple[Predictions, Predictions]:
-    """The test and the validation predictions of one run."""
-    import pandas as pd
-
-    texts = ["clip", "actor", "split", "label"]
-    expected = [*texts, *labels.emotions]
-    types: dict[str, Any] = dict.fromkeys(texts, str) | dict.fromkeys(labels.emotions, float)
-    try:
-        header = pd.read_csv(path, nrows=0).columns.tolist()
-        if header != expected:
-            raise ValueError(f"columns {','.join(header)}, expected {','.join(expected)}")
-        # Only numbers may be missing: an actor called NA is an actor.
-        table = pd.read_csv(
-            path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(labels.emotions, "")
-        )
-        if predicted is not None and len(table) != predicted:
-            raise ValueError(f"{len(table)} clips, {predicted} were predicted")
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is no table of predictions ({reason}): {AGAIN}") from None
-    try:
-        probabilities(table[list(labels.emotions)].to_numpy())
-        indices = {emotion: labels.index(emotion) for emotion in table["label"].unique()}
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-    foreign = sorted(set(table["split"]) - {"test", "validation"})
-    if foreign:
-        raise InputError(f"{path} has split {foreign[0]!r}: expected test or validation")
-    twice = table["clip"].duplicated()
-    if twice.any():
-        raise InputError(f"{path} has clip {table['clip'][twice].iloc[0]!r} twice: expected each clip once")
-
-    def part(split: str) -> Predictions:
-        rows = table[table["split"] == split]
-        known = {str(actor): actor for actor in splits[split]}
-        strangers = sorted(set(rows["actor"]) - set(known))
-        if strangers:
-            raise InputError(
-                f"{path} has a {split} clip of actor {strangers[0]}, not among the {split} actors "
-                f"in {ABOUT}: the folds leak; train the run again"
-            )
-        return Predictions(
-            clips=tuple(rows["clip"]),
-            actors=tuple(known[actor] for actor in rows["actor"]),
-            labels=rows["label"].map(indices).to_numpy(dtype=np.int64),
-            log_probabilities=rows[list(labels.emotions)].to_numpy(dtype=float),
-        )
-
-    test = part("test")
-    if not test.clips:
-        raise InputError(f"{path} has no test clip: expected those of the fold's test actors; {AGAIN}")
-    return test, part("validation")
 
 
 def _prefixed(preparation: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,7 +280,10 @@ def _lasting(run: Run) -> dict[str, Any]:
 
 
 def _check_folds(runs: Sequence[Run]) -> None:
-    """The runs of one row must belong together, and no actor may be tested twice with one seed."""
+    """The runs of one row must belong together, and nobody may be tested twice with one seed.
+
+    Nobody is an actor; where actors are shared between the splits on purpose it is a clip.
+    """
     first_of: dict[tuple[str, str], Run] = {}
     tested: dict[tuple[str, str, int, str], Run] = {}
     for run in runs:
@@ -314,10 +294,11 @@ def _check_folds(runs: Sequence[Run]) -> None:
                     f"{first.folder} and {run.folder} differ in {what}: expected the same for all "
                     f"folds of {run.model} ({run.protocol}); report them from separate folders"
                 )
-        for actor in map(str, run.test_actors):
-            other = tested.setdefault((run.model, run.protocol, run.seed, actor), run)
+        what, each = ("clip", run.test.clips) if run.leaky else ("actor", map(str, run.test_actors))
+        for one in each:
+            other = tested.setdefault((run.model, run.protocol, run.seed, one), run)
             if other is not run:
                 raise InputError(
-                    f"actor {actor} is tested in both {other.folder} and {run.folder}: "
-                    "expected each actor in one test fold; delete one and train it again"
+                    f"{what} {one} is tested in both {other.folder} and {run.folder}: "
+                    f"expected each {what} in one test fold; delete one and train it again"
                 )

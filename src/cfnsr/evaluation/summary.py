@@ -1,50 +1,28 @@
 """Rows of results: all runs of one model under one protocol, summarised."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-import numpy as np
-
 from cfnsr.corpus.take import Actor
 from cfnsr.data.clip import Preparation
-from cfnsr.evaluation.metrics import (
-    FIGURES,
-    Counts,
-    Floats,
-    accuracy,
-    average,
-    count,
-    ece,
-    interval,
-    recalls,
-)
-from cfnsr.evaluation.runs import Run
+from cfnsr.data.folds import PROTOCOLS
+from cfnsr.evaluation.calibration import Calibration, calibrate
+from cfnsr.evaluation.comparison import Difference, compare
+from cfnsr.evaluation.metrics import FIGURES, Counts, Floats, accuracy, interval, recalls
+from cfnsr.evaluation.robustness import partly_scored, under_conditions
+from cfnsr.evaluation.runs import OPTIMISTIC, Run
+from cfnsr.evaluation.spread import Spread, Tally, tally
 from cfnsr.training.config import PRESETS
 
-OPTIMISTIC = "optimistic: best epoch on test"
+REFERENCE = "cfn_sr"  # what every other row is compared with
 PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     **{key: value for key, value in PRESETS["paper"].as_json().items() if key != "precision"},
     **{f"prepared {key}": value for key, value in Preparation().as_json().items() if key != "modalities"},
 }
 RAVDESS_CLIPS = 1440  # 24 actors x 60 takes of speech
-PROTOCOLS = ("nested", "paper")  # in the order of the report: the honest one first
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One figure of a row, as fractions.
-
-    Args:
-        mean: over folds; of several seeds each fold's mean is taken first.
-        std: over those folds, n - 1 in the denominator; None for a single fold.
-        ci95: 95 % interval by resampling actors; None for a single actor.
-    """
-
-    mean: float
-    std: float | None
-    ci95: tuple[float, float] | None
+PROTOCOL_ORDER = ("nested", *(name for name in PROTOCOLS if name != "nested"))  # the honest one first
 
 
 @dataclass(frozen=True)
@@ -60,20 +38,33 @@ class Row:
     """The runs of one model under one protocol, and the figures that come out of them.
 
     Args:
-        runs: ordered by seed and fold.
-        fold_figures: of each run, in the same order, every figure of `metrics.FIGURES`.
-        actors: the tested actors.
-        counts: their counts, first axis the actors, averaged over seeds.
+        tally: the test predictions of its runs, which are ordered by seed and fold.
+        actors: the tested actors, in the order of the counts.
         fusion: where the modalities meet, if the zoo knows the model.
         paper: the paper's figures, if it has the model.
+        versus: the difference to CFN-SR under the same protocol, or why there is none.
     """
 
-    runs: tuple[Run, ...]
-    fold_figures: tuple[Mapping[str, float], ...]
+    tally: Tally
     actors: tuple[Actor, ...]
-    counts: Counts
     fusion: str | None = None
     paper: Paper | None = None
+    versus: Difference | str = "not compared"
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return self.tally.runs
+
+    @property
+    def counts(self) -> Counts:
+        """The counts of each tested actor (first axis), averaged over seeds."""
+        return self.tally.actors
+
+    @cached_property
+    def fold_figures(self) -> tuple[Mapping[str, float], ...]:
+        """Of each run every figure of `metrics.FIGURES`."""
+        columns = {name: self.tally.each_fold(name) for name in FIGURES}
+        return tuple({name: values[run] for name, values in columns.items()} for run in range(len(self.runs)))
 
     @property
     def model(self) -> str:
@@ -85,8 +76,13 @@ class Row:
 
     @property
     def name(self) -> str:
-        """How the row is called in running text; an optimistic one says so."""
-        return f"{self.model}, {self.protocol} protocol" + (f" ({OPTIMISTIC})" if self.optimistic else "")
+        """How the row is called in running text, its caveat with it."""
+        return f"{self.model}, {self.protocol_label}"
+
+    @property
+    def protocol_label(self) -> str:
+        """The protocol's name, and the caveat where its figures flatter."""
+        return f"{self.protocol} protocol" + (f" ({self.caveat})" if self.caveat else "")
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -95,6 +91,11 @@ class Row:
     @property
     def optimistic(self) -> bool:
         return self.runs[0].optimistic
+
+    @property
+    def caveat(self) -> str:
+        """Why the row's figures flatter, to stand beside each of them; empty for an honest protocol."""
+        return self.runs[0].caveat
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -143,12 +144,27 @@ class Row:
     @cached_property
     def spreads(self) -> Mapping[str, Spread]:
         """Mean, deviation and interval of every figure of `metrics.FIGURES`."""
-        return {name: self._spread(name) for name in FIGURES}
+        return {name: self.tally.spread(name) for name in FIGURES}
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """How far the row's confidence can be believed."""
+        return calibrate(self.tally, self.actors)
+
+    @cached_property
+    def conditions(self) -> Mapping[str, Spread]:
+        """Accuracy on clean clips and under bad input; empty where it was not scored so."""
+        return under_conditions(self.tally, self.actors)
 
     @cached_property
     def actor_accuracy(self) -> Floats:
         """(actors,) accuracy of each tested actor's clips."""
         return accuracy(self.counts)
+
+    @property
+    def accuracy_of(self) -> Mapping[Actor, float]:
+        """Each tested actor's accuracy."""
+        return dict(zip(self.actors, self.actor_accuracy.tolist(), strict=True))
 
     @cached_property
     def emotion_accuracy(self) -> Floats:
@@ -160,21 +176,6 @@ class Row:
         """(2, classes) 95 % interval of each emotion's recall by resampling actors."""
         return interval(recalls, self.counts)
 
-    def _spread(self, name: str) -> Spread:
-        by_fold: dict[int, list[float]] = {}
-        for run, figures in zip(self.runs, self.fold_figures, strict=True):
-            by_fold.setdefault(run.fold, []).append(figures[name])
-        folds = [float(np.mean(values)) for values in by_fold.values()]
-        mean = float(np.mean(folds))
-        low, high = interval(
-            FIGURES[name], self.counts, about=mean if FIGURES[name] is ece else None
-        ).tolist()
-        return Spread(
-            mean=mean,
-            std=float(np.std(folds, ddof=1)) if len(folds) > 1 else None,
-            ci95=(low, high) if len(self.actors) > 1 else None,
-        )
-
 
 def summarise(runs: Iterable[Run]) -> list[Row]:
     """One row per model and protocol, in the order of the paper's tables; other models follow by name."""
@@ -184,18 +185,33 @@ def summarise(runs: Iterable[Run]) -> list[Row]:
 
     def place(run: Run) -> tuple[int, str, int, str]:
         known = order.index(run.model) if run.model in ENTRIES else len(order)
-        protocol = PROTOCOLS.index(run.protocol) if run.protocol in PROTOCOLS else len(PROTOCOLS)
+        protocol = PROTOCOL_ORDER.index(run.protocol) if run.protocol in PROTOCOLS else len(PROTOCOLS)
         return known, run.model, protocol, run.protocol
 
     rows = []
     for _, members in groupby(sorted(runs, key=lambda run: (place(run), run.seed, run.fold)), key=place):
         together = tuple(members)
         found = ENTRIES.get(together[0].model)
-        paper = None
-        if found is not None and found.paper_accuracy is not None:
-            paper = Paper(found.paper_accuracy, found.paper_params)
-        rows.append(_row(together, found.fusion if found is not None else None, paper))
-    return rows
+        actors = tuple(
+            sorted(
+                {actor for run in together for actor in run.test.actors},
+                key=lambda actor: (isinstance(actor, str), actor),
+            )
+        )
+        counted = tally(together, [run.test for run in together], actors)
+        fusion = found.fusion if found is not None else None
+        rows.append(Row(counted, actors, fusion, paper_of(together[0].model)))
+    return _compared(rows)
+
+
+def paper_of(model: str) -> Paper | None:
+    """What the paper reports for a model; None where it has none."""
+    from cfnsr.models.zoo import ENTRIES
+
+    found = ENTRIES.get(model)
+    if found is None or found.paper_accuracy is None:
+        return None
+    return Paper(found.paper_accuracy, found.paper_params)
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
@@ -210,36 +226,61 @@ def remarks(rows: Sequence[Row]) -> list[str]:
             else " for " + ", ".join(dict.fromkeys(r.model for r in concerned))
         )
         said.append(f"The paper's figures are not comparable with ours{which} ({reason}).")
-    if any(row.optimistic for row in rows):
+    optimistic = dict.fromkeys(row.protocol for row in rows if row.optimistic)
+    if optimistic:
         said.append(
-            "The paper protocol chooses each fold's epoch by the accuracy on the fold's own test actors, so "
-            f"its figures, and the paper's own, are too high ({OPTIMISTIC}); the nested protocol leaves the "
-            "choice to other actors."
+            f"Under the {' and the '.join(optimistic)} protocol each fold's epoch is chosen by the accuracy "
+            "on the fold's own test actors, so these figures, and the paper's own, are too high "
+            f"({OPTIMISTIC}); the nested protocol leaves the choice to other actors."
         )
+    leaky = {row.protocol: row.caveat for row in rows if row.runs[0].leaky}
     said += [
-        f"{row.name} is incomplete: {row.progress}; its figures are of these folds alone."
-        for row in rows
-        if not row.complete
+        f"The {protocol} protocol leaks on purpose, to show what that adds ({caveat}): no figure of it "
+        "stands for the model."
+        for protocol, caveat in leaky.items()
+    ]
+    partly = [row.name for row in rows if partly_scored(row.runs)]
+    if partly:
+        said.append(
+            f"{', '.join(partly)}: not every run was scored under the same bad input, so what some lack is "
+            "left out."
+        )
+    incomplete: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if not row.complete:
+            incomplete.setdefault((row.protocol_label, row.progress), []).append(row.model)
+    said += [
+        f"Incomplete under the {label} ({progress}): {', '.join(models)}; figures are of these folds alone."
+        for (label, progress), models in incomplete.items()
     ]
     return said
 
 
-def _row(runs: tuple[Run, ...], fusion: str | None, paper: Paper | None) -> Row:
-    tested = {actor for run in runs for actor in run.test.actors}
-    actors = tuple(sorted(tested, key=lambda actor: (isinstance(actor, str), actor)))
-    index = {actor: place for place, actor in enumerate(actors)}
-    figures, by_seed = [], []
-    for _, members in groupby(runs, key=lambda run: run.seed):
-        together = list(members)
-        for run in together:
-            fold = count(run.test.labels, run.test.log_probabilities).pooled()
-            figures.append({name: float(figure(fold)) for name, figure in FIGURES.items()})
-        by_seed.append(
-            count(
-                np.concatenate([run.test.labels for run in together]),
-                np.concatenate([run.test.log_probabilities for run in together]),
-                [index[actor] for run in together for actor in run.test.actors],
-                len(actors),
-            )
-        )
-    return Row(runs, tuple(figures), actors, average(by_seed), fusion, paper)
+def _compared(rows: Sequence[Row]) -> list[Row]:
+    """The rows with their differences to CFN-SR, each under its own protocol."""
+    found: dict[tuple[str, str], Difference | str] = {}
+    references = {row.protocol: row for row in rows if row.model == REFERENCE}
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        others = [row for row in rows if row.protocol == protocol and row.model != REFERENCE]
+        reference = references.get(protocol)
+        reasons = {row.model: _unlike(row, reference) for row in others}
+        if reference is not None:
+            found[protocol, REFERENCE] = "the reference"
+            compared = {row.model: row.accuracy_of for row in others if not reasons[row.model]}
+            found |= {
+                (protocol, model): versus
+                for model, versus in compare(compared, reference.accuracy_of).items()
+            }
+        found |= {(protocol, model): reason for model, reason in reasons.items() if reason}
+    return [replace(row, versus=found[row.protocol, row.model]) for row in rows]
+
+
+def _unlike(row: Row, reference: Row | None) -> str:
+    """Why a row cannot be compared with the reference; empty when it can."""
+    if reference is None:
+        return f"{REFERENCE} was not run under the {row.protocol} protocol"
+    ours, theirs = row.runs[0], reference.runs[0]
+    for what in ("corpus", "fingerprint", "clips", "labels", "preset"):
+        if getattr(ours, what) != getattr(theirs, what):
+            return f"run with another {'corpus' if what != 'preset' else what} than {REFERENCE}"
+    return ""

@@ -3,8 +3,13 @@
 import html
 from collections.abc import Iterable, Sequence
 
-from cfnsr.evaluation.runs import Unfinished
-from cfnsr.evaluation.summary import OPTIMISTIC, Row, Spread, remarks
+from cfnsr.evaluation.calibration import COVERAGES
+from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.layout import Line, Table, layout, reasons
+from cfnsr.evaluation.robustness import MEANINGS, conditions_of, label
+from cfnsr.evaluation.runs import OPTIMISTIC, Unfinished
+from cfnsr.evaluation.spread import Spread
+from cfnsr.evaluation.summary import Row, remarks
 
 NOTHING = "–"
 
@@ -36,7 +41,39 @@ def limits(spread: Spread) -> str:
     >>> limits(Spread(0.5, None, (0.45, 0.561)))
     '45.0 to 56.1'
     """
-    return NOTHING if spread.ci95 is None else f"{percent(spread.ci95[0])} to {percent(spread.ci95[1])}"
+    return pair(spread.ci95)
+
+
+def pair(ci95: tuple[float, float] | None, signed: bool = False) -> str:
+    """An interval's two limits, in per cent.
+
+    >>> pair((-0.061, 0.02), signed=True), pair(None)
+    ('−6.1 to +2.0', '–')
+    """
+    return NOTHING if ci95 is None else " to ".join(percent(limit, signed) for limit in ci95)
+
+
+def p_value(p: float) -> str:
+    """A p value with three decimals.
+
+    >>> p_value(0.0312), p_value(0.0001)
+    ('0.031', '< 0.001')
+    """
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def versus(difference: Difference | str) -> str:
+    """A difference to CFN-SR in points, with its interval, its p value and Holm's.
+
+    >>> versus(Difference(-0.032, (-0.061, -0.004), 0.0312, 0.187, 24)), versus("not run")
+    ('−3.2 (−6.1 to −0.4), p 0.031, Holm 0.187', '–')
+    """
+    if isinstance(difference, str):
+        return NOTHING
+    return (
+        f"{percent(difference.mean, signed=True)} ({pair(difference.ci95, signed=True)}), "
+        f"p {p_value(difference.p)}, Holm {p_value(difference.p_holm)}"
+    )
 
 
 def millions(params: float | None) -> str:
@@ -50,88 +87,188 @@ def millions(params: float | None) -> str:
     return f"{params:.2f}" if params >= 0.01 else f"{params:.2g}"
 
 
-def protocol_label(protocol: str, optimistic: bool) -> str:
-    """A protocol's name, with the warning where its figures are optimistic.
-
-    >>> protocol_label("paper", True)
-    'paper protocol (optimistic: best epoch on test)'
-    """
-    return f"{protocol} protocol" + (f" ({OPTIMISTIC})" if optimistic else "")
-
-
 def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished]) -> str:
-    """`tables.md`: a table of accuracy against the paper, one of the other figures, and the remarks."""
-    parts = [
-        "# Results",
-        *[f"> {_safe(remark)}" for remark in remarks(rows)],
-        "## Accuracy beside the paper's",
+    """`tables.md`: the paper's tables with our figures beside its own, all other figures, and the remarks."""
+    made = layout(rows)
+    parts = ["# Results", *[f"> {_safe(remark)}" for remark in remarks(rows)]]
+    for table in made:
+        parts += [f"## {table.name}", _layout_table(table), *map(_safe, reasons(table))]
+    if made:
+        parts += [HOW_ACCURACY, HOW_DIFFERENCE]
+    parts += ["## Other figures", _figures_table(rows)]
+    parts += [
+        "## Calibration and abstention",
+        _calibration_table(rows),
+        f"{HOW_CALIBRATION} {HOW_ABSTENTION}",
     ]
-    parts += [_accuracy_table(rows), _explanation(), "## Other figures", _figures_table(rows)]
+    if conditions_of([row.conditions for row in rows]):
+        parts += ["## Accuracy under bad input", _conditions_table(rows), how_conditions(rows)]
     if unfinished:
         parts.append("## Unfinished runs, not counted")
         parts.append("\n".join(f"- {_safe(str(run.folder))}: {_safe(run.reason)}" for run in unfinished))
     return "\n\n".join(parts) + "\n"
 
 
-def _accuracy_table(rows: Sequence[Row]) -> str:
-    """One line a model, with three columns for each protocol that was run."""
-    protocols = {protocol_label(row.protocol, row.optimistic): None for row in rows}
-    head = ["model", "fusion", f"paper: accuracy % ({OPTIMISTIC})"]
-    for protocol in protocols:
-        head += [
-            f"{protocol}: accuracy %",
-            f"{protocol}: 95 % interval",
-            f"{protocol}: ours − paper's",
-        ]
-    head += ["paper: params M", "ours: params M"]
+HOW_ACCURACY = (
+    "Accuracy is the mean ± deviation over folds (n − 1; of several seeds each fold's mean first). "
+    "The 95 % interval resamples whole actors (10,000 times)."
+)
+HOW_DIFFERENCE = (
+    "The difference to CFN-SR is paired: each actor's accuracy less CFN-SR's on the same actor, under the "
+    "nested protocol; in brackets its 95 % interval by resampling actors. p is of a two-sided sign-flip "
+    "permutation test over actors, Holm's p is corrected for all rows compared under that protocol. What the "
+    "test cannot tell: whether another training (seed), another corpus or another language would give the "
+    "same order; and with RAVDESS's 24 actors a large p is no proof that two models are equally good: the "
+    "interval says what difference could have been missed."
+)
+HOW_CALIBRATION = (
+    "ECE is the expected calibration error, raw and after temperature scaling; each fold's temperature is "
+    "fitted, and each threshold of abstention chosen, on the fold's inner validation clips alone."
+)
+HOW_ABSTENTION = (
+    "The last columns: the accuracy of the answered clips where that share of the clips was to be answered, "
+    "and in brackets the share of the test clips that really was."
+)
 
+
+def how_conditions(rows: Sequence[Row]) -> str:
+    """What the conditions of some rows are."""
+    said = [
+        f"{label(name)}: {MEANINGS[name]}"
+        for name in conditions_of([row.conditions for row in rows])
+        if name in MEANINGS
+    ]
+    return (
+        f"Accuracy in per cent, mean ± deviation over folds. {_safe('; '.join(said))}. "
+        "The models were not trained again."
+    )
+
+
+def in_column(row: Row | None, caveat: str = "") -> str:
+    """Accuracy of a row in a column whose head says `caveat`; what the row has beside that it says itself."""
+    if row is None:
+        return NOTHING
+    missing = "" if row.complete else f" ({row.progress})"
+    beside = f" ({row.caveat})" if row.caveat != caveat else ""
+    return mean_and_deviation(row.spreads["accuracy"]) + missing + beside
+
+
+def ours(line: Line) -> str:
+    """Our parameters of a line, in millions."""
+    return " / ".join(dict.fromkeys(millions(params / 1e6) for params in line.params)) or NOTHING
+
+
+def _layout_table(table: Table) -> str:
+    head = [
+        "row",
+        "fusion",
+        f"paper: accuracy % ({OPTIMISTIC})",
+        f"paper protocol ({OPTIMISTIC}): accuracy %",
+        "nested protocol: accuracy %",
+        "nested protocol: 95 % interval by actor",
+        "nested protocol: difference to CFN-SR",
+        "paper: params M",
+        "ours: params M",
+    ]
     lines = []
-    for model in dict.fromkeys(row.model for row in rows):
-        of_model = {protocol_label(row.protocol, row.optimistic): row for row in rows if row.model == model}
-        first = next(iter(of_model.values()))
-        line = [model, first.fusion or NOTHING, percent(first.paper.accuracy if first.paper else None)]
-        for protocol in protocols:
-            if protocol in of_model:
-                row = of_model[protocol]
-                spread = row.spreads["accuracy"]
-                missing = "" if row.complete else f" ({row.progress})"
-                line += [
-                    mean_and_deviation(spread) + missing,
-                    limits(spread),
-                    percent(row.difference, signed=True),
-                ]
-            else:
-                line += [NOTHING] * 3
-        ours = dict.fromkeys(millions(row.runs[0].params / 1e6) for row in of_model.values())
-        lines.append([*line, millions(first.paper.params if first.paper else None), " / ".join(ours)])
-    return _table(head, lines, texts=2)
+    for line in table.lines:
+        nested, paper = line.nested, line.paper
+        reference = "reference" if line.is_reference and nested else None
+        lines.append(
+            [
+                line.title,
+                line.fusion or NOTHING,
+                percent(paper.accuracy if paper else None),
+                in_column(line.as_paper, OPTIMISTIC),
+                in_column(nested),
+                limits(nested.spreads["accuracy"]) if nested else NOTHING,
+                reference or (versus(nested.versus) if nested else NOTHING),
+                millions(paper.params if paper else None),
+                ours(line),
+            ]
+        )
+    return cells(head, lines, texts=2)
 
 
 def _figures_table(rows: Sequence[Row]) -> str:
-    head = ["model", "protocol", "accuracy %", "UAR %", "macro F1 %", "ECE %", "folds", "preset", "corpus"]
+    head = [
+        "model",
+        "protocol",
+        "accuracy %",
+        "95 % interval",
+        "ours − paper's",
+        "UAR %",
+        "macro F1 %",
+        "ECE %",
+    ]
     lines = [
         [
             row.model,
-            protocol_label(row.protocol, row.optimistic),
-            *[mean_and_deviation(row.spreads[name]) for name in ("accuracy", "uar", "macro_f1", "ece")],
+            row.protocol_label,
+            mean_and_deviation(row.spreads["accuracy"]),
+            limits(row.spreads["accuracy"]),
+            percent(row.difference, signed=True),
+            *[mean_and_deviation(row.spreads[name]) for name in ("uar", "macro_f1", "ece")],
             row.progress,
             row.runs[0].preset,
             row.runs[0].corpus,
         ]
         for row in rows
     ]
-    return _table(head, lines, texts=2)
+    return cells([*head, "folds", "preset", "corpus"], lines, texts=2)
 
 
-def _explanation() -> str:
-    return (
-        "Accuracy is the mean ± deviation over folds (n − 1; of several seeds each fold's mean first). "
-        "The 95 % interval resamples whole actors (10,000 times). "
-        "A difference is given where preset and corpus are the paper's."
-    )
+def _calibration_table(rows: Sequence[Row]) -> str:
+    head = ["model", "protocol", "ECE %, raw", "ECE %, tempered", "NLL, raw", "NLL, tempered", "Brier, raw"]
+    head += ["Brier, tempered", *[f"{100 * wanted:.0f} % to be answered" for wanted in COVERAGES]]
+    lines = []
+    for row in rows:
+        found = row.calibration
+        ece = [found.ece.get(name) for name in ("raw", "tempered")]
+        answered = [f"{percent(each.accuracy)} ({percent(each.coverage)})" for each in found.abstention[1:]]
+        lines.append(
+            [
+                row.model,
+                row.protocol_label,
+                *[mean_and_deviation(each) if each else NOTHING for each in ece],
+                *[score(found.nll.get(name)) for name in ("raw", "tempered")],
+                *[score(found.brier.get(name)) for name in ("raw", "tempered")],
+                *(answered or [NOTHING] * len(COVERAGES)),
+            ]
+        )
+    return cells(head, lines, texts=2)
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int) -> str:
+def score(spread: Spread | None) -> str:
+    """A score that is no share: two decimals.
+
+    >>> score(Spread(0.755, 0.1, None)), score(None)
+    ('0.76 ± 0.10', '–')
+    """
+    if spread is None:
+        return NOTHING
+    return f"{spread.mean:.2f}" + ("" if spread.std is None else f" ± {spread.std:.2f}")
+
+
+def _conditions_table(rows: Sequence[Row]) -> str:
+    conditions = conditions_of([row.conditions for row in rows])
+    head = ["model", "protocol", *map(label, conditions)]
+    lines = [
+        [
+            row.model,
+            row.protocol_label,
+            *[
+                mean_and_deviation(row.conditions[name]) if name in row.conditions else NOTHING
+                for name in conditions
+            ],
+        ]
+        for row in rows
+        if row.conditions
+    ]
+    return cells(head, lines, texts=2)
+
+
+def cells(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int) -> str:
     """A Markdown table whose first `texts` columns are text and whose others are aligned as numbers."""
     rule = ["---" if column < texts else "---:" for column in range(len(head))]
     rows = [head, rule, *([_safe(cell) for cell in line] for line in lines)]

@@ -1,0 +1,102 @@
+"""`results.json`: every figure of the report for other people's scripts. Keys are added, never changed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cfnsr.evaluation.calibration import Answered, Calibration
+from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.layout import layout
+from cfnsr.evaluation.runs import Unfinished
+from cfnsr.evaluation.spread import Spread
+from cfnsr.evaluation.summary import Row
+
+VERSION = 1
+
+
+def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[str, Any]:
+    """All figures as fractions, one row a model and protocol.
+
+    `tables` lists the paper's tables, line by line, by the models' names; `difference_to_cfn_sr` is None
+    where there is none; `calibration` has "tempered" figures, and `abstention` has entries, only where the
+    protocol leaves validation clips.
+    """
+    return {
+        "version": VERSION,
+        "rows": [_row(row) for row in rows],
+        "tables": [
+            {
+                "name": table.name,
+                "lines": [{"title": line.title, "model": line.model} for line in table.lines],
+            }
+            for table in layout(rows)
+        ],
+        "unfinished": [{"folder": run.folder.as_posix(), "reason": run.reason} for run in unfinished],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    paper = None if row.paper is None else {"accuracy": row.paper.accuracy, "params": row.paper.params}
+    return {
+        "model": row.model,
+        "protocol": row.protocol,
+        "optimistic": row.optimistic,
+        "caveat": row.caveat,
+        "seeds": list(row.seeds),
+        "params": row.runs[0].params,
+        **{name: _spread(spread) for name, spread in row.spreads.items()},
+        "difference_to_cfn_sr": _difference(row.versus),
+        "folds": [
+            {
+                "fold": run.fold,
+                "seed": run.seed,
+                **figures,
+                "test_actors": list(run.test_actors),
+                "epoch": run.epoch,
+            }
+            for run, figures in zip(row.runs, row.fold_figures, strict=True)
+        ],
+        "paper": paper,
+        "comparable": row.incomparable is None,
+        "complete": row.complete,
+        "preset": row.runs[0].preset,
+        "corpus": row.runs[0].corpus,
+        "calibration": _calibration(row.calibration),
+        "abstention": [{"wanted": each.wanted, **_answered(each)} for each in row.calibration.abstention],
+        "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
+    }
+
+
+def _spread(spread: Spread) -> dict[str, Any]:
+    return {"mean": spread.mean, "std": spread.std, "ci95": list(spread.ci95 or (None, None))}
+
+
+def _difference(versus: Difference | str) -> dict[str, Any] | None:
+    if isinstance(versus, str):
+        return None
+    return {
+        "mean": versus.mean,
+        "ci95": list(versus.ci95),
+        "p": versus.p,
+        "p_holm": versus.p_holm,
+        "actors": versus.actors,
+    }
+
+
+def _calibration(found: Calibration) -> dict[str, Any]:
+    scores = {"ece": found.ece, "nll": found.nll, "brier": found.brier}
+    return {
+        **{name: {kind: _spread(each) for kind, each in score.items()} for name, score in scores.items()},
+        "temperatures": [
+            {"fold": run.fold, "seed": run.seed, "temperature": temperature}
+            for run, temperature in zip(found.runs, found.temperatures, strict=False)
+        ],
+        "reason": found.reason or None,
+        "curve": [{"threshold": each.threshold, **_answered(each)} for each in found.curve],
+    }
+
+
+def _answered(each: Answered) -> dict[str, Any]:
+    return {
+        "coverage": {"mean": each.coverage, "ci95": list(each.coverage_ci95 or (None, None))},
+        "accuracy": {"mean": each.accuracy, "ci95": list(each.accuracy_ci95 or (None, None))},
+    }

@@ -1,0 +1,90 @@
+"""Accuracy under bad input: which rows have it, in which order, and what it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfnsr.data import conditions
+from cfnsr.evaluation.page import html
+from cfnsr.evaluation.predictions import CONDITIONS
+from cfnsr.evaluation.robustness import MEANINGS, conditions_of
+from cfnsr.evaluation.runs import read_runs
+from cfnsr.evaluation.summary import Row, remarks, summarise
+from cfnsr.evaluation.tables import tables
+
+Fabricate = Callable[..., Path]
+SMALL = {"takes": 16, "epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def rows(fabricate_all: Fabricate, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    folder = tmp_path_factory.mktemp("runs")
+    models = ("audio", "cfn_sr")
+    return summarise(read_runs(fabricate_all(folder, models, ("nested",), conditions=True, **SMALL)))
+
+
+def test_the_report_knows_what_training_scores() -> None:
+    assert tuple(conditions.CONDITIONS) == CONDITIONS
+    assert tuple(MEANINGS) == ("clean", *CONDITIONS)
+
+
+def test_accuracy_is_the_mean_over_folds(rows: list[Row]) -> None:
+    row = rows[-1]
+    assert list(row.conditions) == ["clean", *CONDITIONS]
+    assert row.conditions["clean"] == row.spreads["accuracy"]
+    for condition in CONDITIONS:
+        folds = [
+            np.mean(part.log_probabilities.argmax(axis=1) == part.labels)
+            for part in (run.conditions[condition] for run in row.runs)
+        ]
+        spread = row.conditions[condition]
+        assert spread.mean == pytest.approx(np.mean(folds))
+        assert spread.std == pytest.approx(np.std(folds, ddof=1))
+        assert spread.ci95 is not None and spread.ci95[0] < spread.mean < spread.ci95[1]
+    # As they were made up: the more noise, the less is left.
+    noises = [row.conditions[name].mean for name in ("clean", "noise_10db", "noise_0db", "silent_sound")]
+    assert noises == sorted(noises, reverse=True)
+
+
+def test_a_row_has_the_conditions_of_what_it_looks_at(rows: list[Row]) -> None:
+    audio = rows[0]
+    assert list(audio.conditions) == ["clean", "noise_20db", "noise_10db", "noise_0db"]
+    assert conditions_of([audio.conditions, rows[1].conditions]) == ["clean", *CONDITIONS]
+    assert conditions_of([{}, {}]) == []
+
+
+def test_the_page_has_a_plot_a_condition_and_a_table_with_numbers(rows: list[Row]) -> None:
+    section = html(rows).split('<section id="conditions">')[1].split("</section>")[0]
+    assert section.count("<svg") == 8
+    names = ["clean", "silent sound", "noise 20 dB", "no picture", "dark face"]
+    places = [section.index(f"<figcaption>{name}") for name in names]
+    assert places == sorted(places)
+    table = section.split('<table class="heat">')[1]
+    assert f"{100 * rows[1].conditions['no_picture'].mean:.1f}" in table
+    assert table.split("</tbody>")[0].count('<td class="none">–</td>') == 4  # audio has no pictures to lose
+    text = tables(rows, []).split("## Accuracy under bad input")[1]
+    assert f"{100 * rows[1].conditions['dark_face'].mean:.1f} ±" in text
+
+
+def test_runs_of_before_there_were_conditions_have_no_section(tmp_path: Path, fabricate: Fabricate) -> None:
+    fabricate(tmp_path, **SMALL)
+    rows = summarise(read_runs(tmp_path))
+    assert rows[0].conditions == {} and "under bad input" not in tables(rows, [])
+    assert '<section id="conditions">' not in html(rows)
+
+
+def test_a_row_of_which_some_folds_were_not_scored_says_so(tmp_path: Path, fabricate: Fabricate) -> None:
+    fabricate(tmp_path, fold=1, conditions=True, **SMALL)
+    fabricate(tmp_path, fold=2, **SMALL)
+    rows = summarise(read_runs(tmp_path))
+    assert rows[0].conditions == {}
+    assert any("not every run was scored under the same bad input" in remark for remark in remarks(rows))
+
+
+def test_the_page_escapes_what_it_shows_of_conditions(tmp_path: Path, fabricate: Fabricate) -> None:
+    path = fabricate(tmp_path, conditions=True, **SMALL) / "conditions.csv"
+    path.write_text(path.read_text().replace(",dark_face,", ",<i>fog,"))
+    page = html(summarise(read_runs(tmp_path)))
+    assert "<i>" not in page and "&lt;i&gt;fog" in page
