@@ -16,7 +16,7 @@ import pytest
 from cfnsr import __version__
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
-from cfnsr.data.clip import Preparation, prepare_clip
+from cfnsr.data.clip import PCM, SOUND_FEATURES, Preparation, prepare_clip
 from cfnsr.data.prepare import Outcome, prepare_corpus
 from cfnsr.data.store import Store, read_header
 from cfnsr.emotions import RAVDESS
@@ -52,7 +52,7 @@ def test_a_clip_describes_itself(prepared: Store, synthetic: Path) -> None:
     )
     assert header.attributes["intensity"] == "normal"
     assert Preparation.from_json(dict(header.preparation)) == SMALL
-    assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 1)
+    assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 2)
     assert header.face == {"source": "openface", "found": 8, "frames": 8}
     path = synthetic / "Actor_01" / "01-01-01-01-01-01-01.mp4"
     digest = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout[:64]
@@ -63,6 +63,21 @@ def test_a_clip_describes_itself(prepared: Store, synthetic: Path) -> None:
     assert tensors["audio"].shape == (13, 212) and tensors["audio"].dtype == np.float32
     assert tensors["face"].all() and (np.diff(tensors["times"]) > 0).all()
     assert -60 < tensors["level"][0] < -10
+
+
+def test_the_sound_is_kept_beside_its_features(synthetic: Path, tmp_path: Path) -> None:
+    """The waveform is that of the features, to 16 bits; the spectrogram is made on request alone."""
+    take = next(take for take in scan(synthetic).takes if take.actor == 1)
+    tensors = prepare_clip(take, Preparation(modalities=("audio", "log_mel"))).tensors
+    waveform = tensors["waveform"] / PCM
+    assert tensors["waveform"].dtype == np.int16 and len(waveform) == 108_045
+    assert 10 * np.log10(np.mean(waveform**2)) == pytest.approx(float(tensors["level"][0]), abs=0.01)
+    for name, features in SOUND_FEATURES.items():
+        again = features(waveform)
+        assert again.shape == tensors[name].shape
+        assert np.abs(again - tensors[name]).mean() < 0.5, name  # of hundreds
+    assert "log_mel" not in prepare_clip(take, Preparation(modalities=("audio",))).tensors
+    assert "audio" not in prepare_clip(take, Preparation(modalities=("log_mel",))).tensors
 
 
 def test_one_way_from_file_to_tensors(prepared: Store, synthetic: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import cfnsr
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
-from cfnsr.models.plugin import load_plugin
+from cfnsr.models.plugin import load_plugin, source_of
 
 GATE = """
 from torch import nn
@@ -42,6 +42,16 @@ def test_a_plugin_registers_a_model(tmp_path: Path) -> None:
     assert cfnsr.list_models()[-1] == "gate"
     ours = zoo.count_parameters(cfnsr.create_model("gate"))
     assert ours - zoo.count_parameters(cfnsr.create_model("cfn_sr_no_cross_modal")) == 64 * 2048 + 2048
+
+
+def test_a_run_can_tell_other_code_of_the_same_name(tmp_path: Path) -> None:
+    path = tmp_path / "gate.py"
+    path.write_text(GATE)
+    load_plugin(path)
+    before = source_of(zoo.find("gate").build)
+    assert len(before) == 64 and source_of(zoo.find("cfn_sr").build) == ""
+    path.write_text(GATE.replace("sigmoid", "tanh"))
+    assert source_of(zoo.find("gate").build) != before
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Models of a user's own: a Python file outside the package that registers entries of the zoo."""
 
+import hashlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from cfnsr.errors import InputError
 
+PACKAGE = Path(__file__).resolve().parents[1]
 _loaded: dict[Path, None] = {}
 
 
@@ -40,6 +43,17 @@ def load_plugin(path: Path) -> None:
             "the traceback with --debug"
         ) from error
     _loaded[path.resolve()] = None
+
+
+def source_of(build: Callable[..., object]) -> str:
+    """SHA-256 of the file that an entry of a user's own was written in; nothing for the package's own.
+
+    A run keeps it, so that it cannot be resumed with other code under the same name.
+    """
+    path = Path(build.__code__.co_filename) if hasattr(build, "__code__") else Path()
+    if not path.is_file() or PACKAGE in path.resolve().parents:
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _line(error: Exception, path: Path) -> str:

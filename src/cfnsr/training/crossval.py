@@ -35,6 +35,7 @@ from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.files import read_json, write_json, write_text
 from cfnsr.models import zoo
+from cfnsr.models.plugin import source_of
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import Config, load_model
@@ -442,6 +443,7 @@ def _describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
             "sha256": corpus.fingerprint,
         },
         "settings": job.recipe.as_json(),
+        "source": source_of(zoo.find(job.model).build),
         "preparation": dict(corpus.headers[0].preparation),
         "versions": {
             "cfnsr": __version__,
@@ -465,7 +467,7 @@ def _is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) -
 
 def _described_row(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
     """What all runs of one row of the report have in common."""
-    shared = ("preset", "folds", "labels", "corpus", "settings", "preparation")
+    shared = ("preset", "folds", "labels", "corpus", "settings", "source", "preparation")
     return {key: value for key, value in _describe(job, corpus).items() if key in shared}
 
 
