@@ -83,7 +83,7 @@ def main() -> None:
             f"cfnsr: unexpected {type(error).__name__}: {first}; run again with --debug and report it",
             file=sys.stderr,
         )
-        sys.exit(1)
+        sys.exit(70)  # a fault of the program: 1 is an answer of check-split
 
 
 def _stop(message: str) -> None:
@@ -195,7 +195,10 @@ def prepare(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
     modalities: Annotated[
         str | None,
-        typer.Option(help="Among video, audio and openface; video,audio (as far as there) if not given."),
+        typer.Option(
+            help="Among video, audio, log_mel (for ERANNs) and openface; video,audio (as far as there) if "
+            "not given."
+        ),
     ] = None,
     frames: Annotated[int, typer.Option(help="Pictures a clip.")] = 30,
     sampling: Annotated[str, typer.Option(help="even, or consecutive from the middle.")] = "even",
@@ -296,7 +299,10 @@ def crossval(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="nested (the default), paper (optimistic), or both: nested,paper (with --table)."),
+        typer.Option(
+            help="nested (the default), paper (optimistic), or both: nested,paper (with --table). To measure "
+            "habits: best_epoch_on_test, shared_actors, repeated_takes."
+        ),
     ] = None,
     preset: PresetOption = "paper",
     seeds: Annotated[Numbers, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
@@ -307,7 +313,9 @@ def crossval(
     precision: PrecisionOption = None,
     pretrain: PretrainOption = None,
     modality_dropout: ModalityDropoutOption = None,
-    workers: Annotated[int, typer.Option(help="Processes, each of which trains some of the folds.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes on a CPU, each of which trains some of the folds.")
+    ] = 1,
     resume: ResumeOption = False,
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""

@@ -26,7 +26,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     from cfnsr.inference.predict import predict
     from cfnsr.training.checkpoint import load_model
     from cfnsr.training.config import find_recipe
-    from cfnsr.training.crossval import PreparedCorpus
+    from cfnsr.training.prepared import PreparedCorpus
 
     steps.check_folder(out)
     if seed < 0:

@@ -1,5 +1,6 @@
 """The long steps as a person runs them: the work, its progress bar and the account at its end."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from cfnsr.inference.predict import Prediction
     from cfnsr.synthesis.corpus import Part
     from cfnsr.training.config import Recipe
-    from cfnsr.training.crossval import Job
     from cfnsr.training.loop import Step
+    from cfnsr.training.record import Job
 
 SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
 
@@ -165,9 +166,12 @@ def crossval(
     from cfnsr.training import crossval as training
     from cfnsr.training.devices import accelerator
     from cfnsr.training.parallel import crossval_in_processes
+    from cfnsr.training.prepared import PreparedCorpus
 
     check_folder(out)
-    corpus = training.PreparedCorpus(Store(data))
+    if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--workers and `accelerate launch` both start processes: use one of the two")
+    corpus = PreparedCorpus(Store(data))
     plans = [
         training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
         for protocol in protocols
@@ -189,9 +193,10 @@ def train(
     from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
     from cfnsr.training.devices import accelerator
+    from cfnsr.training.prepared import PreparedCorpus
 
     check_folder(out)
-    corpus = training.PreparedCorpus(Store(data))
+    corpus = PreparedCorpus(Store(data))
     jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with TrainingBar(jobs) as progress:

@@ -8,7 +8,7 @@ import pytest
 import cfnsr
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
-from cfnsr.models.plugin import load_plugin, source_of
+from cfnsr.models.plugin import load_plugin
 
 GATE = """
 from torch import nn
@@ -48,10 +48,11 @@ def test_a_run_can_tell_other_code_of_the_same_name(tmp_path: Path) -> None:
     path = tmp_path / "gate.py"
     path.write_text(GATE)
     load_plugin(path)
-    before = source_of(zoo.find("gate").build)
-    assert len(before) == 64 and source_of(zoo.find("cfn_sr").build) == ""
+    before = zoo.ENTRIES.pop("gate").source
+    assert len(before) == 64 and zoo.ENTRIES["cfn_sr"].source == ""
     path.write_text(GATE.replace("sigmoid", "tanh"))
-    assert source_of(zoo.find("gate").build) != before
+    load_plugin(path)
+    assert zoo.ENTRIES["gate"].source != before
 
 
 @pytest.mark.parametrize(
@@ -63,12 +64,16 @@ def test_a_run_can_tell_other_code_of_the_same_name(tmp_path: Path) -> None:
         ("from cfnsr.models.zoo import entry\nentry('cfn_sr', fusion='late')(print)", "registered already"),
     ],
 )
-def test_a_plugin_that_fails(tmp_path: Path, text: str, message: str) -> None:
+def test_a_plugin_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)
-    with pytest.raises(InputError, match=message) as error:
-        load_plugin(path)
-    assert str(path) in str(error.value)
+    monkeypatch.chdir(tmp_path)
+    for given in (path, Path("mine.py")):
+        with pytest.raises(InputError, match=message) as error:
+            load_plugin(given)
+        assert str(path) in str(error.value)
 
 
 def test_no_plugin_at_all(tmp_path: Path) -> None:

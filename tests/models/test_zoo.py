@@ -248,16 +248,25 @@ def test_unknown_model_and_impossible_settings() -> None:
         cfnsr.create_model("audio", mfcc_steps=3)
 
 
-def test_fused_model_takes_over_trained_streams() -> None:
-    video, audio, fused = small("video"), small("audio"), small("averaging")
+@pytest.mark.parametrize("name", [name for name in NAMES if zoo.ENTRIES[name].fusion != "none"])
+def test_fused_model_takes_over_trained_streams(name: str) -> None:
+    video, audio, fused = small("video"), small("audio"), small(name)
     with torch.no_grad():
         for parameter in (*video.parameters(), *audio.parameters()):
-            parameter.add_(1.0)
+            parameter.add_(0.1)
     fused.start_from(video, audio)  # type: ignore[operator]
     for ours, theirs in ((fused.video, video.encoder), (fused.audio, audio.encoder)):
         assert isinstance(ours, nn.Module) and isinstance(theirs, nn.Module)
-        for name, value in theirs.state_dict().items():
-            assert torch.equal(ours.state_dict()[name], value), name
-    heads = fused.head.streams  # type: ignore[union-attr]
-    for ours, theirs in ((heads.video, video.classify), (heads.audio, audio.classify)):  # type: ignore[union-attr]
-        assert torch.equal(ours.weight, theirs.weight)  # type: ignore[arg-type, union-attr]
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", ["multiplication", "cfn_sr_no_cross_modal"])
+def test_rows_start_alike(name: str) -> None:
+    """A spliced linear layer starts as the product of the two streams' probabilities, as late fusion does."""
+    video, audio, fused = (small(one).eval() for one in ("video", "audio", name))
+    fused.start_from(video, audio)  # type: ignore[operator]
+    inputs = clips(3)
+    with torch.no_grad():
+        product = (video(*inputs) + audio(*inputs)).log_softmax(1)
+        torch.testing.assert_close(fused(*inputs), product, atol=1e-4, rtol=1e-4)

@@ -17,6 +17,7 @@ from cfnsr.data.store import Store
 
 BLUR = 1 / 16  # deviation of the Gaussian, as a share of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
+KEPT = 2**28  # bytes of sound features that are not computed again
 SILENCE = "silent_sound"
 NO_PICTURE = "no_picture"
 
@@ -108,7 +109,7 @@ def silence(reads: str, samples: int) -> Float[Tensor, "F S"]:
 
 
 class BadSound:
-    """The sound features of a store's clips under bad conditions; what was computed once is kept.
+    """The sound features of a store's clips under bad conditions; computed once, as far as memory goes.
 
     A clip's noise depends on its name and the condition alone, so that every model hears the same.
 
@@ -130,5 +131,8 @@ class BadSound:
             waveform = self.store.load(name, ["waveform"])["waveform"] / PCM
             seed = int.from_bytes(hashlib.sha256(f"{name} {condition}".encode()).digest()[:8])
             features = SOUND_FEATURES[reads](change(waveform, np.random.default_rng(seed)))
-            self._kept[key] = torch.from_numpy(features)
+            heard = torch.from_numpy(features)
+            if len(self._kept) * heard.nbytes >= KEPT:
+                return heard
+            self._kept[key] = heard
         return self._kept[key]

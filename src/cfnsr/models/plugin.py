@@ -1,14 +1,11 @@
 """Models of a user's own: a Python file outside the package that registers entries of the zoo."""
 
-import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from cfnsr.errors import InputError
 
-PACKAGE = Path(__file__).resolve().parents[1]
 _loaded: dict[Path, None] = {}
 
 
@@ -25,9 +22,10 @@ def load_plugin(path: Path) -> None:
     Raises:
         InputError: when the file is missing, is no Python, or fails; with the line where it does.
     """
+    path = path.resolve()
     if not path.is_file() or path.suffix != ".py":
         raise InputError(f"plugin {path}: expected a Python file, such as gate.py, that registers a model")
-    name = f"cfnsr_plugin_{path.stem}"
+    name = f"cfnsr_plugin_{len(_loaded)}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"plugin {path} cannot be read as Python: expected a .py file")
@@ -42,18 +40,7 @@ def load_plugin(path: Path) -> None:
             f"plugin {path}{_line(error, path)} fails with {type(error).__name__}: {error}; mend it, or see "
             "the traceback with --debug"
         ) from error
-    _loaded[path.resolve()] = None
-
-
-def source_of(build: Callable[..., object]) -> str:
-    """SHA-256 of the file that an entry of a user's own was written in; nothing for the package's own.
-
-    A run keeps it, so that it cannot be resumed with other code under the same name.
-    """
-    path = Path(build.__code__.co_filename) if hasattr(build, "__code__") else Path()
-    if not path.is_file() or PACKAGE in path.resolve().parents:
-        return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    _loaded[path] = None
 
 
 def _line(error: Exception, path: Path) -> str:

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
-from cfnsr.models.heads.late import StreamHeads
 
 
 class Encoder(Protocol):
@@ -66,13 +65,15 @@ class TwoStream(nn.Module):
     def start_from(self, video: "OneStream", audio: "OneStream") -> None:
         """Take over two models that were each trained alone on the same actors.
 
-        Their encoders become this model's, and their classifiers those of a head that keeps one a stream.
+        Their encoders become this model's, and their classifiers those of a head with room for them
+        (`start_from(video, audio)`), so that the rows of a table start alike.
         """
         self.video.load_state_dict(video.encoder.state_dict())
         self.audio.load_state_dict(audio.encoder.state_dict())
         for module in self.head.modules():
-            if isinstance(module, StreamHeads):
-                module.start_from(video.classify, audio.classify)
+            take_over = getattr(module, "start_from", None)
+            if take_over is not None:
+                take_over(video.classify, audio.classify)
 
 
 class OneStream(nn.Module):

@@ -1,9 +1,11 @@
 """The zoo: one entry a row of the paper's tables."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 
@@ -81,6 +83,8 @@ class Entry:
         paper_params: parameters in millions, likewise.
         modalities: what the model looks at; one that has both starts from the models named after them.
         note: why the number of parameters is not the paper's.
+        source: SHA-256 of the file that an entry of a user's own stood in when it was registered, so that a
+            run is not resumed with other code under its name; empty for the package's own.
     """
 
     build: Callable[[Settings], Model]
@@ -89,8 +93,10 @@ class Entry:
     paper_params: float | None = None
     modalities: tuple[str, ...] = ("video", "audio")
     note: str = ""
+    source: str = ""
 
 
+PACKAGE = Path(__file__).resolve().parents[1]
 ENTRIES: dict[str, Entry] = {}
 # The paper's two tables: what each row is called there, and its model here.
 TABLES: dict[int, tuple[tuple[str, str], ...]] = {
@@ -140,10 +146,21 @@ def entry(
             raise InputError(f"model name {name!r}: expected letters, digits, _ and -, as in cfn_sr")
         if name in ENTRIES:
             raise InputError(f"model {name!r} is registered already: choose another name")
-        ENTRIES[name] = Entry(build, fusion, paper_accuracy, paper_params, modalities, note)
+        ENTRIES[name] = Entry(
+            build, fusion, paper_accuracy, paper_params, modalities, note, _source_of(build)
+        )
         return build
 
     return register
+
+
+def _source_of(build: Build) -> str:
+    """SHA-256 of the file a function was written in, if that is none of the package's."""
+    code = getattr(build, "__code__", None)
+    path = Path(code.co_filename) if code is not None else Path()
+    if not path.is_file() or PACKAGE in path.resolve().parents:
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 Multiplication = partial(Multiplicative, beta=0)

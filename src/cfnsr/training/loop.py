@@ -121,6 +121,11 @@ class Trainer:
         accelerator: Accelerator,
         progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
+        if recipe.modality_dropout and len(clips.columns) > 1 and clips.silence is None:
+            raise InputError(
+                "modality_dropout needs sound whose silence is known: this model reads "
+                f"{clips.columns['audio'].name}; train it without"
+            )
         self.clips = clips
         self.recipe = recipe
         self.epochs = epochs
@@ -143,18 +148,19 @@ class Trainer:
         self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
         self.selecting = accelerator.prepare(self._ordered(select))
 
-    def _loading(self) -> dict[str, Any]:
+    def _loading(self, *, lasting: bool = True) -> dict[str, Any]:
+        """How a loader reads. Its readers last between epochs, or end with a single pass over the clips."""
         workers = 0 if self.clips.in_memory else READERS
         return {
             "num_workers": workers,
-            "persistent_workers": workers > 0,
+            "persistent_workers": lasting and workers > 0,
             "pin_memory": self.accelerator.device.type == "cuda",
             # Starting to read draws a number; it must not come from the stream that dropout draws from.
             "generator": torch.Generator(),
         }
 
-    def _ordered(self, which: Sequence[int]) -> DataLoader[Batch]:
-        return DataLoader(Subset(self.clips, which), self.recipe.batch_size, **self._loading())
+    def _ordered(self, which: Sequence[int], *, lasting: bool = True) -> DataLoader[Batch]:
+        return DataLoader(Subset(self.clips, which), self.recipe.batch_size, **self._loading(lasting=lasting))
 
     def fit(self, *, resume: bool = False) -> State:
         """Train to the last epoch; the model ends with the weights of the best one."""
@@ -251,7 +257,7 @@ class Trainer:
             which: places of the clips.
             change: what becomes of a batch, its pictures still in 0..255, before the model sees it.
         """
-        loader = self.accelerator.prepare(self._ordered(which))
+        loader = self.accelerator.prepare(self._ordered(which, lasting=False))
         log_probabilities, _, indices = self._predict(loader, change)
         place = {index: row for row, index in enumerate(indices.tolist())}
         return log_probabilities[[place[index] for index in which]]

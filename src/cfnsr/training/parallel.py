@@ -1,20 +1,26 @@
 """The grid on several processes: the folds are independent, so each process takes one after the other."""
 
 import multiprocessing
-import queue
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from itertools import groupby
+from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import TypeAlias
 
+from cfnsr.errors import InputError
 from cfnsr.machine import cores, leave_with_parent
 from cfnsr.models.plugin import load_plugin, loaded
-from cfnsr.training.crossval import Job, PreparedCorpus, Progress, crossval
+from cfnsr.training.crossval import Progress, crossval
 from cfnsr.training.loop import Step
+from cfnsr.training.prepared import PreparedCorpus
+from cfnsr.training.record import Job
 
 WAIT = 0.2  # seconds between two looks at whether a process has failed
 
-Report = tuple[Job, Step]
+Reports: TypeAlias = "Queue[tuple[Job, Step]]"
+_reports: "Reports | None" = None  # of a worker process: where it says how far it is
 
 
 def crossval_in_processes(
@@ -29,7 +35,9 @@ def crossval_in_processes(
     """Train and test every cell of a grid as `crossval` does, several folds at a time.
 
     All models of one fold and seed go to one process, because the fused ones start from its encoders. The
-    cores are shared out; on two cores, two processes of one thread do more than one of two.
+    cores are shared out: on two cores, two processes of one thread do more than one of two. A CPU's sums
+    depend on the number of threads in their last bit, so weights are the same bit for bit only where
+    `cores // workers` is.
 
     Args:
         jobs: as `plan` orders them, of one protocol or several.
@@ -42,56 +50,60 @@ def crossval_in_processes(
     chains = [
         list(chain) for _, chain in groupby(jobs, key=lambda job: (job.protocol, job.seed, job.fold.number))
     ]
+    workers = min(workers, len(chains))
     context = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
-    with context.Manager() as manager:
-        reports: queue.Queue[Report] = manager.Queue()
-        settings = (max(1, cores() // workers), list(loaded()))
-        with ProcessPoolExecutor(
-            min(workers, len(chains)), context, initializer=_start, initargs=settings
-        ) as pool:
-            futures = [pool.submit(_train, chain, data, runs, resume, reports) for chain in chains]
-            try:
-                _follow(futures, reports, progress)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                raise
+    reports: Reports = context.Queue()
+    settings = (reports, max(1, cores() // workers), list(loaded()))
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=settings) as pool:
+        futures = [pool.submit(_train, chain, data, runs, resume) for chain in chains]
+        try:
+            _follow(futures, reports, progress)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise InputError(
+                    f"one of {workers} processes died, most likely for want of memory: give fewer --workers "
+                    "and go on with --resume"
+                ) from error
+            raise
         return [folder for future in futures for folder in future.result()]
 
 
-def _follow(
-    futures: Sequence[Future[list[Path]]], reports: "queue.Queue[Report]", progress: Progress
-) -> None:
+def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: Progress) -> None:
     """Pass on what the processes report until they are done, or one has failed."""
-    while True:
-        done, pending = wait(futures, timeout=WAIT, return_when=FIRST_EXCEPTION)
+    pending: set[Future[list[Path]]] = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=WAIT, return_when=FIRST_EXCEPTION)
         while not reports.empty():
             progress(*reports.get())
         for future in done:
             future.result()
-        if not pending:
-            return
+    while not reports.empty():
+        progress(*reports.get())
 
 
-def _start(threads: int, plugins: Sequence[Path]) -> None:
+def _start(reports: Reports, threads: int, plugins: Sequence[Path]) -> None:
+    """Make a fresh process ready to train."""
     import torch
 
+    global _reports
+    _reports = reports
     leave_with_parent()
     torch.set_num_threads(threads)
     for path in plugins:
         load_plugin(path)
 
 
-def _train(
-    jobs: Sequence[Job], data: Path, runs: Path, resume: bool, reports: "queue.Queue[Report]"
-) -> list[Path]:
+def _train(jobs: Sequence[Job], data: Path, runs: Path, resume: bool) -> list[Path]:
     from cfnsr.data.store import Store
     from cfnsr.training.devices import accelerator
 
     def report(job: Job, step: Step) -> None:
-        if step.step == step.steps:
-            reports.put((job, step))
+        if step.step == step.steps and _reports is not None:
+            _reports.put((job, step))
 
     return crossval(
         jobs,

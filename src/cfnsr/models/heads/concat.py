@@ -16,6 +16,12 @@ class Concat(nn.Module):
         super().__init__()
         self.classify = nn.Linear(video_dim + audio_dim, classes)
 
+    def start_from(self, video: nn.Linear, audio: nn.Linear) -> None:
+        """Begin as the sum of the scores of two classifiers that were each trained alone."""
+        with torch.no_grad():
+            self.classify.weight.copy_(torch.cat([video.weight, audio.weight], dim=1))
+            self.classify.bias.copy_(video.bias + audio.bias)
+
     def forward(
         self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
     ) -> Float[Tensor, "B classes"]:

@@ -1,0 +1,122 @@
+"""A prepared corpus as a grid of trainings needs it: its clips in memory, its folds, and who is in them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+from torch import Tensor
+
+from cfnsr.corpus.take import Actor
+from cfnsr.data.clip import SOUND_FEATURES, Preparation
+from cfnsr.data.conditions import BadSound, silence
+from cfnsr.data.dataset import Clips, Column
+from cfnsr.data.folds import Dealt, Fold, Unit, find_protocol
+from cfnsr.data.store import Store
+from cfnsr.errors import InputError
+
+
+class PreparedCorpus:
+    """A store with its headers read and its clips at hand for every kind of model."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.headers = store.headers()
+        self.bad_sound = BadSound(store)
+        self._columns: dict[tuple[str, int, int], Column] = {}
+        self._dealt: dict[str, dict[Unit, list[tuple[int, Dealt]]]] = {}
+
+    def clips(self, reads: Mapping[str, str], frames: int, size: int) -> Clips:
+        """All clips as a model reads them; each tensor is read once for all models and folds.
+
+        Args:
+            reads: the tensor read for "video", "audio" or both.
+            frames: pictures a clip.
+            size: side of a picture in pixels.
+        """
+        columns = {}
+        for modality, name in reads.items():
+            key = name, frames, size
+            if key not in self._columns:
+                self._columns[key] = Column(self.store, self.headers, *key)
+            columns[modality] = self._columns[key]
+        labels = [self.store.labels.index(header.emotion) for header in self.headers]
+        return Clips(columns, labels, self.silence(reads.get("audio")))
+
+    def silence(self, reads: str | None) -> Tensor | None:
+        """What a model reads of no sound, if it reads any."""
+        return silence(reads, self.preparation.samples) if reads in SOUND_FEATURES else None
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """How the clips were made; they must all have been made alike."""
+        first = self.headers[0]
+        for header in self.headers:
+            if header.preparation != first.preparation:
+                raise InputError(
+                    f"{self.store.folder}: {first.name} and {header.name} were prepared with different "
+                    "settings: prepare the whole corpus again with one"
+                )
+        return Preparation.from_json(dict(first.preparation))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and source files of all clips: which recordings a figure is told of."""
+        digest = hashlib.sha256()
+        for header in self.headers:
+            content = sorted(source["sha256"] for source in header.sources.values())
+            digest.update(json.dumps([header.name, header.emotion, *content]).encode())
+        return digest.hexdigest()
+
+    def _units(self, protocol: str) -> dict[Unit, list[tuple[int, Dealt]]]:
+        """What a protocol deals, with the clips of each."""
+        if protocol not in self._dealt:
+            units: dict[Unit, list[tuple[int, Dealt]]] = {}
+            for place, header in enumerate(self.headers):
+                for dealt in find_protocol(protocol).units(header):
+                    units.setdefault(dealt.unit, []).append((place, dealt))
+            self._dealt[protocol] = units
+        return self._dealt[protocol]
+
+    def folds(self, protocol: str) -> list[Fold]:
+        """The folds of a protocol over what has clips."""
+        strata = {unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()}
+        return find_protocol(protocol).deal(strata)
+
+    def part(self, protocol: str, units: Iterable[Unit]) -> list[tuple[int, str]]:
+        """Place and name of the clips of some of the units that a protocol deals."""
+        dealt = self._units(protocol)
+        return sorted((place, clip.name) for unit in units for place, clip in dealt.get(unit, ()))
+
+    def places(self, protocol: str, units: Iterable[Unit]) -> list[int]:
+        """Places of the clips of some units."""
+        return [place for place, _ in self.part(protocol, units)]
+
+    def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
+        """Whose clips these units hold."""
+        return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=_actor_key)
+
+    def check(self, protocol: str, fold: Fold) -> None:
+        """Refuse a fold with an empty part, or with one recording in two parts under different names."""
+        owner: dict[str, str] = {}
+        for part, units in (("train", fold.train), ("validation", fold.validation), ("test", fold.test)):
+            places = self.places(protocol, units)
+            if units and len(places) < (2 if part == "train" else 1):
+                few, who = "too few" if places else "no", ", ".join(map(str, units))
+                raise InputError(
+                    f"fold {fold.number} has {few} {part} clips (actors {who}): prepare those actors too"
+                )
+            if find_protocol(protocol).leaks:
+                continue
+            for place in places:
+                header = self.headers[place]
+                for role, source in header.sources.items():
+                    if role != "openface" and owner.setdefault(source["sha256"], part) != part:
+                        raise InputError(
+                            f"fold {fold.number} leaks: the recording of {header.name} stands in "
+                            f"{owner[source['sha256']]} and in {part}: remove the copy"
+                        )
+
+
+def _actor_key(actor: Actor) -> tuple[bool, int, str]:
+    return isinstance(actor, str), actor if isinstance(actor, int) else 0, str(actor)

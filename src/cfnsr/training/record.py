@@ -1,0 +1,129 @@
+"""One cell of the grid, and what its run.json says of it: a run is only ever resumed as what it was."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cfnsr import __version__
+from cfnsr.data.folds import Fold, find_protocol
+from cfnsr.errors import InputError
+from cfnsr.files import read_json
+from cfnsr.models import zoo
+from cfnsr.training.config import Recipe
+from cfnsr.training.prepared import PreparedCorpus
+
+SHOWN = 5  # differences of settings that are named
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell of the grid."""
+
+    model: str
+    protocol: str
+    fold: Fold
+    folds: int
+    seed: int
+    recipe: Recipe
+
+    @property
+    def starts_from(self) -> tuple[str, ...]:
+        """The one-stream models whose encoders it starts from."""
+        modalities = zoo.find(self.model).modalities
+        return modalities if self.recipe.pretrain and len(modalities) > 1 else ()
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training clips."""
+        return self.recipe.fused_epochs if self.starts_from else self.recipe.epochs
+
+    def folder(self, runs: Path) -> Path:
+        """Where this cell's run lies."""
+        return runs / self.protocol / self.model / f"seed_{self.seed}" / f"fold_{self.fold.number}"
+
+
+def describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
+    """What `run.json` says of a run before its outcome."""
+    protocol = find_protocol(job.protocol)
+    return {
+        "model": job.model,
+        "protocol": job.protocol,
+        "preset": job.recipe.preset,
+        "fold": job.fold.number,
+        "folds": job.folds,
+        "seed": job.seed,
+        "epochs": job.epochs,
+        "selected_on": protocol.selected_on,
+        "caveat": protocol.caveat,
+        "leaky": bool(protocol.leaks),
+        "labels": asdict(corpus.store.labels),
+        "train_actors": corpus.actors(job.protocol, job.fold.train),
+        "validation_actors": corpus.actors(job.protocol, job.fold.validation),
+        "test_actors": corpus.actors(job.protocol, job.fold.test),
+        "corpus": {
+            "name": corpus.store.corpus,
+            "clips": len(corpus.headers),
+            "sha256": corpus.fingerprint,
+        },
+        "settings": job.recipe.as_json(),
+        "source": zoo.find(job.model).source,
+        "preparation": dict(corpus.headers[0].preparation),
+        "versions": {
+            "cfnsr": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "threads": str(
+                torch.get_num_threads()
+            ),  # with another number a CPU's sums differ in the last bit
+        },
+    }
+
+
+def is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) -> bool:
+    """Whether a folder holds this job's finished run; refuses one of another job."""
+    path = folder / "run.json"
+    if not path.exists():
+        return False
+    if not resume:
+        raise InputError(f"{folder} has a run already: add --resume to go on, or give another --out")
+    refuse_differences(folder, describe(job, corpus))
+    return bool(read_json(path, "the description of a run")["finished"])
+
+
+def described_row(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
+    """What all runs of one row of the report have in common."""
+    shared = ("preset", "folds", "labels", "corpus", "settings", "source", "preparation")
+    return {key: value for key, value in describe(job, corpus).items() if key in shared}
+
+
+def refuse_differences(folder: Path, description: Mapping[str, object]) -> None:
+    """Refuse a folder whose run was made with other settings, naming them."""
+    before = _flat(read_json(folder / "run.json", "the description of a run"))
+    now = _flat(description)
+    different = [
+        f"{key} {before.get(key)} (now {value})"
+        for key, value in now.items()
+        if not key.startswith("versions") and before.get(key) != value
+    ]
+    if different:
+        raise InputError(
+            f"{folder} has a run of other settings: {', '.join(different[:SHOWN])}"
+            + (f" and {len(different) - SHOWN} more" if len(different) > SHOWN else "")
+            + "; give another --out, or the settings it was begun with"
+        )
+
+
+def _flat(value: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """A nested description with its keys joined by dots, as JSON would give it back."""
+    flat: dict[str, object] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            flat |= _flat(inner, f"{above}{key}.")
+        else:
+            flat[above + key] = list(inner) if isinstance(inner, tuple) else inner
+    return flat
