@@ -224,6 +224,43 @@ def test_actors_are_the_same_however_they_are_written(tmp_path: Path) -> None:
     assert (leak.count, leak.examples) == (1, ("1",))
 
 
+def test_actors_are_the_same_in_capitals_or_not(tmp_path: Path) -> None:
+    rows = [["a", "train", "S1"], ["b", "test", "s1"], ["c", "test", "STRASSE"], ["d", "train", "Straße"]]
+    rows += [["e", "train", "Ann"], ["a", "train", "s1"]]
+    findings = check_split(read_split(csv_of(tmp_path, "path,split,actor", rows)), workers=1)
+    (leak,) = findings.leaks
+    assert (leak.kind, leak.count, leak.examples) == ("shared actors", 2, ("S1", "Straße"))
+    assert noted(findings, "taken for one") == "taken for one actor: S1 = s1; STRASSE = Straße"
+    assert findings.checked["actors"] == 3
+
+
+def test_no_cell_reaches_the_terminal_raw(tmp_path: Path) -> None:
+    """Escape sequences, line ends, letters that turn the text round: all are shown, none is obeyed."""
+    evil = "\x1b[2J\x9b1m\u202e\x07"
+    files = [f"x{evil}.npy", f"y{evil}.npy"]
+    for file in files:
+        (tmp_path / file).write_bytes(b"features")
+    rows = [
+        [files[0], "train", f"Ann{evil}", f"1{evil}", "sad"],
+        [files[1], "test", f"ANN{evil}", f"1{evil}", "sad"],
+        [f'"z{evil}\nz.wav"', "test", "", f"1{evil}", "sad"],
+        [f"z{evil}.wav", "test", "", f"1{evil}", "sad"],
+        [f"z{evil}.wav", "test", "", f"1{evil}", "sad"],
+    ]
+    findings = check_split(
+        read_split(csv_of(tmp_path, f"path,split,actor,fold,label{evil}", rows)), workers=1
+    )
+    assert [leak.kind for leak in findings.leaks] == ["shared actors", "copies of a recording"]
+    assert findings.leaks[0].examples == (r"Ann\x1b[2J\x9b1m\u202e\x07",)
+    told = json.dumps(findings.as_json(), ensure_ascii=False)
+    assert told.isprintable() and all(line.isprintable() for line in findings.lines())
+    assert r"\u001b" not in told  # nor does it come back when the JSON is read
+    assert {note.split(":")[0] for note in findings.notes} >= {"counted twice", "content not checked"}
+    for text in (f"path,split\na,te{evil}st\nb,train\nc,train\n", f"path,no{evil}\na,1\n"):
+        message = error_of(table(tmp_path, text))
+        assert message.isprintable() and r"\x1b" in message
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

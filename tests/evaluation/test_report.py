@@ -14,10 +14,11 @@ import pytest
 
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
+from cfnsr.evaluation.comparison import Difference
 from cfnsr.evaluation.report import Written, report
 from cfnsr.evaluation.runs import read_runs
-from cfnsr.evaluation.summary import summarise
-from cfnsr.evaluation.tables import tables
+from cfnsr.evaluation.summary import Row, summarise
+from cfnsr.evaluation.tables import safe, tables
 from cfnsr.models.zoo import TABLES, list_models
 
 Fabricate = Callable[..., Path]
@@ -194,6 +195,50 @@ def test_why_there_is_no_difference_is_told(tmp_path: Path, fabricate: Fabricate
     assert all(row["difference_to_cfn_sr"] is None for row in rows_of(written))
 
 
+RECIPE = {"learning_rate": 1e-3, "pretrain": True, "fused_epochs": 4, "modality_dropout": 0.0}
+
+
+def compared(runs: Path) -> dict[str, Row]:
+    return {row.model: row for row in summarise(read_runs(runs))}
+
+
+def test_rows_of_other_settings_are_not_compared(tmp_path: Path, fabricate_all: Fabricate) -> None:
+    own = {
+        "same": {},
+        "dropping": {"modality_dropout": 0.3},
+        "slow": {"learning_rate": 1e-4, "pretrain": False},
+        "other": {f"knob {number}": number for number in range(9)},
+    }
+    one = {"audio": {"modality_dropout": 0.3, "pretrain": False, "fused_epochs": 9}, "video": {"width": 0.5}}
+    fabricate_all(tmp_path, ("cfn_sr",), ("nested",), settings=RECIPE, **SMALL)
+    for model, settings in {**own, **one}.items():
+        fabricate_all(tmp_path, (model,), ("nested",), settings=RECIPE | settings, **SMALL)
+    rows = compared(tmp_path)
+    told = {model: rows[model].versus for model in (*own, *one)}
+    # What only a model of two streams can be trained with cannot concern one of one.
+    assert isinstance(told["same"], Difference) and isinstance(told["audio"], Difference)
+    assert told["dropping"] == "trained with modality_dropout 0.3, CFN-SR with 0.0"
+    assert told["slow"] == "trained with learning_rate 0.0001 and pretrain False, CFN-SR with 0.001 and True"
+    assert told["video"] == "trained with width 0.5, CFN-SR with not told"
+    assert str(told["other"]).startswith("trained with knob 0 0 and knob 1 1 and ")
+    assert str(told["other"]).endswith("; 4 more settings differ")
+    # Holm's correction is over the rows that were compared alone.
+    p = [told[model].p for model in ("same", "audio")]
+    assert max(told[model].p_holm for model in ("same", "audio")) == pytest.approx(max(2 * min(p), max(p)))
+    text = markdown_of(tmp_path)
+    assert "for dropping: trained with modality\\_dropout" not in text
+    assert "No difference to CFN-SR for dropping: trained with modality_dropout 0.3, CFN-SR with 0.0." in text
+
+
+def test_rows_of_other_seeds_are_not_compared(tmp_path: Path, fabricate_all: Fabricate) -> None:
+    for seed in (0, 1):
+        fabricate_all(tmp_path, ("cfn_sr", "same"), ("nested",), seed=seed, **SMALL)
+    fabricate_all(tmp_path, ("audio",), ("nested",), seed=0, **SMALL)
+    rows = compared(tmp_path)
+    assert isinstance(rows["same"].versus, Difference)
+    assert rows["audio"].versus == "trained with seed 0, CFN-SR with seeds 0, 1"
+
+
 def test_the_page_needs_nothing_beside_itself(full: Written) -> None:
     text = full.html.read_text()
     page = Page(text)
@@ -287,17 +332,18 @@ def test_a_leaky_row_is_counted_and_bears_its_caveat(tmp_path: Path, fabricate_a
 
 
 def test_names_are_escaped(tmp_path: Path, fabricate: Fabricate) -> None:
-    evil = "<script>alert(1)</script>|`x`"
+    evil = "<script>alert(1)</script>|`x` [y](javascript:alert(2))"
     labels = LabelSet("<b>set", ("<i>calm", "a&b $x", 'q"uote'))
     for fold in (1, 2):
         fabricate(
             tmp_path,
-            evil,
+            "my_own",
             fold=fold,
             place=f"f{fold}",
             labels=labels,
             settings={"<u>": "<s>x</s>"},
             versions={"<em>": "<q>"},
+            preset=evil,
             corpus={"name": "<img src=x>", "clips": 5},
             **SMALL,
         )
@@ -307,9 +353,26 @@ def test_names_are_escaped(tmp_path: Path, fabricate: Fabricate) -> None:
     assert not {"script", "b", "i", "u", "s", "em", "q", "img", "h6"} & set(page.tags)
     assert evil in page.text and "<i>calm" in page.text and "a&b $x" in page.text
     markdown = written.tables.read_text()
-    assert "<script" not in markdown and "<img" not in markdown
+    assert "<script" not in markdown and "<img" not in markdown and safe(evil) in markdown
+    assert not re.search(r"(?<!\\)\]\(", markdown)  # nor does one become a link
     assert len(table_of(written, "Other models")) == 1  # no name breaks a table
-    assert rows_of(written)[0]["model"] == evil and rows_of(written)[0]["paper"] is None
+    assert rows_of(written)[0]["preset"] == evil and rows_of(written)[0]["paper"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("cfn_sr, −1.2 (a to b)", "cfn_sr, −1.2 (a to b)"),
+        ("![x](javascript:alert(1))", r"!\[x\](javascript:alert(1))"),
+        ("<javascript:alert(1)>", "&lt;javascript:alert(1)&gt;"),
+        ("{raw}`<b>`", r"{raw}\`&lt;b&gt;\`"),
+        ("a\\|b", r"a\\\|b"),  # the name's own backslash must not free the bar
+        ("a\\", r"a\\"),  # nor the cell's end
+        ("a\n\n# b\r|", r"a # b \|"),
+    ],
+)
+def test_names_in_markdown_are_text(text: str, cell: str) -> None:
+    assert safe(text) == cell
 
 
 def test_unfinished_and_incomplete_runs_are_told(tmp_path: Path, fabricate: Fabricate) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.errors import InputError
 from cfnsr.evaluation.predictions import CONDITIONS as NAMES
 from cfnsr.evaluation.runs import (
     CONDITIONS,
     HISTORY,
-    OPTIMISTIC,
+    MODEL,
     PREDICTIONS,
     read_run,
     read_runs,
@@ -53,6 +54,34 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path, fabricate: Fabricate) -
     assert run.test.log_probabilities.shape == (32, 8) and run.test.labels[:3].tolist() == [0, 1, 2]
     assert np.allclose(np.exp(run.test.log_probabilities).sum(axis=1), 1)
     assert len(run.history) == 3 and run.settings["batch"] == 16 and run.versions["torch"] == "2.13.0"
+
+
+@pytest.mark.parametrize(
+    "name", ["<b>", "a b", "[x](y)", "a|b", "a\n", "", "_a", "-a", "é", "../x", "cfn_sr", "My-own_2", "3d"]
+)
+def test_a_model_is_called_as_the_zoo_would_let_it(tmp_path: Path, fabricate: Fabricate, name: str) -> None:
+    from cfnsr.models import zoo
+
+    fabricate(tmp_path, name, place="run", **SMALL)
+    if MODEL.fullmatch(name):
+        assert read_runs(tmp_path)[0].model == name
+        if name not in zoo.ENTRIES:
+            zoo.entry(name, fusion="none")(zoo.ENTRIES["audio"].build)
+            del zoo.ENTRIES[name]
+        return
+    assert "expected letters, digits, _ and -" in refused(tmp_path)
+    with pytest.raises(InputError, match="expected letters, digits, _ and -"):
+        zoo.entry(name, fusion="none")(zoo.ENTRIES["audio"].build)
+
+
+def test_the_runs_of_a_row_are_of_one_source(tmp_path: Path, fabricate: Fabricate) -> None:
+    first = fabricate(tmp_path, "my_own", fold=1, **SMALL)
+    assert read_run(first).source == ""  # written before there were sources
+    amend(first, source="0f" * 32)
+    second = fabricate(tmp_path, "my_own", fold=2, source="0f" * 32, **SMALL)
+    assert {run.source for run in read_runs(tmp_path)} == {"0f" * 32}
+    amend(second, source="")
+    assert "differ in source" in refused(tmp_path)
 
 
 def test_runs_are_found_by_their_file_wherever_they_lie(tmp_path: Path, fabricate: Fabricate) -> None:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import numpy as np
 
 from cfnsr.corpus.take import MEDIA_SUFFIXES
 from cfnsr.data.prepare import CHUNKS_AHEAD, worker_pool
-from cfnsr.data.split import PARTS, Ints, Recording, Split, SplitFold
+from cfnsr.data.split import PARTS, Ints, Recording, Split, SplitFold, visible
 from cfnsr.errors import InputError
 from cfnsr.machine import cores
 from cfnsr.media.fingerprint import Content, copies, read_content
@@ -148,7 +148,17 @@ def check_split(
         "takes": len(np.unique(split.takes[used])),
         "files": sum(bool(found.sha256) for found in contents.values()),
     }
-    return Findings(str(split.source), split.read_as, tuple(leaks), tuple(notes), checked)
+    return Findings(
+        visible(str(split.source)),
+        visible(split.read_as),
+        tuple(map(_visible, leaks)),
+        tuple(map(visible, notes)),
+        checked,
+    )
+
+
+def _visible(leak: Leak) -> Leak:
+    return replace(leak, fold=visible(leak.fold), examples=tuple(map(visible, leak.examples)))
 
 
 def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:

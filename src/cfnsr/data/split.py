@@ -134,10 +134,11 @@ class Split:
 
     @cached_property
     def actors(self) -> Ints:
-        """A number for each recording's actor; -1 where nobody tells."""
-        names = sorted({recording.actor for recording in self.recordings} - {""}, key=_natural)
+        """A number for each recording's actor, in capitals or not; -1 where nobody tells."""
+        persons = [recording.actor.casefold() for recording in self.recordings]
+        names = sorted(set(persons) - {""}, key=_natural)
         numbers = {"": -1} | {name: number for number, name in enumerate(names)}
-        return np.array([numbers[recording.actor] for recording in self.recordings], np.int64)
+        return np.array([numbers[person] for person in persons], np.int64)
 
 
 def read_split(path: Path | str) -> Split:
@@ -153,10 +154,23 @@ def read_split(path: Path | str) -> Split:
         InputError: no such table, no column for what is needed, an unknown part, or a broken line.
     """
     path = Path(path)
-    with _table(path) as (header, rows):
-        columns = _recognise(path, header, [cells for _, cells in islice(rows, SAMPLED)])
-    with _table(path) as (_, rows):
-        return _Reader(path, header, columns).read(rows)
+    try:
+        with _table(path) as (header, rows):
+            columns = _recognise(path, header, [cells for _, cells in islice(rows, SAMPLED)])
+        with _table(path) as (_, rows):
+            return _Reader(path, header, columns).read(rows)
+    except InputError as error:
+        raise InputError(visible(str(error))) from None
+
+
+def visible(text: str) -> str:
+    """What a CSV or a file's name may hold and a terminal would obey or hide, written as an escape.
+
+    >>> print(visible("Zoë\\x1b[2J \\u202egpj.exe"))
+    Zoë\\x1b[2J \\u202egpj.exe
+    """
+    shown = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return text if text.isprintable() else "".join(shown)
 
 
 def performance_of(path: str) -> Performance | None:
@@ -355,7 +369,8 @@ class _Reader:
         read_as = ", ".join(filter(None, [f"path = {self._name([columns.path])}", *how, self._who()]))
         if columns.label is not None:
             read_as += f", label = {self._name([columns.label])}"
-        return Split(self.path, read_as, recordings, tuple(folds), (*notes, *self._left_out()))
+        notes += [*self._spellings(), *self._left_out()]
+        return Split(self.path, read_as, recordings, tuple(folds), tuple(notes))
 
     def _name(self, columns: Sequence[int]) -> str:
         names = [self.header[column] or f"column {column + 1}" for column in columns]
@@ -367,7 +382,7 @@ class _Reader:
         if place == len(self.actors):
             performance = None if actor else performance_of(name)
             self.actors.append(str(performance.actor) if performance else actor)
-        elif actor and actor != self.actors[place]:
+        elif actor and actor.casefold() != self.actors[place].casefold():
             raise InputError(
                 f"{self.path} line {line}: {name} is of actor {actor}, and of {self.actors[place]} before: "
                 "give each recording one actor"
@@ -388,6 +403,15 @@ class _Reader:
         schemes = [("RAVDESS", ravdess.ACTORS), ("CREMA-D", cremad.ACTORS)]
         known = " and ".join(name for name, actors in schemes if numbers & set(actors))
         return f"actor from {known} names" if known else "no actor"
+
+    def _spellings(self) -> list[str]:
+        """Who is written in capitals here and not there."""
+        spellings = defaultdict[str, list[str]](list)
+        for actor in dict.fromkeys(self.actors):
+            spellings[actor.casefold()].append(actor)
+        several = [" = ".join(names) for names in spellings.values() if len(names) > 1]
+        more = f" and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
+        return [f"taken for one actor: {'; '.join(several[:SHOWN])}{more}"] if several else []
 
     def _left_out(self) -> list[str]:
         idle = sum(set(word) == {255} for word in self.words) if self.columns.parts else 0

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation import calibration, plots
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.layout import layout, reasons
 from cfnsr.evaluation.metrics import Floats
 from cfnsr.evaluation.robustness import MEANINGS, conditions_of
 from cfnsr.evaluation.robustness import label as condition_label
-from cfnsr.evaluation.runs import OPTIMISTIC, Unfinished
+from cfnsr.evaluation.runs import Unfinished
 from cfnsr.evaluation.spread import Spread
 from cfnsr.evaluation.summary import Row, remarks
 from cfnsr.evaluation.tables import (

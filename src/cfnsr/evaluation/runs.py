@@ -7,6 +7,7 @@ of the test clips under bad input). Every figure of the report is computed from 
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cfnsr.corpus.take import Actor
+from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.predictions import AGAIN, Predictions, read_conditions, read_predictions
@@ -32,10 +34,11 @@ ALIKE = (
     "caveat",
     "leaky",
     "settings",
+    "source",
 )
 ABOUT, HISTORY, PREDICTIONS, CONDITIONS = "run.json", "history.jsonl", "predictions.csv", "conditions.csv"
-OPTIMISTIC = "optimistic: best epoch on test"
 LEAKY = "leaky: actors shared between training and test"
+MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # what `models.zoo.entry` registers
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,7 @@ class Run:
         clips: the corpus's clips.
         fingerprint: of the corpus's contents; empty where the training wrote none.
         settings, versions: as the training wrote them.
+        source: SHA-256 of the plugin's file that the model is from; empty for the package's own.
         seconds: how long the run took.
         history: one entry an epoch, in the order of training.
         temperature: fitted by the training on the validation clips; None where it fitted none.
@@ -81,6 +85,7 @@ class Run:
     clips: int
     fingerprint: str
     settings: Mapping[str, Any]
+    source: str
     versions: Mapping[str, str]
     seconds: float
     history: tuple[Mapping[str, Any], ...]
@@ -163,6 +168,7 @@ def read_run(folder: Path) -> Run:
             clips=int(about["corpus"]["clips"]),
             fingerprint=str(about["corpus"].get("sha256", "")),
             settings={**about["settings"], **_prefixed(about.get("preparation", {}))},
+            source=str(about.get("source") or ""),
             versions={name: str(version) for name, version in about["versions"].items()},
             seconds=float(about["seconds"]),
             history=_read_history(folder / HISTORY, int(about["epochs"])),
@@ -179,6 +185,8 @@ def read_run(folder: Path) -> Run:
         ) from None
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a description of a run ({error}): {AGAIN}") from None
+    if not MODEL.fullmatch(run.model):
+        raise InputError(f"{path} is of model {run.model!r}: expected letters, digits, _ and -; {AGAIN}")
     if not 1 <= run.epoch <= run.epochs:
         raise InputError(f"{path} chose epoch {run.epoch}: expected one from 1 to {run.epochs}; {AGAIN}")
     if not 1 <= run.fold <= run.folds:

@@ -7,12 +7,12 @@ from itertools import groupby
 
 from cfnsr.corpus.take import Actor
 from cfnsr.data.clip import Preparation
-from cfnsr.data.folds import PROTOCOLS
+from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import Difference, compare
 from cfnsr.evaluation.metrics import FIGURES, Counts, Floats, accuracy, interval, recalls
 from cfnsr.evaluation.robustness import partly_scored, under_conditions
-from cfnsr.evaluation.runs import OPTIMISTIC, Run
+from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import Spread, Tally, tally
 from cfnsr.training.config import PRESETS
 
@@ -21,6 +21,8 @@ PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     **{key: value for key, value in PRESETS["paper"].as_json().items() if key != "precision"},
     **{f"prepared {key}": value for key, value in Preparation().as_json().items() if key != "modalities"},
 }
+OF_TWO_STREAMS = ("fused_epochs", "pretrain", "modality_dropout")  # settings that concern no other model
+SHOWN = 5  # differences of settings that are named
 RAVDESS_CLIPS = 1440  # 24 actors x 60 takes of speech
 PROTOCOL_ORDER = ("nested", *(name for name in PROTOCOLS if name != "nested"))  # the honest one first
 
@@ -100,6 +102,11 @@ class Row:
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({run.seed for run in self.runs}))
+
+    @property
+    def seeds_label(self) -> str:
+        """The seeds in words: "seed 0", "seeds 0, 1"."""
+        return f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
 
     @property
     def complete(self) -> bool:
@@ -283,4 +290,33 @@ def _unlike(row: Row, reference: Row | None) -> str:
     for what in ("corpus", "fingerprint", "clips", "labels", "preset"):
         if getattr(ours, what) != getattr(theirs, what):
             return f"run with another {'corpus' if what != 'preset' else what} than {REFERENCE}"
-    return ""
+    return trained_otherwise(row, reference, "CFN-SR")
+
+
+def trained_otherwise(row: Row, other: Row, called: str) -> str:
+    """In what the training of two rows differs beside the model; empty where it does not."""
+    found = [(f"{name} {ours}", theirs) for name, (ours, theirs) in different_settings(row, other).items()]
+    if row.seeds != other.seeds:
+        found.insert(0, (row.seeds_label, other.seeds_label))
+    if not found:
+        return ""
+    ours, theirs = (" and ".join(values) for values in zip(*found[:SHOWN], strict=True))
+    more = f"; {len(found) - SHOWN} more settings differ" if len(found) > SHOWN else ""
+    return f"trained with {ours}, {called} with {theirs}{more}"
+
+
+def different_settings(row: Row, other: Row) -> dict[str, tuple[str, str]]:
+    """The settings that differ, with both values, of those that concern the row's model."""
+    ours, theirs = row.runs[0].settings, other.runs[0].settings
+    return {
+        name: (str(ours.get(name, "not told")), str(theirs.get(name, "not told")))
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name) and not (name in OF_TWO_STREAMS and has_one_modality(row.model))
+    }
+
+
+def has_one_modality(model: str) -> bool:
+    """Whether the zoo knows a model to have one modality, so that it starts from nothing."""
+    from cfnsr.models.zoo import ENTRIES
+
+    return model in ENTRIES and len(ENTRIES[model].modalities) == 1

@@ -1,13 +1,15 @@
 """The report's tables as Markdown: the paper's figures beside ours."""
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
+from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation.calibration import COVERAGES
 from cfnsr.evaluation.comparison import Difference
 from cfnsr.evaluation.layout import Line, Table, layout, reasons
 from cfnsr.evaluation.robustness import MEANINGS, conditions_of, label
-from cfnsr.evaluation.runs import OPTIMISTIC, Unfinished
+from cfnsr.evaluation.runs import Unfinished
 from cfnsr.evaluation.spread import Spread
 from cfnsr.evaluation.summary import Row, remarks
 
@@ -90,9 +92,9 @@ def millions(params: float | None) -> str:
 def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished]) -> str:
     """`tables.md`: the paper's tables with our figures beside its own, all other figures, and the remarks."""
     made = layout(rows)
-    parts = ["# Results", *[f"> {_safe(remark)}" for remark in remarks(rows)]]
+    parts = ["# Results", *[f"> {safe(remark)}" for remark in remarks(rows)]]
     for table in made:
-        parts += [f"## {table.name}", _layout_table(table), *map(_safe, reasons(table))]
+        parts += [f"## {table.name}", _layout_table(table), *map(safe, reasons(table))]
     if made:
         parts += [HOW_ACCURACY, HOW_DIFFERENCE]
     parts += ["## Other figures", _figures_table(rows)]
@@ -105,7 +107,7 @@ def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished]) -> str:
         parts += ["## Accuracy under bad input", _conditions_table(rows), how_conditions(rows)]
     if unfinished:
         parts.append("## Unfinished runs, not counted")
-        parts.append("\n".join(f"- {_safe(str(run.folder))}: {_safe(run.reason)}" for run in unfinished))
+        parts.append("\n".join(f"- {safe(str(run.folder))}: {safe(run.reason)}" for run in unfinished))
     return "\n\n".join(parts) + "\n"
 
 
@@ -139,7 +141,7 @@ def how_conditions(rows: Sequence[Row]) -> str:
         if name in MEANINGS
     ]
     return (
-        f"Accuracy in per cent, mean ± deviation over folds. {_safe('; '.join(said))}. "
+        f"Accuracy in per cent, mean ± deviation over folds. {safe('; '.join(said))}. "
         "The models were not trained again."
     )
 
@@ -271,10 +273,14 @@ def _conditions_table(rows: Sequence[Row]) -> str:
 def cells(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int) -> str:
     """A Markdown table whose first `texts` columns are text and whose others are aligned as numbers."""
     rule = ["---" if column < texts else "---:" for column in range(len(head))]
-    rows = [head, rule, *([_safe(cell) for cell in line] for line in lines)]
+    rows = [head, rule, *([safe(cell) for cell in line] for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _safe(text: str) -> str:
-    """Text that cannot end a cell or begin a tag: names come from files."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+def safe(text: str) -> str:
+    """Text that cannot end a cell, nor begin a tag, a link or code: names come from files.
+
+    >>> print(safe("<b> [x](y) | z"))
+    &lt;b&gt; \\[x\\](y) \\| z
+    """
+    return re.sub(r"([\\`\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
