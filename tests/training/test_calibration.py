@@ -34,15 +34,31 @@ def test_the_sharpness_is_found_again(sharpness: float) -> None:
 
 
 def test_it_is_the_least_loss_of_a_fine_grid() -> None:
+    """Of the clips and one more, which is everything at once: written out, clip by clip."""
     logs, labels = scores(60, 8, 2.0, seed=3)
-    grid = np.exp(np.linspace(np.log(COLDEST), np.log(HOTTEST), 4000))
-    losses = [-tempered(logs, value)[np.arange(60), labels].mean() for value in grid]
-    assert fit_temperature(logs, labels) == pytest.approx(grid[int(np.argmin(losses))], rel=0.003)
+    grid = np.exp(np.linspace(np.log(COLDEST), np.log(HOTTEST), 2000))
+    losses = []
+    for value in grid:
+        softer = tempered(logs, value)
+        known = sum(softer[clip, label] for clip, label in enumerate(labels))
+        unknown = softer.mean()
+        losses.append(-(known + unknown))
+    assert fit_temperature(logs, labels) == pytest.approx(grid[int(np.argmin(losses))], rel=0.005)
 
 
-def test_extremes_are_bounded() -> None:
-    sure = np.log([[0.9, 0.1]] * 5)
-    assert (
-        COLDEST <= fit_temperature(sure, np.zeros(5, int)) < 1.3 * COLDEST
-    )  # below, no loss is left to lose
-    assert fit_temperature(sure, np.ones(5, int)) == pytest.approx(HOTTEST, rel=0.01)
+@pytest.mark.parametrize("clips", [3, 30, 300])
+def test_clips_that_are_all_right_do_not_ask_for_certainty(clips: int) -> None:
+    """Of n right and one that could be either, (n + 1/2) / (n + 1) are right."""
+    sure = np.log([[0.9, 0.1]] * clips)
+    told = np.exp(tempered(sure, fit_temperature(sure, np.zeros(clips, int))))[0, 0]
+    assert told == pytest.approx((clips + 0.5) / (clips + 1), abs=1e-3)
+
+
+def test_a_model_that_is_always_wrong_knows_nothing() -> None:
+    wrong = np.log([[0.9, 0.1]] * 5)
+    assert fit_temperature(wrong, np.ones(5, int)) == pytest.approx(HOTTEST, rel=0.01)
+
+
+def test_classes_that_are_ruled_out() -> None:
+    logs = np.array([[0.0, -np.inf]] * 4)
+    assert COLDEST <= fit_temperature(logs, np.array([0, 0, 0, 1])) <= HOTTEST
