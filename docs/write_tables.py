@@ -10,10 +10,10 @@ from cfnsr.files import write_text
 
 INTRODUCTION = """# Both tables on the synthetic corpus
 
-`make table` wrote these: all fifteen models of the paper's two tables, trained and tested on 24 drawn and voiced actors
-with the small preset. The faces and voices are made so that each sense alone confuses some pairs of emotions and
-both together do not. The figures show that every row trains and how the tables read; they say nothing about which
-fusion is best on people.
+`make table` wrote these: all fifteen models of the paper's two tables, trained and tested on 24 drawn
+and voiced actors with the small preset. The faces and voices are made so that each sense alone confuses
+some pairs of emotions and both together do not. The figures show that every row trains and how the
+tables read; they say nothing about which fusion is best on people.
 """
 
 if __name__ == "__main__":

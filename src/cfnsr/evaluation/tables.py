@@ -125,8 +125,9 @@ HOW_DIFFERENCE = (
 )
 HOW_CALIBRATION = (
     "ECE is the expected calibration error, raw and after temperature scaling; each fold's temperature is "
-    "fitted, and each threshold of abstention chosen, on the fold's inner validation clips alone; to these the "
-    "fit adds one clip whose emotion is anybody's guess, so that a few dozen right answers ask for no certainty."
+    "fitted, and each threshold of abstention chosen, on the fold's inner validation clips alone; to these "
+    "the fit adds one clip whose emotion is anybody's guess, so that a few dozen right answers ask for no "
+    "certainty."
 )
 HOW_ABSTENTION = (
     "The last columns: the accuracy of the answered clips where that share of the clips was to be answered, "
