@@ -7,7 +7,7 @@ import pytest
 
 import cfnsr
 from cfnsr.errors import InputError
-from cfnsr.models import zoo
+from cfnsr.models import plugin, zoo
 from cfnsr.models.plugin import load_plugin
 
 GATE = """
@@ -30,10 +30,12 @@ def gate(settings):
 
 @pytest.fixture(autouse=True)
 def clean_zoo() -> Iterator[None]:
+    """What a test registers is gone after it, for the worker processes of other tests too."""
     before = dict(zoo.ENTRIES)
     yield
     zoo.ENTRIES.clear()
     zoo.ENTRIES.update(before)
+    plugin._loaded.clear()
 
 
 def test_a_plugin_registers_a_model(tmp_path: Path) -> None:
