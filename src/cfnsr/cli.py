@@ -360,7 +360,8 @@ def check_split(
 ) -> None:
     """Name what a split leaks: shared actors and takes, copies of a recording, a reused validation.
 
-    Exit code 0 for a clean split, 1 for leaks, 2 for a table that cannot be read.
+    Copies are found by their bytes and by their sound, re-coded or trimmed; not halves of a take, nor other
+    speeds. Exit code 0 for a clean split, 1 for leaks, 2 for a table that cannot be read.
     """
     from cfnsr.data.leaks import check_split as check
     from cfnsr.data.split import read_split

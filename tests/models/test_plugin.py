@@ -63,6 +63,11 @@ def test_a_run_can_tell_other_code_of_the_same_name(tmp_path: Path) -> None:
         ("import nothing_of_that_name", r"line 1 fails with ModuleNotFoundError: .*nothing_of_that_name"),
         ("x = 1\n\n1 / 0", "line 3 fails with ZeroDivisionError"),
         ("x = (", "line 1 fails with SyntaxError"),
+        ("import sys\nsys.exit(3)", "line 2 fails with SystemExit: 3"),
+        (
+            "from cfnsr.models.zoo import entry\nentry('a', fusion='soup')(print)",
+            "'soup': expected one of none",
+        ),
         ("from cfnsr.models.zoo import entry\nentry('cfn_sr', fusion='late')(print)", "registered already"),
     ],
 )

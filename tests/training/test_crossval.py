@@ -373,6 +373,50 @@ def test_an_entry_that_does_not_say_what_it_is(corpus: PreparedCorpus, tmp_path:
         zoo.ENTRIES.pop("theirs", None)
 
 
+class Mixing(torch.nn.Module):
+    def __init__(self, video_channels: int, audio_channels: int) -> None:
+        super().__init__()
+
+    def forward(self, video: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return video - video.mean(0), audio
+
+
+class Narrow(Mixing):
+    def forward(self, video: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return video[:, 1:], audio
+
+
+class Raw(torch.nn.Module):
+    def __init__(self, video_dim: int, audio_dim: int, classes: int) -> None:
+        super().__init__()
+        self.classify = torch.nn.Linear(video_dim, classes)
+
+    def forward(self, video: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.classify(video)
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda settings: settings.fuse(Mixing), "mixes clips: a clip's result differs by"),
+        (lambda settings: settings.fuse(Narrow), r"fails on three clips \("),
+        (lambda settings: settings.fuse(head=Raw), "gives no log-probabilities of 3 emotions"),
+        (lambda settings: None, "is built as NoneType"),
+    ],
+)
+def test_a_model_of_ones_own_is_tried_before_training(
+    corpus: PreparedCorpus, tmp_path: Path, build: Callable[[zoo.Settings], zoo.Model], message: str
+) -> None:
+    try:
+        zoo.entry("mine", fusion="model")(build)
+        with pytest.raises(InputError, match=message):
+            run(corpus, tmp_path, ("mine",))
+        assert not list(tmp_path.iterdir())
+    finally:
+        zoo.ENTRIES.pop("mine", None)
+
+
 def test_a_fold_without_clips(corpus: PreparedCorpus, tmp_path: Path) -> None:
     job = Job("audio", "nested", Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
     with pytest.raises(InputError, match=r"fold 1 has no test clips \(actors 99\)"):
@@ -424,6 +468,7 @@ def test_clips_prepared_differently_do_not_mix(corpus: PreparedCorpus, tmp_path:
         (lambda folder: _rewrite(folder, model="nothing"), "'nothing' is unknown"),
         (lambda folder: _rewrite(folder, temperature=-1), "damaged"),
         (lambda folder: _rewrite(folder, model="eranns"), "damaged"),
+        (lambda folder: _rewrite(folder, source="0" * 64), "trained with other code of model audio"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 50), "does not fit"),
         (lambda folder: (folder / "model.safetensors").unlink(), "does not fit"),
     ],

@@ -97,7 +97,12 @@ class Findings:
                 lines.append(f"{kind}: the same in {len(leaks) - LINES} more pairs of parts")
         lines += [f"note: {note}" for note in self.notes]
         checked = ", ".join(_counted(what, count) for what, count in self.checked.items() if count)
-        lines.append(f"{_counted('leaks', len(self.leaks)) if self.leaks else 'no leak'}: {checked} compared")
+        missing = [
+            what for what, key in (("actors", "actors"), ("content", "files")) if not self.checked.get(key)
+        ]
+        unchecked = f"; NOT CHECKED: {' and '.join(missing)}" if missing else ""
+        found = _counted("leaks", len(self.leaks)) if self.leaks else "no leak"
+        lines.append(f"{found}: {checked} compared{unchecked}")
         return lines
 
 

@@ -29,6 +29,7 @@ from cfnsr.evaluation.tables import (
     p_value,
     pair,
     percent,
+    published,
 )
 
 HANDFUL = 0.01  # of the clips: the accuracy of fewer is no point of a curve
@@ -47,6 +48,7 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "published": published,
         "percent": percent,
         "pair": pair,
         "p_value": p_value,

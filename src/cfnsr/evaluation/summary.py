@@ -128,6 +128,12 @@ class Row:
         run, why = self.runs[0], []
         if run.preset != "paper":
             why.append(f"preset {run.preset}, not paper")
+            preset = PRESETS[run.preset].as_json() if run.preset in PRESETS else {}
+            why += [
+                f"{key} {run.settings[key]}, not the preset's {value}"
+                for key, value in preset.items()
+                if run.settings.get(key, value) != value
+            ]
         else:
             changed = [
                 f"{key.removeprefix('prepared ')} {run.settings[key]}, not {value}"
@@ -298,11 +304,22 @@ def trained_otherwise(row: Row, other: Row, called: str) -> str:
     found = [(f"{name} {ours}", theirs) for name, (ours, theirs) in different_settings(row, other).items()]
     if row.seeds != other.seeds:
         found.insert(0, (row.seeds_label, other.seeds_label))
+    elif unequal := _folds_of_other_seeds(row, other):
+        found.insert(0, (f"other seeds in fold {', '.join(map(str, unequal))}", "all of them"))
     if not found:
         return ""
     ours, theirs = (" and ".join(values) for values in zip(*found[:SHOWN], strict=True))
     more = f"; {len(found) - SHOWN} more settings differ" if len(found) > SHOWN else ""
     return f"trained with {ours}, {called} with {theirs}{more}"
+
+
+def _folds_of_other_seeds(row: Row, other: Row) -> list[int]:
+    """The folds that both rows have, and not with the same seeds: their means are of other trainings."""
+    ours, theirs = (
+        {fold: {run.seed for run in one.runs if run.fold == fold} for fold in {run.fold for run in one.runs}}
+        for one in (row, other)
+    )
+    return sorted(fold for fold in ours.keys() & theirs.keys() if ours[fold] != theirs[fold])
 
 
 def different_settings(row: Row, other: Row) -> dict[str, tuple[str, str]]:

@@ -28,6 +28,15 @@ def percent(value: float | None, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def published(value: float | None) -> str:
+    """A figure of the paper in per cent, with the two decimals it has there.
+
+    >>> published(0.7035), published(None)
+    ('70.35', '–')
+    """
+    return NOTHING if value is None else f"{100 * value:.2f}"
+
+
 def mean_and_deviation(spread: Spread) -> str:
     """Mean and deviation over folds, in per cent.
 
@@ -117,7 +126,9 @@ HOW_ACCURACY = (
 )
 HOW_DIFFERENCE = (
     "The difference to CFN-SR is paired: each actor's accuracy less CFN-SR's on the same actor, under the "
-    "nested protocol; in brackets its 95 % interval by resampling actors. p is of a two-sided sign-flip "
+    "nested protocol, and the mean is over actors; where folds hold different numbers of clips it need not "
+    "be the difference of the two accuracies, which are means over folds. In brackets its 95 % interval by "
+    "resampling actors. p is of a two-sided sign-flip "
     "permutation test over actors, Holm's p is corrected for all rows compared under that protocol. What the "
     "test cannot tell: whether another training (seed), another corpus or another language would give the "
     "same order; and with RAVDESS's 24 actors a large p is no proof that two models are equally good: the "
@@ -182,7 +193,7 @@ def _layout_table(table: Table) -> str:
             [
                 line.title,
                 line.fusion or NOTHING,
-                percent(paper.accuracy if paper else None),
+                published(paper.accuracy if paper else None),
                 in_column(line.as_paper, OPTIMISTIC),
                 in_column(nested),
                 limits(nested.spreads["accuracy"]) if nested else NOTHING,

@@ -35,7 +35,7 @@ def load_plugin(path: Path) -> None:
         spec.loader.exec_module(module)
     except InputError as error:
         raise InputError(f"plugin {path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"plugin {path}{_line(error, path)} fails with {type(error).__name__}: {error}; mend it, or see "
             "the traceback with --debug"
@@ -43,10 +43,10 @@ def load_plugin(path: Path) -> None:
     _loaded[path] = None
 
 
-def _line(error: Exception, path: Path) -> str:
+def _line(error: BaseException, path: Path) -> str:
     """Where in the plugin it failed: the deepest frame that lies in it."""
     if isinstance(error, SyntaxError):
-        return f" line {error.lineno}"
+        return f" line {error.lineno}" if error.lineno else ""
     lines = []
     trace = error.__traceback__
     while trace is not None:

@@ -26,6 +26,7 @@ from cfnsr.models.streams import OneStream, TwoStream
 
 Model = OneStream | TwoStream
 STAGES = 3
+FUSIONS = ("none", "late", "early", "model")  # where the modalities meet
 
 MakeExchange = Callable[[int, int], nn.Module]  # (video channels, audio channels) of a stage -> exchange
 MakeHead = Callable[[int, int, int], nn.Module]  # (video dim, audio dim, classes) -> head
@@ -144,6 +145,8 @@ def entry(
     def register(build: Build) -> Build:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise InputError(f"model name {name!r}: expected letters, digits, _ and -, as in cfn_sr")
+        if fusion not in FUSIONS:
+            raise InputError(f"fusion of model {name} is {fusion!r}: expected one of {', '.join(FUSIONS)}")
         if name in ENTRIES:
             raise InputError(f"model {name!r} is registered already: choose another name")
         ENTRIES[name] = Entry(
@@ -306,7 +309,18 @@ def create_model(name: str, *, classes: int = 8, mfcc_steps: int = 212, width: f
     >>> sum(p.numel() for p in create_model("cfn_sr").parameters())
     26301417
     """
-    return find(name).build(Settings(classes, mfcc_steps, width))
+    return build(name, Settings(classes, mfcc_steps, width))
+
+
+def build(name: str, settings: Settings) -> Model:
+    """Build a model of the zoo from `Settings`."""
+    model = find(name).build(settings)
+    if not isinstance(model, OneStream | TwoStream):
+        raise InputError(
+            f"model {name} is built as {type(model).__name__}: its @entry function must return a model, "
+            "such as settings.fuse(...)"
+        )
+    return model
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -31,6 +31,7 @@ class Config:
         size: side of a picture in pixels.
         preparation: how the training clips were made; a user's file goes the same way.
         temperature: what predicted log-probabilities are divided by, fitted on inner validation clips.
+        source: of a user's own model, SHA-256 of the file it was registered from.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Config:
     size: int = 224
     preparation: Preparation = field(default_factory=Preparation)
     temperature: float = 1.0
+    source: str = ""
 
     def write(self, folder: Path) -> None:
         """Write config.json."""
@@ -71,8 +73,15 @@ class Config:
             temperature = float(value["temperature"])
             if not 0 < temperature < math.inf:
                 raise ValueError(f"temperature {temperature}")
-            find(value["model"])
-            return cls(value["model"], value["settings"], labels, frames, size, preparation, temperature)
+            source = str(value["source"])
+            if find(value["model"]).source != source:
+                raise InputError(
+                    f"{folder} was trained with other code of model {value['model']}: give --plugin the file "
+                    "as it was then, or train again"
+                )
+            return cls(
+                value["model"], value["settings"], labels, frames, size, preparation, temperature, source
+            )
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:

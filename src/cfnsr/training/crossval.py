@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from cfnsr.data import augment
 from cfnsr.data.clip import MODALITIES
 from cfnsr.data.conditions import Condition, conditions_of
 from cfnsr.data.dataset import Batch
@@ -218,6 +219,8 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
             raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
     for job in {job.model: job for job in jobs}.values():
         _check_model(job, corpus)
+        if zoo.find(job.model).source:
+            _try(job, corpus)
     for job in jobs:
         corpus.check(job.protocol, job.fold)
     for first in {(job.protocol, job.model): job for job in jobs}.values():
@@ -243,6 +246,35 @@ def _check_model(job: Job, corpus: PreparedCorpus) -> None:
                 f"model {job.model} has another {name} encoder than model {name}, which it would start from: "
                 "train it with --no-pretrain"
             )
+
+
+def _try(job: Job, corpus: PreparedCorpus) -> None:
+    """Show a user's own model three clips: it must give log-probabilities, and each clip its own."""
+    model, config = _create(job, corpus)
+    clips = corpus.clips(model.reads, config.frames, config.size)
+    batch = Batch(
+        *(torch.stack(column) for column in zip(*(clips[place] for place in range(3)), strict=True))
+    )
+    video = augment.normalise(batch.video) if "video" in model.reads.values() else batch.video
+    try:
+        with torch.no_grad():
+            together = model.eval()(video, batch.audio)
+            alone = torch.cat([model(video[[place]], batch.audio[[place]]) for place in range(3)])
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"model {job.model} fails on three clips ({first}): mend its file") from error
+    if together.shape != (3, len(config.labels)) or not torch.allclose(
+        together.exp().sum(dim=1), torch.ones(3), atol=1e-3
+    ):
+        raise InputError(
+            f"model {job.model} gives no log-probabilities of {len(config.labels)} emotions: its head must "
+            "end with log_softmax(dim=1)"
+        )
+    if not torch.allclose(together, alone, atol=1e-3):
+        raise InputError(
+            f"model {job.model} mixes clips: a clip's result differs by "
+            f"{(together - alone).abs().max().item():.2g} with others beside it; see docs/your-own-fusion.md"
+        )
 
 
 def _shapes(module: torch.nn.Module | None) -> dict[str, torch.Size]:
@@ -298,7 +330,15 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
             f"{corpus.store.folder} has {have[0]} frames of {have[1]} px a clip: preset {job.recipe.preset} "
             f"looks at {want[0]} of {want[1]} px; prepare the corpus with more, or choose a smaller preset"
         )
-    config = Config(job.model, settings, corpus.store.labels, job.recipe.frames, job.recipe.size, preparation)
+    config = Config(
+        job.model,
+        settings,
+        corpus.store.labels,
+        job.recipe.frames,
+        job.recipe.size,
+        preparation,
+        source=zoo.find(job.model).source,
+    )
     return model, config
 
 
