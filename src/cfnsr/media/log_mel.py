@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from cfnsr.media.mfcc import N_MELS, N_SAMPLES, SAMPLE_RATE, mel_decibels, mel_filters
 
-HOP = 345  # samples, 7.8 ms: the paper's 128 columns a second at 44.1 kHz
+HOP = 345  # samples, 7.8 ms: 128 columns a second at 44.1 kHz
 N_FFT = 4 * HOP  # 1380 samples, 31 ms
 LOWEST, HIGHEST = 50.0, 14_000.0  # Hz
 STEPS = 1 + N_SAMPLES // HOP  # 314
@@ -19,9 +19,9 @@ def log_mel(waveform: NDArray[np.floating], sample_rate: int = SAMPLE_RATE) -> N
     none more than 80 below the loudest of the take. Nothing is taken from other takes: the network
     normalises the bands by its own first layer, which learns from the training actors.
 
-    Source: Verbitskiy, Berikov & Vyshegorodtsev 2021 (ERANNs, arXiv 2106.01621) for 128 bands and 128
-    columns a second; the limits in Hz are those of Kong et al. 2020 (PANNs, arXiv 1912.10211), and a
-    window of four hops is our choice.
+    Source: for ERANNs (Verbitskiy, Berikov & Vyshegorodtsev 2021, arXiv 2106.01621), as far as a public
+    re-implementation tells: 128 bands and 128 columns a second. The paper's own text was not at hand. The
+    limits in Hz are those of Kong et al. 2020 (PANNs, arXiv 1912.10211), a window of four hops is our choice.
 
     >>> log_mel(np.zeros(N_SAMPLES)).shape
     (128, 314)
