@@ -181,7 +181,7 @@ def crossval(
     with TrainingBar(jobs) as progress:
         if workers > 1:
             return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
-        return training.crossval(
+        return training.train_jobs(
             jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
         )
 

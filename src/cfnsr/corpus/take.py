@@ -148,5 +148,13 @@ def by_actor(take: Take) -> tuple[bool, int, str, str]:
     >>> [take.name for take in sorted(takes, key=by_actor)]
     ['a', 'c', 'b']
     """
-    number = take.actor if isinstance(take.actor, int) else 0
-    return isinstance(take.actor, str), number, str(take.actor), take.name
+    return *actor_order(take.actor), take.name
+
+
+def actor_order(actor: Actor) -> tuple[bool, int, str]:
+    """Sort key: numbered actors by number, then named actors by name.
+
+    >>> sorted(["b", 10, 9, "a"], key=actor_order)
+    [9, 10, 'a', 'b']
+    """
+    return isinstance(actor, str), actor if isinstance(actor, int) else 0, str(actor)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-from cfnsr.corpus.take import Actor
+from cfnsr.corpus.take import Actor, actor_order
 from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
@@ -208,7 +208,7 @@ def summarise(runs: Iterable[Run]) -> list[Row]:
         actors = tuple(
             sorted(
                 {actor for run in together for actor in run.test.actors},
-                key=lambda actor: (isinstance(actor, str), actor),
+                key=actor_order,
             )
         )
         counted = tally(together, [run.test for run in together], actors)

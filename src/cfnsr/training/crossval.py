@@ -193,6 +193,19 @@ def crossval(
         InputError: before the first training, when a cell cannot be trained or belongs to other runs.
     """
     check_jobs(jobs, corpus, runs, resume=resume)
+    return train_jobs(jobs, corpus, runs, accelerator=accelerator, resume=resume, progress=progress)
+
+
+def train_jobs(
+    jobs: Sequence[Job],
+    corpus: PreparedCorpus,
+    runs: Path,
+    *,
+    accelerator: Accelerator,
+    resume: bool = False,
+    progress: Progress = lambda job, step: None,
+) -> list[Path]:
+    """What `crossval` does once the jobs are checked."""
     accelerator.wait_for_everyone()
     folders = []
     for job in jobs:

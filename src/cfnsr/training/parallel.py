@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from itertools import groupby
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TypeAlias
 from cfnsr.errors import InputError
 from cfnsr.machine import cores, leave_with_parent
 from cfnsr.models.plugin import load_plugin, loaded
-from cfnsr.training.crossval import Progress, crossval
+from cfnsr.training.crossval import Progress, train_jobs
 from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job
@@ -32,7 +33,7 @@ def crossval_in_processes(
     resume: bool = False,
     progress: Progress = lambda job, step: None,
 ) -> list[Path]:
-    """Train and test every cell of a grid as `crossval` does, several folds at a time.
+    """Train and test every cell of a grid that `check_jobs` has passed, several folds at a time.
 
     All models of one fold and seed go to one process, because the fused ones start from its encoders. The
     cores are shared out: on two cores, two processes of one thread do more than one of two. A CPU's sums
@@ -97,17 +98,24 @@ def _start(reports: Reports, threads: int, plugins: Sequence[Path]) -> None:
         load_plugin(path)
 
 
-def _train(jobs: Sequence[Job], data: Path, runs: Path, resume: bool) -> list[Path]:
+@cache
+def _corpus(data: Path) -> PreparedCorpus:
+    """Read once for all folds that this process trains."""
     from cfnsr.data.store import Store
+
+    return PreparedCorpus(Store(data))
+
+
+def _train(jobs: Sequence[Job], data: Path, runs: Path, resume: bool) -> list[Path]:
     from cfnsr.training.devices import accelerator
 
     def report(job: Job, step: Step) -> None:
         if step.step == step.steps and _reports is not None:
             _reports.put((job, step))
 
-    return crossval(
+    return train_jobs(
         jobs,
-        PreparedCorpus(Store(data)),
+        _corpus(data),
         runs,
         accelerator=accelerator(jobs[0].recipe),
         resume=resume,

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from cfnsr.corpus.take import Actor
+from cfnsr.corpus.take import Actor, actor_order
 from cfnsr.data.clip import SOUND_FEATURES, Preparation
 from cfnsr.data.conditions import BadSound, silence
 from cfnsr.data.dataset import Clips, Column
@@ -94,7 +94,7 @@ class PreparedCorpus:
 
     def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
         """Whose clips these units hold."""
-        return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=_actor_key)
+        return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=actor_order)
 
     def check(self, protocol: str, fold: Fold) -> None:
         """Refuse a fold with an empty part, or with one recording in two parts under different names."""
@@ -116,7 +116,3 @@ class PreparedCorpus:
                             f"fold {fold.number} leaks: the recording of {header.name} stands in "
                             f"{owner[source['sha256']]} and in {part}: remove the copy"
                         )
-
-
-def _actor_key(actor: Actor) -> tuple[bool, int, str]:
-    return isinstance(actor, str), actor if isinstance(actor, int) else 0, str(actor)
