@@ -293,3 +293,62 @@ def test_the_real_clips(shared: Path) -> None:
     assert len(scan(shared / "clips/ravdess").takes) == 3
     assert len(scan(shared / "clips/cremad").takes) == 3
     assert "subfolder" in error_of(shared / "clips")
+
+
+def lay_means(path: Path, *names: str, header: str = "AU01_r, name") -> Path:
+    path.write_text("\n".join([header, *(f"0.5, {name}" for name in names)]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("media", [f"Actor_03/01-{TAIL}.mp4", f"Actor_03/03-{TAIL}.wav"])
+def test_a_table_of_means_belongs_to_the_takes_it_names(tmp_path: Path, media: str) -> None:
+    lay(tmp_path / "c", media, "03-01-02-01-01-01-02.wav", f"l/01-{TAIL}.csv")
+    means = lay_means(tmp_path / "means.csv", f"01-{TAIL}", "01-01-01-01-01-01-04")
+    corpus = scan(tmp_path / "c", openface=means)
+    assert only(corpus).openface == means and only(corpus).actor == 3
+    assert corpus.left_out == {
+        "takes that means.csv does not have": 1,
+        "OpenFace CSVs that means.csv goes before": 1,
+    }
+    assert "1 left out: takes that means.csv does not have" in corpus.notes()
+
+
+def test_means_of_every_take_leave_nothing_out(tmp_path: Path) -> None:
+    lay(tmp_path / "c", "1001_DFA_ANG_XX.flv", "1002_DFA_ANG_XX.flv")
+    means = lay_means(tmp_path / "means.csv", "1001_DFA_ANG_XX", "1002_DFA_ANG_XX")
+    corpus = scan(tmp_path / "c", openface=means)
+    assert [take.openface for take in corpus.takes] == [means, means] and not corpus.left_out
+
+
+def test_means_of_a_table_of_takes_go_by_name(tmp_path: Path) -> None:
+    lay(tmp_path, "a.wav", "b.wav", f"03-{TAIL}.wav")
+    (tmp_path / "takes.csv").write_text(
+        f"path,label,speaker,name\na.wav,sad,1,Ann 1\nb.wav,sad,2,\n03-{TAIL}.wav,sad,3,\n"
+    )
+    means = lay_means(tmp_path / "means.csv", "Ann 1", "a", f"01-{TAIL}")
+    corpus = scan(tmp_path / "takes.csv", openface=means)
+    assert [take.name for take in corpus.takes] == ["Ann 1", f"03-{TAIL}"]
+
+
+def test_a_table_of_means_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
+    lay(tmp_path / "c", f"01-{TAIL}.mp4")
+    means = tmp_path / "means.csv"
+    assert f"expected names such as 01-{TAIL}" in error_of(
+        tmp_path / "c", openface=lay_means(means, "01-01-01-01-01-01-04")
+    )
+    assert "none of its 0 rows" in error_of(tmp_path / "c", openface=lay_means(means))
+    lay_means(means, f"01-{TAIL}", header="AU01_r,take")
+    assert "has no column name" in error_of(tmp_path / "c", openface=means)
+    lay_means(means, f"01-{TAIL}", header="frame,name")
+    assert "has a column frame" in error_of(tmp_path / "c", openface=means)
+    means.write_bytes(bytes(range(256)) * 10)
+    assert "cannot be read" in error_of(tmp_path / "c", openface=means)
+
+
+def test_the_real_means(shared: Path) -> None:
+    means = shared / "ravdess/openface/au_means.csv"
+    corpus = scan(shared / "ravdess/audio", openface=means)
+    assert len(corpus.takes) == 1200 and corpus.actors == tuple(range(1, 21))
+    assert {take.openface for take in corpus.takes} == {means}
+    assert all(take.audio is not None for take in corpus.takes)
+    assert corpus.left_out == {"takes that au_means.csv does not have": 240}

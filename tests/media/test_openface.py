@@ -5,7 +5,17 @@ import pytest
 
 from cfnsr.errors import InputError
 from cfnsr.media.errors import MediaError
-from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, read_openface
+from cfnsr.media.openface import (
+    ACTION_UNITS,
+    FEATURES,
+    GAZE,
+    LANDMARKS,
+    POSE,
+    face_shape,
+    is_means,
+    read_means,
+    read_openface,
+)
 
 EVERYTHING = ("frame", "timestamp", "confidence", "success", *GAZE, *POSE, *LANDMARKS, *ACTION_UNITS)
 
@@ -146,3 +156,160 @@ def test_every_real_table(shared: Path) -> None:
         assert track.timestamps == pytest.approx(track.frame_numbers / 29.97, abs=0.01)
         assert track.action_units.min() >= 0 and track.action_units[:, :17].max() <= 5
         assert set(np.unique(track.action_units[:, 17:])) <= {0.0, 1.0}
+
+
+def means(path: Path, takes: list[str], *, before: str = "", extra: tuple[str, ...] = ()) -> Path:
+    """A table of clip means: cell of take i and the j-th column is i + j / 1000."""
+    names = (*reversed(ACTION_UNITS), "name", *extra)
+    lines = [",".join(before + name for name in names)]
+    for take, name in enumerate(takes):
+        value = {unit: take + place / 1000 for place, unit in enumerate(ACTION_UNITS)}
+        lines.append(",".join(name if unit == "name" else f"{value.get(unit, 7.0):g}" for unit in names))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("before", ["", " "])
+def test_a_row_of_means_is_a_track_of_one_row(tmp_path: Path, before: str) -> None:
+    path = means(tmp_path / "m.csv", ["b", "a 1", "c"], before=before, extra=("frames",))
+    assert is_means(path)
+    found = read_means(path)
+    assert sorted(found) == ["a 1", "b", "c"]
+    track = found["a 1"]
+    assert track.action_units == pytest.approx(1 + np.arange(35)[None] / 1000, abs=1e-6)
+    assert track.frame_numbers.tolist() == [0] and track.timestamps.tolist() == [0.0]
+    assert track.confidence.tolist() == [1.0] and track.success.tolist() == [True]
+    assert track.landmarks is track.pose is track.gaze is None
+    assert track.seen().features().shape == (1, 35)
+
+
+def test_means_may_have_the_other_groups(tmp_path: Path) -> None:
+    path = means(tmp_path / "m.csv", ["a", "b"], extra=(*LANDMARKS, *POSE, *GAZE))
+    track = read_means(path)["b"]
+    assert track.landmarks is not None and track.landmarks.shape == (1, 68, 2)
+    assert track.features().shape == (1, 185)
+
+
+def means_refused(path: Path) -> str:
+    with pytest.raises(MediaError) as caught:
+        read_means(path)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+def test_what_is_no_table_of_means_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    assert "does not exist" in means_refused(path)
+    assert "no rows" in means_refused(means(path, []))
+    means(path, ["a", "b"])
+    text = path.read_text()
+    for bad, said in (
+        ("nan", "not a finite number: expected one in each cell; mend or remove the row of 'b'"),
+        ("1e300", "not a finite number"),
+        ("", "not a table of numbers"),
+        ("high", "not a table of numbers"),
+    ):
+        path.write_text(text.replace("1.007", bad))
+        assert said in means_refused(path)
+    path.write_text(text.replace("AU12_r", "AU99_r"))
+    assert "lacks the columns AU12_r" in means_refused(path)
+    path.write_text(text.replace("name", "take"))
+    assert "lacks the columns name" in means_refused(path) and not is_means(path)
+    path.write_text(text.replace(",b\n", ",\n"))
+    assert "without a name" in means_refused(path)
+    path.write_bytes(bytes(range(256)) * 10)
+    means_refused(path)
+    means_refused(tmp_path)
+    assert not is_means(path) and not is_means(tmp_path) and not is_means(tmp_path / "none")
+
+
+def test_a_take_may_stand_in_the_means_twice_with_the_same_values_alone(tmp_path: Path) -> None:
+    path = means(tmp_path / "m.csv", ["a", "b"])
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[2]]))
+    assert list(read_means(path)) == ["a", "b"]
+    path.write_text("".join([*lines, lines[2].replace("1.007", "1.008")]))
+    assert "two different rows of one take: expected one; mend or remove the row of 'b'" in means_refused(
+        path
+    )
+
+
+def test_a_track_is_no_table_of_means(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", table())
+    assert not is_means(path)
+    assert "lacks the columns name" in means_refused(path)
+
+
+def columns_without(*groups: tuple[str, ...], rows: int = 3) -> dict[str, np.ndarray]:
+    left_out = {name for group in groups for name in group}
+    return {name: values for name, values in table(rows).items() if name not in left_out}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_features_are_a_beginning_of_the_wider_ones(tmp_path: Path, rows: int) -> None:
+    tracks = [
+        read_openface(
+            write(tmp_path / "a.csv", columns_without(*groups, rows=rows), before=" ", shuffle=rows)
+        )
+        for groups in ((), (LANDMARKS,), (LANDMARKS, GAZE), (LANDMARKS, GAZE, POSE))
+    ]
+    widest = tracks[0].features()
+    assert widest.dtype == np.float32 and np.isfinite(widest).all()
+    widths = np.cumsum(list(FEATURES.values())).tolist()
+    assert widths == [35, 41, 49, 185]
+    for track, width in zip(tracks, reversed(widths), strict=True):
+        assert track.features().shape == (rows, width)
+        assert np.array_equal(track.features(), widest[:, :width])
+
+
+def test_a_missing_group_ends_the_features(tmp_path: Path) -> None:
+    for left_out, width in ((GAZE, 41), (POSE, 35)):
+        assert (
+            read_openface(write(tmp_path / "a.csv", columns_without(left_out))).features().shape[1] == width
+        )
+
+
+def test_what_the_features_hold(tmp_path: Path) -> None:
+    track = read_openface(write(tmp_path / "a.csv", table()))
+    features = track.features()
+    assert features[:, 0].tolist() == column("AU01_r")
+    assert features[:, 35] == pytest.approx(np.array(column("pose_Tx")) / 1000), "metres"
+    assert features[:, 38].tolist() == column("pose_Rx"), "radians"
+    assert features[:, 48].tolist() == column("gaze_angle_y")
+    assert track.landmarks is not None
+    for row, points in zip(features[:, 49:], track.landmarks.astype(np.float64), strict=True):
+        away = points - points.mean(0)
+        size = np.mean([x * x + y * y for x, y in away]) ** 0.5
+        assert row[[33, 68 + 33]] == pytest.approx(away[33] / size, abs=1e-5), "x_33 and y_33"
+
+
+def test_points_that_coincide_have_no_form() -> None:
+    assert (face_shape(np.full((2, 68, 2), 5.0, np.float32)) == 0).all()
+
+
+def test_rows_without_a_face_are_no_measurement(tmp_path: Path) -> None:
+    columns = table() | {"success": np.array([0.0, 1, 1, 0, 1, 0])}
+    columns["AU01_r"] = np.where(columns["success"] > 0, columns["AU01_r"], np.nan)
+    track = read_openface(write(tmp_path / "a.csv", columns))
+    seen = track.seen()
+    assert seen.frame_numbers.tolist() == [1, 2, 4] and seen.success.all()
+    assert seen.timestamps == pytest.approx(np.array([1, 2, 4]) / 30, abs=1e-6)
+    assert seen.features().shape == (3, 185) and np.isfinite(seen.features()).all()
+    columns["success"][:] = 0
+    with pytest.raises(MediaError, match="found no face in any of 6 rows") as caught:
+        read_openface(write(tmp_path / "a.csv", columns)).seen()
+    assert caught.value.reason == "no face"
+
+
+def test_the_real_means_agree_with_the_real_tracks(shared: Path) -> None:
+    """They come from two runs of OpenFace: the same takes, hardly different figures."""
+    rows = read_means(shared / "ravdess/openface/au_means.csv")
+    assert len(rows) == 1200
+    paths = sorted((shared / "ravdess/openface/frames").rglob("*.csv"))
+    sequences = [read_openface(path).seen().features() for path in paths]
+    assert len(sequences) == 240 and {sequence.shape[1] for sequence in sequences} == {35}
+    ours = np.stack([sequence.mean(axis=0) for sequence in sequences])
+    theirs = np.concatenate([rows[path.stem].features() for path in paths])
+    assert np.abs(ours - theirs).mean() < 0.01 and np.abs(ours - theirs).max() < 0.2
+    assert all(np.corrcoef(ours[:, unit], theirs[:, unit])[0, 1] > 0.98 for unit in range(35))

@@ -1,5 +1,6 @@
 """Which takes a folder holds: every file under it is used, or accounted for."""
 
+import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -44,16 +45,20 @@ def scan(
     Args:
         path: a folder, or a CSV of takes (see `read_table`).
         song: take RAVDESS's songs too; speech alone otherwise.
-        openface: a folder with further OpenFace CSVs; these go before those in the tree.
+        openface: a folder with further OpenFace CSVs, or a CSV of clip means, one row a take with a column
+            `name`; these go before those in the tree. Takes that a CSV of means does not have are left out.
         labels: the label set of a CSV of takes, in class order; the folders have their own.
 
     Raises:
         InputError: nothing there, no take in it, or takes of two corpora.
     """
     path = Path(path)
+    given = None if openface is None else Path(openface)
+    means = given if given is not None and given.is_file() else None
+    measured = _names_in(means) if means is not None else []
     tables: tuple[Path, ...] = ()
-    if openface is not None:
-        tables = _look(Path(openface), "a folder of OpenFace CSVs").tables
+    if given is not None and means is None:
+        tables = _look(given, "a folder of OpenFace CSVs, or a CSV of clip means").tables
     if path.is_file() and path.suffix.lower() == ".csv":
         corpus = _with_openface(read_table(path, labels), tables)
     else:
@@ -62,12 +67,26 @@ def scan(
                 f"labels {', '.join(labels)} for {path}: expected a CSV of takes; a folder has its own"
             )
         corpus = _scan_folder(path, song, tables)
-    if openface is not None and not {take.openface for take in corpus.takes} & set(tables):
+    if means is not None:
+        return _with_means(corpus, means, measured, path)
+    if given is not None and not {take.openface for take in corpus.takes} & set(tables):
         raise InputError(
             f"{openface}: no CSV in it is named after a take of {path}: expected names such as "
             f"{corpus.takes[0].name}.csv"
         )
     return corpus
+
+
+def performance_key(name: str) -> str:
+    """What the names of all files of one performance share; the name itself where it follows no scheme.
+
+    >>> performance_key("01-01-06-01-02-01-12") == performance_key("03-01-06-01-02-01-12")
+    True
+    >>> performance_key("interview 7")
+    'interview 7'
+    """
+    parsed = (scheme.parse(name) for scheme in SCHEMES)
+    return next((performance.key for performance in parsed if performance is not None), name)
 
 
 @dataclass(frozen=True)
@@ -257,3 +276,41 @@ def _with_openface(corpus: Corpus, tables: Sequence[Path]) -> Corpus:
     by_stem = {path.stem: path for path in reversed(tables)}
     takes = (replace(take, openface=take.openface or by_stem.get(take.name)) for take in corpus.takes)
     return replace(corpus, takes=tuple(takes))
+
+
+def _names_in(means: Path) -> list[str]:
+    """Which takes a CSV of clip means has: its column `name`; the other columns are for `cfnsr.media`."""
+    expected = "expected a folder of OpenFace CSVs, or a CSV of clip means with a column name, one row a take"
+    try:
+        with means.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            header = [cell.strip() for cell in next(rows, [])]
+            if "name" not in header or "frame" in header:
+                kind = "has a column frame" if "frame" in header else "has no column name"
+                raise InputError(f"{means}: {kind}; {expected}")
+            place = header.index("name")
+            return [cells[place].strip() for cells in rows if len(cells) > place]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{means}: cannot be read ({error}); {expected}") from None
+
+
+def _with_means(corpus: Corpus, means: Path, names: Sequence[str], root: Path) -> Corpus:
+    """The takes that a CSV of clip means has, by name or by performance; the others are left out."""
+    measured = {*names, *map(performance_key, names)}
+    takes = [take for take in corpus.takes if {take.name, performance_key(take.name)} & measured]
+    if not takes:
+        raise InputError(
+            f"{means}: none of its {len(names)} rows is named after a take of {root}: expected names such as "
+            f"{corpus.takes[0].name}"
+        )
+    account = {
+        f"takes that {means.name} does not have": len(corpus.takes) - len(takes),
+        f"OpenFace CSVs that {means.name} goes before": sum(
+            take.openface is not None for take in corpus.takes
+        ),
+    }
+    return replace(
+        corpus,
+        takes=tuple(replace(take, openface=means) for take in takes),
+        left_out={**corpus.left_out, **{reason: count for reason, count in account.items() if count}},
+    )

@@ -58,7 +58,7 @@ class Take:
         actor: who performed it; folds never split an actor.
         video: the file with the pictures, if any.
         audio: the file with the sound, if any; the same file as `video` for an audio-video take.
-        openface: the take's OpenFace CSV, if any.
+        openface: the take's OpenFace CSV, or a CSV of clip means with a row for it, if any.
         sex: "male", "female" or None where the corpus does not tell.
         attributes: what else the file name tells (intensity, statement, repetition, ...).
     """

@@ -1,4 +1,7 @@
-"""OpenFace's CSV tables -> arrays: landmarks, action units, pose and gaze of one face over time."""
+"""OpenFace's CSV tables -> arrays: landmarks, action units, pose and gaze of one face over time.
+
+A table is a track, one row a picture (`read_openface`), or the clip means of many takes (`read_means`).
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,18 @@ GAZE = (
 POINTS = 68  # of the iBUG layout: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67
 LANDMARKS = (*(f"x_{point}" for point in range(POINTS)), *(f"y_{point}" for point in range(POINTS)))
 
+FEATURES = {
+    "action_units": len(ACTION_UNITS),
+    "pose": len(POSE),
+    "gaze": len(GAZE),
+    "shape": len(LANDMARKS),
+}
+"""The groups of `OpenFaceTrack.features` in their order, and how many columns each has: 35, 6, 8 and 136."""
+
+# OpenFace's millimetres -> metres, for values of the size that the radians beside them have.
+_POSE_SCALE = np.array([1e-3, 1e-3, 1e-3, 1, 1, 1], np.float32)
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class OpenFaceTrack:
@@ -60,10 +75,61 @@ class OpenFaceTrack:
         halfway = (self.frame_numbers[1:] + self.frame_numbers[:-1]) / 2
         return self._rows(np.searchsorted(halfway, frame_numbers))
 
+    def seen(self) -> OpenFaceTrack:
+        """The rows in which the face was found; the others hold no measurement, and are left out.
+
+        Raises:
+            MediaError: there is no such row ("no face").
+        """
+        if not self.success.any():
+            raise MediaError(
+                "no face",
+                f"OpenFace found no face in any of {len(self.success)} rows: expected one person; leave the "
+                "take out",
+            )
+        return self._rows(np.flatnonzero(self.success))
+
+    def features(self) -> NDArray[np.float32]:
+        """What an encoder reads of each row, (T, 35), (T, 41), (T, 49) or (T, 185).
+
+        The groups of `FEATURES`, up to the first that the table lacks, so that every narrower table of
+        features is the beginning of a wider one: action units as they are, intensities from 0 to 5 and
+        presences from 0 to 1; the head's position in metres and its rotation in radians; gaze, unit vectors
+        and radians; the shape (see `face_shape`). Take `seen` first: rows without a face are no measurement.
+        """
+        pose = None if self.pose is None else self.pose * _POSE_SCALE
+        shape = None if self.landmarks is None else face_shape(self.landmarks)
+        there = [self.action_units]
+        for group in (pose, self.gaze, shape):
+            if group is None:
+                break
+            there.append(group)
+        return np.hstack(there)
+
     def _rows(self, rows: NDArray[np.intp]) -> OpenFaceTrack:
         columns = ((field.name, getattr(self, field.name)) for field in fields(self))
         kept: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns}
         return OpenFaceTrack(**kept)
+
+
+def face_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The form (T, 136) of the face that points (T, 68, 2) draw, in the order of `LANDMARKS`.
+
+    Each row's points are centred and divided by their size, the root of the mean squared distance from the
+    centre (Dryden & Mardia, Statistical Shape Analysis, section 2.2): where the face is in the picture and
+    how near the camera is left out, a tilt of the head is not.
+
+    >>> points = np.random.default_rng(0).uniform(0, 640, (2, 68, 2))
+    >>> np.allclose(face_shape(points), face_shape(3 * points + 100), atol=1e-5)
+    True
+    """
+    points = landmarks.astype(np.float64)
+    centred = points - points.mean(axis=1, keepdims=True)
+    size = np.sqrt(np.square(centred).sum(axis=2).mean(axis=1))
+    # Points that all coincide have no form: they stay at the centre.
+    scaled = centred / np.where(size > 0, size, 1)[:, None, None]
+    shape: NDArray[np.float32] = scaled.swapaxes(1, 2).reshape(len(scaled), -1).astype(np.float32)
+    return shape
 
 
 def read_openface(path: Path | str) -> OpenFaceTrack:
@@ -75,9 +141,84 @@ def read_openface(path: Path | str) -> OpenFaceTrack:
         MediaError: the file is missing, empty, not a table of numbers, or lacks a needed column.
     """
     path = Path(path)
+    header = _header(path)
+    needed = ("frame", "timestamp", "confidence", "success", *ACTION_UNITS)
+    names = _names(path, header, needed, (("face_id",), LANDMARKS, POSE, GAZE))
+    table = _cells(path, header, names, np.float64)
+    if not len(table):
+        raise MediaError(
+            "broken", f"{path} has a header but no rows: expected one for each picture; write it again"
+        )
+    if "face_id" in names:
+        identity = [names.index(name) for name in ("face_id", "confidence", "success")]
+        table = table[table[:, identity[0]] == _main_face(table[:, identity])]
+    table = table[np.argsort(table[:, names.index("frame")], kind="stable")]
+    columns = dict(zip(names, table.T, strict=True))
+    success = columns["success"] > 0.5
+    if not _finite(table[success]).all():
+        raise MediaError(
+            "broken", f"{path} holds values that are not finite numbers: write it again with OpenFace"
+        )
+    return OpenFaceTrack(
+        frame_numbers=columns["frame"].astype(np.int64) - 1,  # OpenFace counts from 1
+        timestamps=columns["timestamp"],
+        confidence=columns["confidence"].astype(np.float32),
+        success=success,
+        **_measured(columns),
+    )
+
+
+def is_means(path: Path | str) -> bool:
+    """Whether a CSV is a table of clip means (see `read_means`) by its header: a `name`, and no `frame`."""
+    try:
+        header = _header(Path(path))
+    except MediaError:  # whoever reads it will say what is wrong
+        return False
+    return "name" in header and "frame" not in header
+
+
+def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
+    """Read a table of clip means, one row a take: name of the take -> its means as a track of one row.
+
+    The columns are OpenFace's, found by name as in `read_openface`, with the take's `name` in place of frame,
+    time, confidence and success: a row tells of a face that was found, at second 0.
+
+    Raises:
+        MediaError: the file is missing, empty, not a table of numbers, lacks a needed column, or tells
+            different things of one take.
+    """
+    path = Path(path)
+    header = _header(path)
+    names = _names(path, header, ("name", *ACTION_UNITS), (LANDMARKS, POSE, GAZE))
+    takes = np.char.strip(_cells(path, header, ["name"], np.str_)[:, 0])
+    if not len(takes):
+        raise MediaError("broken", f"{path} has a header but no rows: expected one for each take")
+    table = _cells(path, header, names[1:], np.float64)
+    _, first, row_take = np.unique(takes, return_index=True, return_inverse=True)
+    wrong = ~_finite(table).all(axis=1)
+    for rows, what in (
+        (takes == "", "has a row without a name: expected the take's"),
+        (wrong, "holds a value that is not a finite number: expected one in each cell"),
+        ((table != table[first[row_take]]).any(axis=1), "has two different rows of one take: expected one"),
+    ):
+        if rows.any():
+            name = str(takes[rows.argmax()])
+            raise MediaError("broken", f"{path} {what}; mend or remove the row of {name!r}")
+    columns = dict(zip(names[1:], table.T, strict=True))
+    every = OpenFaceTrack(
+        frame_numbers=np.zeros(len(takes), np.int64),
+        timestamps=np.zeros(len(takes)),
+        confidence=np.ones(len(takes), np.float32),
+        success=np.ones(len(takes), np.bool_),
+        **_measured(columns),
+    )
+    return {str(takes[row]): every._rows(np.array([row])) for row in first}
+
+
+def _header(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header = [name.strip() for name in next(csv.reader(file), [])]
+            return [name.strip() for name in next(csv.reader(file), [])]
     except FileNotFoundError:
         raise MediaError(
             "missing", f"{path} does not exist: expected an OpenFace CSV; check the name"
@@ -86,57 +227,63 @@ def read_openface(path: Path | str) -> OpenFaceTrack:
         raise MediaError(
             "broken", f"{path} cannot be read ({error}): expected an OpenFace CSV; check the path"
         ) from None
-    needed = ("frame", "timestamp", "confidence", "success", *ACTION_UNITS)
+
+
+def _names(
+    path: Path, header: list[str], needed: tuple[str, ...], optional: tuple[tuple[str, ...], ...]
+) -> list[str]:
+    """The columns to read: those needed, and the optional groups that are there as a whole."""
     missing = [name for name in needed if name not in header]
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         raise MediaError(
             "broken", f"{path} lacks the columns {shown}: expected OpenFace 2's table; run it with -aus"
         )
-    optional = [group for group in (("face_id",), LANDMARKS, POSE, GAZE) if set(group) <= set(header)]
-    names = [*needed, *(name for group in optional for name in group)]
-    column = {name: place for place, name in enumerate(names)}
+    return [*needed, *(name for group in optional if set(group) <= set(header) for name in group)]
+
+
+def _cells(path: Path, header: list[str], names: list[str], kind: type[Any]) -> NDArray[Any]:
+    """The cells (rows, columns) of the named columns."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # about a table without rows, told below
-            table = np.loadtxt(
+        with warnings.catch_warnings(action="ignore"):  # about a table without rows, told by the caller
+            return np.loadtxt(
                 path,
+                dtype=kind,
+                comments=None,
                 delimiter=",",
                 skiprows=1,
                 usecols=[header.index(name) for name in names],
                 ndmin=2,
                 encoding="utf-8-sig",
+                quotechar='"',
             )
     except ValueError as error:
         raise MediaError(
             "broken", f"{path} is not a table of numbers: {str(error).splitlines()[0]}; write it again"
         ) from None
-    if not len(table):
-        raise MediaError(
-            "broken", f"{path} has a header but no rows: expected one for each picture; write it again"
-        )
 
-    def take(*group: str) -> NDArray[np.float64]:
-        return table[:, [column[name] for name in group]]
 
-    if "face_id" in column:
-        table = table[take("face_id")[:, 0] == _main_face(take("face_id", "confidence", "success"))]
-    table = table[np.argsort(take("frame")[:, 0], kind="stable")]
-    success = take("success")[:, 0] > 0.5
-    if not np.isfinite(table[success]).all():
-        raise MediaError(
-            "broken", f"{path} holds values that are not finite numbers: write it again with OpenFace"
-        )
-    points = take(*LANDMARKS).astype(np.float32) if LANDMARKS in optional else None
-    return OpenFaceTrack(
-        frame_numbers=take("frame")[:, 0].astype(np.int64) - 1,  # OpenFace counts from 1
-        timestamps=take("timestamp")[:, 0],
-        confidence=take("confidence")[:, 0].astype(np.float32),
-        success=success,
-        landmarks=None if points is None else np.stack([points[:, :POINTS], points[:, POINTS:]], axis=-1),
-        action_units=take(*ACTION_UNITS).astype(np.float32),
-        pose=take(*POSE).astype(np.float32) if POSE in optional else None,
-        gaze=take(*GAZE).astype(np.float32) if GAZE in optional else None,
-    )
+def _finite(table: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values are numbers that 32 bits hold."""
+    return np.asarray(np.abs(table) <= _LARGEST)
+
+
+def _measured(columns: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """What OpenFace measured of the face, by the fields of `OpenFaceTrack`; None for a group not there."""
+
+    def group(names: tuple[str, ...]) -> NDArray[np.float32] | None:
+        if names[0] not in columns:
+            return None
+        with np.errstate(over="ignore"):  # in rows without a face
+            return np.column_stack([columns[name] for name in names]).astype(np.float32)
+
+    points = group(LANDMARKS)
+    return {
+        "landmarks": None if points is None else np.stack([points[:, :POINTS], points[:, POINTS:]], axis=-1),
+        "action_units": group(ACTION_UNITS),
+        "pose": group(POSE),
+        "gaze": group(GAZE),
+    }
 
 
 def _main_face(rows: NDArray[np.float64]) -> float:
