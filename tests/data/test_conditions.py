@@ -23,9 +23,19 @@ from cfnsr.media.mfcc import mfcc
 
 
 def test_which_conditions_concern_whom() -> None:
-    assert list(conditions_of(("video", "audio"))) == list(CONDITIONS)
-    assert list(conditions_of(("audio",))) == ["noise_20db", "noise_10db", "noise_0db"]
-    assert list(conditions_of(("video",))) == ["blurred_face", "dark_face"]
+    sound = ["noise_20db", "noise_10db", "noise_0db"]
+    assert list(conditions_of({"video": "video", "audio": "audio"})) == list(CONDITIONS)
+    assert list(conditions_of({"audio": "audio"})) == sound
+    assert list(conditions_of({"audio": "log_mel"})) == sound
+    assert list(conditions_of({"video": "video"})) == ["blurred_face", "dark_face"]
+    # Tracks and states were computed of recordings that this machine may not have.
+    assert not conditions_of({"video": "openface", "audio": "speech"})
+    assert list(conditions_of({"video": "openface", "audio": "audio"})) == ["silent_sound", *sound]
+    assert list(conditions_of({"video": "video", "audio": "speech"})) == [
+        "no_picture",
+        "blurred_face",
+        "dark_face",
+    ]
 
 
 @pytest.mark.parametrize("decibels", [0, 10, 20])

@@ -1,4 +1,6 @@
-"""Clips as tensors: the frames and the size a model asks for, held in memory or read each time."""
+"""Clips as tensors: as much of them as a model asks for, held in memory or read each time."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 
 from cfnsr.data import dataset
 from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import Clips, Column, pictures
+from cfnsr.data.dataset import Clips, Column, Look, as_tensor, evened, needed, pictures
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
@@ -29,8 +31,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def clips_of(store: Store, *names: str, frames: int = 8, size: int = 64) -> Clips:
     headers = store.headers()
-    columns = {name: Column(store, headers, name, frames, size) for name in names}
-    return Clips(columns, [store.labels.index(header.emotion) for header in headers])
+    columns = {name: Column(store, headers, name, Look(frames, size)) for name in names}
+    return Clips(columns, [store.labels.index(header.emotion) for header in headers], len(store.labels))
 
 
 def test_even_positions() -> None:
@@ -75,5 +77,116 @@ def test_only_what_is_asked_is_read(store: Store) -> None:
 
 
 def test_a_modality_that_was_not_prepared(store: Store) -> None:
-    with pytest.raises(InputError, match="has no speech: prepare the corpus with what this model needs"):
+    with pytest.raises(InputError, match=r"has no speech, speech_0\.9, speech_1\.1: prepare the corpus with"):
         clips_of(store, "speech")
+
+
+LOOK = Look(8, 64, openface_steps=3, openface_features=4, speech_steps=2)
+
+
+def evened_by_hand(rows: np.ndarray, steps: int) -> np.ndarray:
+    """(T, F) to (steps, F): the mean of each part, whose borders are rounded outwards."""
+    length = len(rows)
+    parts = [(step * length // steps, -(-(step + 1) * length // steps)) for step in range(steps)]
+    return np.stack([rows[start:end].mean(axis=0) for start, end in parts])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 100])
+def test_sequences_of_any_length_become_as_long_as_asked(length: int) -> None:
+    rows = np.random.default_rng(length).normal(size=(length, 5)).astype(np.float32)
+    out = evened(torch.from_numpy(rows).T, 3)
+    np.testing.assert_allclose(out.T.numpy(), evened_by_hand(rows, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize(("length", "features"), [(1, 4), (7, 4), (7, 9)])
+def test_openface_is_its_first_features_at_even_steps(length: int, features: int) -> None:
+    track = np.random.default_rng(0).normal(size=(length, features)).astype(np.float32)
+    out = as_tensor("openface", {"openface": track}, LOOK)
+    assert out.shape == (4, 3) and out.dtype == torch.float32
+    np.testing.assert_allclose(out.T.numpy(), evened_by_hand(track[:, :4], 3), atol=1e-6)
+
+
+def test_speech_is_every_speed_at_even_steps() -> None:
+    rng = np.random.default_rng(0)
+    preparation = Preparation(("speech",), speech_sha256="0" * 64, speech_speeds=(0.9, 1.1))
+    names = needed("speech", preparation)
+    assert names == ["speech", "speech_0.9", "speech_1.1"]
+    lengths = dict(zip(names, (6, 7, 5), strict=True))
+    arrays = {name: rng.normal(size=(2, steps, 3)).astype(np.float16) for name, steps in lengths.items()}
+    out = as_tensor("speech", arrays, LOOK)
+    assert out.shape == (3, 2, 2, 3) and out.dtype == torch.float16
+    for speed, array in enumerate(arrays.values()):
+        for layer in range(2):
+            expected = evened_by_hand(array[layer].astype(np.float32), 2)
+            np.testing.assert_allclose(out[speed, layer].numpy(), expected, atol=2e-3)
+
+
+def test_only_speech_is_heard_at_several_speeds() -> None:
+    for name in ("video", "audio", "log_mel", "openface"):
+        assert needed(name, Preparation()) == [name]
+
+
+FEATURES = Preparation(("openface", "speech"), speech_sha256="0" * 64, speech_speeds=(0.9,))
+
+
+def fill_features(folder: Path, louder: int = 0) -> Store:
+    """Two takes each of actors 1 to 3; one of them may be louder than with the others."""
+    store = Store.create(folder, "made-up", RAVDESS, FEATURES.as_json())
+    for index in range(6):
+        actor = index % 3 + 1
+        rng = np.random.default_rng(index)
+        scale = 5 if actor == louder else 1
+        tensors = {
+            "openface": (actor + scale * rng.normal(size=(4, 6))).astype(np.float32),
+            "speech": (actor + scale * rng.normal(size=(2, 5, 3))).astype(np.float16),
+            "speech_0.9": (3 * actor + scale * rng.normal(size=(2, 6, 3))).astype(np.float16),
+        }
+        tensors["openface"][:, 3] = actor  # a value that a speaker never changes
+        store.write(Header(f"take {index}", "sad", actor, None, {}, {}, FEATURES.as_json()), tensors)
+    return store
+
+
+def column_of(store: Store, name: str) -> Column:
+    return Column(store, store.headers(), name, LOOK)
+
+
+def of_actor(column: Column, actor: int) -> torch.Tensor:
+    places = [place for place, header in enumerate(column.headers) if header.actor == actor]
+    return torch.stack([column[place].float() for place in places])
+
+
+def test_every_speaker_is_standardised(tmp_path: Path) -> None:
+    store = fill_features(tmp_path)
+    track, states = column_of(store, "openface").standardised(), column_of(store, "speech").standardised()
+    for actor in (1, 2, 3):
+        ours = of_actor(track, actor)  # take, feature, step
+        torch.testing.assert_close(ours.mean(dim=(0, 2)), torch.zeros(4), atol=1e-4, rtol=0)
+        expected = torch.tensor([1.0, 1, 1, 0])
+        torch.testing.assert_close(ours.std(dim=(0, 2), correction=0), expected, atol=0.01, rtol=0)
+        heard = of_actor(states, actor)  # take, speed, layer, step, value: each speed is one voice
+        torch.testing.assert_close(heard.mean(dim=(0, 3)), torch.zeros(2, 2, 3), atol=5e-3, rtol=0)
+        torch.testing.assert_close(
+            heard.std(dim=(0, 3), correction=0), torch.ones(2, 2, 3), atol=0.02, rtol=0
+        )
+    assert states[0].dtype == torch.float16
+
+
+@pytest.mark.parametrize("name", ["openface", "speech"])
+def test_speakers_are_standardised_apart(name: str, tmp_path: Path) -> None:
+    """What others show and say changes nothing of a speaker's own values; the column itself stays."""
+    plain = column_of(fill_features(tmp_path / "plain"), name)
+    before = [plain[place].clone() for place in range(6)]
+    ours = plain.standardised()
+    theirs = column_of(fill_features(tmp_path / "louder", louder=2), name).standardised()
+    for actor, same in ((1, True), (2, False), (3, True)):
+        assert torch.equal(of_actor(ours, actor), of_actor(theirs, actor)) is same
+    assert all(torch.equal(plain[place], value) for place, value in enumerate(before))
+
+
+def test_what_cannot_be_standardised(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = Column(store, store.headers(), "video", Look(8, 64))
+    with pytest.raises(InputError, match="video cannot be standardised per speaker: expected features"):
+        video.standardised()
+    monkeypatch.setattr(dataset, "MEMORY", 0)
+    with pytest.raises(InputError, match=r"audio cannot be standardised .* fit into memory"):
+        Column(store, store.headers(), "audio", Look(8, 64)).standardised()

@@ -10,11 +10,13 @@ from cfnsr.data.folds import (
     alone,
     choose_folds,
     find_protocol,
+    leave_one_actor_out_folds,
     nested_folds,
     paper_folds,
     random_folds,
     twice,
     with_its_actor,
+    with_normalised_speakers,
 )
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
@@ -38,6 +40,33 @@ def test_nested_folds_of_ravdess() -> None:
         for part, size in ((fold.test, 4), (fold.validation, 4), (fold.train, 16)):
             assert len(part) == size
             assert sum(RAVDESS[actor] == "male" for actor in part) == size / 2
+
+
+@pytest.mark.parametrize(
+    ("actors", "folds"), [(3, 3), (5, 5), (12, 6), (19, 6), (20, 5), (23, 5), (24, 6), (91, 6)]
+)
+def test_as_many_nested_folds_as_leave_four_actors_in_each(actors: int, folds: int) -> None:
+    assert len(nested_folds(dict.fromkeys(range(actors)))) == folds
+
+
+def test_nested_folds_of_the_actors_with_action_units() -> None:
+    """RAVDESS without actors 21 to 24: both sexes in every part, 12 actors that train."""
+    corpus = {actor: RAVDESS[actor] for actor in range(1, 21)}
+    folds = nested_folds(corpus)
+    assert [fold.test for fold in folds] == [tuple(range(first, first + 4)) for first in (1, 5, 9, 13, 17)]
+    for fold in folds:
+        assert len(fold.validation) == 4 and len(fold.train) == 12
+        assert sum(corpus[actor] == "male" for actor in fold.test) == 2
+
+
+@given(st.integers(3, 40))
+def test_one_actor_is_left_out(actors: int) -> None:
+    corpus = dict.fromkeys((f"speaker {number:02}" for number in range(actors)), None)
+    folds = leave_one_actor_out_folds(dict(corpus))
+    assert [fold.test for fold in folds] == [(actor,) for actor in corpus]
+    assert sorted(fold.validation for fold in folds) == [(actor,) for actor in corpus]
+    for fold in folds:
+        assert sorted([*fold.train, *fold.validation, *fold.test]) == list(corpus)
 
 
 @given(st.lists(st.sampled_from(["male", "female", None]), min_size=3, max_size=60))
@@ -71,19 +100,42 @@ def test_empty_parts_and_small_corpora() -> None:
         nested_folds({1: None, 2: None})
     with pytest.raises(InputError, match="4 actors: the paper's protocol needs at least 5"):
         paper_folds(dict.fromkeys(range(4)))
+    with pytest.raises(InputError, match="2 actors: leaving one out needs at least 3"):
+        leave_one_actor_out_folds({1: None, 2: None})
 
 
 def test_protocols_say_who_chooses() -> None:
     assert {name: protocol.selected_on for name, protocol in PROTOCOLS.items()} == {
         "nested": "validation",
         "paper": "test",
+        "leave_one_actor_out": "validation",
+        "nested_normalised": "validation",
+        "leave_one_actor_out_normalised": "validation",
         "best_epoch_on_test": "test",
         "shared_actors": "validation",
         "repeated_takes": "validation",
     }
-    assert [name for name, protocol in PROTOCOLS.items() if not protocol.caveat] == ["nested"]
+    honest = [name for name, protocol in PROTOCOLS.items() if not protocol.caveat]
+    assert honest == ["nested", "leave_one_actor_out"]
     with pytest.raises(InputError, match="'best' is unknown: expected one of nested, paper"):
         find_protocol("best")
+
+
+def test_standardised_speakers_are_declared_and_neither_leaky_nor_optimistic() -> None:
+    for name in ("nested", "leave_one_actor_out"):
+        plain, normalised = find_protocol(name), find_protocol(with_normalised_speakers(name))
+        assert normalised.caveat == "speakers standardised: needs several takes of each person"
+        assert normalised.normalised and not plain.normalised
+        assert (normalised.deal, normalised.units, normalised.selected_on, normalised.leaks) == (
+            (plain.deal, plain.units, plain.selected_on, plain.leaks)
+        ), "the same folds"
+    assert with_normalised_speakers("nested_normalised") == "nested_normalised"
+    with pytest.raises(
+        InputError, match=r"'paper' has no speaker norm.*expected one of nested, leave_one_ac"
+    ):
+        with_normalised_speakers("paper")
+    with pytest.raises(InputError, match="'best' is unknown"):
+        with_normalised_speakers("best")
 
 
 def header(name: str, actor: int, emotion: str = "calm") -> Header:

@@ -2,11 +2,13 @@
 
 import csv
 import errno
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +23,10 @@ from cfnsr.data.prepare import Outcome, prepare_corpus
 from cfnsr.data.store import Store, read_header
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
+from cfnsr.media import openface
 from cfnsr.media.decode import decode
 from cfnsr.media.errors import MediaError
+from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, read_means
 
 SMALL = Preparation(frames=8, size=64)
 
@@ -52,7 +56,7 @@ def test_a_clip_describes_itself(prepared: Store, synthetic: Path) -> None:
     )
     assert header.attributes["intensity"] == "normal"
     assert Preparation.from_json(dict(header.preparation)) == SMALL
-    assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 2)
+    assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 3)
     assert header.face == {"source": "openface", "found": 8, "frames": 8}
     path = synthetic / "Actor_01" / "01-01-01-01-01-01-01.mp4"
     digest = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout[:64]
@@ -248,12 +252,146 @@ def test_a_take_without_a_modality_says_so(synthetic: Path) -> None:
 
 
 def test_modalities_prepare_only_what_is_asked(synthetic: Path, tmp_path: Path) -> None:
-    expected = {"audio": {"audio"}, "video": {"video"}, "openface": {"action_units"}}
     take = scan(synthetic).takes[0]
-    for modality, tensors in expected.items():
+    for modality in ("audio", "video", "openface"):
         clip = prepare_clip(take, replace(SMALL, modalities=(modality,)))
-        assert {"audio", "video", "action_units"} & set(clip.tensors) == tensors
-    assert clip.tensors["action_units"].shape[1] == 35
+        assert {"audio", "video", "openface"} & set(clip.tensors) == {modality}
+
+
+FACES = Preparation(modalities=("openface",))
+
+
+def change(path: Path, csv_path: Path, **columns: object) -> Path:
+    """A copy of an OpenFace CSV in which some columns hold one value in some rows: `name=(rows, value)`."""
+    with path.open(newline="") as file:
+        header, *rows = ([cell.strip() for cell in row] for row in csv.reader(file))
+    for name, (where, value) in columns.items():  # type: ignore[misc]
+        for row in rows[where]:
+            row[header.index(name)] = value
+    csv_path.write_text("\n".join(",".join(row) for row in (header, *rows)) + "\n")
+    return csv_path
+
+
+def test_an_openface_track_is_a_sequence_of_the_seen_faces(synthetic: Path, tmp_path: Path) -> None:
+    take = scan(synthetic).takes[0]
+    assert take.openface is not None
+    tensors = prepare_clip(take, FACES).tensors
+    assert set(tensors) == {"openface", "openface_times", "confidence"}
+    rows = len(take.openface.read_text().splitlines()) - 1
+    assert tensors["openface"].shape == (rows, 41) and tensors["openface"].dtype == np.float32
+    assert tensors["openface_times"].shape == tensors["confidence"].shape == (rows,)
+    assert tensors["openface_times"].dtype == np.float64 and tensors["confidence"].dtype == np.float32
+
+    lost = change(
+        take.openface, tmp_path / "lost.csv", success=(slice(3, 7), "0"), AU01_r=(slice(3, 7), "nan")
+    )
+    kept = prepare_clip(replace(take, openface=lost), FACES).tensors
+    for name, tensor in tensors.items():
+        assert np.array_equal(kept[name], np.delete(tensor, slice(3, 7), axis=0)), name
+
+    nobody = change(take.openface, tmp_path / "nobody.csv", success=(slice(None), "0"))
+    with pytest.raises(MediaError, match=r"nobody\.csv: OpenFace found no face in any of \d+ rows") as caught:
+        prepare_clip(replace(take, openface=nobody), FACES)
+    assert caught.value.reason == "no face"
+
+
+def write_means(path: Path, columns: Sequence[str] = ACTION_UNITS, **rows: float) -> Path:
+    """A table of clip means: the same value in all columns of a take's row."""
+    lines = [", ".join(("name", *columns))]
+    lines += [
+        ", ".join([name.replace("_", "-"), *[str(value)] * len(columns)]) for name, value in rows.items()
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    """Two takes as RAVDESS's sound has them, 03-…, while tables of means name 01-…."""
+    from cfnsr.media.encode import write_audio
+
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * 16_000).astype(np.float32)
+    for emotion in ("03", "04"):
+        write_audio(tmp_path / "sound" / f"03-01-{emotion}-01-01-01-07.wav", noise, 16_000)
+    return tmp_path / "sound"
+
+
+HAPPY, SAD = "01_01_03_01_01_01_07", "01_01_04_01_01_01_07"
+
+
+def prepare_means(corpus: Path, means: Path, out: Path, preparation: Preparation) -> tuple[Store, Outcome]:
+    found = scan(corpus, openface=means)
+    store = Store.create(out, found.name, found.labels, preparation.as_json())
+    return store, prepare_corpus(found.takes, store, preparation, workers=1)
+
+
+def test_a_row_of_clip_means_is_a_sequence_of_one(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The takes of a corpus share the table: it is read and hashed once, and a change makes all anew."""
+    read, hashed = list[Path](), list[object]()
+    monkeypatch.setattr(openface, "read_means", lambda path: (read.append(path), read_means(path))[1])
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: (hashed.append(given), digest(*given))[1])
+    means = write_means(tmp_path / "means.csv", **{HAPPY: 0.25, SAD: 0.5})
+    both = Preparation(modalities=("audio", "openface"))
+    store, outcome = prepare_means(sound, means, tmp_path / "out", both)
+    assert len(outcome.made) == 2 and not outcome.failures
+    for name, value in zip(sorted(outcome.made), (0.25, 0.5), strict=True):
+        tensors = store.load(name, ["openface", "openface_times", "confidence", "audio"])
+        assert tensors["openface"].tolist() == [[value] * 35]
+        assert (tensors["openface_times"].tolist(), tensors["confidence"].tolist()) == ([0.0], [1.0])
+    assert read == [means] and len(hashed) == 3, "the table once, and each sound"
+    header = store.headers()[0]
+    assert header.sources["openface"]["sha256"] == hashlib.sha256(means.read_bytes()).hexdigest()
+
+    os.utime(means, (1, 1))
+    assert len(prepare_means(sound, means, tmp_path / "out", both)[1].kept) == 2
+    assert len(hashed) == 4, "the table, once"
+    write_means(means, **{HAPPY: 0.75, SAD: 0.5})
+    os.utime(means, (2, 2))
+    store, outcome = prepare_means(sound, means, tmp_path / "out", both)
+    assert len(outcome.made) == 2
+    assert store.load(outcome.made[0], ["openface"])["openface"][0, 0] == 0.75
+
+
+def test_a_take_that_a_table_of_means_lacks_fails_alone(sound: Path, tmp_path: Path) -> None:
+    means = write_means(tmp_path / "means.csv", **{HAPPY: 0.25})
+    take = replace(scan(sound).takes[1], openface=means)
+    with pytest.raises(MediaError, match=r"means\.csv has no row for 03-01-04-01-01-01-07") as caught:
+        prepare_clip(take, FACES)
+    assert caught.value.reason == "missing"
+
+
+def test_a_broken_table_of_means_ends_the_run(sound: Path, tmp_path: Path) -> None:
+    """It is no failure of one take: all would fail alike."""
+    means = write_means(tmp_path / "means.csv", **{HAPPY: 0.25, SAD: float("nan")})
+    with pytest.raises(InputError, match="not a finite number") as caught:
+        prepare_means(sound, means, tmp_path / "out", FACES)
+    assert not isinstance(caught.value, MediaError)
+
+
+def test_means_tell_nothing_of_where_the_face_is(
+    shared: Path, yunet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Videos with a table of means, even of landmarks, are cut by the detector."""
+    corpus = shared / "clips/ravdess/Actor_01"
+    columns = (*ACTION_UNITS, *POSE, *GAZE, *LANDMARKS)
+    means = write_means(tmp_path / "means.csv", columns, **{"01_01_01_01_01_01_01": 200.0})
+    every = replace(SMALL, modalities=("video", "openface"))
+    store, outcome = prepare_means(corpus, means, tmp_path / "a", every)
+    (header,) = store.headers()
+    assert outcome.made == [header.name]
+    assert header.face == {"source": "detector", "found": 8, "frames": 8}
+    assert set(header.sources) == {"video", "openface"}
+    assert store.load(header.name, ["openface"])["openface"].shape == (1, 185)
+
+    pictures = replace(SMALL, modalities=("video",))
+    store, _ = prepare_means(corpus, means, tmp_path / "b", pictures)
+    assert set(store.headers()[0].sources) == {"video"}, "a new table changes no picture"
+    monkeypatch.setenv("CFNSR_YUNET", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="CFNSR_YUNET names"):
+        prepare_means(corpus, means, tmp_path / "c", every)
 
 
 def test_consecutive_frames(synthetic: Path) -> None:

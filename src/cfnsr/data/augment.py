@@ -1,5 +1,6 @@
 """From uint8 pictures to the network's input, with one random crop and flip a clip; dropped modalities."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
@@ -52,6 +53,18 @@ def draw_losses(clips: int, rate: float, generator: torch.Generator) -> Int[Tens
     """
     chance = torch.rand(clips, generator=generator)
     return (chance < rate).int() + (chance < rate / 2).int()
+
+
+def draw_shares(clips: int, alpha: float, generator: torch.Generator) -> Float[Tensor, " clips"]:
+    """How much of its neighbour is mixed into each clip: the smaller part of a draw of Beta(alpha, alpha).
+
+    >>> shares = draw_shares(100, 0.4, torch.Generator().manual_seed(0))
+    >>> 0 <= shares.min() and shares.max() <= 0.5
+    tensor(True)
+    """
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    share = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, clips)).float()
+    return torch.minimum(share, 1 - share)
 
 
 def apply(video: Float[Tensor, "B 3 T H W"], maps: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B 3 T H W"]:

@@ -1,16 +1,19 @@
 """One take -> the tensors of its clip: the one way from a file to what a model sees."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from cfnsr.corpus.scan import performance_key
 from cfnsr.corpus.take import Take
+from cfnsr.data import speech
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 from cfnsr.media import face, mfcc, openface
@@ -19,11 +22,20 @@ from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.log_mel import log_mel
 
 # What can be made of a take, and which of its files it is made of.
-MODALITIES = {"video": "video", "audio": "audio", "log_mel": "audio", "openface": "openface"}
+MODALITIES = {
+    "video": "video",
+    "audio": "audio",
+    "log_mel": "audio",
+    "speech": "audio",
+    "openface": "openface",
+}
 # Sound -> what an audio encoder reads: MFCCs, or the log-mel spectrogram of ERANNs.
 SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"audio": mfcc.mfcc, "log_mel": log_mel}
 PCM = 32_767  # of a sample at full scale, in 16 bits
-RECIPE = 2  # of a clip: raise it when the same file and settings give other tensors
+RECIPE = 3  # of a clip: raise it when the same file and settings give other tensors
+SPEEDS = (0.5, 2.0)  # a take may be played at, for training
+MOST_SPEEDS = 4
+SHA256 = re.compile("[0-9a-f]{64}")
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
 REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 
@@ -33,13 +45,16 @@ class Preparation:
     """How clips are made; the defaults are the paper's (section 3.2).
 
     Args:
-        modalities: which of "video", "audio" (MFCCs), "log_mel" and "openface" are made.
+        modalities: which of "video", "audio" (MFCCs), "log_mel", "speech" and "openface" are made.
         frames: pictures a clip.
         sampling: "even" spreads them over the take, "consecutive" takes its middle run.
         size: side of the face crop in pixels.
         margin: room around the face, as a part of its height.
         skip: seconds of sound left out at the start.
         keep: seconds of sound kept after that; shorter takes are padded with silence.
+        speech_encoder: name of the pretrained speech encoder: on the hub, or its folder's own.
+        speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
+        speech_speeds: further speeds at which the take is heard, for training alone.
     """
 
     modalities: tuple[str, ...] = ("video", "audio")
@@ -49,6 +64,9 @@ class Preparation:
     margin: float = face.MARGIN
     skip: float = mfcc.SKIP
     keep: float = mfcc.KEEP
+    speech_encoder: str = ""
+    speech_sha256: str = ""
+    speech_speeds: tuple[float, ...] = (0.9, 1.1)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.modalities) - set(MODALITIES))
@@ -66,6 +84,18 @@ class Preparation:
         ):
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}: expected {low} to {high}")
+        slowest, fastest = SPEEDS
+        speeds = self.speech_speeds
+        if len(speeds) > MOST_SPEEDS or not all(slowest <= speed <= fastest for speed in speeds):
+            given = ", ".join(map(str, speeds))
+            raise InputError(
+                f"speech_speeds is {given}: expected at most {MOST_SPEEDS} from {slowest:g} to {fastest:g}"
+            )
+        if "speech" in self.modalities and not SHA256.fullmatch(self.speech_sha256):
+            raise InputError(
+                f"speech_sha256 is {self.speech_sha256!r}: expected the 64 hexadecimal digits of the speech "
+                "encoder's files, because speech is among the modalities"
+            )
 
     @property
     def samples(self) -> int:
@@ -79,7 +109,8 @@ class Preparation:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON keeps them, and the number of the recipe."""
-        return {**asdict(self), "modalities": list(self.modalities), "recipe": RECIPE}
+        lists = {"modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
+        return {**asdict(self), **lists, "recipe": RECIPE}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
@@ -90,7 +121,8 @@ class Preparation:
                 "prepare and train again, or install the version they were made with"
             )
         settings = {field.name: value[field.name] for field in fields(cls)}
-        return cls(**{**settings, "modalities": tuple(value["modalities"])})
+        tuples = {name: tuple(value[name]) for name in ("modalities", "speech_speeds")}
+        return cls(**{**settings, **tuples})
 
 
 @dataclass(frozen=True)
@@ -104,14 +136,18 @@ class Clip:
 def fingerprint(path: Path) -> dict[str, Any]:
     """Name, size, modification time and SHA-256 of a file."""
     status = path.stat()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": path.name,
         "bytes": status.st_size,
         "mtime_ns": status.st_mtime_ns,
-        "sha256": digest,
+        "sha256": _sha256(path, status.st_size, status.st_mtime_ns),
     }
+
+
+@lru_cache(maxsize=8)  # all takes of a corpus may share one table of clip means
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
@@ -119,9 +155,17 @@ def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
     files = {"video": take.video, "audio": take.audio, "openface": take.openface}
     roles = {MODALITIES[modality] for modality in modalities}
     needed = {role: path for role, path in files.items() if role in roles and path is not None}
-    if "video" in needed and take.openface is not None:
-        needed["openface"] = take.openface  # its points tell where the face is
+    points = _points(take)
+    if "video" in needed and points is not None:
+        needed["openface"] = points
     return needed
+
+
+def _points(take: Take) -> Path | None:
+    """The take's OpenFace CSV if it has a row for each picture, and so may tell where the face is."""
+    if take.openface is None or openface.is_means(take.openface):
+        return None
+    return take.openface
 
 
 def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> Clip:
@@ -132,17 +176,22 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was seen there;
         squares: float32 (frames, 3), centre x, centre y and side of the crop in the file's pixels;
         audio: float32 (13, steps), MFCCs; log_mel: float32 (128, steps);
-        waveform: int16 (N,), the sound they are made of, 44.1 kHz;
-        level: float32 (1,), its loudness in dBFS; duration: float64 (1,), seconds of the file;
-        action_units: float32 (T, 35), openface_times: float64 (T,), confidence: float32 (T,).
+        waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
+        speech: float16 (layers, steps, width), hidden states of the speech encoder over the whole take,
+        a step every 80 ms; speech_0.9 and the like: the same at another speed (see `speech_at`);
+        level: float32 (1,), loudness of the seconds kept in dBFS; duration: float64 (1,), of the file;
+        openface: float32 (T, F), the rows in which OpenFace found a face, with F features as
+        `OpenFaceTrack.features` tells; T is 1 where the take stands in a table of clip means;
+        openface_times: float64 (T,), seconds; confidence: float32 (T,).
 
     Args:
         take: what to prepare.
         preparation: how.
-        threads: of the video decoder; 0 lets it choose, 1 suits one process a core.
+        threads: of the video decoder and the speech encoder; 0 lets them choose, 1 suits one process a core.
 
     Raises:
         MediaError: when the take cannot be prepared, with the reason.
+        InputError: when the speech encoder is not there or another one.
     """
     wanted = preparation.modalities
     for modality in wanted:
@@ -150,14 +199,17 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         if getattr(take, role) is None:
             raise MediaError(
                 REASON_WITHOUT[role],
-                f"{take.name} has no file for {modality}: leave {modality} out of --modalities",
+                f"{take.name} has no file for {modality}: "
+                + ("give its CSV with --openface, or " if role == "openface" else "")
+                + f"leave {modality} out of --modalities",
             )
     tensors: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {}
-    track = _read_track(take.openface) if take.openface is not None else None
+    used = sources(take, wanted)
+    track = _read_track(take, used["openface"]) if "openface" in used else None
     pictures, sound = _decode(take, preparation, threads)
     if pictures is not None:
-        source = _face_source(track, take.openface, pictures)
+        source = _face_source(track, _points(take), pictures)
         assert pictures.frames is not None  # noqa: S101 - asked for
         with _naming(take.video):
             faces = face.cut_faces(
@@ -170,16 +222,18 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
             "squares": faces.squares.astype(np.float32),
             "duration": np.array([pictures.duration]),
         }
-        used = "detector" if isinstance(source, face.FaceDetector) else "openface"
-        facts = {"source": used, "found": int(faces.found.sum()), "frames": preparation.frames}
+        found_by = "detector" if isinstance(source, face.FaceDetector) else "openface"
+        facts = {"source": found_by, "found": int(faces.found.sum()), "frames": preparation.frames}
     if sound is not None:
         with _naming(take.audio):
-            tensors |= _sound_tensors(sound, preparation)
+            tensors |= _sound_tensors(sound, preparation, threads)
     if "openface" in wanted and track is not None:
+        with _naming(take.openface):
+            seen = track.seen()
         tensors |= {
-            "action_units": track.action_units,
-            "openface_times": track.timestamps,
-            "confidence": track.confidence,
+            "openface": seen.features(),
+            "openface_times": seen.timestamps,
+            "confidence": seen.confidence,
         }
     header = Header(
         name=take.name,
@@ -187,7 +241,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         actor=take.actor,
         sex=take.sex,
         attributes=dict(take.attributes),
-        sources={role: fingerprint(path) for role, path in sources(take, wanted).items()},
+        sources={role: fingerprint(path) for role, path in used.items()},
         preparation=preparation.as_json(),
         face=facts,
     )
@@ -222,33 +276,74 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
     return pictures, sound
 
 
-def _sound_tensors(sound: Decoded, preparation: Preparation) -> dict[str, np.ndarray]:
+def speech_at(speed: float) -> str:
+    """Name of the tensor of hidden states of a take that is played at a speed.
+
+    >>> speech_at(1), speech_at(0.9)
+    ('speech', 'speech_0.9')
+    """
+    return "speech" if speed == 1 else f"speech_{speed:g}"
+
+
+def _sound_tensors(sound: Decoded, preparation: Preparation, threads: int) -> dict[str, np.ndarray]:
     assert sound.waveform is not None  # noqa: S101 - asked for
     kept, _ = mfcc.window(
         mfcc.resample(sound.waveform, sound.sample_rate), skip=preparation.skip, keep=preparation.keep
     )
     level = 10 * np.log10(np.mean(np.square(kept), dtype=np.float64) + SILENCE)
+    tensors = {"level": np.array([level], np.float32), "duration": np.array([sound.duration])}
     wanted = set(SOUND_FEATURES).intersection(preparation.modalities)
-    return {
-        **{name: SOUND_FEATURES[name](kept) for name in sorted(wanted)},
-        "waveform": np.round(np.clip(kept, -1, 1) * PCM).astype(np.int16),
-        "level": np.array([level], np.float32),
-        "duration": np.array([sound.duration]),
-    }
+    tensors |= {name: SOUND_FEATURES[name](kept) for name in sorted(wanted)}
+    if wanted:
+        tensors["waveform"] = np.round(np.clip(kept, -1, 1) * PCM).astype(np.int16)
+    if "speech" in preparation.modalities:
+        tensors |= _speech_tensors(sound, preparation, threads)
+    return tensors
 
 
-def _read_track(path: Path) -> openface.OpenFaceTrack:
-    try:
+def _speech_tensors(sound: Decoded, preparation: Preparation, threads: int) -> dict[str, np.ndarray]:
+    """The whole take, as it is and at the speeds for training; a faster one is higher too."""
+    encoder = speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
+    tensors = {}
+    for speed in (1.0, *preparation.speech_speeds):
+        rate = round(sound.sample_rate * speed)
+        assert sound.waveform is not None  # noqa: S101 - asked for
+        heard = mfcc.resample(sound.waveform, rate, speech.SAMPLE_RATE)
+        tensors[speech_at(speed)] = encoder.features(heard, threads=threads)
+    return tensors
+
+
+def _read_track(take: Take, path: Path) -> openface.OpenFaceTrack:
+    """The take's own track, or its row of a table of clip means.
+
+    Raises:
+        InputError: the table of means is at fault, and so every take of it.
+    """
+    if not openface.is_means(path):
         return openface.read_openface(path)
-    except InputError as error:
-        raise MediaError("broken", str(error)) from None
+    status = path.stat()
+    means = _means(path, status.st_size, status.st_mtime_ns)
+    track = means.get(take.name) or means.get(performance_key(take.name))
+    if track is None:
+        raise MediaError("missing", f"{path} has no row for {take.name}: add one, or leave the take out")
+    return track
+
+
+@lru_cache(maxsize=2)
+def _means(path: Path, size: int, mtime_ns: int) -> dict[str, openface.OpenFaceTrack]:
+    """The rows of a table of clip means by name and by performance; of several forms of one, the first."""
+    try:
+        means = openface.read_means(path)
+    except MediaError as error:
+        raise InputError(str(error)) from None
+    return {performance_key(name): means[name] for name in sorted(means, reverse=True)} | means
 
 
 def _face_source(
     track: openface.OpenFaceTrack | None, path: Path | None, pictures: Decoded
 ) -> face.FaceDetector | openface.OpenFaceTrack:
     """OpenFace's points of the sampled pictures where there are some, else the detector."""
-    if track is None or track.landmarks is None:
+    if track is None or path is None or track.landmarks is None:
         return _detector()
     points = track.at(pictures.frame_numbers)
     assert points.landmarks is not None and pictures.frames is not None  # noqa: S101

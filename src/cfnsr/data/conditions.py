@@ -1,7 +1,7 @@
 """Bad input: what pictures and sound become when a microphone or a camera fails."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -88,12 +88,20 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
-def conditions_of(modalities: tuple[str, ...]) -> dict[str, Condition]:
-    """The conditions that concern a model of these modalities and leave it something to go by."""
+def conditions_of(reads: Mapping[str, str]) -> dict[str, Condition]:
+    """The conditions that concern what a model reads and leave it something to go by.
+
+    They are of pictures, and of sound whose features are computed here: not of OpenFace tracks, nor of a
+    pretrained encoder's states.
+
+    Args:
+        reads: what is read for "video", "audio" or both.
+    """
+    spoilt = {modality for modality, name in reads.items() if name == "video" or name in SOUND_FEATURES}
     return {
         name: condition
         for name, condition in CONDITIONS.items()
-        if condition.modality in modalities and not (condition.absent and len(modalities) == 1)
+        if condition.modality in spoilt and not (condition.absent and len(reads) == 1)
     }
 
 

@@ -1,6 +1,8 @@
 """Prepared clips as tensors for training and evaluation."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,24 +12,87 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from cfnsr.data.clip import Preparation, speech_at
 from cfnsr.data.store import Header, Store
+from cfnsr.errors import InputError
 from cfnsr.media.decode import spread
 
+LEAST_DEVIATION = 1e-3  # of a value that a speaker never changes
 MEMORY = 4 * 2**30  # bytes of one kind of tensor that are held in memory rather than read again every epoch
 
 
 class Batch(NamedTuple):
-    """Clips side by side; `place` is each one's index in its `Clips`. A modality not asked for is empty."""
+    """Clips side by side; `place` is each one's index in its `Clips`. A modality not asked for is empty.
 
-    video: UInt8[Tensor, "B 3 T H W"]
-    audio: Float[Tensor, "B F S"]
+    `video` holds pictures `(B, 3, T, H, W)` or OpenFace tracks `(B, F, T)`, `audio` MFCCs or a spectrogram
+    `(B, F, S)`, or a speech encoder's states of each take at every speed `(B, speeds, layers, S, width)`.
+    """
+
+    video: UInt8[Tensor, "B 3 T H W"] | Float[Tensor, "B F T"]
+    audio: Float[Tensor, "B ..."]
     label: Int[Tensor, " B"]
     place: Int[Tensor, " B"]
 
 
-def as_tensor(name: str, array: np.ndarray, frames: int, size: int) -> Tensor:
-    """A prepared clip's tensor as a model takes it: pictures at its frames and size, others as they are."""
-    return pictures(array, frames, size) if name == "video" else torch.from_numpy(array)
+@dataclass(frozen=True)
+class Look:
+    """How much of a prepared clip a model is shown; each model takes what it reads.
+
+    Args:
+        frames: pictures, evenly spaced among the prepared ones.
+        size: side of a picture in pixels.
+        openface_steps: steps in time of an OpenFace track; 1 is its mean.
+        openface_features: values of each, the first ones of those prepared.
+        speech_steps: steps in time of a speech encoder's states, over the whole take.
+    """
+
+    frames: int
+    size: int
+    openface_steps: int = 16
+    openface_features: int = 35
+    speech_steps: int = 24
+
+    def of(self, name: str) -> tuple[int, ...]:
+        """What of it concerns one thing that is read, so that two looks that agree there can share it."""
+        concerned = {
+            "video": (self.frames, self.size),
+            "openface": (self.openface_steps, self.openface_features),
+            "speech": (self.speech_steps,),
+        }
+        return concerned.get(name, ())
+
+
+def needed(name: str, preparation: Preparation) -> list[str]:
+    """The prepared tensors behind what a model reads: its own, and those of the other speeds of speech."""
+    speeds = preparation.speech_speeds if name == "speech" else ()
+    return [name, *(speech_at(speed) for speed in speeds)]
+
+
+def as_tensor(name: str, arrays: Mapping[str, np.ndarray], look: Look) -> Tensor:
+    """A prepared clip as a model takes it: pictures and sequences at the length it is shown.
+
+    Args:
+        name: what the model reads.
+        arrays: the prepared tensors, those that `needed` names.
+        look: how much of it.
+    """
+    if name == "video":
+        return pictures(arrays[name], look.frames, look.size)
+    if name == "openface":
+        return evened(torch.from_numpy(arrays[name][:, : look.openface_features]).T, look.openface_steps)
+    if name == "speech":
+        states = [torch.from_numpy(array).float().transpose(1, 2) for array in arrays.values()]
+        return torch.stack([evened(each, look.speech_steps).transpose(1, 2) for each in states]).half()
+    return torch.from_numpy(arrays[name])
+
+
+def evened(sequence: Float[Tensor, "F T"], steps: int) -> Float[Tensor, "F steps"]:
+    """A sequence of any length at a number of steps: the means of equal parts, or some of it repeated.
+
+    >>> evened(torch.tensor([[1.0, 3.0, 5.0, 7.0]]), 2), evened(torch.tensor([[1.0]]), 2)
+    (tensor([[2., 6.]]), tensor([[1., 1.]]))
+    """
+    return functional.adaptive_avg_pool1d(sequence, steps)
 
 
 def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H W"]:
@@ -45,22 +110,21 @@ def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H 
 
 
 class Column(Dataset[Tensor]):
-    """One tensor of every clip, such as its pictures; a small one is held in memory.
+    """What models read of every clip under one name, such as its pictures; a small one is held in memory.
 
     Args:
         store: where the clips are.
         headers: which clips.
-        name: of the tensor in the store.
-        frames: pictures a clip.
-        size: side of a picture in pixels.
+        name: what is read: a modality of the preparation.
+        look: how much of it.
     """
 
-    def __init__(self, store: Store, headers: Sequence[Header], name: str, frames: int, size: int) -> None:
+    def __init__(self, store: Store, headers: Sequence[Header], name: str, look: Look) -> None:
         self.store = store
         self.headers = headers
         self.name = name
-        self.frames = frames
-        self.size = size
+        self.look = look
+        self._needed = needed(name, Preparation.from_json(dict(headers[0].preparation)))
         first = self._read(0)
         self._held: list[Tensor] | None = None
         if first.nbytes * len(headers) <= MEMORY:
@@ -74,9 +138,37 @@ class Column(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         return self._held[index] if self._held is not None else self._read(index)
 
+    def standardised(self) -> "Column":
+        """The same column with every speaker's values at mean 0 and deviation 1, over all takes of theirs.
+
+        No label is looked at, but one take alone cannot be standardised: this needs several of each speaker,
+        the tested ones too.
+
+        Raises:
+            InputError: for pictures, or a column too large for the memory.
+        """
+        if self.name == "video" or self._held is None:
+            raise InputError(
+                f"{self.name} cannot be standardised per speaker: expected features that fit into memory; "
+                "leave out --speaker-normalisation, or choose models of openface and speech"
+            )
+        other = copy(self)
+        other._held = list(self._held)
+        time = -2 if self.name == "speech" else -1
+        speakers: dict[object, list[int]] = {}
+        for place, header in enumerate(self.headers):
+            speakers.setdefault(header.actor, []).append(place)
+        for places in speakers.values():
+            values = torch.stack([self._held[place] for place in places]).float()
+            deviation, mean = torch.std_mean(values, dim=(0, time), keepdim=True, correction=0)
+            values = (values - mean) / (deviation + LEAST_DEVIATION)
+            for place, value in zip(places, values.to(self._held[0].dtype), strict=True):
+                other._held[place] = value
+        return other
+
     def _read(self, index: int) -> Tensor:
         name = self.headers[index].name
-        return as_tensor(self.name, self.store.load(name, [self.name])[self.name], self.frames, self.size)
+        return as_tensor(self.name, self.store.load(name, self._needed), self.look)
 
 
 class Clips(Dataset[Batch]):
@@ -85,14 +177,20 @@ class Clips(Dataset[Batch]):
     Args:
         columns: for "video" and "audio", as far as the model has them, the tensors it reads there.
         labels: class index of every clip.
+        classes: number of emotions.
         silence: what it reads of no sound, for a clip that loses its sound.
     """
 
     def __init__(
-        self, columns: Mapping[str, Column], labels: Sequence[int], silence: Tensor | None = None
+        self,
+        columns: Mapping[str, Column],
+        labels: Sequence[int],
+        classes: int,
+        silence: Tensor | None = None,
     ) -> None:
         self.columns = dict(columns)
         self.labels = list(labels)
+        self.classes = classes
         self.silence = silence
 
     @property

@@ -10,7 +10,10 @@ from cfnsr.errors import InputError
 
 PAPER_FOLDS = 5
 NESTED_FOLDS = 6
+TESTED = 4  # actors a nested fold tests, as far as it can be had: 20 to 23 actors make 5 folds
 OPTIMISTIC = "optimistic: best epoch on test"
+SUFFIX = "_normalised"
+NORMALISED = "speakers standardised: needs several takes of each person"
 
 Unit = int | str  # what is dealt whole: an actor, or a single clip where a protocol deals those
 
@@ -72,14 +75,20 @@ def paper_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
 def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
     """Folds over all actors, both sexes balanced; the next fold's test actors are the inner validation.
 
-    With RAVDESS: 6 folds of 4 (two men, two women), 4 inner validation actors, 16 that train.
+    With RAVDESS: 6 folds of 4 (two men, two women), 4 inner validation actors, 16 that train. With its
+    20 actors that have action units: 5 folds of 4, 4 inner validation actors, 12 that train. Fewer
+    than 20 actors make 6 smaller folds.
 
     >>> sexes = {actor: "male" if actor % 2 else "female" for actor in range(1, 25)}
     >>> fold = nested_folds(sexes)[0]
     >>> fold.test, fold.validation, len(fold.train)
     ((1, 2, 3, 4), (5, 6, 7, 8), 16)
+    >>> folds = nested_folds({actor: sexes[actor] for actor in range(1, 21)})
+    >>> [fold.test[-1] for fold in folds], len(folds[0].validation), len(folds[0].train)
+    ([4, 8, 12, 16, 20], 4, 12)
     """
-    count = min(NESTED_FOLDS, len(sexes))
+    fives = (NESTED_FOLDS - 1) * TESTED <= len(sexes) < NESTED_FOLDS * TESTED
+    count = min(NESTED_FOLDS - fives, len(sexes))
     if count < 3:
         raise InputError(
             f"the corpus has {len(sexes)} actors: the nested protocol needs at least 3, "
@@ -103,6 +112,27 @@ def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
         validation = groups[(index + 1) % count]
         train = tuple(sorted(set(sexes).difference(test, validation)))
         folds.append(Fold(index + 1, train, tuple(sorted(validation)), tuple(sorted(test))))
+    return folds
+
+
+def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
+    """A fold an actor, who is tested; the next actor is the inner validation, and all others train.
+
+    >>> fold = leave_one_actor_out_folds(dict.fromkeys((1, 2, 3, 4)))[3]
+    >>> fold.test, fold.validation, fold.train
+    ((4,), (1,), (2, 3))
+    """
+    actors = sorted(sexes)
+    if len(actors) < 3:
+        raise InputError(
+            f"the corpus has {len(actors)} actors: leaving one out needs at least 3, "
+            "one each to train, to validate and to test"
+        )
+    folds = []
+    for number, test in enumerate(actors, 1):
+        validation = actors[number % len(actors)]
+        train = tuple(actor for actor in actors if actor not in (test, validation))
+        folds.append(Fold(number, train, (validation,), (test,)))
     return folds
 
 
@@ -162,23 +192,31 @@ class Protocol:
         selected_on: the part whose accuracy chooses the epoch.
         units: a clip -> what it is dealt as.
         leaks: what stands on both sides of a fold on purpose; nothing where actors are dealt whole.
+        normalised: whether each speaker's features are standardised by all of that speaker's takes, without
+            their labels: honest, but no figure for a single take of a stranger.
     """
 
     deal: Callable[[Mapping[Unit, str | None]], list[Fold]]
     selected_on: str
     units: Callable[[Header], tuple[Dealt, ...]] = with_its_actor
     leaks: str = ""
+    normalised: bool = False
 
     @property
     def caveat(self) -> str:
-        """Why its figures flatter; nothing for an honest protocol."""
+        """What must be said beside its figures: why they flatter, or what they need that is seldom had."""
         optimistic = OPTIMISTIC if self.selected_on == "test" else ""
-        return "; ".join(filter(None, [optimistic, self.leaks and f"leaky: {self.leaks}"]))
+        leaky = self.leaks and f"leaky: {self.leaks}"
+        return "; ".join(filter(None, [optimistic, leaky, NORMALISED if self.normalised else ""]))
 
 
 PROTOCOLS: dict[str, Protocol] = {
     "nested": Protocol(nested_folds, "validation"),
     "paper": Protocol(paper_folds, "test"),
+    "leave_one_actor_out": Protocol(leave_one_actor_out_folds, "validation"),
+    # The same folds with standardised speakers, which not every use can do: a protocol of its own.
+    "nested_normalised": Protocol(nested_folds, "validation", normalised=True),
+    "leave_one_actor_out_normalised": Protocol(leave_one_actor_out_folds, "validation", normalised=True),
     # Habits of the field, to measure what they add (docs/protocols.md): one step away from "nested" each,
     # but for the last, which is a step further than "shared_actors".
     "best_epoch_on_test": Protocol(nested_folds, "test"),
@@ -194,6 +232,22 @@ def find_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is unknown: expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def with_normalised_speakers(name: str) -> str:
+    """The protocol of the same folds whose speakers are standardised; raises `InputError` where none is.
+
+    >>> with_normalised_speakers("nested")
+    'nested_normalised'
+    """
+    found = name if find_protocol(name).normalised else f"{name}{SUFFIX}"
+    if found not in PROTOCOLS:
+        able = ", ".join(other.removesuffix(SUFFIX) for other in PROTOCOLS if PROTOCOLS[other].normalised)
+        raise InputError(
+            f"protocol {name!r} has no speaker normalisation: expected one of {able}, or no "
+            "--speaker-normalisation"
+        )
+    return found
 
 
 def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[Fold]:

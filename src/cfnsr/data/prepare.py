@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import Preparation, fingerprint, prepare_clip, sources
+from cfnsr.data.speech import find_encoder
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.files import write_text
@@ -89,7 +90,7 @@ def prepare_corpus(
         progress: called after each take with "made", "kept" or "failed".
 
     Raises:
-        InputError: when the disk is full; what was made stays.
+        InputError: when the disk is full (what was made stays), or the speech encoder cannot be had.
     """
     outcome = Outcome()
     todo = []
@@ -101,6 +102,8 @@ def prepare_corpus(
             todo.append(take)
     _write_failures(store, outcome.failures)
     todo, faceless = _without_detector(todo, preparation)
+    if todo and "speech" in preparation.modalities:  # fetched once, before the workers ask for it
+        find_encoder(preparation.speech_encoder, preparation.speech_sha256)
     results = _run(todo, store, preparation, workers or cores())
     for take, failure in chain(faceless, results):
         if failure is None:
@@ -121,7 +124,11 @@ def _without_detector(
     Raises:
         InputError: when every take needs the detector and it cannot be had.
     """
-    needing = [take for take in takes if "video" in preparation.modalities and take.openface is None]
+    needing = [
+        take
+        for take in takes
+        if "video" in preparation.modalities and "openface" not in sources(take, ("video",))
+    ]
     if not needing:
         return takes, []
     try:
@@ -130,7 +137,8 @@ def _without_detector(
         if len(needing) == len(takes):
             raise
         failures = [(take, Failure(take.name, _file(take), "missing", str(error))) for take in needing]
-        return [take for take in takes if take.openface is not None], failures
+        failed = {take.name for take in needing}
+        return [take for take in takes if take.name not in failed], failures
     return takes, []
 
 

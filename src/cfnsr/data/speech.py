@@ -1,0 +1,378 @@
+"""Hidden states of a pretrained speech encoder over a whole take: the features of the `speech` models.
+
+Read are folders as Hugging Face's libraries write them: config.json and safetensors, nothing pickled and
+no code of the folder's own. transformers is imported when the first take is heard, not before.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Float16
+
+from cfnsr.errors import InputError
+from cfnsr.files import read_json
+
+if TYPE_CHECKING:
+    import torch
+
+SAMPLE_RATE = 16_000  # Hz
+TOKEN = 320  # samples from one hidden state to the next: 20 ms, in all these encoders
+STEP = 4  # tokens that are averaged: 80 ms
+LONGEST = 1500  # tokens heard at once: 30 s
+LARGEST = 65_504.0  # of a float16
+VARIANCE = 1e-7  # added to a waveform's, as transformers does
+VARIABLE = "CFNSR_SPEECH_ENCODER"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FILES = [CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*-of-*.safetensors"]  # all that is ever fetched
+
+# What config.json calls an encoder -> its class in transformers.
+CLASSES = {
+    "whisper": "WhisperEncoder",
+    "wav2vec2": "Wav2Vec2Model",
+    "hubert": "HubertModel",
+    "wavlm": "WavLMModel",
+}
+UNUSED = {"masked_spec_embed"}  # a weight for training alone, which some files leave out
+
+Tokens = Callable[["torch.Tensor"], "torch.Tensor"]
+
+
+class SpeechEncoder:
+    """A frozen speech encoder: Whisper, wav2vec 2.0, HuBERT or WavLM.
+
+    Sources: Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, ICML 2023;
+    Baevski et al., wav2vec 2.0, NeurIPS 2020; Hsu et al., HuBERT, TASLP 2021; Chen et al., WavLM,
+    JSTSP 2022. The weights are read when the first take is heard.
+
+    Args:
+        folder: config.json, safetensors and, where the encoder has one, preprocessor_config.json.
+        name: what headers call it; the folder's own name if not given.
+
+    Raises:
+        InputError: transformers is not installed, or the folder holds no such encoder.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        _need("transformers")
+        self.folder = folder
+        self.name = name or folder.resolve().name
+        self.config = read_json(folder / CONFIG, "the folder of a Hugging Face speech encoder")
+        self.kind = str(self.config.get("model_type"))
+        if self.kind not in CLASSES:
+            raise InputError(
+                f"{folder} holds a model of type {self.kind}: expected one of {', '.join(CLASSES)}"
+            )
+        self.weights = _weights(folder)
+        if self.kind != "whisper" and (stride := prod(self._convolutions[1])) != TOKEN:
+            raise InputError(
+                f"{folder} gives a hidden state every {stride} samples: expected {TOKEN}, 50 a second"
+            )
+
+    @property
+    def files(self) -> list[Path]:
+        """All files the features depend on."""
+        read = [CONFIG] if self.kind == "whisper" else [CONFIG, PREPROCESSOR]
+        return [path for name in read if (path := self.folder / name).exists()] + self.weights
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the names and contents of the files the features depend on."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def features(
+        self, waveform: Float[np.ndarray, " N"], *, threads: int = 0
+    ) -> Float16[np.ndarray, "layers S width"]:
+        """All hidden states of a take, a step every 80 ms.
+
+        The embedding's output stands first, the output of the last layer (with the final layer norm,
+        where there is one) last. Only as much is computed as the take is long; more than 30 s are heard
+        in windows of 30 s. What does not fill a token of 20 ms at the end is left out; less than one
+        token in all is followed by silence.
+
+        Args:
+            waveform: mono, 16 kHz, full scale 1.
+            threads: of torch; 0 leaves it its own number, 1 suits one process a core.
+        """
+        import torch
+        from torch.nn import functional
+
+        sound = np.asarray(waveform, np.float32)
+        tokens = max(1, (len(sound) - self._overlap) // TOKEN)
+        sound = np.pad(sound, (0, max(0, tokens * TOKEN + self._overlap - len(sound))))
+        with _torch_threads(threads), torch.no_grad():
+            heard = torch.from_numpy(self._normalised(sound))
+            windows = [
+                self._tokens(
+                    heard[TOKEN * first : TOKEN * min(tokens, first + self._longest) + self._overlap]
+                )
+                for first in range(0, tokens, self._longest)
+            ]
+            states = torch.cat(windows, dim=1)
+            # The last group is the mean of as many tokens as are left.
+            steps = functional.avg_pool1d(states.transpose(1, 2), STEP, ceil_mode=True).transpose(1, 2)
+            steps = steps.clamp(-LARGEST, LARGEST)  # some layers have single values beyond a float16
+        return np.ascontiguousarray(steps.numpy(), np.float16)
+
+    @property
+    def _convolutions(self) -> tuple[list[int], list[int]]:
+        """Kernels and strides of the convolutions that read a waveform; those of wav2vec 2.0 if unnamed."""
+        try:
+            kernels = [int(value) for value in self.config.get("conv_kernel", (10, 3, 3, 3, 3, 2, 2))]
+            strides = [int(value) for value in self.config.get("conv_stride", (5, 2, 2, 2, 2, 2, 2))]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.folder / CONFIG} is damaged ({error}): copy the encoder again") from None
+        return kernels, strides
+
+    @cached_property
+    def _overlap(self) -> int:
+        """Samples that a token hears beyond its 20 ms: 80 where convolutions read the waveform."""
+        if self.kind == "whisper":
+            return 0  # its windows are padded
+        kernels, strides = self._convolutions
+        reach = 1 + sum((kernel - 1) * prod(strides[:layer]) for layer, kernel in enumerate(kernels))
+        return max(0, reach - TOKEN)
+
+    @property
+    def _longest(self) -> int:
+        return int(self.config.get("max_source_positions", LONGEST)) if self.kind == "whisper" else LONGEST
+
+    def _normalised(self, sound: np.ndarray) -> np.ndarray:
+        """Zero mean and unit variance, where the encoder was trained on that."""
+        if self.kind == "whisper":
+            return sound
+        path = self.folder / PREPROCESSOR
+        told = read_json(path, "the encoder's preprocessor configuration") if path.exists() else {}
+        if not told.get("do_normalize", True):
+            return sound
+        scaled: np.ndarray = (sound - sound.mean()) / np.sqrt(sound.var() + VARIANCE)
+        return scaled
+
+    @cached_property
+    def _tokens(self) -> Tokens:
+        """Waveform (N,) of one window -> all its hidden states (layers, tokens, width)."""
+        model = self._load()
+        return _from_log_mel(model) if self.kind == "whisper" else _from_waveform(model)
+
+    def _load(self) -> Any:
+        import torch
+        import transformers
+        from transformers.models.whisper import modeling_whisper
+
+        name = CLASSES[self.kind]
+        source = modeling_whisper if self.kind == "whisper" else transformers
+        model_class: Any = getattr(source, name)
+        # A file may hold the encoder alone, or a whole Whisper around it.
+        names = {r"^(?:model\.)?encoder\.": ""} if self.kind == "whisper" else None
+        try:
+            with _quiet():
+                config = model_class.config_class.from_pretrained(self.folder, local_files_only=True)
+                config.add_adapter = False  # a layer that would make the last state's tokens longer
+                model, report = model_class.from_pretrained(
+                    self.folder,
+                    config=config,
+                    key_mapping=names,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
+        except Exception as error:  # transformers, safetensors and torch each raise their own
+            raise InputError(
+                f"{self.folder} cannot be read as a {name} ({' '.join(str(error).split())[:200]}): "
+                "copy the encoder again"
+            ) from None
+        missing = sorted(set(report["missing_keys"]) - UNUSED)
+        if missing:
+            raise InputError(
+                f"{self.folder} lacks {len(missing)} of the weights that its config.json tells of, such as "
+                f"{missing[0]}: copy the encoder again"
+            )
+        return model.eval()
+
+
+def find_encoder(name: str, sha256: str = "") -> SpeechEncoder:
+    """The speech encoder of a preparation, one object a process.
+
+    The folder that `CFNSR_SPEECH_ENCODER` names goes before the hub; what was fetched from the hub stays
+    in Hugging Face's cache.
+
+    Args:
+        name: on the hub, owner/name; a folder's own name finds nothing without the variable.
+        sha256: what `SpeechEncoder.sha256` must be; whatever it is, if not given.
+
+    Raises:
+        InputError: there is no such encoder, or it is another one.
+    """
+    folder = os.environ.get(VARIABLE)
+    encoder = _in_folder(Path(folder).resolve()) if folder else _on_hub(name, sha256)
+    if sha256 and encoder.sha256 != sha256:
+        where = f"{VARIABLE} names {folder}, which" if folder else f"the hub's {name}"
+        raise InputError(
+            f"{where} has the SHA-256 {encoder.sha256}: expected {sha256} ({name}), with which the features "
+            "were made; give that encoder, or prepare anew with this one"
+        )
+    return encoder
+
+
+def choose_encoder(given: str | None) -> SpeechEncoder:
+    """The encoder a user names, for this process and those it starts.
+
+    Args:
+        given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
+
+    Raises:
+        InputError: nothing is named, or there is no such encoder.
+    """
+    if given is not None and Path(given).is_dir():
+        os.environ[VARIABLE] = str(Path(given).resolve())
+    elif given is not None:
+        os.environ.pop(VARIABLE, None)
+    return find_encoder(given or "")
+
+
+@cache
+def _in_folder(folder: Path) -> SpeechEncoder:
+    return SpeechEncoder(folder)
+
+
+@cache
+def _on_hub(name: str, sha256: str) -> SpeechEncoder:
+    if not HUB_NAME.fullmatch(name):
+        given = f"speech encoder {name!r} is no folder here" if name else "no speech encoder is given"
+        raise InputError(
+            f"{given}: expected --speech-encoder with its folder or a hub name such as "
+            f"openai/whisper-tiny.en, or {VARIABLE} set to its folder"
+        )
+    _need("huggingface_hub")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if sha256:  # known files need not be asked for again, by every worker
+        try:
+            there = SpeechEncoder(
+                Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True)), name
+            )
+            if there.sha256 == sha256:
+                return there
+        except (LocalEntryNotFoundError, InputError):
+            pass
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=FILES))
+    except Exception as error:  # the hub, its HTTP client and the file system each raise their own
+        status = f" {error.response.status_code}" if isinstance(error, HfHubHTTPError) else ""
+        raise InputError(
+            f"speech encoder {name} is no folder here and cannot be fetched from the hub "
+            f"({type(error).__name__}{status}): expected a network and a public model of that name; "
+            f"or fetch it elsewhere and set {VARIABLE} to its folder"
+        ) from None
+    return SpeechEncoder(folder, name)
+
+
+def _need(package: str) -> None:
+    if find_spec(package) is None:
+        raise InputError(
+            f"speech features need {package}, which is not installed: run pip install 'cfnsr[pretrained]'"
+        )
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The safetensors of a folder: one file, or those an index names."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        raise InputError(
+            f"{folder} has no {WEIGHTS}: expected safetensors, because pickled weights are never read; "
+            "write them with save_pretrained of transformers"
+        )
+    told = read_json(folder / INDEX, "the names of the weights' files").get("weight_map")
+    names = sorted({str(name) for name in told.values()}) if isinstance(told, dict) else []
+    if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+        raise InputError(f"{folder / INDEX} names no safetensors beside it: copy the encoder again")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise InputError(f"{folder} lacks {', '.join(missing)}: copy the encoder again")
+    return [folder / INDEX, *(folder / name for name in names)]
+
+
+def _from_log_mel(model: Any) -> Tokens:
+    """Whisper's encoder on a window of any length up to its own."""
+    from torch import cat, nn
+    from transformers import WhisperFeatureExtractor
+
+    log_mel = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+    positions = model.embed_positions.weight
+
+    def tokens(window: "torch.Tensor") -> "torch.Tensor":
+        heard = log_mel(
+            window.numpy(),
+            sampling_rate=SAMPLE_RATE,
+            padding="longest",
+            truncation=False,
+            return_tensors="pt",
+        ).input_features
+        # transformers insists on 30 s, because there are positions for 30 s. With the first positions
+        # alone a shorter window is as long as it insists on.
+        length = heard.shape[-1] // 2
+        model.embed_positions = nn.Embedding(length, positions.shape[1], _weight=positions[:length])
+        model.config.max_source_positions = length
+        return cat(model(heard, output_hidden_states=True).hidden_states)
+
+    return tokens
+
+
+def _from_waveform(model: Any) -> Tokens:
+    """An encoder of the family of wav2vec 2.0."""
+    from torch import cat
+
+    def tokens(window: "torch.Tensor") -> "torch.Tensor":
+        output = model(window[None], output_hidden_states=True)
+        # Some versions of transformers leave the final layer norm out of the last of the hidden states.
+        return cat((*output.hidden_states[:-1], output.last_hidden_state))
+
+    return tokens
+
+
+@contextmanager
+def _torch_threads(number: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no report of transformers; what matters of it becomes an error of ours."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
