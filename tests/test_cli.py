@@ -99,7 +99,8 @@ def test_version_and_models(cfnsr: Run) -> None:
         "fusion": "none",
     }
     assert "26,301,417" in cfnsr("models").stdout
-    assert len(rows) == 15 and rows[-1]["name"] == "cfn_sr_no_residual"
+    assert len(rows) == 16
+    assert [row["name"] for row in rows[-2:]] == ["cfn_sr_no_residual", "cfn_sr_features"]
 
 
 def test_the_readme_has_the_list_of_models(cfnsr: Run) -> None:
@@ -334,7 +335,7 @@ def test_a_bad_file_does_not_hide_the_good_ones(
 def test_checkpoint_of_another_version(cfnsr: Run, checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "format": 0, "cfnsr": "0.0.1"}))
-    refused(cfnsr("predict", tmp_path, "x.mp4"), "format 0", "0.0.1", "reads format 2")
+    refused(cfnsr("predict", tmp_path, "x.mp4"), "format 0", "0.0.1", "reads format 3")
 
 
 def test_folds_and_names_that_do_not_exist(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
@@ -344,6 +345,14 @@ def test_folds_and_names_that_do_not_exist(cfnsr: Run, prepared: Path, tmp_path:
     refused(cfnsr("crossval", "audio", *common, "--protocol", "mine"), "'mine' is unknown")
     refused(cfnsr("crossval", "audio", *common, "--protocol", "paper"), "3 actors", "at least 5")
     refused(cfnsr("crossval", "audio", *common, "--seeds", "a"), "seeds 'a'")
+    refused(cfnsr("crossval", "audio", *common, "--video", "openface"), "audio has no video")
+    refused(cfnsr("train", "cfn_sr", *common[:4], "--audio", "mp3"), "'mp3' is unknown", "mfcc or speech")
+    refused(
+        cfnsr("crossval", "audio", *common, "--audio", "speech"), "without speech", "audio+speech needs it"
+    )
+    normalised = (*common, "--speaker-normalisation")
+    refused(cfnsr("crossval", "audio", *normalised, "--protocol", "paper"), "'paper' has no speaker norm")
+    refused(cfnsr("train", "audio", *normalised, "--protocol", "mine"), "'mine' is unknown")
     refused(cfnsr("train", "audio", *common[:4], "--preset", "huge"), "'huge' is unknown")
     refused(cfnsr("crossval", "audio", *common, "--epochs", 0), "epochs is 0")
     refused(cfnsr("crossval", *common), "no model is named", "--table 1 or 2")

@@ -35,7 +35,24 @@ PresetOption = Annotated[
     str, typer.Option(help="paper (30 frames of 224 px, 70 epochs) or small (for a CPU).")
 ]
 ProtocolOption = Annotated[
-    str, typer.Option(help="nested (inner validation actors choose the epoch) or paper (optimistic).")
+    str,
+    typer.Option(
+        help="nested (inner validation actors choose the epoch), leave_one_actor_out or paper (optimistic)."
+    ),
+]
+VideoOption = Annotated[
+    str | None, typer.Option(help="What the models see: pixels (the default) or openface tracks.")
+]
+AudioOption = Annotated[
+    str | None, typer.Option(help="What they hear: mfcc (the default) or speech, a pretrained encoder.")
+]
+SpeakerOption = Annotated[
+    bool,
+    typer.Option(
+        "--speaker-normalisation",
+        help="Standardise the features of each person without labels; needs several takes of each. The "
+        "protocol is then called ..._normalised.",
+    ),
 ]
 EpochsOption = Annotated[int | None, typer.Option(help="Epochs, if not the preset's.")]
 BatchOption = Annotated[int | None, typer.Option(help="Clips a step, if not the preset's.")]
@@ -44,6 +61,9 @@ PrecisionOption = Annotated[str | None, typer.Option(help="no (float32) or bf16 
 PretrainOption = Annotated[
     bool | None,
     typer.Option("--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."),
+]
+OpenFaceStepsOption = Annotated[
+    int | None, typer.Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
 ]
 ModalityDropoutOption = Annotated[
     float | None,
@@ -196,8 +216,8 @@ def prepare(
     modalities: Annotated[
         str | None,
         typer.Option(
-            help="Among video, audio, log_mel (for ERANNs) and openface; video,audio (as far as there) if "
-            "not given."
+            help="Among video, audio, log_mel (for ERANNs), speech and openface; video,audio (as far as "
+            "there) if not given."
         ),
     ] = None,
     frames: Annotated[int, typer.Option(help="Pictures a clip.")] = 30,
@@ -206,8 +226,21 @@ def prepare(
     margin: Annotated[
         float | None, typer.Option(help="Room around the face, as a part of its height.")
     ] = None,
+    speech_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="For speech: a pretrained Whisper, wav2vec 2.0, HuBERT or WavLM, a folder or a name on the "
+            "Hugging Face hub; CFNSR_SPEECH_ENCODER names a folder too."
+        ),
+    ] = None,
     song: Annotated[bool, typer.Option("--song", help="Take RAVDESS's songs too.")] = False,
-    openface: Annotated[Path | None, typer.Option(help="A folder with the OpenFace CSVs.")] = None,
+    openface: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with the OpenFace CSVs; or one CSV of clip means, a row a take (column name): the "
+            "takes it lacks are left out."
+        ),
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="The label set of a CSV of takes, in class order, such as calm,tense.")
     ] = None,
@@ -219,7 +252,15 @@ def prepare(
     _check_workers(workers)
     found = scan(corpus, song=song, openface=openface, labels=_names(labels or ""))
     chosen = steps.modalities_there(found) if modalities is None else _names(modalities)
-    preparation = Preparation(modalities=chosen, frames=frames, sampling=sampling, size=size)  # type: ignore[arg-type]
+    encoder, sha256 = steps.speech_encoder(chosen, speech_encoder)
+    preparation = Preparation(
+        modalities=chosen,
+        frames=frames,
+        sampling=sampling,  # type: ignore[arg-type]
+        size=size,
+        speech_encoder=encoder,
+        speech_sha256=sha256,
+    )
     if margin is not None:
         preparation = replace(preparation, margin=margin)
     if steps.prepare(found, corpus, out, preparation, workers=workers):
@@ -261,7 +302,10 @@ def train(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     fold: Annotated[int, typer.Option(help="Number of the fold, from 1.")] = 1,
+    video: VideoOption = None,
+    audio: AudioOption = None,
     protocol: ProtocolOption = "nested",
+    speaker_normalisation: SpeakerOption = False,
     preset: PresetOption = "paper",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     epochs: EpochsOption = None,
@@ -270,9 +314,12 @@ def train(
     precision: PrecisionOption = None,
     pretrain: PretrainOption = None,
     modality_dropout: ModalityDropoutOption = None,
+    openface_steps: OpenFaceStepsOption = None,
     resume: ResumeOption = False,
 ) -> None:
     """Train one model on one fold of whole actors."""
+    from cfnsr.data.folds import with_normalised_speakers
+
     recipe = _recipe(
         preset,
         epochs=epochs,
@@ -281,14 +328,20 @@ def train(
         precision=precision,
         pretrain=pretrain,
         modality_dropout=modality_dropout,
+        openface_steps=openface_steps,
     )
-    steps.train(model, data, out, protocol=protocol, fold=fold, seed=seed, recipe=recipe, resume=resume)
+    (named,) = steps.rows_of([model], (), video=video, audio=audio)
+    if speaker_normalisation:
+        protocol = with_normalised_speakers(protocol)
+    steps.train(named, data, out, protocol=protocol, fold=fold, seed=seed, recipe=recipe, resume=resume)
     print(f"checkpoint: {out}")
 
 
 @app.command(
     epilog="Examples: cfnsr crossval cfn_sr --data prepared --out runs --preset small; "
-    "cfnsr crossval --table 1 --table 2 --data prepared --out runs"
+    "cfnsr crossval --table 1 --table 2 --data prepared --out runs; "
+    "cfnsr crossval --table 1 --video openface --audio speech --data features --out runs; "
+    "cfnsr crossval cfn_sr_features --speaker-normalisation --data features --out runs"
 )
 def crossval(
     data: DataOption,
@@ -297,13 +350,17 @@ def crossval(
     table: Annotated[
         list[int] | None, typer.Option(help="All rows of the paper's table 1 or 2; may be repeated.")
     ] = None,
+    video: VideoOption = None,
+    audio: AudioOption = None,
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="nested (the default), paper (optimistic), or both: nested,paper (with --table). To measure "
-            "habits: best_epoch_on_test, shared_actors, repeated_takes."
+            help="nested (the default), paper (optimistic), or both: nested,paper (with --table). "
+            "Or leave_one_actor_out with a fold each. To measure habits: best_epoch_on_test, shared_actors, "
+            "repeated_takes."
         ),
     ] = None,
+    speaker_normalisation: SpeakerOption = False,
     preset: PresetOption = "paper",
     seeds: Annotated[Numbers, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
     folds: Annotated[Numbers | None, typer.Option(help="Folds, such as 1,2; all if not given.")] = None,
@@ -313,12 +370,15 @@ def crossval(
     precision: PrecisionOption = None,
     pretrain: PretrainOption = None,
     modality_dropout: ModalityDropoutOption = None,
+    openface_steps: OpenFaceStepsOption = None,
     workers: Annotated[
         int, typer.Option(help="Processes on a CPU, each of which trains some of the folds.")
     ] = 1,
     resume: ResumeOption = False,
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
+    from cfnsr.data.folds import with_normalised_speakers
+
     recipe = _recipe(
         preset,
         epochs=epochs,
@@ -327,13 +387,18 @@ def crossval(
         precision=precision,
         pretrain=pretrain,
         modality_dropout=modality_dropout,
+        openface_steps=openface_steps,
     )
     _check_workers(workers)
+    usual = "nested,paper" if table and not speaker_normalisation else "nested"
+    protocols = _names(protocol or usual)
+    if speaker_normalisation:
+        protocols = tuple(map(with_normalised_speakers, protocols))
     steps.crossval(
-        steps.rows_of(models or (), table or ()),
+        steps.rows_of(models or (), table or (), video=video, audio=audio),
         data,
         out,
-        protocols=_names(protocol or ("nested,paper" if table else "nested")),
+        protocols=tuple(dict.fromkeys(protocols)),
         recipe=recipe,
         seeds=parse_numbers(seeds, "seeds"),
         folds=parse_numbers(folds, "folds") if folds is not None else None,
@@ -387,7 +452,8 @@ def predict(
     openface: Annotated[
         Path | None,
         typer.Option(
-            help="A folder with OpenFace CSVs of the files; the face detector finds the face without."
+            help="A folder with OpenFace CSVs of the files, or a table of clip means; a model that sees "
+            "pictures does without, the face detector then finds the face."
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -400,7 +466,9 @@ def predict(
     predictions, failed = [], False
     for file in files:
         try:
-            points = openface / f"{file.stem}.csv" if openface is not None else None
+            points = openface
+            if openface is not None and not openface.is_file():
+                points = openface / f"{file.stem}.csv"
             prediction = recognise(model, file, openface=points)
         except InputError as error:
             say(f"cfnsr: {error}")

@@ -110,12 +110,32 @@ def modalities_there(corpus: "Corpus") -> tuple[str, ...]:
     return there or ("openface",)
 
 
+def speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, str]:
+    """Name and SHA-256 of the speech encoder of a preparation; empty where none is needed.
+
+    Args:
+        modalities: that are to be prepared.
+        given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
+    """
+    from cfnsr.data.speech import choose_encoder
+
+    if "speech" in modalities:
+        encoder = choose_encoder(given)
+        return encoder.name, encoder.sha256
+    if given is not None:
+        raise InputError(
+            f"--speech-encoder {given} with modalities {', '.join(modalities)}: expected speech among them; "
+            "give --modalities with speech"
+        )
+    return "", ""
+
+
 class TrainingBar:
     """One bar over all runs of a grid; behind it the run at work with its loss and accuracy."""
 
     def __init__(self, jobs: Sequence["Job"]) -> None:
         self._done = dict.fromkeys(jobs, 0.0)  # epochs of each
-        self._bar = bar("train", sum(job.epochs for job in jobs))
+        self._bar = bar("train", sum(job.passes for job in jobs))
 
     def __enter__(self) -> "TrainingBar":
         self._step = self._bar.__enter__()
@@ -135,18 +155,38 @@ class TrainingBar:
         )
 
 
-def rows_of(models: Sequence[str], tables: Sequence[int]) -> list[str]:
-    """The models that are named, and those of the paper's tables, each once in the order of the tables."""
-    from cfnsr.models.zoo import TABLES, list_models
+def rows_of(
+    models: Sequence[str], tables: Sequence[int], *, video: str | None = None, audio: str | None = None
+) -> list[str]:
+    """The models that are named, and those of the paper's tables, each once in the order of the tables.
+
+    Args:
+        models: names.
+        tables: of the paper, 1 or 2.
+        video, audio: encoders that all of them get, as far as they look at pictures and hear; a row of a
+            table that has another one for good is left out.
+    """
+    from cfnsr.models.zoo import TABLES, encoders_of, find, list_models, with_encoders
 
     for number in tables:
         if number not in TABLES:
             raise InputError(f"table {number}: expected one of the paper's tables, 1 or 2")
     wanted = {name for number in tables for _, name in TABLES[number]}
-    chosen = list(dict.fromkeys([*models, *(name for name in list_models() if name in wanted)]))
-    if not chosen:
+    of_tables = [name for name in list_models() if name in wanted]
+    if not models and not of_tables:
         raise InputError("no model is named: expected some of `cfnsr models`, or --table 1 or 2")
-    return chosen
+    asked = {name: encoder for name, encoder in (("video", video), ("audio", audio)) if encoder is not None}
+    chosen = [with_encoders(name, **asked) for name in models]
+    for name in of_tables:
+        own = encoders_of(name)
+        if find(name).fixed and any(own.get(modality, want) != want for modality, want in asked.items()):
+            say(f"{name} is left out: it has its own encoder {', '.join(own.values())}")
+        else:
+            chosen.append(with_encoders(name, **asked))
+    for modality, encoder in asked.items():
+        if not any(modality in encoders_of(name) for name in chosen):
+            raise InputError(f"--{modality} {encoder}: {', '.join(chosen)} has no {modality}; leave it out")
+    return list(dict.fromkeys(chosen))
 
 
 def crossval(
@@ -189,7 +229,7 @@ def crossval(
 def train(
     model: str, data: Path, out: Path, *, protocol: str, fold: int, seed: int, recipe: "Recipe", resume: bool
 ) -> Path:
-    """Train one model on one fold with a progress bar; its encoders alone first, in `out/pretrained`."""
+    """Train one model on one fold, its encoders alone first in `out/pretrained`, and write its model card."""
     from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
     from cfnsr.training.devices import accelerator
@@ -210,6 +250,10 @@ def train(
                 resume=resume,
                 progress=progress,
             )
+    if speaks():
+        from cfnsr.evaluation.card import write_card
+
+        write_card(out)
     return out
 
 

@@ -9,11 +9,18 @@ from torch import Tensor, nn
 import cfnsr
 from cfnsr.errors import InputError
 from cfnsr.models import listing, zoo
+from cfnsr.models.encoders.openface import InTime
 from cfnsr.models.exchanges.mmtm import MMTM
 from cfnsr.models.heads.late import Averaging
 from cfnsr.training.checkpoint import load_weights, save_weights
 
 NAMES = cfnsr.list_models()
+OURS = "cfn_sr_features"
+PAPERS = [name for name in NAMES if name != OURS]
+FUSED = [name for name in PAPERS if zoo.ENTRIES[name].fusion != "none"]
+ON_FEATURES = ["video+openface", "audio+speech", OURS, *(f"{name}+openface+speech" for name in FUSED)]
+GRAPHS = [*PAPERS, *ON_FEATURES[:3]]  # all encoders, and all exchanges and heads: their pairs take minutes
+MIXTURES = ["cfn_sr+speech", "cfn_sr+openface", "mmtm+speech", "mcbp+openface"]
 PARAMETERS = {
     "video": 25_882_056,
     "audio": 34_024,
@@ -34,7 +41,7 @@ PARAMETERS = {
 OTHER_RECIPE = {"mcbp", "mmtm", "cfn_sr_video_to_audio"}  # the paper's cannot be known
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=[*PAPERS, *ON_FEATURES, *MIXTURES])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -47,18 +54,34 @@ def small(name: str, **settings: int) -> nn.Module:
 def clips(
     count: int, frames: int = 8, size: int = 64, steps: int = 212, model: nn.Module | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Made-up input: pictures, and MFCCs or whatever sound the model reads."""
+    """Made-up input: pictures and MFCCs, or whatever else the model reads."""
     generator = torch.Generator().manual_seed(count)
-    video = torch.randn(count, 3, frames, size, size, generator=generator)
-    spectrogram = model is not None and "log_mel" in model.reads.values()  # type: ignore[union-attr, operator]
-    rows, scale = (128, 1) if spectrogram else (13, 20)
-    return video, scale * torch.randn(count, rows, steps, generator=generator)
+    shapes = {
+        "video": (3, frames, size, size),
+        "openface": (35, frames),
+        "audio": (13, steps),
+        "log_mel": (128, steps),
+        "speech": (5, steps, 384),
+    }
+    # Features of clips that are but noise would have the same means.
+    lasting = {"openface": (35, 1), "speech": (1, 1, 384)}
+    reads: dict[str, str] = getattr(model, "reads", {})
+
+    def draw(name: str) -> Tensor:
+        drawn = torch.randn(count, *shapes[name], generator=generator)
+        return (
+            drawn + 4 * torch.randn(count, *lasting[name], generator=generator) if name in lasting else drawn
+        )
+
+    heard = reads.get("audio", "audio")
+    return draw(reads.get("video", "video")), (20 if heard == "audio" else 1) * draw(heard)
 
 
 def test_every_row_has_a_known_count() -> None:
-    assert set(PARAMETERS) == set(NAMES)
+    assert list(PARAMETERS) == PAPERS
 
 
+@pytest.mark.parametrize("name", PAPERS)
 def test_published_parameter_count(name: str) -> None:
     model = cfnsr.create_model(name)
     entry = zoo.ENTRIES[name]
@@ -72,10 +95,13 @@ def test_published_parameter_count(name: str) -> None:
         assert not entry.note
 
 
-def test_table_tells_the_counts_of_real_models(name: str) -> None:
-    row = next(row for row in listing.as_json() if row["name"] == name)
-    assert set(row) == {"name", "params", "paper_params", "paper_accuracy", "fusion"}
-    assert row["params"] == PARAMETERS[name]
+def test_table_tells_the_counts_of_real_models() -> None:
+    rows = listing.as_json()
+    assert [row["name"] for row in rows] == [*PAPERS, OURS]
+    for row in rows:
+        assert set(row) == {"name", "params", "paper_params", "paper_accuracy", "fusion"}
+    assert {row["name"]: row["params"] for row in rows[:-1]} == PARAMETERS
+    assert rows[-1]["paper_params"] is None and rows[-1]["paper_accuracy"] is None
 
 
 def test_log_probabilities(name: str) -> None:
@@ -87,6 +113,9 @@ def test_log_probabilities(name: str) -> None:
 
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model = small(name)
+    for module in model.modules():
+        if isinstance(module, InTime):
+            nn.init.ones_(module.weight)  # it begins as nothing, so that what it weighs gets no gradient
     model(*clips(4, frames=16, size=96, model=model))[:, 2].sum().backward()
     # A softmax does not see what moves all places alike, nor a batch norm what moves all clips alike.
     silent = {"exchanges.2.agreement.score.bias", "exchanges.1.joint.0.bias", "exchanges.2.joint.0.bias"}
@@ -116,6 +145,7 @@ def test_batch_independence_at_paper_size() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", PAPERS)
 @pytest.mark.parametrize(("frames", "size"), [(8, 64), (9, 65), (30, 96), (64, 64), (8, 288), (13, 224)])
 def test_any_clip_length_and_picture_size(name: str, frames: int, size: int) -> None:
     model = small(name).eval()
@@ -123,6 +153,22 @@ def test_any_clip_length_and_picture_size(name: str, frames: int, size: int) -> 
         assert torch.isfinite(model(*clips(1, frames, size, model=model))).all()
 
 
+@pytest.mark.parametrize("name", ON_FEATURES)
+@pytest.mark.parametrize(("frames", "steps"), [(1, 1), (1, 60), (20, 1), (20, 130)])
+def test_any_length_of_features(name: str, frames: int, steps: int) -> None:
+    """From a table of clip means, with one step, on; in training too.
+
+    V->A attends between all places of the video map, here 20 x 35: its memory grows with their square.
+    """
+    model = small(name)
+    inputs = clips(3, frames=frames, steps=steps, model=model)
+    nn.functional.nll_loss(model(*inputs), torch.tensor([0, 1, 2])).backward()  # type: ignore[no-untyped-call]
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    with torch.no_grad():
+        assert torch.isfinite(model.eval()(*inputs)).all()
+
+
+@pytest.mark.parametrize("name", PAPERS)
 @pytest.mark.parametrize("steps", [60, 210, 400])
 def test_other_mfcc_lengths(name: str, steps: int) -> None:
     model = small(name, mfcc_steps=steps)
@@ -141,6 +187,7 @@ def test_saved_and_loaded_it_is_the_same_model(name: str, tmp_path: Path) -> Non
         assert torch.equal(other(*inputs), expected)
 
 
+@pytest.mark.parametrize("name", GRAPHS)
 def test_compiles_in_one_graph(name: str) -> None:
     model = small(name).eval()
     inputs = clips(2, model=model)
@@ -150,6 +197,7 @@ def test_compiles_in_one_graph(name: str) -> None:
         torch.testing.assert_close(compiled(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", GRAPHS)
 def test_exports_with_any_number_of_clips(name: str) -> None:
     model = small(name).eval()
     batch = torch.export.Dim("batch", max=64)
@@ -180,8 +228,8 @@ def test_learns_to_tell_two_clips_apart(name: str) -> None:
 def test_the_paper_has_two_tables_of_eleven_and_six_rows() -> None:
     first, second = ([name for _, name in zoo.TABLES[number]] for number in (1, 2))
     assert len(first) == 11 and len(second) == 6 and second.count("cfn_sr") == 2
-    assert list(dict.fromkeys([*first, *second])) == NAMES, "the zoo is in the order of the tables"
-    assert len(NAMES) == 15
+    assert list(dict.fromkeys([*first, *second])) == PAPERS, "the zoo is in the order of the tables"
+    assert len(PAPERS) == 15 and NAMES[-1] == OURS
 
 
 def test_an_ablation_is_what_differs_from_cfn_sr() -> None:
@@ -248,9 +296,10 @@ def test_unknown_model_and_impossible_settings() -> None:
         cfnsr.create_model("audio", mfcc_steps=3)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if zoo.ENTRIES[name].fusion != "none"])
+@pytest.mark.parametrize("name", [*FUSED, *ON_FEATURES[2:], *MIXTURES])
 def test_fused_model_takes_over_trained_streams(name: str) -> None:
-    video, audio, fused = small("video"), small("audio"), small(name)
+    video, audio = map(small, zoo.find(name).starts_from)
+    fused = small(name)
     with torch.no_grad():
         for parameter in (*video.parameters(), *audio.parameters()):
             parameter.add_(0.1)
@@ -261,12 +310,130 @@ def test_fused_model_takes_over_trained_streams(name: str) -> None:
             assert torch.equal(ours.state_dict()[key], value), key
 
 
-@pytest.mark.parametrize("name", ["multiplication", "cfn_sr_no_cross_modal"])
+@pytest.mark.parametrize(
+    "name", ["multiplication", "cfn_sr_no_cross_modal", "cfn_sr_no_cross_modal+openface+speech"]
+)
 def test_rows_start_alike(name: str) -> None:
     """A spliced linear layer starts as the product of the two streams' probabilities, as late fusion does."""
-    video, audio, fused = (small(one).eval() for one in ("video", "audio", name))
+    video, audio, fused = (small(one).eval() for one in (*zoo.find(name).starts_from, name))
     fused.start_from(video, audio)  # type: ignore[operator]
-    inputs = clips(3)
+    inputs = clips(3, model=fused)
     with torch.no_grad():
         product = (video(*inputs) + audio(*inputs)).log_softmax(1)
         torch.testing.assert_close(fused(*inputs), product, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoders", "starts_from"),
+    [
+        ("cfn_sr", {"video": "pixels", "audio": "mfcc"}, ("video", "audio")),
+        ("cfn_sr+speech", {"video": "pixels", "audio": "speech"}, ("video", "audio+speech")),
+        ("cfn_sr+openface", {"video": "openface", "audio": "mfcc"}, ("video+openface", "audio")),
+        (
+            "msaf+openface+speech",
+            {"video": "openface", "audio": "speech"},
+            ("video+openface", "audio+speech"),
+        ),
+        (OURS, {"video": "openface", "audio": "speech"}, ("video+openface", "audio+speech")),
+        ("audio+speech", {"audio": "speech"}, ()),
+        ("video", {"video": "pixels"}, ()),
+        ("eranns", {"audio": "log_mel"}, ()),
+    ],
+)
+def test_a_name_chooses_the_encoders(
+    name: str, encoders: dict[str, str], starts_from: tuple[str, ...]
+) -> None:
+    found = zoo.find(name)
+    assert zoo.encoders_of(name) == encoders == found.by_modality
+    assert found.starts_from == starts_from
+    reads = {"pixels": "video", "mfcc": "audio"}
+    assert small(name).reads == {modality: reads.get(one, one) for modality, one in encoders.items()}
+    base = zoo.ENTRIES[zoo.base_name(name)]
+    assert (found.paper_accuracy, found.fusion) == (base.paper_accuracy, base.fusion)
+
+
+def test_every_starting_point_is_a_model() -> None:
+    for name in [*FUSED, *ON_FEATURES[2:], *MIXTURES]:
+        video, audio = map(zoo.find, zoo.find(name).starts_from)
+        assert video.by_modality | audio.by_modality == zoo.encoders_of(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cfn_sr+speech+openface", r"'cfn_sr\+speech\+openface': expected cfn_sr\+openface\+speech"),
+        ("cfn_sr+speech+speech", r"expected cfn_sr\+speech,"),
+        ("cfn_sr+pixels+mfcc", "expected cfn_sr,"),
+        ("cfn_sr+speech+mfcc", "has the audio encoder speech: it cannot have mfcc"),
+        ("cfn_sr+wav2vec", r"'wav2vec' .* unknown: expected pixels or openface \(video\), or mfcc or speech"),
+        ("cfn_sr+", "encoder '' of model"),
+        ("cfn_sr+log_mel", "encoder 'log_mel' of model"),
+        ("audio+openface", "audio has no video: leave out its encoder openface"),
+        ("video+speech", "video has no audio: leave out its encoder speech"),
+        ("eranns+speech", "eranns has the audio encoder log_mel: it cannot have speech"),
+        ("eranns+mfcc", "eranns has the audio encoder log_mel: it cannot have mfcc"),
+        (f"{OURS}+speech", f"expected {OURS},"),
+        ("nothing+speech", "'nothing' is unknown: expected one of video"),
+        ("+speech", "'' is unknown"),
+    ],
+)
+def test_names_that_are_none(name: str, message: str) -> None:
+    for use in (zoo.find, zoo.encoders_of, cfnsr.create_model):
+        with pytest.raises(InputError, match=message) as error:
+            use(name)
+        assert "\n" not in str(error.value)
+
+
+def test_encoders_are_put_behind_a_name_as_far_as_it_has_the_modality() -> None:
+    both = {"video": "openface", "audio": "speech"}
+    assert [zoo.with_encoders(name, **both) for name in ("video", "audio", "mmtm", OURS)] == [
+        "video+openface",
+        "audio+speech",
+        "mmtm+openface+speech",
+        OURS,
+    ]
+    assert zoo.with_encoders("cfn_sr+openface", audio="speech") == "cfn_sr+openface+speech"
+    assert zoo.with_encoders("cfn_sr", video="pixels", audio="mfcc") == "cfn_sr"
+    assert zoo.with_encoders("eranns", video="openface") == "eranns"
+    with pytest.raises(InputError, match="eranns has the audio encoder log_mel"):
+        zoo.with_encoders("eranns", audio="speech")
+    with pytest.raises(InputError, match=r"cfn_sr\+openface has the video encoder openface"):
+        zoo.with_encoders("cfn_sr+openface", video="pixels")
+    with pytest.raises(InputError, match=r"video encoder 'speech' is unknown: expected pixels or openface"):
+        zoo.with_encoders("cfn_sr", video="speech")
+    assert zoo.base_name("their_own+speech") == "their_own", "of a plugin that is not there too"
+
+
+def test_an_entry_of_ones_own_with_other_encoders() -> None:
+    try:
+
+        @zoo.entry("mine", fusion="model", modalities=("audio", "video"))
+        def mine(settings: zoo.Settings) -> zoo.Model:
+            return settings.fuse(MMTM, head=Averaging)
+
+        @zoo.entry("stubborn", fusion="model")
+        def stubborn(settings: zoo.Settings) -> zoo.Model:
+            return zoo.Settings(settings.classes, settings.mfcc_steps, settings.width).fuse(MMTM)
+
+        model = small("mine+openface+speech")
+        assert model(*clips(2, model=model)).shape == (2, 8)
+        assert zoo.find("mine+speech").starts_from == ("video", "audio+speech")
+        assert zoo.find("mine+speech").source == zoo.find("mine").source != ""
+        with pytest.raises(InputError, match=r"stubborn\+speech reads audio and not speech: its @entry"):
+            small("stubborn+speech")
+    finally:
+        zoo.ENTRIES.pop("mine", None)
+        zoo.ENTRIES.pop("stubborn", None)
+    with pytest.raises(InputError, match=r"modalities of model mine are \('sound',\): expected video, audio"):
+        zoo.entry("mine", fusion="none", modalities=("sound",))(mine)
+
+
+def test_encoders_fit_the_features() -> None:
+    model = small("cfn_sr+openface+speech", openface_features=185, speech_layers=13, speech_width=64)
+    assert model(torch.randn(2, 185, 9), torch.randn(2, 13, 7, 64)).shape == (2, 8)
+    with pytest.raises(InputError, match=r"openface is \(2, 35, 9\).*\(B, 185, steps\).*openface_features"):
+        model(torch.randn(2, 35, 9), torch.randn(2, 13, 7, 64))
+    with pytest.raises(InputError, match=r"speech is \(2, 5, 7, 384\).*\(B, 13, steps, 64\).*speech_layers"):
+        model(torch.randn(2, 185, 9), torch.randn(2, 5, 7, 384))
+    with pytest.raises(InputError, match="video encoder 'film' is unknown: expected one of pixels, openface"):
+        zoo.Settings(video="film").fuse()

@@ -94,7 +94,7 @@ def test_predictions_are_those_of_the_saved_model(nested: Path, corpus: Prepared
     assert {row["actor"] for row in rows if row["split"] == "test"} == {"1"}
     model = cfnsr.load_model(folder)
     assert config_of(model).labels == corpus.store.labels
-    clips = corpus.clips(model.reads, RECIPE.frames, RECIPE.size)
+    clips = corpus.clips(model.reads, config_of(model).look)
     place = {header.name: index for index, header in enumerate(corpus.headers)}
     for row in rows[::5]:
         clip = clips[place[row["clip"]]]
@@ -171,7 +171,7 @@ def test_spoiled_predictions_are_those_of_spoiled_clips(nested: Path, corpus: Pr
         row for row in csv.DictReader((folder / "conditions.csv").open()) if row["condition"] == "no_picture"
     )
     place = next(index for index, header in enumerate(corpus.headers) if header.name == row["clip"])
-    clip = corpus.clips(model.reads, RECIPE.frames, RECIPE.size)[place]
+    clip = corpus.clips(model.reads, config_of(model).look)[place]
     with torch.no_grad():
         scores = model(torch.zeros(1, *clip.video.shape), clip.audio[None])[0]
     told = torch.tensor([float(row[emotion]) for emotion in corpus.store.labels.emotions])
@@ -356,7 +356,7 @@ def test_an_entry_that_does_not_say_what_it_is(corpus: PreparedCorpus, tmp_path:
 
         @zoo.entry("mine", fusion="none")
         def mine(settings: zoo.Settings) -> zoo.Model:
-            return OneStream(settings.audio(), "audio", settings.classes)
+            return OneStream(settings.audio_encoder(), "audio", settings.classes)
 
         @zoo.entry("theirs", fusion="model")
         def theirs(settings: zoo.Settings) -> zoo.Model:
@@ -461,11 +461,14 @@ def test_clips_prepared_differently_do_not_mix(corpus: PreparedCorpus, tmp_path:
         (lambda folder: _rewrite(folder, settings={"classes": 3, "depth": 2}), "damaged"),
         (lambda folder: _rewrite(folder, settings={"classes": 8}), "damaged"),
         (lambda folder: _rewrite(folder, preparation="junk"), "damaged"),
-        (lambda folder: _rewrite(folder, preparation={"recipe": 2}), "damaged"),
+        (lambda folder: _rewrite(folder, preparation={"recipe": 3}), "damaged"),
+        (lambda folder: _rewrite(folder, preparation={"recipe": 2}), "prepared by recipe 2: this version"),
         (lambda folder: _rewrite(folder, preparation={"recipe": 99}), "prepared by recipe 99"),
         (lambda folder: _rewrite(folder, frames="junk"), "damaged"),
         (lambda folder: _rewrite(folder, frames=1000), "damaged"),
         (lambda folder: _rewrite(folder, model="nothing"), "'nothing' is unknown"),
+        (lambda folder: _rewrite(folder, openface_steps=0), "damaged"),
+        (lambda folder: _rewrite(folder, speech_steps="junk"), "damaged"),
         (lambda folder: _rewrite(folder, temperature=-1), "damaged"),
         (lambda folder: _rewrite(folder, model="eranns"), "damaged"),
         (lambda folder: _rewrite(folder, source="0" * 64), "trained with other code of model audio"),

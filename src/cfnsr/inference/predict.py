@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from cfnsr.corpus.take import Take
-from cfnsr.data.augment import normalise
 from cfnsr.data.clip import prepare_clip
-from cfnsr.data.dataset import as_tensor
+from cfnsr.data.dataset import Batch, as_tensor, needed
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
+from cfnsr.training.inputs import answer, to_input
 
 SPEECH_LEVEL = -55.0  # dBFS; below it the window is taken for silent
 
@@ -73,14 +73,17 @@ def predict(model: Model, file: str | Path, *, openface: str | Path | None = Non
     points = None if openface is None else Path(openface)
     clip = prepare_clip(Take(path.stem, "", 0, video=path, audio=path, openface=points), preparation)
     device = next(model.parameters()).device
-    inputs: dict[str, torch.Tensor] = {}
-    for modality, name in model.reads.items():
-        inputs[modality] = as_tensor(name, clip.tensors[name], config.frames, config.size)[None].to(device)
-    if "video" in inputs:
-        inputs["video"] = normalise(inputs["video"]).contiguous(memory_format=torch.channels_last_3d)
+    inputs = {
+        modality: as_tensor(name, {key: clip.tensors[key] for key in needed(name, preparation)}, config.look)[
+            None
+        ]
+        for modality, name in model.reads.items()
+    }
+    nothing = torch.empty(0)
+    batch = Batch(inputs.get("video", nothing), inputs.get("audio", nothing), nothing, nothing)
     training = model.training
     with torch.inference_mode():
-        log_probabilities = model.eval()(inputs.get("video"), inputs.get("audio"))[0]
+        log_probabilities = answer(model.eval(), to_input(batch, device))[0]
         values = (log_probabilities / config.temperature).softmax(0).tolist()
     model.train(training)
     probabilities = dict(zip(config.labels.emotions, values, strict=True))

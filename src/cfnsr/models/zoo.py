@@ -2,17 +2,20 @@
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from torch import nn
 
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.cnn import AudioCNN
 from cfnsr.models.encoders.erann import ERANN
+from cfnsr.models.encoders.openface import OpenFaceEncoder
 from cfnsr.models.encoders.resnext import ResNeXt3D
+from cfnsr.models.encoders.speech import SpeechMixture
 from cfnsr.models.exchanges.cross_modal import CrossModal
 from cfnsr.models.exchanges.mmtm import MMTM
 from cfnsr.models.exchanges.msaf import MSAF
@@ -22,7 +25,7 @@ from cfnsr.models.heads.compact_bilinear import CompactBilinear
 from cfnsr.models.heads.concat import Concat
 from cfnsr.models.heads.concat_fc import ConcatFC
 from cfnsr.models.heads.late import Averaging, Multiplicative
-from cfnsr.models.streams import OneStream, TwoStream
+from cfnsr.models.streams import Encoder, OneStream, TwoStream
 
 Model = OneStream | TwoStream
 STAGES = 3
@@ -40,23 +43,35 @@ class Settings:
         classes: number of emotions.
         mfcc_steps: MFCC columns of a clip.
         width: scale of the large encoders' channels (ResNeXt, ERANN); 1/8 in the small preset.
+        openface_features: values of an OpenFace track at each step; 35 are the action units alone.
+        speech_layers: hidden states that the speech encoder gives, its embedding's included.
+        speech_width: values of each of them at each step.
+        video: name of the encoder of what is seen, one of `ENCODERS`.
+        audio: name of the encoder of what is heard, likewise.
     """
 
     classes: int = 8
     mfcc_steps: int = 212
     width: float = 1.0
+    openface_features: int = 35
+    speech_layers: int = 5
+    speech_width: int = 384
+    video: str = "pixels"
+    audio: str = "mfcc"
 
-    def video(self) -> ResNeXt3D:
-        """The encoder of the pictures."""
-        return ResNeXt3D(width=self.width)
+    def video_encoder(self) -> nn.Module:
+        """The encoder of what is seen, with weights of its own at each call."""
+        return self._encoder("video", self.video)
 
-    def audio(self) -> AudioCNN:
-        """The encoder of the sound."""
-        return AudioCNN(steps=self.mfcc_steps)
+    def audio_encoder(self) -> nn.Module:
+        """The encoder of what is heard, likewise."""
+        return self._encoder("audio", self.audio)
 
-    def spectrogram(self) -> ERANN:
-        """The encoder of the sound's log-mel spectrogram: ERANNs', or a light one of it at other widths."""
-        return ERANN() if self.width == 1 else ERANN.light(self.width)
+    def _encoder(self, modality: str, name: str) -> nn.Module:
+        known = ENCODERS[modality]
+        if name not in known:
+            raise InputError(f"{modality} encoder {name!r} is unknown: expected one of {', '.join(known)}")
+        return known[name](self)
 
     def fuse(self, *exchanges: MakeExchange, head: MakeHead = Concat) -> TwoStream:
         """A two-stream model of these encoders.
@@ -67,11 +82,33 @@ class Settings:
         """
         if len(exchanges) > STAGES:
             raise InputError(f"{len(exchanges)} exchanges: expected at most {STAGES}, one after each stage")
-        video, audio = self.video(), self.audio()
+        video, audio = self.video_encoder(), self.audio_encoder()
+        seen, heard = cast(Encoder, video), cast(Encoder, audio)
         silent: list[MakeExchange] = [Silent] * (STAGES - len(exchanges))
-        makers = zip([*silent, *exchanges], video.channels, audio.channels, strict=True)
+        makers = zip([*silent, *exchanges], seen.channels, heard.channels, strict=True)
         talking = [make(*channels) for make, *channels in makers]
-        return TwoStream(video, audio, talking, head(video.dim, audio.dim, self.classes))
+        return TwoStream(video, audio, talking, head(seen.dim, heard.dim, self.classes))
+
+
+def _erann(settings: Settings) -> ERANN:
+    """ERANNs', or a light one of it at other widths."""
+    return ERANN() if settings.width == 1 else ERANN.light(settings.width)
+
+
+# By modality. An encoder that is not its modality's first is named after the clip tensor that it reads.
+ENCODERS: dict[str, dict[str, Callable[[Settings], nn.Module]]] = {
+    "video": {
+        "pixels": lambda settings: ResNeXt3D(width=settings.width),
+        "openface": lambda settings: OpenFaceEncoder(settings.openface_features),
+    },
+    "audio": {
+        "mfcc": lambda settings: AudioCNN(steps=settings.mfcc_steps),
+        "speech": lambda settings: SpeechMixture(settings.speech_layers, settings.speech_width),
+        "log_mel": _erann,
+    },
+}
+# Those a model's name may choose, the paper's first. ERANN's maps are none that an exchange could take.
+CHOICES: dict[str, tuple[str, ...]] = {"video": ("pixels", "openface"), "audio": ("mfcc", "speech")}
 
 
 @dataclass(frozen=True)
@@ -79,13 +116,16 @@ class Entry:
     """A named model: how it is built, what the paper calls its fusion, and the paper's figures for it.
 
     Args:
+        build: makes the model of settings that name `encoders`; the function `build` sees to that.
         fusion: "none", "late", "early" or "model", where the two modalities meet.
         paper_accuracy: accuracy as a fraction (Tables 1 and 2), None for a model that is not the paper's.
         paper_params: parameters in millions, likewise.
-        modalities: what the model looks at; one that has both starts from the models named after them.
+        modalities: what the model looks at: "video", "audio" or both.
         note: why the number of parameters is not the paper's.
         source: SHA-256 of the file that an entry of a user's own stood in when it was registered, so that a
             run is not resumed with other code under its name; empty for the package's own.
+        encoders: names of its encoders, one a modality.
+        fixed: whether it has these encoders alone, so that a name cannot choose others.
     """
 
     build: Callable[[Settings], Model]
@@ -95,6 +135,28 @@ class Entry:
     modalities: tuple[str, ...] = ("video", "audio")
     note: str = ""
     source: str = ""
+    encoders: tuple[str, ...] = ("pixels", "mfcc")
+    fixed: bool = False
+
+    @property
+    def by_modality(self) -> dict[str, str]:
+        """The encoder of each modality.
+
+        >>> find("cfn_sr+speech").by_modality
+        {'video': 'pixels', 'audio': 'speech'}
+        """
+        return dict(zip(self.modalities, self.encoders, strict=True))
+
+    @property
+    def starts_from(self) -> tuple[str, ...]:
+        """The models of one modality whose encoders this one may take over; a model of one has none.
+
+        >>> find("cfn_sr+speech").starts_from
+        ('video', 'audio+speech')
+        """
+        if len(self.modalities) == 1:
+            return ()
+        return tuple(_written(modality, [encoder]) for modality, encoder in self.by_modality.items())
 
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -135,8 +197,12 @@ def entry(
     paper_params: float | None = None,
     modalities: tuple[str, ...] = ("video", "audio"),
     note: str = "",
+    encoders: tuple[str, ...] = (),
 ) -> Callable[[Build], Build]:
     """Register a function that builds a model from `Settings` under a name; see `Entry` for the rest.
+
+    Args:
+        encoders: of a model that has these alone; else the paper's, and a name may choose others.
 
     Raises:
         InputError: when the name is taken, or cannot be a folder's name.
@@ -149,8 +215,19 @@ def entry(
             raise InputError(f"fusion of model {name} is {fusion!r}: expected one of {', '.join(FUSIONS)}")
         if name in ENTRIES:
             raise InputError(f"model {name!r} is registered already: choose another name")
+        if not modalities or not set(modalities) <= set(CHOICES):
+            raise InputError(f"modalities of model {name} are {modalities}: expected video, audio or both")
+        ordered = tuple(modality for modality in CHOICES if modality in modalities)
         ENTRIES[name] = Entry(
-            build, fusion, paper_accuracy, paper_params, modalities, note, _source_of(build)
+            build,
+            fusion,
+            paper_accuracy,
+            paper_params,
+            ordered,
+            note,
+            _source_of(build),
+            encoders or tuple(CHOICES[modality][0] for modality in ordered),
+            bool(encoders),
         )
         return build
 
@@ -171,12 +248,12 @@ Multiplication = partial(Multiplicative, beta=0)
 
 @entry("video", fusion="none", paper_accuracy=0.6299, paper_params=25.88, modalities=("video",))
 def _video(settings: Settings) -> Model:
-    return OneStream(settings.video(), "video", settings.classes)
+    return OneStream(settings.video_encoder(), "video", settings.classes)
 
 
 @entry("audio", fusion="none", paper_accuracy=0.5653, paper_params=0.03, modalities=("audio",))
 def _audio(settings: Settings) -> Model:
-    return OneStream(settings.audio(), "audio", settings.classes)
+    return OneStream(settings.audio_encoder(), "audio", settings.classes)
 
 
 @entry("averaging", fusion="late", paper_accuracy=0.6882, paper_params=25.92)
@@ -236,9 +313,10 @@ def _msaf(settings: Settings) -> Model:
     modalities=("audio",),
     note="From nothing; the 74.80 of its own paper (Verbitskiy et al. 2021) is from a pretrained network, "
     "as far as we can tell, on other folds.",
+    encoders=("log_mel",),
 )
 def _eranns(settings: Settings) -> Model:
-    return OneStream(settings.spectrogram(), "audio", settings.classes)
+    return OneStream(settings.audio_encoder(), "audio", settings.classes)
 
 
 @entry("cfn_sr", fusion="model", paper_accuracy=0.7576, paper_params=26.30)
@@ -275,8 +353,17 @@ def _no_residual(settings: Settings) -> Model:
     return settings.fuse(partial(CrossModal, residual=False))
 
 
+# Not the paper's: it sees OpenFace tracks and hears a pretrained speech encoder.
+
+
+@entry("cfn_sr_features", fusion="model", encoders=("openface", "speech"))
+def _cfn_sr_features(settings: Settings) -> Model:
+    """CFN-SR's block under a head that keeps a judgement of each modality and multiplies them."""
+    return settings.fuse(CrossModal, head=Multiplication)
+
+
 def list_models() -> list[str]:
-    """Names of all models, in the order of the paper's tables.
+    """Names of all models with the encoders they come with, in the order of the paper's tables.
 
     >>> list_models()[:2]
     ['video', 'audio']
@@ -284,24 +371,118 @@ def list_models() -> list[str]:
     return list(ENTRIES)
 
 
+def base_name(name: str) -> str:
+    """A model's name without its encoders; it need not be one of the zoo.
+
+    >>> base_name("cfn_sr+openface+speech")
+    'cfn_sr'
+    """
+    return name.partition("+")[0]
+
+
+def encoders_of(name: str) -> dict[str, str]:
+    """The encoder of each modality of a model.
+
+    >>> encoders_of("audio"), encoders_of("cfn_sr+openface")
+    ({'audio': 'mfcc'}, {'video': 'openface', 'audio': 'mfcc'})
+    """
+    return find(name).by_modality
+
+
 def find(name: str) -> Entry:
-    """The entry of a model; an unknown name lists the known ones."""
-    if name not in ENTRIES:
+    """The entry of a model, with the encoders that its name chooses: `cfn_sr+openface+speech`.
+
+    Raises:
+        InputError: for an unknown name, which lists the known ones; for an encoder that is unknown or not
+            to be had with this model; and for a name that is not written as `with_encoders` would.
+    """
+    base, *chosen = name.split("+")
+    if base not in ENTRIES:
         raise InputError(
-            f"model {name!r} is unknown: expected one of {', '.join(ENTRIES)}; "
+            f"model {base!r} is unknown: expected one of {', '.join(ENTRIES)}; "
             "one of your own needs `cfnsr --plugin FILE.py`"
         )
-    return ENTRIES[name]
+    found = ENTRIES[base]
+    for encoder in chosen:
+        modality = next((modality for modality, known in CHOICES.items() if encoder in known), None)
+        if modality is None:
+            raise InputError(f"encoder {encoder!r} of model {name} is unknown: expected {_known()}")
+        found = _having(found, base, modality, encoder)
+    written = _written(base, () if found.fixed else found.encoders)
+    if name != written:
+        raise InputError(f"model {name!r}: expected {written}, video's encoder first and none of the paper's")
+    return found
 
 
-def create_model(name: str, *, classes: int = 8, mfcc_steps: int = 212, width: float = 1.0) -> Model:
+def with_encoders(name: str, *, video: str | None = None, audio: str | None = None) -> str:
+    """The name of a model with other encoders, as far as it has the modalities.
+
+    Args:
+        name: of a model; encoders that it chooses already stay.
+        video, audio: names of encoders; None leaves the model's.
+
+    Raises:
+        InputError: for an unknown encoder, or a model that has another one for good.
+
+    >>> [with_encoders(name, video="openface", audio="speech") for name in ("audio", "cfn_sr")]
+    ['audio+speech', 'cfn_sr+openface+speech']
+    """
+    found = find(name)
+    for modality, encoder in (("video", video), ("audio", audio)):
+        if encoder is None:
+            continue
+        if encoder not in CHOICES[modality]:
+            raise InputError(f"{modality} encoder {encoder!r} is unknown: expected {_known(modality)}")
+        if modality in found.modalities:
+            found = _having(found, name, modality, encoder)
+    return name if found.fixed else _written(base_name(name), found.encoders)
+
+
+def _having(found: Entry, name: str, modality: str, encoder: str) -> Entry:
+    """An entry with another encoder in the place of the paper's."""
+    encoders = found.by_modality
+    if modality not in encoders:
+        raise InputError(f"model {name} has no {modality}: leave out its encoder {encoder}")
+    has, paper = encoders[modality], CHOICES[modality][0]
+    if has != encoder and (found.fixed or has != paper):
+        raise InputError(f"model {name} has the {modality} encoder {has}: it cannot have {encoder}")
+    return replace(found, encoders=tuple({**encoders, modality: encoder}.values()))
+
+
+def _known(*modalities: str) -> str:
+    """What encoders there are to choose, in words."""
+    return ", or ".join(
+        f"{' or '.join(CHOICES[modality])} ({modality})" for modality in modalities or tuple(CHOICES)
+    )
+
+
+def _written(base: str, encoders: Iterable[str]) -> str:
+    """How a model of these encoders is called: the paper's are not named."""
+    paper = {known[0] for known in CHOICES.values()}
+    return "+".join([base, *(encoder for encoder in encoders if encoder not in paper)])
+
+
+def create_model(
+    name: str,
+    *,
+    classes: int = 8,
+    mfcc_steps: int = 212,
+    width: float = 1.0,
+    openface_features: int = 35,
+    speech_layers: int = 5,
+    speech_width: int = 384,
+) -> Model:
     """Build a model of the zoo; `model(video, audio)` gives `(B, classes)` log-probabilities.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, with other encoders than its own if they are named behind it:
+            `cfn_sr+openface+speech`, `video+openface`, `cfn_sr+speech`.
         classes: number of emotions.
         mfcc_steps: MFCC columns of a clip; 212 are 2.45 s.
         width: scale of the large encoders' channels.
+        openface_features: values of an OpenFace track at each step, for the encoder "openface".
+        speech_layers: hidden states of each clip, for the encoder "speech"; Whisper tiny's 5.
+        speech_width: values of each of them at each step; Whisper tiny's 384.
 
     Raises:
         InputError: for an unknown name or settings that no network can have.
@@ -309,17 +490,25 @@ def create_model(name: str, *, classes: int = 8, mfcc_steps: int = 212, width: f
     >>> sum(p.numel() for p in create_model("cfn_sr").parameters())
     26301417
     """
-    return build(name, Settings(classes, mfcc_steps, width))
+    return build(name, Settings(classes, mfcc_steps, width, openface_features, speech_layers, speech_width))
 
 
 def build(name: str, settings: Settings) -> Model:
-    """Build a model of the zoo from `Settings`."""
-    model = find(name).build(settings)
+    """Build a model of the zoo from `Settings`, with the encoders that its name says."""
+    found = find(name)
+    chosen = {"video": settings.video, "audio": settings.audio, **found.by_modality}
+    model = found.build(replace(settings, video=chosen["video"], audio=chosen["audio"]))
     if not isinstance(model, OneStream | TwoStream):
         raise InputError(
             f"model {name} is built as {type(model).__name__}: its @entry function must return a model, "
             "such as settings.fuse(...)"
         )
+    for modality, encoder in found.by_modality.items():
+        if encoder != CHOICES[modality][0] and model.reads.get(modality, encoder) != encoder:
+            raise InputError(
+                f"model {name} reads {model.reads[modality]} and not {encoder}: its @entry function must "
+                "make its encoders of the settings it is given"
+            )
     return model
 
 

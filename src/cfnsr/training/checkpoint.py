@@ -1,22 +1,25 @@
 """A checkpoint is a folder that describes itself: config.json and model.safetensors."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from cfnsr import __version__
 from cfnsr.data.clip import Preparation
+from cfnsr.data.dataset import Look
 from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
 from cfnsr.files import read_json, write_atomically, write_json
-from cfnsr.models.zoo import Model, create_model, find
+from cfnsr.models.streams import OneStream
+from cfnsr.models.zoo import Model, Settings, create_model, find
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Config:
         labels: the emotions in class order.
         frames: pictures a clip.
         size: side of a picture in pixels.
+        openface_steps: steps of an OpenFace track.
+        speech_steps: steps of a speech encoder's states.
         preparation: how the training clips were made; a user's file goes the same way.
         temperature: what predicted log-probabilities are divided by, fitted on inner validation clips.
         source: of a user's own model, SHA-256 of the file it was registered from.
@@ -39,9 +44,17 @@ class Config:
     labels: LabelSet = RAVDESS
     frames: int = 30
     size: int = 224
+    openface_steps: int = 16
+    speech_steps: int = 24
     preparation: Preparation = field(default_factory=Preparation)
     temperature: float = 1.0
     source: str = ""
+
+    @property
+    def look(self) -> Look:
+        """How much of a prepared clip the model is shown."""
+        features = self.settings.get("openface_features", Settings.openface_features)
+        return Look(self.frames, self.size, self.openface_steps, features, self.speech_steps)
 
     def write(self, folder: Path) -> None:
         """Write config.json."""
@@ -70,6 +83,9 @@ class Config:
                 isinstance(frames, int) and 8 <= frames <= 64 and isinstance(size, int) and 64 <= size <= 288
             ):
                 raise ValueError(f"frames {frames}, size {size}")
+            steps = value["openface_steps"], value["speech_steps"]
+            if not all(isinstance(each, int) and 1 <= each <= 1000 for each in steps):
+                raise ValueError(f"openface_steps {steps[0]}, speech_steps {steps[1]}")
             temperature = float(value["temperature"])
             if not 0 < temperature < math.inf:
                 raise ValueError(f"temperature {temperature}")
@@ -80,7 +96,15 @@ class Config:
                     "as it was then, or train again"
                 )
             return cls(
-                value["model"], value["settings"], labels, frames, size, preparation, temperature, source
+                value["model"],
+                value["settings"],
+                labels,
+                frames,
+                size,
+                *steps,
+                preparation,
+                temperature,
+                source,
             )
         except InputError:
             raise
@@ -125,6 +149,15 @@ def load_model(folder: str | Path) -> Model:
     load_weights(model, folder)
     model.config = config  # type: ignore[assignment]
     return model.eval()
+
+
+def temper(model: OneStream) -> None:
+    """Divide a loaded model's classifier by its temperature, so that its scores are calibrated."""
+    config = config_of(model)
+    with torch.no_grad():
+        for parameter in model.classify.parameters():
+            parameter.div_(config.temperature)
+    model.config = replace(config, temperature=1.0)  # type: ignore[assignment]
 
 
 def config_of(model: nn.Module) -> Config:

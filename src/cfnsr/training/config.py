@@ -1,5 +1,6 @@
 """How a model is trained: the presets and what may be changed in them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from cfnsr.errors import InputError
+
+WARM_UP = 0.2  # of the steps, in which the learning rate rises
+COLD_START = 0.04  # of it, where it begins
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,24 @@ class Recipe:
         pretrain: start a two-stream model from encoders trained alone on the fold's training actors.
         modality_dropout: probability that a training clip of a two-stream model loses its pictures or its
             sound in an epoch, so that the model learns to do without.
+        openface_steps: steps in time of an OpenFace track; 1 is its mean.
+        speech_steps: steps in time of a speech encoder's states.
+        schedule: "constant" learning rate, or "one_cycle": up in the first fifth, then down to nothing
+            (Smith and Topin 2019).
+        weight_decay: decoupled from the gradient, as in AdamW (Loshchilov and Hutter 2019).
+        label_smoothing: share of a label that is dealt to all classes (Szegedy et al. 2016).
+        class_balance: weigh clips by the rarity of their class among those that train.
+        mixup: alpha of the Beta distribution by which clips are mixed (Zhang et al. 2018); 0 for none.
+        refit: once the inner validation actors have chosen the epoch, train anew on them too, for as many
+            epochs and with nothing else changed. Needs a protocol with inner validation actors.
+        fused_learning_rate: of a model that starts from trained encoders; None for the same. Encoders know
+            the training clips by heart, so what a fused model still learns from those trusts them too much.
+        calibrated_start: such a model takes over classifiers that are divided by the temperatures that the
+            inner validation actors gave them, so that each modality counts as much as it knows.
+        openface_epochs: of a model that sees OpenFace tracks alone, whose few weights need more of them; None
+            for the same.
+        clip_gradient: norm to which a longer gradient is cut.
+        keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest.
     """
 
     preset: str
@@ -39,6 +61,19 @@ class Recipe:
     precision: str = "no"
     pretrain: bool = True
     modality_dropout: float = 0.0
+    openface_steps: int = 16
+    speech_steps: int = 24
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    class_balance: bool = False
+    mixup: float = 0.0
+    refit: bool = False
+    fused_learning_rate: float | None = None
+    calibrated_start: bool = False
+    openface_epochs: int | None = None
+    clip_gradient: float | None = None
+    keep: str = "best"
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -47,6 +82,11 @@ class Recipe:
             ("epochs", 1, 10_000),
             ("fused_epochs", 1, 10_000),
             ("modality_dropout", 0, 0.9),
+            ("openface_steps", 1, 1000),
+            ("speech_steps", 1, 1000),
+            ("weight_decay", 0, 10),
+            ("label_smoothing", 0, 0.9),
+            ("mixup", 0, 10),
             ("batch_size", 2, 4096),
         ):
             value = getattr(self, name)
@@ -54,17 +94,44 @@ class Recipe:
                 raise InputError(f"{name} is {value}: expected {low} to {high}")
         if not 0 < self.learning_rate < 1:
             raise InputError(f"learning rate is {self.learning_rate}: expected a value between 0 and 1")
+        if self.fused_learning_rate is not None and not 0 < self.fused_learning_rate < 1:
+            raise InputError(
+                f"fused learning rate is {self.fused_learning_rate}: expected a value between 0 and 1"
+            )
+        if self.schedule not in ("constant", "one_cycle"):
+            raise InputError(f"schedule is {self.schedule!r}: expected constant or one_cycle")
+        if self.keep not in ("best", "last"):
+            raise InputError(f"keep is {self.keep!r}: expected best or last")
         if self.precision not in ("no", "bf16"):
             raise InputError(f"precision is {self.precision!r}: expected no or bf16")
+
+    @property
+    def plain_loss(self) -> bool:
+        """Whether the loss is the negative log-likelihood of the labels, as in the paper."""
+        return not (self.label_smoothing or self.class_balance or self.mixup)
+
+    def rate(self, progress: float) -> float:
+        """The learning rate after a share of the training.
+
+        >>> recipe = PRESETS["features"]
+        >>> [round(recipe.rate(progress) / recipe.learning_rate, 3) for progress in (0, 0.2, 0.6, 1)]
+        [0.04, 1.0, 0.5, 0.0]
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        if progress < WARM_UP:
+            return self.learning_rate * (COLD_START + (1 - COLD_START) * progress / WARM_UP)
+        return self.learning_rate * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
     def as_json(self) -> dict[str, Any]:
         """The settings as `run.json` keeps them."""
         return asdict(self)
 
     def changed(self, **changes: Any) -> "Recipe":
-        """The same settings with those changed that are not None; `epochs` are those of fused models too."""
+        """The same settings with those changed that are not None; `epochs` are those of all models."""
         if changes.get("epochs") is not None:
-            changes = {"fused_epochs": changes["epochs"], **changes}
+            own = {"openface_epochs": changes["epochs"]} if self.openface_epochs is not None else {}
+            changes = {"fused_epochs": changes["epochs"], **own, **changes}
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
 
@@ -73,6 +140,26 @@ PRESETS: Mapping[str, Recipe] = {
     "paper": Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=70),
     # For a CPU: about a thousandth of the arithmetic.
     "small": Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=5),
+    # For OpenFace tracks and pretrained speech features, on a CPU; chosen on inner validation actors.
+    "features": Recipe(
+        "features",
+        frames=8,
+        size=64,
+        width=1 / 8,
+        epochs=8,
+        openface_epochs=40,
+        fused_epochs=2,
+        batch_size=32,
+        schedule="one_cycle",
+        weight_decay=0.01,
+        label_smoothing=0.1,
+        clip_gradient=1.0,
+        mixup=0.4,
+        refit=True,
+        keep="last",
+        fused_learning_rate=3e-5,
+        calibrated_start=True,
+    ),
 }
 
 

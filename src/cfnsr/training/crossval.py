@@ -3,6 +3,7 @@
 RUNS/<protocol>/<model>/seed_<s>/fold_<k>/
     config.json, model.safetensors   the checkpoint of the chosen epoch
     history.jsonl, tensorboard/      what happened in each epoch
+    selected/                        where the model is refitted: the checkpoint before that, and its history
     predictions.csv                  log-probabilities of every validation and test clip
     conditions.csv                   the same of the test clips under bad input
     run.json                         who trained, who was tested, settings and versions; written last
@@ -14,28 +15,29 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from cfnsr.data import augment
 from cfnsr.data.clip import MODALITIES
 from cfnsr.data.conditions import Condition, conditions_of
 from cfnsr.data.dataset import Batch
-from cfnsr.data.folds import choose_folds, find_protocol
+from cfnsr.data.folds import Unit, choose_folds, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.files import write_json, write_text
 from cfnsr.models import zoo
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
-from cfnsr.training.checkpoint import Config, load_model
+from cfnsr.training.checkpoint import Config, load_model, temper
 from cfnsr.training.config import Recipe, mix
+from cfnsr.training.inputs import at_one_speed, to_input
 from cfnsr.training.loop import Step, Trainer
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job, describe, described_row, is_finished, refuse_differences
 
+SELECTED = "selected"  # folder of what the validation actors chose, before it is refitted to them too
 INITIAL = 3  # what a mixed seed is for, beside those of the loop
 
 Progress = Callable[[Job, Step], None]
@@ -58,8 +60,8 @@ def train_fold(
         corpus: the prepared clips.
         folder: of the run.
         accelerator: device, mixed precision and processes.
-        start_from: finished runs of "video" and "audio" on the same fold, whose encoders a two-stream
-            model starts from.
+        start_from: finished runs of two one-stream models on the same fold, by name, whose encoders a
+            two-stream model starts from: that of what is seen, then of what is heard.
         resume: go on with a run that was cut off.
         progress: called after every step.
 
@@ -69,54 +71,102 @@ def train_fold(
     finished = is_finished(job, folder, corpus, resume)
     accelerator.wait_for_everyone()  # before one process writes what another still looks for
     if finished:
-        shutil.rmtree(folder / "training", ignore_errors=True)  # left by a kill between the last two steps
-        progress(job, Step(job.epochs, job.epochs, 1, 1))
+        for left in (folder, folder / SELECTED):  # by a kill between the last two steps
+            shutil.rmtree(left / "training", ignore_errors=True)
+        progress(job, Step(job.passes, job.passes, 1, 1))
         return folder
     corpus.check(job.protocol, job.fold)
-    model, config = _create(job, corpus)
-    if start_from is not None and isinstance(model, TwoStream):
-        video, audio = load_model(start_from["video"]), load_model(start_from["audio"])
-        if not isinstance(video, OneStream) or not isinstance(audio, OneStream):
-            raise InputError("a two-stream model starts from one-stream models: give runs of video and audio")
-        model.start_from(video, audio)
-    selected_on = find_protocol(job.protocol).selected_on
-    trainer = Trainer(
-        model,
-        corpus.clips(model.reads, job.recipe.frames, job.recipe.size),
-        corpus.places(job.protocol, job.fold.train),
-        corpus.places(job.protocol, getattr(job.fold, selected_on)),
-        job.recipe,
-        epochs=job.epochs,
-        seed=job.seed,
-        folder=folder,
-        selected_on=selected_on,
-        accelerator=accelerator,
-        progress=lambda step: progress(job, step),
-    )
-    if accelerator.is_main_process:
-        config.write(folder)
+    main = accelerator.is_main_process
+    protocol = find_protocol(job.protocol)
+
+    def trainer(part: Path, units: Sequence[Unit], select: Sequence[Unit], **how: Any) -> Trainer:
+        model, config = _begin(job, corpus, start_from, part)
+        if main:
+            config.write(folder / part)
+        return Trainer(
+            model,
+            corpus.clips(model.reads, config.look, normalised=protocol.normalised),
+            corpus.places(job.protocol, units),
+            corpus.places(job.protocol, select),
+            replace(job.recipe, learning_rate=job.learning_rate),
+            epochs=job.epochs,
+            seed=job.seed,
+            folder=folder / part,
+            selected_on=protocol.selected_on,
+            accelerator=accelerator,
+            **how,
+        )
+
+    if main:
         write_json(folder / "run.json", {**describe(job, corpus), "finished": False})
-    state = trainer.fit(resume=resume)
-    predicted = _predict(trainer, job, corpus)
-    spoiled = _predict_spoiled(trainer, job, corpus, model.reads)
-    if accelerator.is_main_process:
+    selecting = trainer(
+        Path(SELECTED if job.refits else ""),
+        job.fold.train,
+        getattr(job.fold, protocol.selected_on),
+        progress=lambda step: progress(job, replace(step, epochs=job.passes)),
+    )
+    state = selecting.fit(resume=resume)
+    testing, seconds = selecting, state.seconds
+    if job.refits:
+        testing = trainer(
+            Path(),
+            (*job.fold.train, *job.fold.validation),
+            (),
+            stop=state.best_epoch,
+            progress=lambda step: progress(
+                job, replace(step, epoch=job.epochs + step.epoch, epochs=job.passes)
+            ),
+        )
+        seconds += testing.fit(resume=resume).seconds
+    predicted = [
+        *_predict(selecting, "validation", job, corpus),
+        *_predict(testing, "test", job, corpus),
+    ]
+    spoiled = _predict_spoiled(testing, job, corpus)
+    if main:
         temperature = _temperature(predicted)
         if temperature is not None:
-            replace(config, temperature=temperature).write(folder)
+            for written in {selecting.folder, testing.folder}:
+                replace(Config.read(written), temperature=temperature).write(written)
         _write_predictions(folder / "predictions.csv", "split", corpus, predicted)
         _write_predictions(folder / "conditions.csv", "condition", corpus, spoiled)
+        if job.refits:
+            history = (folder / SELECTED / "history.jsonl").read_text(encoding="utf-8")
+            write_text(folder / "history.jsonl", history)
         outcome = {
-            "params": zoo.count_parameters(model),
+            "params": zoo.count_parameters(accelerator.unwrap_model(testing.model)),
             "predicted": len(predicted),
             "epoch": state.best_epoch,
             "temperature": temperature,
-            "seconds": round(state.seconds, 1),
+            "seconds": round(seconds, 1),
             "finished": True,
         }
         write_json(folder / "run.json", {**describe(job, corpus), **outcome})
-    trainer.close()
+    for each in (selecting, testing):
+        each.close()
     accelerator.wait_for_everyone()
     return folder
+
+
+def _begin(
+    job: Job, corpus: PreparedCorpus, start_from: Mapping[str, Path] | None, part: Path
+) -> tuple[zoo.Model, Config]:
+    """The model as its training begins: with the encoders of finished runs, if it starts from some.
+
+    Args:
+        part: of their folders: what precedes a refit starts from what preceded theirs, so that the
+            validation actors have trained nothing that they choose.
+    """
+    model, config = _create(job, corpus)
+    if start_from is not None and isinstance(model, TwoStream):
+        video, audio = (load_model(trained / part) for trained in start_from.values())
+        if not isinstance(video, OneStream) or not isinstance(audio, OneStream):
+            raise InputError("a two-stream model starts from one-stream models: give runs of video and audio")
+        if job.recipe.calibrated_start:
+            temper(video)
+            temper(audio)
+        model.start_from(video, audio)
+    return model, config
 
 
 class Predicted(NamedTuple):
@@ -129,26 +179,23 @@ class Predicted(NamedTuple):
     log_probabilities: np.ndarray
 
 
-def _predict(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
-    """The validation clips, then the test clips."""
-    clips = [
-        (part, place, name)
-        for part in ("validation", "test")
-        for place, name in corpus.part(job.protocol, getattr(job.fold, part))
-    ]
-    rows = trainer.predict([place for _, place, _ in clips]).numpy()
+def _predict(trainer: Trainer, part: str, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
+    """The clips of the fold's "validation" or "test" part, as far as it has one."""
+    clips = corpus.part(job.protocol, getattr(job.fold, part))
+    if not clips:
+        return []
+    rows = trainer.predict([place for place, _ in clips]).numpy()
     labels = trainer.clips.labels
-    return [Predicted(*clip, labels[clip[1]], row) for clip, row in zip(clips, rows, strict=True)]
+    return [Predicted(part, *clip, labels[clip[0]], row) for clip, row in zip(clips, rows, strict=True)]
 
 
-def _predict_spoiled(
-    trainer: Trainer, job: Job, corpus: PreparedCorpus, reads: Mapping[str, str]
-) -> list[Predicted]:
+def _predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
     """The test clips under every condition that concerns the model."""
     predicted = []
+    reads = {modality: column.name for modality, column in trainer.clips.columns.items()}
     clips = corpus.part(job.protocol, job.fold.test)
     places = [place for place, _ in clips]
-    for name, condition in conditions_of(tuple(reads)).items():
+    for name, condition in conditions_of(reads).items():
 
         def spoil(batch: Batch, name: str = name, condition: Condition = condition) -> Batch:
             if condition.pictures is not None:
@@ -186,8 +233,8 @@ def crossval(
 ) -> list[Path]:
     """Train and test every cell of a grid, as `plan` orders them; returns their folders.
 
-    The encoders of a two-stream model are trained alone once a fold and seed, as the rows "video" and
-    "audio" of the same runs, and shared by all models that start from them.
+    The encoders of a two-stream model are trained alone once a fold and seed, as rows of the same runs such
+    as "video" and "audio", and shared by all models that start from them.
 
     Raises:
         InputError: before the first training, when a cell cannot be trained or belongs to other runs.
@@ -251,28 +298,29 @@ def _check_model(job: Job, corpus: PreparedCorpus) -> None:
             f"model {job.model} has {' and '.join(model.reads)} and is registered with "
             f"{' and '.join(modalities)}: give its @entry modalities={tuple(model.reads)}"
         )
-    for name in job.starts_from:
+    for modality, name in zip(modalities, job.starts_from, strict=False):  # from none, or from both
         alone, _ = _create(replace(job, model=name), corpus, device="meta")
-        ours, theirs = getattr(model, name), getattr(alone, "encoder", None)
+        ours, theirs = getattr(model, modality), getattr(alone, "encoder", None)
         if _shapes(ours) != _shapes(theirs):
             raise InputError(
-                f"model {job.model} has another {name} encoder than model {name}, which it would start from: "
-                "train it with --no-pretrain"
+                f"model {job.model} has another {modality} encoder than model {name}, which it would start "
+                "from: train it with --no-pretrain"
             )
 
 
 def _try(job: Job, corpus: PreparedCorpus) -> None:
     """Show a user's own model three clips: it must give log-probabilities, and each clip its own."""
     model, config = _create(job, corpus)
-    clips = corpus.clips(model.reads, config.frames, config.size)
+    clips = corpus.clips(model.reads, config.look)
     batch = Batch(
         *(torch.stack(column) for column in zip(*(clips[place] for place in range(3)), strict=True))
     )
-    video = augment.normalise(batch.video) if "video" in model.reads.values() else batch.video
+    batch = to_input(at_one_speed(batch, torch.zeros(3)), torch.device("cpu"))
+    video, audio = batch.video, batch.audio
     try:
         with torch.no_grad():
-            together = model.eval()(video, batch.audio)
-            alone = torch.cat([model(video[[place]], batch.audio[[place]]) for place in range(3)])
+            together = model.eval()(video, audio)
+            alone = torch.cat([model(video[[place]], audio[[place]]) for place in range(3)])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise InputError(f"model {job.model} fails on three clips ({first}): mend its file") from error
@@ -325,6 +373,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
         "classes": len(corpus.store.labels),
         "mfcc_steps": preparation.mfcc_steps,
         "width": job.recipe.width,
+        **_feature_sizes(job.model, corpus),
     }
     torch.manual_seed(mix(job.seed, 0, INITIAL))
     with torch.device(device):
@@ -349,10 +398,30 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
         corpus.store.labels,
         job.recipe.frames,
         job.recipe.size,
+        _openface_steps(job, corpus),
+        job.recipe.speech_steps,
         preparation,
         source=zoo.find(job.model).source,
     )
     return model, config
+
+
+def _openface_steps(job: Job, corpus: PreparedCorpus) -> int:
+    """As many as the recipe says; no more than any clip has, such as one where all are clip means."""
+    if "openface" not in zoo.encoders_of(job.model).values():
+        return job.recipe.openface_steps
+    return min(job.recipe.openface_steps, corpus.openface_shape[0])
+
+
+def _feature_sizes(model: str, corpus: PreparedCorpus) -> dict[str, int]:
+    """What the encoders of features must know of the clips; nothing where there are none to read."""
+    sizes = {}
+    chosen = {*zoo.encoders_of(model).values()} & {*corpus.preparation.modalities}
+    if "openface" in chosen:
+        _, sizes["openface_features"] = corpus.openface_shape
+    if "speech" in chosen:
+        sizes["speech_layers"], sizes["speech_width"] = corpus.speech_shape
+    return sizes
 
 
 def _write_predictions(path: Path, under: str, corpus: PreparedCorpus, rows: Sequence[Predicted]) -> None:

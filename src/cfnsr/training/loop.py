@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler, Subset
@@ -22,9 +22,11 @@ from cfnsr.errors import InputError
 from cfnsr.files import write_atomically, write_text
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
+from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
 
 READERS = 4  # processes that read ahead when the clips do not fit into memory
-ORDER, DROPOUT, AUGMENT = range(3)  # what a mixed seed is for
+ORDER, DROPOUT, AUGMENT = range(3)  # what a mixed seed is for; `crossval.INITIAL` is 3
+FEATURES = 4
 
 Record = dict[str, Any]
 
@@ -70,25 +72,6 @@ class State:
     seconds: float = 0.0
 
 
-def _to_input(batch: Batch, device: torch.device, maps: Float[Tensor, "B 2 3"] | None = None) -> Batch:
-    """Pictures travel as uint8 and become the network's input on its device."""
-    video, audio = batch.video.to(device, non_blocking=True), batch.audio.to(device, non_blocking=True)
-    if video.dim() == 5:
-        video = augment.normalise(video)
-        if maps is not None:
-            video = augment.apply(video, maps)
-        # Convolutions run about twice as fast on a CPU with the channels innermost.
-        video = video.contiguous(memory_format=torch.channels_last_3d)
-    return batch._replace(video=video, audio=audio)
-
-
-def _lose(batch: Batch, lost: Int[Tensor, " B"], silence: Tensor) -> Batch:
-    """Take the pictures of some clips away, which are zero once normalised, and the sound of others."""
-    video = batch.video.masked_fill((lost == 1).view(-1, 1, 1, 1, 1), 0)
-    audio = torch.where((lost == 2).view(-1, 1, 1), silence, batch.audio)
-    return batch._replace(video=video, audio=audio)
-
-
 class Trainer:
     """Fit one model to one fold's training clips, keeping the epoch that does best on the selecting clips.
 
@@ -102,6 +85,7 @@ class Trainer:
         folder: receives model.safetensors (the best epoch), history.jsonl, tensorboard/ and, until the
             training ends, training/state.pt.
         selected_on: "validation" or "test": what the selecting clips are called in the history.
+        stop: the epoch after which to stop, where no clips select: `epochs` still sets the schedule.
         accelerator: device, mixed precision and processes.
         progress: called after every step.
     """
@@ -119,6 +103,7 @@ class Trainer:
         folder: Path,
         selected_on: str,
         accelerator: Accelerator,
+        stop: int | None = None,
         progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
         if recipe.modality_dropout and len(clips.columns) > 1 and clips.silence is None:
@@ -129,13 +114,15 @@ class Trainer:
         self.clips = clips
         self.recipe = recipe
         self.epochs = epochs
+        self.stop = epochs if stop is None else stop
         self.seed = seed
         self.folder = folder
         self.selected_on = selected_on
         self.accelerator = accelerator
         self.progress = progress
-        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-        if "video" in clips.columns:
+        optimizer = _optimizer(model, recipe)
+        self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
+        if any(column.name == "video" for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         loader = DataLoader(
             Subset(clips, train),
@@ -146,7 +133,7 @@ class Trainer:
             **self._loading(),
         )
         self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
-        self.selecting = accelerator.prepare(self._ordered(select))
+        self.selecting = accelerator.prepare(self._ordered(select)) if select else None
 
     def _loading(self, *, lasting: bool = True) -> dict[str, Any]:
         """How a loader reads. Its readers last between epochs, or end with a single pass over the clips."""
@@ -163,29 +150,33 @@ class Trainer:
         return DataLoader(Subset(self.clips, which), self.recipe.batch_size, **self._loading(lasting=lasting))
 
     def fit(self, *, resume: bool = False) -> State:
-        """Train to the last epoch; the model ends with the weights of the best one."""
+        """Train to the last epoch; the model ends with the weights of the best, or last, epoch."""
         from tensorboardX import SummaryWriter
 
         state = self._load() if resume else State()
         main = self.accelerator.is_main_process
-        history = _read_history(self.folder / "history.jsonl")[: state.epoch] if main else []
+        history = _read_history(self._history)[: state.epoch] if main else []
         board = None
-        if main and state.epoch < self.epochs:
+        if main and state.epoch < self.stop:
             board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
-        for epoch in range(state.epoch + 1, self.epochs + 1):
+        for epoch in range(state.epoch + 1, self.stop + 1):
             started = monotonic()
-            record = {"epoch": epoch, **self._train_epoch(epoch), **self._select()}
-            score = (record[f"{self.selected_on}_accuracy"], -record[f"{self.selected_on}_loss"])
+            record = {"epoch": epoch, **self._train_epoch(epoch)}
+            score = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
+            if self.selecting is not None:
+                record |= self._select(self.selecting)
+                if self.recipe.keep == "best":
+                    score = (record[f"{self.selected_on}_accuracy"], -record[f"{self.selected_on}_loss"])
             state.epoch = epoch
             if score > state.best:
                 state.best, state.best_epoch = score, epoch
-                if main:
+                if main and (self.selecting is not None or epoch == self.stop):
                     save_weights(self.accelerator.unwrap_model(self.model), self.folder)
             state.seconds += monotonic() - started
             history.append(record)
             if main and board is not None:
                 lines = "".join(json.dumps(line) + "\n" for line in history)
-                write_text(self.folder / "history.jsonl", lines)
+                write_text(self._history, lines)
                 for name, value in record.items():
                     board.add_scalar(name, value, epoch)
                 self._save(state)  # last: what it tells of is already on disk
@@ -203,20 +194,25 @@ class Trainer:
         maps = augment.draw(len(self.clips), generator)
         rate = self.recipe.modality_dropout if len(self.clips.columns) > 1 else 0.0
         losses = augment.draw_losses(len(self.clips), rate, generator)
+        speeds, shares = self._draw_features(epoch)
         self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: tell it
         self.model.train()
         total = torch.zeros(3, device=device)  # loss, correct, clips
         for step, batch in enumerate(self.loader, start=1):
             batch = Batch(*batch)
             places = batch.place.cpu()
-            batch = _to_input(batch, device, maps[places].to(device))
+            batch = to_input(at_one_speed(batch, speeds[places]), device, maps[places].to(device))
             if rate and self.clips.silence is not None:
-                batch = _lose(batch, losses[places].to(device), self.clips.silence.to(device))
+                batch = lose(batch, losses[places].to(device), self.clips.silence.to(device))
+            batch, targets = self._targets(batch, shares[places].to(device))
             with self.accelerator.autocast():
                 log_probabilities = self.model(batch.video, batch.audio)
-            loss = functional.nll_loss(log_probabilities.float(), batch.label)
+            loss = self._loss(log_probabilities.float(), batch.label, targets)
+            self._set_rate((epoch - 1 + (step - 1) / len(self.loader)) / self.epochs)
             self.optimizer.zero_grad()
             self.accelerator.backward(loss)
+            if self.recipe.clip_gradient is not None:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient)
             self.optimizer.step()
             count = len(batch.label)
             correct = (log_probabilities.argmax(1) == batch.label).sum()
@@ -241,8 +237,37 @@ class Trainer:
             )
         return {"train_loss": loss_sum / clip_sum, "train_accuracy": correct_sum / clip_sum}
 
-    def _select(self) -> Record:
-        log_probabilities, labels, _ = self._predict(self.selecting)
+    def _draw_features(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """For each clip, by which of its speeds it is heard, and how much of its neighbour is mixed in."""
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch, FEATURES))
+        speeds = torch.rand(len(self.clips), generator=generator)
+        if not self.recipe.mixup:
+            return speeds, torch.zeros(len(self.clips))
+        return speeds, augment.draw_shares(len(self.clips), self.recipe.mixup, generator)
+
+    def _targets(self, batch: Batch, shares: Tensor) -> tuple[Batch, Tensor | None]:
+        """The batch, and the probabilities it is to be told by; None for its plain labels."""
+        if self.recipe.plain_loss:
+            return batch, None
+        classes = self.clips.classes
+        targets = functional.one_hot(batch.label, classes).float()
+        smooth = self.recipe.label_smoothing
+        targets = (1 - smooth) * targets + smooth / classes
+        return mixed(batch, targets, shares) if self.recipe.mixup else (batch, targets)
+
+    def _loss(self, log_probabilities: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+        if targets is None:
+            return functional.nll_loss(log_probabilities, labels)
+        if self._class_weights is not None:
+            targets = targets * self._class_weights.to(targets.device)
+        return -(targets * log_probabilities).sum(dim=1).mean()
+
+    def _set_rate(self, progress: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(progress)
+
+    def _select(self, selecting: DataLoader[Batch]) -> Record:
+        log_probabilities, labels, _ = self._predict(selecting)
         return {
             f"{self.selected_on}_loss": functional.nll_loss(log_probabilities, labels).item(),
             f"{self.selected_on}_accuracy": (log_probabilities.argmax(1) == labels).float().mean().item(),
@@ -269,14 +294,19 @@ class Trainer:
         rows = []
         with torch.no_grad():
             for batch in loader:
-                batch = _to_input(change(Batch(*batch)), self.accelerator.device)
+                batch = to_input(change(Batch(*batch)), self.accelerator.device)
                 with self.accelerator.autocast():
-                    log_probabilities = self.model(batch.video, batch.audio)
+                    log_probabilities = answer(self.model, batch)
                 rows.append(
                     self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
                 )
         log_probabilities, labels, indices = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
         return log_probabilities, labels, indices
+
+    @property
+    def _history(self) -> Path:
+        # A run's history is that of its choice; what follows it chooses nothing.
+        return self.folder / ("history.jsonl" if self.selecting is not None else "refit.jsonl")
 
     @property
     def _state_path(self) -> Path:
@@ -312,6 +342,21 @@ class Trainer:
         self._state_path.unlink(missing_ok=True)
         if self._state_path.parent.is_dir():
             self._state_path.parent.rmdir()
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.weight_decay:
+        return torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+
+
+def _class_weights(clips: Clips, train: Sequence[int]) -> Tensor:
+    """(classes,) as rare as a class is among the training clips, so is its weight high; 1 for their mean."""
+    counts = torch.bincount(torch.tensor([clips.labels[place] for place in train]), minlength=clips.classes)
+    weights = counts.clamp(min=1).float().reciprocal()
+    return weights * len(train) / (weights * counts).sum()
 
 
 def _read_history(path: Path) -> list[Record]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from cfnsr.corpus.take import Actor, actor_order
 from cfnsr.data.clip import SOUND_FEATURES, Preparation
 from cfnsr.data.conditions import BadSound, silence
-from cfnsr.data.dataset import Clips, Column
+from cfnsr.data.dataset import Clips, Column, Look
 from cfnsr.data.folds import Dealt, Fold, Unit, find_protocol
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
@@ -23,25 +23,45 @@ class PreparedCorpus:
         self.store = store
         self.headers = store.headers()
         self.bad_sound = BadSound(store)
-        self._columns: dict[tuple[str, int, int], Column] = {}
+        self._columns: dict[tuple[str, tuple[int, ...], bool], Column] = {}
         self._dealt: dict[str, dict[Unit, list[tuple[int, Dealt]]]] = {}
 
-    def clips(self, reads: Mapping[str, str], frames: int, size: int) -> Clips:
+    def clips(self, reads: Mapping[str, str], look: Look, *, normalised: bool = False) -> Clips:
         """All clips as a model reads them; each tensor is read once for all models and folds.
 
         Args:
-            reads: the tensor read for "video", "audio" or both.
-            frames: pictures a clip.
-            size: side of a picture in pixels.
+            reads: what is read for "video", "audio" or both.
+            look: how much of it.
+            normalised: standardise each speaker's features.
         """
-        columns = {}
-        for modality, name in reads.items():
-            key = name, frames, size
-            if key not in self._columns:
-                self._columns[key] = Column(self.store, self.headers, *key)
-            columns[modality] = self._columns[key]
+        columns = {modality: self._column(name, look, normalised) for modality, name in reads.items()}
         labels = [self.store.labels.index(header.emotion) for header in self.headers]
-        return Clips(columns, labels, self.silence(reads.get("audio")))
+        return Clips(columns, labels, len(self.store.labels), self.silence(reads.get("audio")))
+
+    def _column(self, name: str, look: Look, normalised: bool) -> Column:
+        key = name, look.of(name), normalised
+        if key not in self._columns:
+            self._columns[key] = (
+                self._column(name, look, False).standardised()
+                if normalised
+                else Column(self.store, self.headers, name, look)
+            )
+        return self._columns[key]
+
+    @cached_property
+    def openface_shape(self) -> tuple[int, int]:
+        """Steps of the longest OpenFace track, and the features that every clip has.
+
+        A track with fewer groups of features is the beginning of one with more.
+        """
+        shapes = [self.store.load(header.name, ["openface"])["openface"].shape for header in self.headers]
+        return max(steps for steps, _ in shapes), min(features for _, features in shapes)
+
+    @cached_property
+    def speech_shape(self) -> tuple[int, int]:
+        """Layers and width of the speech encoder's states."""
+        layers, _, width = self.store.load(self.headers[0].name, ["speech"])["speech"].shape
+        return layers, width
 
     def silence(self, reads: str | None) -> Tensor | None:
         """What a model reads of no sound, if it reads any."""

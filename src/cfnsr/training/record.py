@@ -32,14 +32,33 @@ class Job:
 
     @property
     def starts_from(self) -> tuple[str, ...]:
-        """The one-stream models whose encoders it starts from."""
-        modalities = zoo.find(self.model).modalities
-        return modalities if self.recipe.pretrain and len(modalities) > 1 else ()
+        """The one-stream models whose encoders it starts from, that of what is seen first."""
+        return zoo.find(self.model).starts_from if self.recipe.pretrain else ()
 
     @property
     def epochs(self) -> int:
         """Passes over the training clips."""
-        return self.recipe.fused_epochs if self.starts_from else self.recipe.epochs
+        if self.starts_from:
+            return self.recipe.fused_epochs
+        if self.recipe.openface_epochs is not None and zoo.find(self.model).encoders == ("openface",):
+            return self.recipe.openface_epochs
+        return self.recipe.epochs
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam, at its highest."""
+        fused = self.recipe.fused_learning_rate if self.starts_from else None
+        return self.recipe.learning_rate if fused is None else fused
+
+    @property
+    def refits(self) -> bool:
+        """Whether it is trained anew on the validation actors too, once they have chosen the epoch."""
+        return self.recipe.refit and find_protocol(self.protocol).selected_on == "validation"
+
+    @property
+    def passes(self) -> int:
+        """Epochs at most, those of the refit included."""
+        return 2 * self.epochs if self.refits else self.epochs
 
     def folder(self, runs: Path) -> Path:
         """Where this cell's run lies."""

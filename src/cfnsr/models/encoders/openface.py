@@ -1,0 +1,98 @@
+"""The video encoder for OpenFace tracks: action units, pose, gaze and landmarks instead of pictures."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cfnsr.errors import InputError
+
+CHANNELS = 128
+KERNEL = 3  # in time
+STRETCH = 3.0  # of a value before its logarithm: most intensities are well below 1 of their 5
+FARTHEST = 6.0  # deviations from a feature's mean
+DROPOUT = 0.3
+
+
+class Embedding(nn.Module):
+    """Each feature of a track as a place of the map, with a direction of its own for its value.
+
+    The sum over the places is then a linear layer's answer to the features, and an exchange that weighs
+    places, as CFN-SR's does, weighs action units.
+
+    >>> Embedding(35)(torch.rand(2, 35, 7)).shape
+    torch.Size([2, 128, 7, 35, 1])
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.scale = nn.BatchNorm1d(features, affine=False)
+        self.direction = nn.Parameter(torch.empty(CHANNELS, features))
+        self.offset = nn.Parameter(torch.zeros(CHANNELS, features))
+        bound = features**-0.5
+        nn.init.uniform_(self.direction, -bound, bound)
+
+    def forward(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B C T F 1"]:
+        values = self.scale(track.sign() * (STRETCH * track.abs()).log1p()).clamp(-FARTHEST, FARTHEST)
+        places = torch.einsum("bft,cf->bctf", values, self.direction) + self.offset[:, None]
+        return places.unsqueeze(-1)
+
+
+class InTime(nn.Module):
+    """What each place adds by its neighbours in time, channel by channel; nothing at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(
+            CHANNELS, CHANNELS, (KERNEL, 1, 1), padding=(KERNEL // 2, 0, 0), groups=CHANNELS
+        )
+        self.weight = nn.Parameter(torch.zeros(CHANNELS, 1, 1, 1))
+
+    def forward(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B C T F 1"]:
+        added: Tensor = places + self.weight * functional.gelu(self.conv(places))
+        return added
+
+
+class OpenFaceEncoder(nn.Module):
+    """A face's track as a map whose places are its features in time, `(B, C, T, F, 1)`.
+
+    Any number of time steps will do, from 1: the mean of a whole take is a track of one step.
+
+    Args:
+        features: values a step has; 35 are the action units.
+
+    >>> encoder = OpenFaceEncoder()
+    >>> track = torch.rand(2, 35, 7)
+    >>> for stage in encoder.stages:
+    ...     track = stage(track)
+    >>> track.shape, encoder.pool(track).shape
+    (torch.Size([2, 128, 7, 35, 1]), torch.Size([2, 128]))
+    """
+
+    reads = "openface"
+
+    def __init__(self, features: int = 35) -> None:
+        super().__init__()
+        if features < 1:
+            raise InputError(f"openface_features is {features}: expected 1 or more, such as 35 action units")
+        self.features = features
+        self.channels = (CHANNELS,) * 3
+        self.dim = CHANNELS
+        self.stages = nn.ModuleList([Embedding(features), InTime(), InTime()])
+        self.standardise = nn.BatchNorm1d(CHANNELS)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def check(self, track: Tensor | None) -> Float[Tensor, "B F T"]:
+        """The tracks as they came; raises `InputError` for another shape."""
+        if track is None or track.dim() != 3 or track.shape[1] != self.features or not track.shape[2]:
+            given = "none" if track is None else tuple(track.shape)
+            raise InputError(
+                f"openface is {given}: expected tracks of shape (B, {self.features}, steps); another number "
+                "of features needs a model made for it, create_model(..., openface_features=...)"
+            )
+        return track
+
+    def pool(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B C"]:
+        """The mean over all places, then a rectifier: the hidden layer of a perceptron of the features."""
+        pooled: Tensor = self.dropout(functional.gelu(self.standardise(places.mean(dim=(2, 3, 4)))))
+        return pooled

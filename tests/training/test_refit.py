@@ -1,0 +1,193 @@
+"""The features preset: its loss and schedule, and the refit on the actors that chose the epoch."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional
+
+import cfnsr
+from cfnsr.data.clip import Preparation
+from cfnsr.data.dataset import Batch, Clips, Column
+from cfnsr.data.store import Header, Store
+from cfnsr.emotions import LabelSet
+from cfnsr.training import crossval as training
+from cfnsr.training.checkpoint import config_of
+from cfnsr.training.config import PRESETS, Recipe, find_recipe
+from cfnsr.training.crossval import SELECTED, crossval, plan
+from cfnsr.training.inputs import answer, to_input
+from cfnsr.training.loop import State, Trainer, _class_weights
+from cfnsr.training.prepared import PreparedCorpus
+
+RECIPE = find_recipe("features").changed(epochs=2, fused_epochs=1, batch_size=8)
+LABELS = LabelSet("two", ("calm", "angry"))
+PREPARATION = Preparation(
+    modalities=("openface", "speech"), speech_encoder="tiny", speech_sha256="0" * 64, speech_speeds=(0.9,)
+)
+NAMES = ("video+openface", "audio+speech", "cfn_sr_features")
+WRITTEN = ("model.safetensors", "predictions.csv", "history.jsonl", "config.json")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> PreparedCorpus:
+    """Five actors, two takes of each emotion."""
+    store = Store.create(tmp_path_factory.mktemp("features"), "made-up", LABELS, PREPARATION.as_json())
+    for actor in range(1, 6):
+        for label, emotion in enumerate(LABELS.emotions):
+            for take in (1, 2):
+                rng = np.random.default_rng((actor, label, take))
+                name = f"{emotion}-{actor}-{take}"
+                source = {"file": name, "bytes": 1, "mtime_ns": 1, "sha256": f"hash of {name}"}
+                tensors = {
+                    "openface": rng.random((7, 35)).astype(np.float32) + label,
+                    "speech": (rng.normal(size=(2, 9, 8)) + label).astype(np.float16),
+                    "speech_0.9": (rng.normal(size=(2, 10, 8)) + label).astype(np.float16),
+                }
+                sources = {"audio": source, "openface": source}
+                header = Header(name, emotion, actor, None, {}, sources, PREPARATION.as_json())
+                store.write(header, tensors)
+    return PreparedCorpus(store)
+
+
+def run(corpus: PreparedCorpus, out: Path, *, resume: bool = False, protocol: str = "nested") -> list[Path]:
+    jobs = plan(["cfn_sr_features"], corpus, protocol=protocol, recipe=RECIPE, folds=[1])
+    return crossval(jobs, corpus, out, accelerator=Accelerator(), resume=resume)
+
+
+@pytest.fixture(scope="module")
+def refitted(corpus: PreparedCorpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return dict(zip(NAMES, run(corpus, tmp_path_factory.mktemp("runs")), strict=True))
+
+
+def told_by(folder: Path, corpus: PreparedCorpus, clip: str) -> torch.Tensor:
+    model = cfnsr.load_model(folder)
+    clips = corpus.clips(model.reads, config_of(model).look)
+    place = next(index for index, header in enumerate(corpus.headers) if header.name == clip)
+    batch = Batch(*(value[None] for value in clips[place]))
+    with torch.no_grad():
+        return answer(model, to_input(batch, torch.device("cpu")))[0]
+
+
+def test_a_refitted_run_keeps_what_was_selected(refitted: dict[str, Path]) -> None:
+    for folder in refitted.values():
+        about = json.loads((folder / "run.json").read_text())
+        assert about["finished"] and 1 <= about["epoch"] <= 2
+        before, after = (part / "model.safetensors" for part in (folder / SELECTED, folder))
+        assert before.read_bytes() != after.read_bytes()
+        history = (folder / SELECTED / "history.jsonl").read_bytes()
+        assert history == (folder / "history.jsonl").read_bytes()
+        assert len((folder / "refit.jsonl").read_text().splitlines()) == about["epoch"]
+        assert not list(folder.rglob("state.pt"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_validation_is_predicted_before_it_is_learnt(
+    name: str, refitted: dict[str, Path], corpus: PreparedCorpus
+) -> None:
+    folder = refitted[name]
+    for row in csv.DictReader((folder / "predictions.csv").open()):
+        told = torch.tensor([float(row[emotion]) for emotion in LABELS.emotions])
+        right, wrong = folder / SELECTED, folder
+        if row["split"] == "test":
+            right, wrong = wrong, right
+        torch.testing.assert_close(told_by(right, corpus, row["clip"]), told, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(told_by(wrong, corpus, row["clip"]), told, atol=1e-5)
+
+
+def test_what_is_selected_starts_from_what_was_selected(
+    refitted: dict[str, Path], corpus: PreparedCorpus
+) -> None:
+    job = plan(["cfn_sr_features"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
+    start_from = {name: refitted[name] for name in NAMES[:2]}
+    for part in (Path(SELECTED), Path()):
+        model, _ = training._begin(job, corpus, start_from, part)
+        for modality, name in (("video", NAMES[0]), ("audio", NAMES[1])):
+            encoder = cfnsr.load_model(refitted[name] / part).encoder
+            ours = getattr(model, modality).state_dict()
+            assert all(torch.equal(ours[key], value) for key, value in encoder.state_dict().items())
+
+
+def test_killed_before_the_refit_and_resumed_it_ends_alike(
+    refitted: dict[str, Path], corpus: PreparedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, calls = Trainer.fit, []
+
+    def failing(self: Trainer, *, resume: bool = False) -> State:
+        calls.append(self)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(self, resume=resume)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit", failing)
+        with pytest.raises(KeyboardInterrupt):
+            run(corpus, tmp_path)
+    for folder in run(corpus, tmp_path, resume=True):
+        for file in WRITTEN:
+            undisturbed = refitted[folder.parents[1].name] / file
+            assert (folder / file).read_bytes() == undisturbed.read_bytes(), (folder, file)
+
+
+def test_speakers_are_standardised_where_the_protocol_says(
+    corpus: PreparedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standardised, seen = Column.standardised, []
+
+    def spy(self: Column) -> Column:
+        seen.append(self.name)
+        return standardised(self)
+
+    monkeypatch.setattr(Column, "standardised", spy)
+    run(corpus, tmp_path / "plain")
+    assert not seen
+    run(corpus, tmp_path / "normalised", protocol="nested_normalised")
+    assert set(seen) == {"openface", "speech"}
+
+
+def test_the_rate_rises_and_falls() -> None:
+    recipe, plain = PRESETS["features"], PRESETS["paper"]
+    assert recipe.rate(0) == pytest.approx(0.04 * recipe.learning_rate)
+    assert recipe.rate(0.2) == pytest.approx(recipe.learning_rate)
+    assert recipe.rate(1) == pytest.approx(0)
+    assert {plain.rate(progress) for progress in (0, 0.5, 1)} == {plain.learning_rate}
+
+
+def trainer(folder: Path, corpus: PreparedCorpus, recipe: Recipe, train: list[int]) -> Trainer:
+    job = plan(["video+openface"], corpus, protocol="nested", recipe=recipe, folds=[1])[0]
+    model, config = training._begin(job, corpus, None, Path())
+    return Trainer(
+        model,
+        corpus.clips(model.reads, config.look),
+        train,
+        [],
+        recipe,
+        epochs=1,
+        seed=0,
+        folder=folder,
+        selected_on="validation",
+        accelerator=Accelerator(),
+    )
+
+
+def test_rare_classes_weigh_more() -> None:
+    """Six clips of the first class and two of the second: 2/3 and 2, 1 on the mean over the clips."""
+    clips = Clips({}, [0] * 6 + [1] * 2 + [1] * 90, 2)
+    weights = _class_weights(clips, range(8))
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))
+
+
+def test_the_losses_by_hand(corpus: PreparedCorpus, tmp_path: Path) -> None:
+    logs, labels = torch.randn(4, 2).log_softmax(dim=1), torch.tensor([0, 1, 1, 0])
+    batch = Batch(torch.randn(4, 35, 3), torch.empty(0), labels, torch.arange(4))
+    plain = trainer(tmp_path, corpus, find_recipe("small"), [0, 1, 2, 3])
+    same, targets = plain._targets(batch, torch.zeros(4))
+    assert same is batch and targets is None
+    assert torch.equal(plain._loss(logs, labels, targets), functional.nll_loss(logs, labels))
+    smooth = trainer(tmp_path, corpus, find_recipe("small").changed(label_smoothing=0.1), [0, 1, 2, 3])
+    loss = smooth._loss(logs, labels, smooth._targets(batch, torch.zeros(4))[1])
+    expected = -torch.stack([0.95 * row[k] + 0.05 * row[1 - k] for row, k in zip(logs, labels, strict=True)])
+    torch.testing.assert_close(loss, expected.mean())
