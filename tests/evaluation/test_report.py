@@ -15,7 +15,9 @@ import pytest
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.page import html
 from cfnsr.evaluation.report import Written, report
+from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import safe, tables
@@ -161,10 +163,10 @@ def test_cfn_sr_stands_in_the_second_table_twice(full: Written) -> None:
 
 
 def test_the_difference_to_cfn_sr_stands_in_all_three_files(full: Written) -> None:
-    results = {(row["model"], row["protocol"]): row["difference_to_cfn_sr"] for row in rows_of(full)}
-    assert results["cfn_sr", "nested"] is None
-    found = results["video", "nested"]
-    assert found["actors"] == 24 and results["video", "paper"]["actors"] == 20
+    differences = {(row["model"], row["protocol"]): row["difference_to_cfn_sr"] for row in rows_of(full)}
+    assert differences["cfn_sr", "nested"] is None
+    found = differences["video", "nested"]
+    assert found["actors"] == 24 and differences["video", "paper"]["actors"] == 20
     assert found["ci95"][0] <= found["mean"] <= found["ci95"][1] and found["p"] <= found["p_holm"] <= 1
     cell = table_of(full, "Table 1")[0][f"{NESTED}: difference to CFN-SR"]
     assert cell.startswith(f"{100 * found['mean']:+.1f} (".replace("-", "−")) and "Holm" in cell
@@ -237,6 +239,146 @@ def test_rows_of_other_seeds_are_not_compared(tmp_path: Path, fabricate_all: Fab
     rows = compared(tmp_path)
     assert isinstance(rows["same"].versus, Difference)
     assert rows["audio"].versus == "trained with seed 0, CFN-SR with seeds 0, 1"
+
+
+STANDARDISED = "speakers standardised: needs several takes of each person"
+PAIR = "Table 1 with OpenFace and speech"
+FEATURES = ("video+openface", "audio+speech", "msaf+openface+speech", "cfn_sr+openface+speech")
+
+
+@pytest.fixture(scope="module")
+def mixed(fabricate_all: Fabricate, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Plain rows, those with OpenFace and speech, some with pixels and speech, and our own.
+
+    The page is of three rows alone, because plots cost most of a report's time.
+    """
+    folder = tmp_path_factory.mktemp("mixed")
+    fabricate_all(folder, ("cfn_sr", "audio"), ("nested",), **SMALL)
+    for model in (*FEATURES, "cfn_sr_features"):
+        fabricate_all(folder, (model,), ("nested", "nested_normalised"), preset="features", **SMALL)
+    fabricate_all(folder, ("cfn_sr+speech", "msaf+speech"), ("nested",), preset="features", **SMALL)
+    fabricate_all(folder, FEATURES[:1], ("leave_one_actor_out",), preset="features", **SMALL)
+    rows = summarise(read_runs(folder))
+    shown = [row for row in rows if row.model in ("audio", "audio+speech")]
+    written = Written(folder / "report.html", folder / "tables.md", folder / "results.json", tuple(rows))
+    written.html.write_text(html(shown))
+    written.tables.write_text(tables(rows, []))
+    written.results.write_text(json.dumps(results(rows)))
+    return written
+
+
+def test_other_encoders_have_a_table_of_their_own(mixed: Written) -> None:
+    lines = {line["model"]: line for line in table_of(mixed, PAIR)}
+    assert list(lines) == [*FEATURES, "cfn_sr_features"]
+    assert [line["row"] for line in lines.values()] == [
+        "OpenFace alone",
+        "speech alone",
+        "MSAF",
+        "CFN-SR",
+        "cfn_sr_features",
+    ]
+    rows = {(row["model"], row["protocol"]): row for row in rows_of(mixed)}
+    for model, line in lines.items():
+        for protocol, column in (
+            ("nested", NESTED),
+            ("nested_normalised", f"nested_normalised protocol ({STANDARDISED})"),
+        ):
+            accuracy = rows[model, protocol]["accuracy"]
+            assert (
+                line[f"{column}: accuracy %"] == f"{100 * accuracy['mean']:.1f} ± {100 * accuracy['std']:.1f}"
+            )
+    # The plain rows' table is the plain rows' alone.
+    plain = table_of(mixed, "Table 1")
+    assert [line["row"] for line in plain if line[f"{NESTED}: accuracy %"] != "–"] == ["1D CNN", "CFN-SR"]
+    assert "Table 1 with OpenFace, leave one actor out" not in mixed.tables.read_text()
+    assert len(table_of(mixed, f"{PAIR}, leave one actor out")) == 1
+    page = Page(mixed.html.read_text())
+    assert PAIR in page.text and "#row-2" in page.links
+
+
+def test_rows_are_compared_with_cfn_sr_of_their_own_encoders(mixed: Written) -> None:
+    rows = {(row["model"], row["protocol"]): row for row in rows_of(mixed)}
+
+    def accuracies(model: str, protocol: str) -> dict[int, float]:
+        (row,) = [row for row in mixed.rows if (row.model, row.protocol) == (model, protocol)]
+        return {int(actor): value for actor, value in row.accuracy_of.items()}
+
+    compared = {
+        "audio": "cfn_sr",
+        "audio+speech": "cfn_sr+openface+speech",
+        "msaf+openface+speech": "cfn_sr+openface+speech",
+        "cfn_sr_features": "cfn_sr+openface+speech",
+        "msaf+speech": "cfn_sr+speech",
+    }
+    for protocol in ("nested", "nested_normalised"):
+        for model, reference in compared.items():
+            if (model, protocol) not in rows:
+                continue
+            ours, theirs = accuracies(model, protocol), accuracies(reference, protocol)
+            found = rows[model, protocol]["difference_to_cfn_sr"]
+            assert found["mean"] == pytest.approx(np.mean([ours[actor] - theirs[actor] for actor in ours]))
+            assert rows[reference, protocol]["difference_to_cfn_sr"] is None
+    # Holm's correction is over the rows of the same encoders: a lone one needs none.
+    for model in ("audio", "msaf+speech"):
+        found = rows[model, "nested"]["difference_to_cfn_sr"]
+        assert found["p_holm"] == found["p"]
+    p = [rows[model, "nested"]["difference_to_cfn_sr"]["p"] for model in (*FEATURES[:3], "cfn_sr_features")]
+    smallest = rows[(*FEATURES[:3], "cfn_sr_features")[int(np.argmin(p))], "nested"]["difference_to_cfn_sr"]
+    assert smallest["p_holm"] == pytest.approx(min(1, 4 * min(p)))
+
+
+def test_a_modality_alone_is_shown_but_once_compared(mixed: Written) -> None:
+    lines = {line["model"]: line for line in table_of(mixed, "Table 1 with pixels and speech")}
+    assert list(lines) == ["audio+speech", "msaf+speech", "cfn_sr+speech"]
+    column = f"{NESTED}: difference to CFN-SR with the same encoders"
+    assert lines["audio+speech"][column] == "–" and lines["cfn_sr+speech"][column] == "reference"
+    assert "No difference to CFN-SR for speech alone: compared in the table of OpenFace and speech." in (
+        mixed.tables.read_text()
+    )
+
+
+def test_the_paper_has_no_figure_for_other_encoders(mixed: Written) -> None:
+    for row in rows_of(mixed):
+        plain = row["model"] in ("cfn_sr", "audio")
+        assert (row["paper"] is not None) is plain and row["comparable"] is plain
+    encoders = {row["model"]: row["encoders"] for row in rows_of(mixed)}
+    assert encoders["cfn_sr"] == {"video": "pixels", "audio": "mfcc"}
+    assert encoders["audio+speech"] == {"video": None, "audio": "speech"}
+    assert encoders["cfn_sr_features"] == {"video": "openface", "audio": "speech"}
+    text = mixed.tables.read_text()
+    assert "not comparable with ours for video+openface, audio+speech" in text
+    assert "(other encoders than the paper's)" in text
+
+
+def test_a_condition_is_no_optimism_but_is_told(mixed: Written) -> None:
+    for row in rows_of(mixed):
+        standardised = row["protocol"] == "nested_normalised"
+        assert row["optimistic"] is False and row["caveat"] == (STANDARDISED if standardised else "")
+    text = mixed.html.read_text()
+    assert (
+        f"The figures of the nested_normalised protocol hold on a condition alone ({STANDARDISED})."
+        in Page(text).text
+    )
+    for section in re.findall(r'<section id="row-\d+">.*?</section>', text, flags=re.DOTALL):
+        captions = re.findall(r"<(?:fig)?caption>.*?</(?:fig)?caption>", section, flags=re.DOTALL)[:-1]
+        assert {STANDARDISED in caption for caption in captions} == {"nested_normalised protocol" in section}
+    for line in mixed.tables.read_text().split("## Other figures")[1].splitlines():
+        assert (STANDARDISED in line) is ("nested_normalised" in line)
+
+
+def test_the_confusion_matrix_pools_all_test_clips(tmp_path: Path, fabricate: Fabricate) -> None:
+    for seed in (0, 1):
+        for fold in (1, 2):
+            fabricate(tmp_path, "audio+speech", fold=fold, seed=seed, **SMALL)
+    page = report(tmp_path).html.read_text().split('<table class="confusion">')[1].split("</table>")[0]
+    shown = [
+        [int(cell) for cell in re.findall(r'title="[^"]*">(\d+)</td>', line)]
+        for line in page.split("<tbody>")[1].split("</tr>")[:-1]
+    ]
+    pooled = np.zeros((8, 8))
+    for run in read_runs(tmp_path):
+        np.add.at(pooled, (run.test.labels, run.test.log_probabilities.argmax(axis=1)), 1)
+    assert np.abs(shown - 100 * pooled / pooled.sum(axis=1, keepdims=True)).max() <= 0.5
 
 
 def test_the_page_needs_nothing_beside_itself(full: Written) -> None:

@@ -12,6 +12,7 @@ from cfnsr.evaluation import calibration, plots
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.layout import layout, reasons
 from cfnsr.evaluation.metrics import Floats
+from cfnsr.evaluation.names import called
 from cfnsr.evaluation.robustness import MEANINGS, conditions_of
 from cfnsr.evaluation.robustness import label as condition_label
 from cfnsr.evaluation.runs import Unfinished
@@ -21,6 +22,7 @@ from cfnsr.evaluation.tables import (
     HOW_ACCURACY,
     HOW_CALIBRATION,
     HOW_DIFFERENCE,
+    HOW_PAIRS,
     in_column,
     limits,
     mean_and_deviation,
@@ -58,7 +60,8 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> str:
         "duration": duration,
         "in_column": in_column,
         "words": condition_label,
-        "broken": lambda name: Markup("_<wbr>").join(name.split("_")),
+        "broken": _broken,
+        "called": called,
     }
     anchors = {(row.model, row.protocol): f"row-{number}" for number, row in enumerate(rows, start=1)}
     environment.globals |= {
@@ -67,6 +70,7 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> str:
         "how": {
             "accuracy": HOW_ACCURACY,
             "difference": HOW_DIFFERENCE,
+            "pairs": HOW_PAIRS,
             "calibration": HOW_CALIBRATION,
             "conditions": MEANINGS,
         },
@@ -90,6 +94,11 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> str:
         remarks=remarks(rows),
         open=len(rows) <= OPEN,
     )
+
+
+def _broken(name: str) -> Markup:
+    """A name that may be broken into lines where a person would."""
+    return Markup("+<wbr>").join(Markup("_<wbr>").join(part.split("_")) for part in name.split("+"))
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from cfnsr.evaluation.calibration import Answered, Calibration
 from cfnsr.evaluation.comparison import Difference
 from cfnsr.evaluation.layout import layout
+from cfnsr.evaluation.names import Encoders
 from cfnsr.evaluation.runs import Unfinished
 from cfnsr.evaluation.spread import Spread
 from cfnsr.evaluation.summary import Row
@@ -16,9 +17,10 @@ VERSION = 1
 def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[str, Any]:
     """All figures as fractions, one row a model and protocol.
 
-    `tables` lists the paper's tables, line by line, by the models' names; `difference_to_cfn_sr` is None
-    where there is none; `calibration` has "tempered" figures, and `abstention` has entries, only where the
-    protocol leaves validation clips.
+    `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
+    `encoders` is what reads the pictures and the sound, None for a modality that is not looked at;
+    `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `calibration` has
+    "tempered" figures, and `abstention` has entries, only where the protocol leaves validation clips.
     """
     return {
         "version": VERSION,
@@ -26,6 +28,7 @@ def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[
         "tables": [
             {
                 "name": table.name,
+                "encoders": _encoders(table.pair),
                 "lines": [{"title": line.title, "model": line.model} for line in table.lines],
             }
             for table in layout(rows)
@@ -38,6 +41,7 @@ def _row(row: Row) -> dict[str, Any]:
     paper = None if row.paper is None else {"accuracy": row.paper.accuracy, "params": row.paper.params}
     return {
         "model": row.model,
+        "encoders": _encoders(row.encoders),
         "protocol": row.protocol,
         "optimistic": row.optimistic,
         "caveat": row.caveat,
@@ -64,6 +68,10 @@ def _row(row: Row) -> dict[str, Any]:
         "abstention": [{"wanted": each.wanted, **_answered(each)} for each in row.calibration.abstention],
         "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
     }
+
+
+def _encoders(encoders: Encoders) -> dict[str, str | None]:
+    return {"video": encoders.video or None, "audio": encoders.audio or None}
 
 
 def _spread(spread: Spread) -> dict[str, Any]:

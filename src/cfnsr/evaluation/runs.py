@@ -38,7 +38,8 @@ ALIKE = (
 )
 ABOUT, HISTORY, PREDICTIONS, CONDITIONS = "run.json", "history.jsonl", "predictions.csv", "conditions.csv"
 LEAKY = "leaky: actors shared between training and test"
-MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # what `models.zoo.entry` registers
+# What `models.zoo.entry` registers, with the encoders that a name may choose.
+MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\+[a-z][a-z0-9_]*){0,2}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +187,10 @@ def read_run(folder: Path) -> Run:
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a description of a run ({error}): {AGAIN}") from None
     if not MODEL.fullmatch(run.model):
-        raise InputError(f"{path} is of model {run.model!r}: expected letters, digits, _ and -; {AGAIN}")
+        raise InputError(
+            f"{path} is of model {run.model!r}: expected letters, digits, _ and -, with + "
+            f"before each of its encoders; {AGAIN}"
+        )
     if not 1 <= run.epoch <= run.epochs:
         raise InputError(f"{path} chose epoch {run.epoch}: expected one from 1 to {run.epochs}; {AGAIN}")
     if not 1 <= run.fold <= run.folds:

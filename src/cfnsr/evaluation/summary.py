@@ -11,15 +11,28 @@ from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import Difference, compare
 from cfnsr.evaluation.metrics import FIGURES, Counts, Floats, accuracy, interval, recalls
+from cfnsr.evaluation.names import (
+    PAPERS,
+    Encoders,
+    encoders_of,
+    entry_of,
+    is_plain,
+    modalities_of,
+    pairs_of,
+    reference_of,
+)
 from cfnsr.evaluation.robustness import partly_scored, under_conditions
 from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import Spread, Tally, tally
 from cfnsr.training.config import PRESETS
 
-REFERENCE = "cfn_sr"  # what every other row is compared with
 PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     **{key: value for key, value in PRESETS["paper"].as_json().items() if key != "precision"},
-    **{f"prepared {key}": value for key, value in Preparation().as_json().items() if key != "modalities"},
+    **{
+        f"prepared {key}": value
+        for key, value in Preparation().as_json().items()
+        if key != "modalities" and not key.startswith("speech_")  # no row of the paper hears through one
+    },
 }
 OF_TWO_STREAMS = ("fused_epochs", "pretrain", "modality_dropout")  # settings that concern no other model
 SHOWN = 5  # differences of settings that are named
@@ -44,7 +57,8 @@ class Row:
         actors: the tested actors, in the order of the counts.
         fusion: where the modalities meet, if the zoo knows the model.
         paper: the paper's figures, if it has the model.
-        versus: the difference to CFN-SR under the same protocol, or why there is none.
+        versus: the difference to CFN-SR with the same encoders under the same protocol, or why there is none.
+        pair: of encoders, whose table the row stands in.
     """
 
     tally: Tally
@@ -52,6 +66,7 @@ class Row:
     fusion: str | None = None
     paper: Paper | None = None
     versus: Difference | str = "not compared"
+    pair: Encoders = PAPERS
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -85,6 +100,11 @@ class Row:
     def protocol_label(self) -> str:
         """The protocol's name, and the caveat where its figures flatter."""
         return f"{self.protocol} protocol" + (f" ({self.caveat})" if self.caveat else "")
+
+    @property
+    def encoders(self) -> Encoders:
+        """What its pictures and its sound are read by."""
+        return encoders_of(self.model)
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -126,6 +146,8 @@ class Row:
     def incomparable(self) -> str | None:
         """Why the paper's figures are not comparable with this row's; None when they are."""
         run, why = self.runs[0], []
+        if not is_plain(self.model):
+            return "other encoders than the paper's"
         if run.preset != "paper":
             why.append(f"preset {run.preset}, not paper")
             preset = PRESETS[run.preset].as_json() if run.preset in PRESETS else {}
@@ -191,20 +213,27 @@ class Row:
 
 
 def summarise(runs: Iterable[Run]) -> list[Row]:
-    """One row per model and protocol, in the order of the paper's tables; other models follow by name."""
-    from cfnsr.models.zoo import ENTRIES
+    """One row per model and protocol, in the order of the paper's tables; other models follow by name.
 
+    Rows with other encoders than the paper's follow these, pair of encoders by pair, in the same order.
+    """
+    from cfnsr.models.zoo import ENTRIES, base_name
+
+    runs = tuple(runs)
     order = list(ENTRIES)
+    pairs = pairs_of(run.model for run in runs)
+    first = {pair: place for place, pair in enumerate(dict.fromkeys([PAPERS, *sorted(pairs.values())]))}
 
-    def place(run: Run) -> tuple[int, str, int, str]:
-        known = order.index(run.model) if run.model in ENTRIES else len(order)
+    def place(run: Run) -> tuple[int, int, str, int, str]:
+        base = base_name(run.model)
+        known = order.index(base) if base in ENTRIES else len(order)
         protocol = PROTOCOL_ORDER.index(run.protocol) if run.protocol in PROTOCOLS else len(PROTOCOLS)
-        return known, run.model, protocol, run.protocol
+        return first[pairs[run.model]], known, run.model, protocol, run.protocol
 
     rows = []
     for _, members in groupby(sorted(runs, key=lambda run: (place(run), run.seed, run.fold)), key=place):
         together = tuple(members)
-        found = ENTRIES.get(together[0].model)
+        found = entry_of(together[0].model)
         actors = tuple(
             sorted(
                 {actor for run in together for actor in run.test.actors},
@@ -213,16 +242,15 @@ def summarise(runs: Iterable[Run]) -> list[Row]:
         )
         counted = tally(together, [run.test for run in together], actors)
         fusion = found.fusion if found is not None else None
-        rows.append(Row(counted, actors, fusion, paper_of(together[0].model)))
+        model = together[0].model
+        rows.append(Row(counted, actors, fusion, paper_of(model), pair=pairs[model]))
     return _compared(rows)
 
 
 def paper_of(model: str) -> Paper | None:
-    """What the paper reports for a model; None where it has none."""
-    from cfnsr.models.zoo import ENTRIES
-
-    found = ENTRIES.get(model)
-    if found is None or found.paper_accuracy is None:
+    """What the paper reports for a model; None where it has none, as of other encoders than its own."""
+    found = entry_of(model)
+    if found is None or found.paper_accuracy is None or not is_plain(model):
         return None
     return Paper(found.paper_accuracy, found.paper_params)
 
@@ -252,6 +280,12 @@ def remarks(rows: Sequence[Row]) -> list[str]:
         "stands for the model."
         for protocol, caveat in leaky.items()
     ]
+    conditional = {row.protocol: row.caveat for row in rows if not (row.optimistic or row.runs[0].leaky)}
+    said += [
+        f"The figures of the {protocol} protocol hold on a condition alone ({caveat})."
+        for protocol, caveat in conditional.items()
+        if caveat
+    ]
     partly = [row.name for row in rows if partly_scored(row.runs)]
     if partly:
         said.append(
@@ -270,15 +304,17 @@ def remarks(rows: Sequence[Row]) -> list[str]:
 
 
 def _compared(rows: Sequence[Row]) -> list[Row]:
-    """The rows with their differences to CFN-SR, each under its own protocol."""
+    """The rows with their differences to CFN-SR of the same encoders, each under its own protocol."""
     found: dict[tuple[str, str], Difference | str] = {}
-    references = {row.protocol: row for row in rows if row.model == REFERENCE}
-    for protocol in dict.fromkeys(row.protocol for row in rows):
-        others = [row for row in rows if row.protocol == protocol and row.model != REFERENCE]
-        reference = references.get(protocol)
-        reasons = {row.model: _unlike(row, reference) for row in others}
+    by_name = {(row.protocol, row.model): row for row in rows}
+    for protocol, pair in dict.fromkeys((row.protocol, row.pair) for row in rows):
+        name = reference_of(pair)
+        members = [row for row in rows if (row.protocol, row.pair) == (protocol, pair)]
+        others = [row for row in members if row.model != name]
+        reference = by_name.get((protocol, name))
+        reasons = {row.model: _unlike(row, reference, name) for row in others}
         if reference is not None:
-            found[protocol, REFERENCE] = "the reference"
+            found[protocol, name] = "the reference"
             compared = {row.model: row.accuracy_of for row in others if not reasons[row.model]}
             found |= {
                 (protocol, model): versus
@@ -288,14 +324,14 @@ def _compared(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, versus=found[row.protocol, row.model]) for row in rows]
 
 
-def _unlike(row: Row, reference: Row | None) -> str:
+def _unlike(row: Row, reference: Row | None, name: str) -> str:
     """Why a row cannot be compared with the reference; empty when it can."""
     if reference is None:
-        return f"{REFERENCE} was not run under the {row.protocol} protocol"
+        return f"{name} was not run under the {row.protocol} protocol"
     ours, theirs = row.runs[0], reference.runs[0]
     for what in ("corpus", "fingerprint", "clips", "labels", "preset"):
         if getattr(ours, what) != getattr(theirs, what):
-            return f"run with another {'corpus' if what != 'preset' else what} than {REFERENCE}"
+            return f"run with another {'corpus' if what != 'preset' else what} than {name}"
     return trained_otherwise(row, reference, "CFN-SR")
 
 
@@ -334,6 +370,4 @@ def different_settings(row: Row, other: Row) -> dict[str, tuple[str, str]]:
 
 def has_one_modality(model: str) -> bool:
     """Whether the zoo knows a model to have one modality, so that it starts from nothing."""
-    from cfnsr.models.zoo import ENTRIES
-
-    return model in ENTRIES and len(ENTRIES[model].modalities) == 1
+    return len(modalities_of(model)) == 1

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from cfnsr.data.folds import OPTIMISTIC
+from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.evaluation.calibration import COVERAGES
 from cfnsr.evaluation.comparison import Difference
 from cfnsr.evaluation.layout import Line, Table, layout, reasons
@@ -101,11 +101,13 @@ def millions(params: float | None) -> str:
 def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished]) -> str:
     """`tables.md`: the paper's tables with our figures beside its own, all other figures, and the remarks."""
     made = layout(rows)
+    paired = any(table.of_features for table in made)
     parts = ["# Results", *[f"> {safe(remark)}" for remark in remarks(rows)]]
     for table in made:
-        parts += [f"## {table.name}", _layout_table(table), *map(safe, reasons(table))]
+        shown = _feature_table(table) if table.of_features else _layout_table(table)
+        parts += [f"## {table.name}", shown, *map(safe, reasons(table))]
     if made:
-        parts += [HOW_ACCURACY, HOW_DIFFERENCE]
+        parts += [HOW_ACCURACY, f"{HOW_DIFFERENCE} {HOW_PAIRS}" if paired else HOW_DIFFERENCE]
     parts += ["## Other figures", _figures_table(rows)]
     parts += [
         "## Calibration and abstention",
@@ -133,6 +135,10 @@ HOW_DIFFERENCE = (
     "test cannot tell: whether another training (seed), another corpus or another language would give the "
     "same order; and with RAVDESS's 24 actors a large p is no proof that two models are equally good: the "
     "interval says what difference could have been missed."
+)
+HOW_PAIRS = (
+    "In a table with other encoders all this is under the table's own protocol, CFN-SR is the one with these "
+    "encoders, and Holm's correction is over the rows with them."
 )
 HOW_CALIBRATION = (
     "ECE is the expected calibration error, raw and after temperature scaling; each fold's temperature is "
@@ -197,12 +203,40 @@ def _layout_table(table: Table) -> str:
                 in_column(line.as_paper, OPTIMISTIC),
                 in_column(nested),
                 limits(nested.spreads["accuracy"]) if nested else NOTHING,
-                reference or (versus(nested.versus) if nested else NOTHING),
+                reference or versus(line.versus),
                 millions(paper.params if paper else None),
                 ours(line),
             ]
         )
     return cells(head, lines, texts=2)
+
+
+def _feature_table(table: Table) -> str:
+    caveat = table.condition
+    head = [
+        "row",
+        "model",
+        "fusion",
+        f"{table.protocol} protocol: accuracy %",
+        f"{table.protocol} protocol: 95 % interval by actor",
+        *([f"{table.protocol + SUFFIX} protocol ({caveat}): accuracy %"] if caveat is not None else []),
+        f"{table.protocol} protocol: difference to CFN-SR with the same encoders",
+        "params M",
+    ]
+    lines = [
+        [
+            line.title,
+            line.model,
+            line.fusion or NOTHING,
+            in_column(line.nested),
+            limits(line.nested.spreads["accuracy"]) if line.nested else NOTHING,
+            *([in_column(line.normalised, caveat)] if caveat is not None else []),
+            "reference" if line.is_reference and line.nested else versus(line.versus),
+            ours(line),
+        ]
+        for line in table.lines
+    ]
+    return cells(map(safe, head), lines, texts=3)
 
 
 def _figures_table(rows: Sequence[Row]) -> str:
@@ -283,8 +317,9 @@ def _conditions_table(rows: Sequence[Row]) -> str:
     return cells(head, lines, texts=2)
 
 
-def cells(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int) -> str:
+def cells(head: Iterable[str], lines: Iterable[Sequence[str]], texts: int) -> str:
     """A Markdown table whose first `texts` columns are text and whose others are aligned as numbers."""
+    head = list(head)
     rule = ["---" if column < texts else "---:" for column in range(len(head))]
     rows = [head, rule, *([safe(cell) for cell in line] for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,322 @@
+"""The model card of a checkpoint: README.md beside its config.json and model.safetensors.
+
+In the form of the Hugging Face hub (a YAML head, then Markdown). Source: Mitchell et al., "Model Cards for
+Model Reporting", FAT* 2019.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cfnsr import __version__
+from cfnsr.corpus.download import CITATIONS, LICENCE
+from cfnsr.corpus.take import Actor
+from cfnsr.data.clip import Preparation
+from cfnsr.data.folds import SUFFIX
+from cfnsr.errors import InputError
+from cfnsr.evaluation.names import called, encoders_of, entry_of
+from cfnsr.evaluation.runs import Run, read_run
+from cfnsr.evaluation.summary import Row, summarise
+from cfnsr.evaluation.tables import NOTHING, cells, limits, mean_and_deviation, percent, safe
+from cfnsr.files import write_text
+
+CARD, WEIGHTS = "README.md", "model.safetensors"
+# Corpus -> the hub's name of its licence, what it says, and whom to cite.
+LICENCES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "ravdess": ("cc-by-nc-sa-4.0", LICENCE, tuple(CITATIONS.values())),
+    "cremad": (
+        "odbl",
+        "CREMA-D is made available under the Open Database License (http://opendatacommons.org/licenses/odbl/).",
+        (
+            "Cao H, Cooper DG, Keutmann MK, Gur RC, Nenkova A, Verma R (2014). CREMA-D: Crowd-sourced "
+            "Emotional Multimodal Actors Dataset. IEEE Transactions on Affective Computing 5(4): 377-390.",
+        ),
+    ),
+}
+PAPER = (
+    "Fu Z, Liu F, Wang H, Qi J, Fu X, Zhou A, Li Z (2021). A cross-modal fusion network based on "
+    "self-attention and residual structure for multimodal emotion recognition. arXiv 2111.02172."
+)
+FUSIONS = {
+    "none": "One modality alone.",
+    "late": "Each modality is classified by itself, and the two classifications are combined.",
+    "early": "The pooled features of both modalities are joined before one classifier.",
+    "model": "The two modalities talk to each other between the stages of their encoders.",
+}
+LIMITS = """\
+- It tells which emotion an **actor was asked to show**, not what a person feels. Faces and voices are no
+  reliable sign of a feeling: people differ, and so do cultures and situations.
+- The actors it was trained on are few, and act (those of RAVDESS two sentences of North American English, in
+  a studio). Other people, languages, microphones, codecs, light and camera angles were not tested, and on
+  another corpus such models have done far worse.
+- Single actors are read much better or worse than the mean, as the accuracies above show. No group of
+  persons (age, skin, speech or facial difference) was tested apart.
+- The interval by actor, not the third digit, says how far a figure can be trusted.
+- Look at the probabilities, and let it abstain: `cfnsr report` tells the accuracy of the answered clips at
+  every threshold."""
+ACT = """\
+This is no legal advice. Under Regulation (EU) 2024/1689 (the AI Act) a system that infers emotions of natural
+persons from their biometric data, such as those of face and voice, is an *emotion recognition system*
+(article 3(39)).
+
+- **Forbidden** (article 5(1)(f)): placing it on the market, putting it into service for this purpose or using
+  it to infer emotions of persons **at the workplace or in education institutions**, except for medical or
+  safety reasons. Recruitment, the staff of call centres, classrooms and examinations are among these.
+- **High-risk** as a rule (article 6(2) with Annex III, point 1(c)): emotion recognition in all other areas,
+  as far as law allows it at all. Its provider must among other things keep a risk management system, data
+  governance, technical documentation, logs, human oversight and tested accuracy (articles 8 to 17), have its
+  conformity assessed and register it (articles 43, 49). These weights meet none of that: they are for
+  research.
+- **Transparency** (article 50(3)): whoever deploys it must tell the persons exposed that it is at work, and
+  process their data under the General Data Protection Regulation (2016/679), for which biometric data can be
+  a special category (its article 9).
+
+Do not use it to judge people anywhere: not in hiring, policing, border control, insurance or credit, nor to
+infer anything about a person who did not agree."""
+
+
+def write_card(folder: Path, rows: Sequence[Row] = ()) -> Path:
+    """Write the model card of a checkpoint beside it; see `model_card`."""
+    path = folder / CARD
+    write_text(path, model_card(folder, rows))
+    return path
+
+
+def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
+    """The model card of a checkpoint as Markdown with a YAML head.
+
+    Args:
+        folder: of a finished run: run.json and predictions.csv beside config.json and model.safetensors.
+        rows: of `summarise`, the cross-validation that the run belongs to; its row of the same model and
+            protocol, and that with speakers standardised, are told beside the run's own fold.
+
+    Raises:
+        InputError: the folder is no checkpoint, or none of a finished run.
+    """
+    from cfnsr.training.checkpoint import Config
+
+    config = Config.read(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise InputError(f"{weights} is missing: expected a checkpoint folder, as `cfnsr train` writes it")
+    run = read_run(folder)
+    if run.model != config.model:
+        raise InputError(
+            f"{folder} has a run of {run.model} and a checkpoint of {config.model}: expected those of one "
+            "training; train it again"
+        )
+    (row,) = summarise([run])
+    parts = [
+        _head(run),
+        f"# {safe(run.model)}",
+        _about(run, weights),
+        "## How to load it",
+        _loading(run),
+        "## Data",
+        _data(run, config.preparation),
+        "## Who was trained on",
+        _people(run),
+        "## Figures",
+        *_figures(run, row, rows),
+        "## Limits of use",
+        LIMITS,
+        "## Law",
+        ACT,
+        "## Training",
+        _training(run),
+        "## Citation",
+        _citations(run),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _head(run: Run) -> str:
+    """The YAML head; each value is written as JSON, which is YAML, so that no name can break out of it."""
+    licence = LICENCES.get(run.corpus.lower())
+    modalities = [each for each in encoders_of(run.model) if each]
+    head: dict[str, Any] = {
+        "license": licence[0] if licence else "other",
+        **({} if licence else {"license_name": "that-of-the-training-data", "license_link": CARD}),
+        "library_name": "cfnsr",
+        "tags": ["emotion-recognition", "audio-visual", "multimodal", "cfn-sr", run.corpus, *modalities],
+        "metrics": ["accuracy", "recall"],
+    }
+    lines = []
+    for key, value in head.items():
+        if isinstance(value, list):
+            lines += [f"{key}:", *[f"- {_scalar(each)}" for each in dict.fromkeys(value)]]
+        else:
+            lines.append(f"{key}: {_scalar(value)}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _scalar(value: str) -> str:
+    """A YAML scalar: plain where it can be nothing else, quoted otherwise.
+
+    >>> _scalar("cc-by-nc-sa-4.0"), _scalar('a: "b"')
+    ('cc-by-nc-sa-4.0', '"a: \\\\"b\\\\""')
+    """
+    plain = value.isascii() and value[:1].isalpha() and value.replace("-", "").replace(".", "").isalnum()
+    reserved = value.lower() in {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+    return value if plain and not reserved else json.dumps(value)
+
+
+def _about(run: Run, weights: Path) -> str:
+    found = entry_of(run.model)
+    content = weights.read_bytes()
+    reads = called(encoders_of(run.model))
+    fusion = FUSIONS.get(found.fusion, "") if found is not None else ""
+    emotions = ", ".join(run.labels.emotions)
+    return (
+        f"Recognises one of {len(run.labels)} acted emotions ({safe(emotions)}) in a short take of one "
+        f"person. It reads {safe(reads)}. {fusion} A model of cfnsr's zoo, which rebuilds CFN-SR (arXiv "
+        f"2111.02172) and the models it is compared with. {run.params:,} trained parameters; the weights are "
+        f"{len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
+    )
+
+
+def _loading(run: Run) -> str:
+    lines = ["import cfnsr", "", 'model = cfnsr.load_model("FOLDER")  # the folder of this file']
+    if "openface" in encoders_of(run.model):
+        lines.append(
+            'result = cfnsr.predict(model, "take.mp4", openface="take.csv")  # OpenFace\'s CSV of the take'
+        )
+    else:
+        lines.append('result = cfnsr.predict(model, "take.mp4")')
+    lines.append("print(result.emotion, result.probabilities)")
+    code = "```python\n" + "\n".join(lines) + "\n```"
+    normalised = (
+        "\n\nIt was trained on features standardised per speaker, so it needs several takes of the same "
+        "person, standardised in the same way; on a single take its answers mean little."
+        if run.protocol.endswith(SUFFIX)
+        else ""
+    )
+    version = run.versions.get("cfnsr", __version__)
+    return f"With cfnsr {safe(version)} or one that reads its checkpoints:\n\n{code}{normalised}"
+
+
+def _data(run: Run, preparation: Preparation) -> str:
+    licence = LICENCES.get(run.corpus.lower())
+    said = [
+        f"Corpus {safe(run.corpus)}, {run.clips} clips"
+        + (f" (fingerprint of their contents `{safe(run.fingerprint[:16])}`)." if run.fingerprint else "."),
+        " ".join(licence[1].split()) + " The weights are made from it and are shared under the same licence."
+        if licence
+        else f"cfnsr does not know the licence of {safe(run.corpus)}: look it up before sharing weights.",
+        "The recordings are no part of this folder.",
+    ]
+    if "openface" in encoders_of(run.model):
+        said.append(
+            "The action units are OpenFace's (Baltrušaitis et al. 2018); OpenFace has a licence of its own, "
+            "for academic and other non-commercial use."
+        )
+    if "speech" in encoders_of(run.model) and preparation.speech_encoder:
+        said.append(
+            f"The sound is read by the pretrained speech encoder {safe(preparation.speech_encoder)} (SHA-256 "
+            f"`{safe(preparation.speech_sha256)}`). It is not in this folder and has a licence of its own: "
+            "look it up by this name and hash, which config.json has too."
+        )
+    return " ".join(said)
+
+
+def _people(run: Run) -> str:
+    refit = bool(run.settings.get("refit"))
+    chose = "chose the temperature" if run.settings.get("keep") == "last" else "chose the epoch"
+    parts = {
+        "trained on": run.train_actors,
+        chose + (", then trained on too" if refit else ""): run.validation_actors,
+        "tested on": run.test_actors,
+    }
+    table = cells(
+        ["part", "actors", "which"],
+        [[what, str(len(actors)), _names(actors)] for what, actors in parts.items()],
+        texts=1,
+    )
+    return f"Fold {run.fold} of {run.folds}, {safe(run.protocol)} protocol, seed {run.seed}.\n\n{table}"
+
+
+def _names(actors: Sequence[Actor]) -> str:
+    return ", ".join(map(str, actors)) or "none"
+
+
+def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
+    """This run's own fold, then the cross-validation it belongs to."""
+    caveat = f" **{safe(run.caveat)}.**" if run.caveat else ""
+    found = row.calibration
+    figures = row.fold_figures[0]
+    lines = [
+        ["accuracy %", percent(figures["accuracy"])],
+        ["accuracy %, 95 % interval by actor", limits(row.spreads["accuracy"])],
+        ["unweighted average recall %", percent(figures["uar"])],
+        ["macro F1 %", percent(figures["macro_f1"])],
+        ["expected calibration error %, raw", percent(found.ece["raw"].mean)],
+    ]
+    if "tempered" in found.ece:
+        lines.append(
+            [
+                f"expected calibration error %, temperature {found.temperatures[0]:.2f}",
+                percent(found.ece["tempered"].mean),
+            ]
+        )
+    single = ", ".join(f"{actor}: {percent(value)}" for actor, value in row.accuracy_of.items())
+    parts = [
+        f"**These weights**, on the {len(run.test.clips)} test clips of {len(row.actors)} actors"
+        f"{'' if run.leaky else ' that they never saw'}:{caveat}",
+        cells(["figure", "value"], lines, texts=1),
+        f"Actor by actor, %: {safe(single)}.",
+    ]
+    whole = [each for each in rows if each.model == run.model and each.protocol in _sisters(run.protocol)]
+    if whole:
+        parts += [
+            "**The whole cross-validation** of this model: the mean over all folds, each with weights of its "
+            "own, of which these are one. It says more of strangers of the same kind than one fold does.",
+            _folds_table(whole),
+        ]
+    return parts
+
+
+def _folds_table(rows: Sequence[Row]) -> str:
+    head = ["protocol", "seeds", "folds", "accuracy %", "95 % by actor", "UAR %"]
+    lines = []
+    for row in rows:
+        ece = [row.calibration.ece.get(kind) for kind in ("raw", "tempered")]
+        lines.append(
+            [
+                row.protocol_label,
+                ", ".join(map(str, row.seeds)),
+                row.progress,
+                mean_and_deviation(row.spreads["accuracy"]),
+                limits(row.spreads["accuracy"]),
+                mean_and_deviation(row.spreads["uar"]),
+                *[NOTHING if each is None else mean_and_deviation(each) for each in ece],
+            ]
+        )
+    return cells([*head, "ECE %, raw", "ECE %, tempered"], lines, texts=1)
+
+
+def _sisters(protocol: str) -> tuple[str, str]:
+    """A protocol and the same with speakers standardised."""
+    plain = protocol.removesuffix(SUFFIX)
+    return plain, plain + SUFFIX
+
+
+def _training(run: Run) -> str:
+    settings = [[str(name), str(value)] for name, value in run.settings.items()]
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    return (
+        f"Preset {safe(run.preset)}, epoch {run.epoch} of {run.epochs}, chosen on: {safe(run.selected_on)}; "
+        f"{run.seconds:.0f} seconds; {safe(versions)}.\n\n{cells(['setting', 'value'], settings, texts=2)}"
+    )
+
+
+def _citations(run: Run) -> str:
+    licence = LICENCES.get(run.corpus.lower())
+    cited = [PAPER, *(licence[2] if licence else ())]
+    if "openface" in encoders_of(run.model):
+        cited.append(
+            "Baltrušaitis T, Zadeh A, Lim YC, Morency L-P (2018). OpenFace 2.0: Facial Behavior Analysis "
+            "Toolkit. IEEE FG 2018."
+        )
+    return "\n".join(f"- {' '.join(each.split())}" for each in cited)

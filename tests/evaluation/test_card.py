@@ -1,0 +1,195 @@
+"""The model card: what it tells of a checkpoint, and what it cannot be made to say."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfnsr.data.clip import Preparation
+from cfnsr.emotions import RAVDESS, LabelSet
+from cfnsr.errors import InputError
+from cfnsr.evaluation.card import model_card, write_card
+from cfnsr.evaluation.runs import read_run, read_runs
+from cfnsr.evaluation.summary import summarise
+from cfnsr.training.checkpoint import Config
+
+Fabricate = Callable[..., Path]
+MODEL = "cfn_sr+openface+speech"
+PREPARATION = Preparation(
+    modalities=("openface", "speech"), speech_encoder="whisper-tiny-en-encoder", speech_sha256="5e" * 32
+)
+SMALL: dict[str, Any] = {"takes": 16, "epochs": 3, "preset": "features"}
+
+
+def checkpoint(folder: Path, model: str = MODEL, labels: LabelSet = RAVDESS) -> Path:
+    """Put a config and something like weights beside a run."""
+    settings = {"classes": len(labels)}
+    Config(model, settings, labels, preparation=PREPARATION, temperature=1.2).write(folder)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def values(text: str) -> dict[str, str]:
+    """The two-column tables of a card."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+def head(text: str) -> dict[str, Any]:
+    """The YAML head, as far as a card uses YAML."""
+    _, yaml, _ = text.split("---\n", 2)
+    found: dict[str, Any] = {}
+    for line in yaml.splitlines():
+        if line.startswith("- "):
+            key = list(found)[-1]
+            found[key] = [*(found[key] or []), line[2:]]
+        else:
+            key, _, value = line.partition(": ")
+            found[key.rstrip(":")] = value
+    return {
+        key: [scalar(each) for each in value] if isinstance(value, list) else scalar(value)
+        for key, value in found.items()
+    }
+
+
+def scalar(value: str) -> str:
+    return str(json.loads(value)) if value.startswith('"') else value
+
+
+def test_a_card_stands_beside_its_checkpoint(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = checkpoint(fabricate(tmp_path, MODEL, fold=2, seed=4, **SMALL))
+    path = write_card(folder)
+    text = path.read_text(encoding="utf-8")
+    assert path == folder / "README.md" and text == model_card(folder)
+    assert head(text) == {
+        "license": "cc-by-nc-sa-4.0",
+        "library_name": "cfnsr",
+        "tags": [
+            "emotion-recognition",
+            "audio-visual",
+            "multimodal",
+            "cfn-sr",
+            "ravdess",
+            "openface",
+            "speech",
+        ],
+        "metrics": ["accuracy", "recall"],
+    }
+    assert hashlib.sha256(b"weights").hexdigest() in text and "7 bytes" in text
+    assert "CC BY-NC-SA 4.0" in text and "10.5281/zenodo.1188976" in text and "2111.02172" in text
+    assert "whisper-tiny-en-encoder" in text and "5e" * 32 in text and "look it up by this name" in text
+    for what in ("2024/1689", "article 5(1)(f)", "workplace", "education", "Annex III", "article 50(3)"):
+        assert what in text
+    assert "Fold 2 of 6, nested protocol, seed 4" in text
+    assert "| tested on | 4 | 5, 6, 7, 8 |" in text and "| chose the epoch | 4 | 9, 10, 11, 12 |" in text
+    assert 'cfnsr.load_model("FOLDER")' in text and str(tmp_path) not in text
+
+
+def test_its_figures_are_those_of_its_own_fold(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = checkpoint(fabricate(tmp_path, MODEL, **SMALL))
+    run, found = read_run(folder), values(model_card(folder))
+    answers = run.test.log_probabilities.argmax(axis=1)
+    right = answers == run.test.labels
+    assert found["accuracy %"] == f"{100 * right.mean():.1f}"
+    recalls = [right[run.test.labels == emotion].mean() for emotion in range(8)]
+    assert found["unweighted average recall %"] == f"{100 * np.mean(recalls):.1f}"
+    confidence = np.exp(run.test.log_probabilities).max(axis=1)
+    bins = np.ceil(confidence * 15)
+    gaps = [abs(right[bins == each].sum() - confidence[bins == each].sum()) for each in range(16)]
+    assert found["expected calibration error %, raw"] == f"{100 * sum(gaps) / len(right):.1f}"
+    assert any(name.startswith("expected calibration error %, temperature ") for name in found)
+    text = model_card(folder)
+    assert "The whole cross-validation" not in text
+    for actor in (1, 2, 3, 4):
+        of = np.array(run.test.actors) == actor
+        assert f"{actor}: {100 * right[of].mean():.1f}" in text
+
+
+def test_the_cross_validation_is_told_apart(tmp_path: Path, fabricate_all: Fabricate) -> None:
+    fabricate_all(tmp_path, (MODEL, "audio+speech"), ("nested", "nested_normalised"), **SMALL)
+    rows = summarise(read_runs(tmp_path))
+    text = model_card(checkpoint(tmp_path / "nested" / MODEL / "seed_0" / "fold_3"), rows)
+    own, whole = text.split("**The whole cross-validation**")
+    assert "**These weights**, on the 64 test clips of 4 actors that they never saw:" in own
+    for row in rows:
+        if row.model == MODEL:
+            assert f"| {row.protocol_label} | 0 | 6 of 6 folds | " in whole
+            assert f"{100 * row.spreads['accuracy'].mean:.1f} ± " in whole
+    assert len([line for line in whole.splitlines() if "6 of 6 folds" in line]) == 2
+
+
+def test_what_a_figure_needs_is_told(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = checkpoint(fabricate(tmp_path, MODEL, "nested_normalised", settings={"refit": True}, **SMALL))
+    text = model_card(folder)
+    assert "**speakers standardised: needs several takes of each person.**" in text
+    assert "on a single take its answers mean little" in text and "then trained on too | 4 |" in text
+
+
+@pytest.mark.parametrize(
+    ("corpus", "licence"), [("RAVDESS", "cc-by-nc-sa-4.0"), ("cremad", "odbl"), ("synthetic", "other")]
+)
+def test_the_licence_is_that_of_the_corpus(
+    tmp_path: Path, fabricate: Fabricate, corpus: str, licence: str
+) -> None:
+    folder = checkpoint(fabricate(tmp_path, MODEL, corpus={"name": corpus, "clips": 9}, **SMALL))
+    text = model_card(folder)
+    assert head(text)["license"] == licence
+    assert ("does not know the licence of synthetic" in text) is (licence == "other")
+    assert ("PLoS ONE" in text) is (corpus == "RAVDESS")
+
+
+def test_no_name_breaks_out_of_the_card(tmp_path: Path, fabricate: Fabricate) -> None:
+    evil = 'x"\nlicense: mit\n---\n<script>[a](b)|`'
+    labels = LabelSet("<b>", ("<i>calm", "a|b"))
+    folder = fabricate(
+        tmp_path,
+        MODEL,
+        labels=labels,
+        corpus={"name": evil, "clips": 9, "sha256": "<q>"},
+        settings={"<u>": "a|b"},
+        versions={"cfnsr": "<v>"},
+        **SMALL | {"preset": evil},
+    )
+    text = model_card(checkpoint(folder, labels=labels))
+    assert head(text)["license"] == "other" and evil in head(text)["tags"]
+    body = text.split("---\n", 2)[2]
+    assert not re.search(r"<[a-z]", body) and not re.search(r"(?<!\\)\]\(", body) and "\n---\n" not in body
+    assert r"a\|b" in body
+
+
+def test_a_card_needs_a_run_and_its_weights(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = fabricate(tmp_path, MODEL, **SMALL)
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        write_card(folder)
+    checkpoint(folder, "cfn_sr_features")
+    with pytest.raises(
+        InputError, match=r"a run of cfn_sr\+openface\+speech and a checkpoint of cfn_sr_features"
+    ):
+        write_card(folder)
+    checkpoint(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        write_card(folder)
+    assert not (folder / "README.md").exists()
+    (folder / "run.json").unlink()
+    with pytest.raises(InputError):
+        write_card(checkpoint(folder))
+
+
+def test_a_model_without_a_pretrained_encoder_says_nothing_of_one(
+    tmp_path: Path, fabricate: Fabricate
+) -> None:
+    folder = fabricate(tmp_path, "cfn_sr", **SMALL)
+    config = Config(
+        "cfn_sr", {"classes": 8}, RAVDESS, preparation=replace(PREPARATION, modalities=("audio",))
+    )
+    config.write(folder)
+    (folder / "model.safetensors").write_bytes(b"")
+    text = model_card(folder)
+    assert "whisper" not in text and "OpenFace" not in text and "It reads pixels and MFCC." in text
