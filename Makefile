@@ -3,9 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN := $(VENV)/bin
+# Real recordings, for ravdess-features: a RAVDESS tree with sound, its OpenFace tracks or means, a speech encoder.
+SHARED := $(if $(CFNSR_SHARED),$(CFNSR_SHARED),../shared)
+RAVDESS_SOUND ?= $(SHARED)/ravdess/audio
+OPENFACE ?= $(SHARED)/ravdess/openface/au_means.csv
+OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
+SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo table protocols docs test check constraints clean
+.PHONY: setup demo table protocols ravdess-features docs test check constraints clean
 
 setup: $(STAMP)
 
@@ -34,6 +40,21 @@ protocols: setup
 		--protocol nested,best_epoch_on_test,paper,shared_actors,repeated_takes
 	$(BIN)/python docs/write_protocols.py protocols/runs docs/protocols.md
 
+# docs/ravdess-features.md: every fusion on OpenFace action units and a pretrained speech encoder, on real people.
+FEATURES := $(BIN)/cfnsr crossval --preset features --workers $(WORKERS) --resume
+BOTH := --video openface --audio speech --data features/prepared --out features/runs
+MAIN := video audio averaging cfn_sr cfn_sr_features
+ravdess-features: setup
+	@test -e "$(RAVDESS_SOUND)" || { echo "make ravdess-features RAVDESS_SOUND=folder OPENFACE=folder-or-csv OPENFACE_FRAMES=folder SPEECH=openai/whisper-tiny.en"; exit 2; }
+	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) features/prepared --modalities openface,speech --openface $(OPENFACE) --speech-encoder $(SPEECH)
+	$(FEATURES) $(BOTH) cfn_sr_features --table 1 --table 2 --protocol nested
+	$(FEATURES) $(BOTH) $(MAIN) --protocol nested --seeds 1,2
+	$(FEATURES) $(BOTH) $(MAIN) --protocol nested --seeds 0,1,2 --speaker-normalisation
+	$(BIN)/cfnsr prepare $(OPENFACE_FRAMES) features/frames --modalities openface
+	$(FEATURES) video --video openface --data features/frames --out features/runs-sequence --protocol leave_one_actor_out --seeds 0,1,2
+	$(FEATURES) video --video openface --data features/frames --out features/runs-mean --protocol leave_one_actor_out --seeds 0,1,2 --openface-steps 1
+	$(BIN)/python docs/write_features.py features/runs features/runs-sequence features/runs-mean docs/ravdess-features.md
+
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
@@ -52,4 +73,4 @@ constraints: setup
 	$(BIN)/python -m pip freeze --exclude-editable | sed "s/+cpu$$//" > constraints.txt
 
 clean:
-	rm -rf $(VENV) demo table protocols docs/_build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo table protocols features docs/_build .mypy_cache .ruff_cache .pytest_cache
