@@ -14,7 +14,7 @@ from cfnsr import __version__
 project = "cfnsr"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "ravdess-features-tried.md"]
+exclude_patterns = ["_build"]
 
 myst_heading_anchors = 3  # for links such as README's #reproduce
 
