@@ -43,7 +43,7 @@ protocols: setup
 # docs/ravdess-features.md: every fusion on OpenFace action units and a pretrained speech encoder, on real people.
 FEATURES := $(BIN)/cfnsr crossval --preset features --workers $(WORKERS) --resume
 BOTH := --video openface --audio speech --data features/prepared --out features/runs
-MAIN := video audio averaging cfn_sr cfn_sr_features
+MAIN := video audio multiplication cfn_sr_features
 ravdess-features: setup
 	@test -e "$(RAVDESS_SOUND)" || { echo "make ravdess-features RAVDESS_SOUND=folder OPENFACE=folder-or-csv OPENFACE_FRAMES=folder SPEECH=openai/whisper-tiny.en"; exit 2; }
 	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) features/prepared --modalities openface,speech --openface $(OPENFACE) --speech-encoder $(SPEECH)

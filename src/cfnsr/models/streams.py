@@ -1,12 +1,14 @@
 """The forward pass of every model: two streams with exchanges between their stages, or one stream alone."""
 
 from collections.abc import Iterable
-from typing import Protocol, cast
+from typing import Protocol, Self, cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
+from cfnsr.models.encoders.discriminant import Discriminant
 
 
 class Encoder(Protocol):
@@ -43,6 +45,8 @@ class TwoStream(nn.Module):
         self.audio = audio
         self.exchanges = nn.ModuleList(exchanges)
         self.head = head
+        self.taken_over: list[nn.Parameter] = []  # those that were trained before
+        self.frozen = False
         self.reads = {"video": cast(Encoder, video).reads, "audio": cast(Encoder, audio).reads}
 
     def forward(
@@ -68,12 +72,39 @@ class TwoStream(nn.Module):
         Their encoders become this model's, and their classifiers those of a head with room for them
         (`start_from(video, audio)`), so that the rows of a table start alike.
         """
+        taken: list[nn.Module] = [self.video, self.audio]
         self.video.load_state_dict(video.encoder.state_dict())
         self.audio.load_state_dict(audio.encoder.state_dict())
         for module in self.head.modules():
             take_over = getattr(module, "start_from", None)
             if take_over is not None:
                 take_over(video.classify, audio.classify)
+                taken.append(module)
+        for module in self.modules():
+            if isinstance(module, Discriminant):
+                module.speaks = True
+        self.taken_over = [parameter for module in taken for parameter in module.parameters()]
+
+    def freeze(self) -> None:
+        """Leave the encoders as they are, in training too.
+
+        Where an exchange begins by making other maps of theirs, nothing of what was trained fits any more:
+        then all of it learns as what is new does.
+        """
+        if any(getattr(exchange, "rescales", False) for exchange in self.exchanges):
+            self.taken_over = []
+            return
+        self.frozen = True
+        self.video.requires_grad_(False)
+        self.audio.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; frozen encoders stay in evaluation."""
+        super().train(mode)
+        if self.frozen:
+            self.video.eval()
+            self.audio.eval()
+        return self
 
 
 class OneStream(nn.Module):
@@ -90,6 +121,10 @@ class OneStream(nn.Module):
         self.encoder = encoder
         self.reads = {modality: cast(Encoder, encoder).reads}
         self.classify = nn.Linear(cast(Encoder, encoder).dim, classes)
+        judged = getattr(encoder, "judged", 0)  # the last values of the pooled vector are scores already
+        if judged:
+            with torch.no_grad():
+                self.classify.weight[:, -judged:] = torch.eye(classes, judged)
 
     def forward(
         self, video: Float[Tensor, "B 3 T H W"] | None, audio: Float[Tensor, "B 13 S"] | None

@@ -103,7 +103,9 @@ ENCODERS: dict[str, dict[str, Callable[[Settings], nn.Module]]] = {
     },
     "audio": {
         "mfcc": lambda settings: AudioCNN(steps=settings.mfcc_steps),
-        "speech": lambda settings: SpeechMixture(settings.speech_layers, settings.speech_width),
+        "speech": lambda settings: SpeechMixture(
+            settings.speech_layers, settings.speech_width, settings.classes
+        ),
         "log_mel": _erann,
     },
 }

@@ -40,8 +40,10 @@ class Recipe:
         mixup: alpha of the Beta distribution by which clips are mixed (Zhang et al. 2018); 0 for none.
         refit: once the inner validation actors have chosen the epoch, train anew on them too, for as many
             epochs and with nothing else changed. Needs a protocol with inner validation actors.
-        fused_learning_rate: of a model that starts from trained encoders; None for the same. Encoders know
-            the training clips by heart, so what a fused model still learns from those trusts them too much.
+        frozen_encoders: a model that starts from trained encoders leaves them as they are: they know the
+            training clips by heart, so what they still learnt from those would be to trust themselves.
+        fused_learning_rate: of what else such a model takes over, its classifiers; None for the same as of
+            what is new in it.
         calibrated_start: such a model takes over classifiers that are divided by the temperatures that the
             inner validation actors gave them, so that each modality counts as much as it knows.
         openface_epochs: of a model that sees OpenFace tracks alone, whose few weights need more of them; None
@@ -69,6 +71,7 @@ class Recipe:
     class_balance: bool = False
     mixup: float = 0.0
     refit: bool = False
+    frozen_encoders: bool = False
     fused_learning_rate: float | None = None
     calibrated_start: bool = False
     openface_epochs: int | None = None
@@ -146,7 +149,7 @@ PRESETS: Mapping[str, Recipe] = {
         frames=8,
         size=64,
         width=1 / 8,
-        epochs=8,
+        epochs=4,
         openface_epochs=40,
         fused_epochs=2,
         batch_size=32,
@@ -157,6 +160,7 @@ PRESETS: Mapping[str, Recipe] = {
         mixup=0.4,
         refit=True,
         keep="last",
+        frozen_encoders=True,
         fused_learning_rate=3e-5,
         calibrated_start=True,
     ),

@@ -88,7 +88,7 @@ def train_fold(
             corpus.clips(model.reads, config.look, normalised=protocol.normalised),
             corpus.places(job.protocol, units),
             corpus.places(job.protocol, select),
-            replace(job.recipe, learning_rate=job.learning_rate),
+            job.recipe,
             epochs=job.epochs,
             seed=job.seed,
             folder=folder / part,
@@ -166,6 +166,8 @@ def _begin(
             temper(video)
             temper(audio)
         model.start_from(video, audio)
+        if job.recipe.frozen_encoders:
+            model.freeze()
     return model, config
 
 

@@ -22,6 +22,7 @@ from cfnsr.errors import InputError
 from cfnsr.files import write_atomically, write_text
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
+from cfnsr.training.discriminants import fit_discriminants
 from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
 
 READERS = 4  # processes that read ahead when the clips do not fit into memory
@@ -112,6 +113,7 @@ class Trainer:
                 f"{clips.columns['audio'].name}; train it without"
             )
         self.clips = clips
+        self.train = train
         self.recipe = recipe
         self.epochs = epochs
         self.stop = epochs if stop is None else stop
@@ -159,6 +161,8 @@ class Trainer:
         board = None
         if main and state.epoch < self.stop:
             board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
+        if state.epoch == 0:
+            fit_discriminants(self.accelerator.unwrap_model(self.model), self.clips, self.train)
         for epoch in range(state.epoch + 1, self.stop + 1):
             started = monotonic()
             record = {"epoch": epoch, **self._train_epoch(epoch)}
@@ -264,7 +268,7 @@ class Trainer:
 
     def _set_rate(self, progress: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(progress)
+            group["lr"] = self.recipe.rate(progress) * group["share"]
 
     def _select(self, selecting: DataLoader[Batch]) -> Record:
         log_probabilities, labels, _ = self._predict(selecting)
@@ -345,11 +349,17 @@ class Trainer:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam over what is trained; what was trained before has its own share of the learning rate."""
+    before = {id(parameter) for parameter in getattr(model, "taken_over", ())}
+    share = (recipe.fused_learning_rate or recipe.learning_rate) / recipe.learning_rate
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault(share if id(parameter) in before else 1.0, []).append(parameter)
+    parts = [{"params": parameters, "share": part} for part, parameters in groups.items()]
     if recipe.weight_decay:
-        return torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-    return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+        return torch.optim.AdamW(parts, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.Adam(parts, lr=recipe.learning_rate)
 
 
 def _class_weights(clips: Clips, train: Sequence[int]) -> Tensor:

@@ -45,12 +45,6 @@ class Job:
         return self.recipe.epochs
 
     @property
-    def learning_rate(self) -> float:
-        """Of Adam, at its highest."""
-        fused = self.recipe.fused_learning_rate if self.starts_from else None
-        return self.recipe.learning_rate if fused is None else fused
-
-    @property
     def refits(self) -> bool:
         """Whether it is trained anew on the validation actors too, once they have chosen the epoch."""
         return self.recipe.refit and find_protocol(self.protocol).selected_on == "validation"

@@ -1,10 +1,14 @@
 """The audio encoder for the hidden states of a pretrained speech encoder."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cfnsr.errors import InputError
+from cfnsr.models.encoders.discriminant import Discriminant
 
 CHANNELS = 192
 HIDDEN = 128  # values of the pooled vector
@@ -13,6 +17,7 @@ WIDENING = 4  # of the feed-forward part
 DROPOUT = 0.15  # in the transformer
 FARTHEST = 8.0  # deviations from a value's mean; what lies beyond is an outlier of a few channels
 LEAST_VARIANCE = 1e-4  # the slope of a root has no bound at 0
+MULTIPLE = 8  # of which a map's channels are one, as the exchanges' attention needs
 
 
 class LayerMixture(nn.Module):
@@ -40,11 +45,44 @@ class LayerMixture(nn.Module):
         return mixed
 
 
+class Heard(nn.Module):
+    """The first stage: the mixed layers, and behind them what a discriminant makes of the whole take.
+
+    The discriminant's score of each class is a channel that is the same at all steps, and channels of zeros
+    fill up to `MULTIPLE`; so an exchange that weighs the map weighs the scores too.
+
+    >>> Heard(5, 384, 6)(torch.rand(2, 5, 24, 384)).shape
+    torch.Size([2, 200, 24])
+    """
+
+    def __init__(self, layers: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.mixture = LayerMixture(layers, width, CHANNELS)
+        self.discriminant = Discriminant(3 * layers * width, classes)
+        self.judged = math.ceil(classes / MULTIPLE) * MULTIPLE
+
+    def statistics(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B 3*layers*width"]:
+        """Mean, deviation and deviation of the changes of every value over the steps."""
+        changes = states.diff(dim=2) if states.shape[2] > 1 else torch.zeros_like(states)
+        parts = [states.mean(dim=2), _deviation(states), _deviation(changes)]
+        return torch.cat(parts, dim=2).flatten(1)
+
+    def forward(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B C S"]:
+        mixed = self.mixture(states)
+        scores = self.discriminant(self.statistics(states))
+        scores = functional.pad(scores, (0, self.judged - scores.shape[1]))
+        return torch.cat([mixed, scores[:, :, None].expand(-1, -1, mixed.shape[2])], dim=1)
+
+
 class Attention(nn.Module):
-    """A pre-norm transformer layer over the steps of a map, so that each step hears the whole take."""
+    """A pre-norm transformer layer over the steps of a map, so that each step hears the whole take.
+
+    Channels beyond its own pass on unchanged.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.layer = nn.TransformerEncoderLayer(
             channels,
             HEADS,
@@ -56,39 +94,46 @@ class Attention(nn.Module):
         )
 
     def forward(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B C S"]:
-        attended: Tensor = self.layer(speech.transpose(1, 2))
-        return attended.transpose(1, 2)
+        attended: Tensor = self.layer(speech[:, : self.channels].transpose(1, 2))
+        return torch.cat([attended.transpose(1, 2), speech[:, self.channels :]], dim=1)
+
+
+def _deviation(values: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B layers width"]:
+    return (values.var(dim=2, unbiased=False) + LEAST_VARIANCE).sqrt()
 
 
 class SpeechMixture(nn.Module):
     """A learned mixture of a frozen speech encoder's layers, then self-attention over its steps, twice.
 
-    Any number of steps will do, from 1.
+    Beside it a linear discriminant judges the take by statistics of the same layers. The two learn apart, and
+    a classifier begins with the discriminant's scores as they are, so that it adds up two opinions. Any
+    number of steps will do, from 1.
 
     Args:
         layers: hidden states a clip has, the embedding's output first; Whisper tiny has 5.
         width: of a hidden state.
+        classes: number of emotions.
 
     >>> encoder = SpeechMixture()
     >>> speech = torch.rand(2, 5, 24, 384)
     >>> for stage in encoder.stages:
     ...     speech = stage(speech)
     >>> speech.shape, encoder.pool(speech).shape
-    (torch.Size([2, 192, 24]), torch.Size([2, 128]))
+    (torch.Size([2, 200, 24]), torch.Size([2, 136]))
     """
 
     reads = "speech"
 
-    def __init__(self, layers: int = 5, width: int = 384) -> None:
+    def __init__(self, layers: int = 5, width: int = 384, classes: int = 8) -> None:
         super().__init__()
         if layers < 1 or width < 1:
             raise InputError(f"speech_layers is {layers}, speech_width {width}: expected 1 or more of each")
         self.layers, self.width = layers, width
-        self.channels = (CHANNELS,) * 3
-        self.dim = HIDDEN
-        self.stages = nn.ModuleList(
-            [LayerMixture(layers, width, CHANNELS), Attention(CHANNELS), Attention(CHANNELS)]
-        )
+        heard = Heard(layers, width, classes)
+        self.judged = heard.judged
+        self.channels = (CHANNELS + self.judged,) * 3
+        self.dim = HIDDEN + self.judged
+        self.stages = nn.ModuleList([heard, Attention(CHANNELS), Attention(CHANNELS)])
         self.hidden = nn.Sequential(
             nn.BatchNorm1d(2 * CHANNELS),
             nn.Dropout(2 * DROPOUT),
@@ -110,7 +155,8 @@ class SpeechMixture(nn.Module):
         return speech
 
     def pool(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
-        """A hidden layer over the mean and the deviation over the steps."""
-        deviation = (speech.var(dim=2, unbiased=False) + LEAST_VARIANCE).sqrt()
-        pooled: Tensor = self.hidden(torch.cat([speech.mean(dim=2), deviation], dim=1))
-        return pooled
+        """A hidden layer over the mean and the deviation over the steps, and the discriminant's scores."""
+        attended, scores = speech[:, :CHANNELS], speech[:, CHANNELS:]
+        deviation = (attended.var(dim=2, unbiased=False) + LEAST_VARIANCE).sqrt()
+        hidden: Tensor = self.hidden(torch.cat([attended.mean(dim=2), deviation], dim=1))
+        return torch.cat([hidden, scores.mean(dim=2)], dim=1)

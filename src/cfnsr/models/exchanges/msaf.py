@@ -35,6 +35,8 @@ class MSAF(nn.Module):
     (torch.Size([1024, 4, 14, 14]), torch.Size([32, 26]))
     """
 
+    rescales = True  # its gates begin near one by the number of blocks: encoders have to learn behind them
+
     def __init__(
         self,
         video_channels: int,
