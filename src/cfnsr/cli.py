@@ -456,6 +456,12 @@ def predict(
             "pictures does without, the face detector then finds the face."
         ),
     ] = None,
+    speech_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or hub name of the speech encoder that the model was trained with, if it needs one."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise the emotion in videos, prepared as the training clips were."""
@@ -463,6 +469,7 @@ def predict(
     from cfnsr.training.checkpoint import load_model
 
     model = load_model(checkpoint)
+    steps.hear_by(model, speech_encoder)
     predictions, failed = [], False
     for file in files:
         try:

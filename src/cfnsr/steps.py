@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cfnsr.corpus.take import Corpus, Take
     from cfnsr.data.clip import Preparation
     from cfnsr.inference.predict import Prediction
+    from cfnsr.models.zoo import Model
     from cfnsr.synthesis.corpus import Part
     from cfnsr.training.config import Recipe
     from cfnsr.training.loop import Step
@@ -128,6 +129,25 @@ def speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, s
             "give --modalities with speech"
         )
     return "", ""
+
+
+def hear_by(model: "Model", given: str | None) -> None:
+    """Find the speech encoder that a model was trained with, before any file needs it.
+
+    Args:
+        model: loaded; one that does not hear by a speech encoder needs none.
+        given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names, or the hub's.
+    """
+    from cfnsr.data.speech import choose_encoder, find_encoder
+    from cfnsr.training.checkpoint import config_of
+
+    config = config_of(model)
+    if "speech" in model.reads.values():
+        if given is not None:
+            choose_encoder(given)
+        find_encoder(config.preparation.speech_encoder, config.preparation.speech_sha256)
+    elif given is not None:
+        raise InputError(f"--speech-encoder {given}: model {config.model} does not hear by one; leave it out")
 
 
 class TrainingBar:

@@ -227,7 +227,7 @@ def find_encoder(name: str, sha256: str = "") -> SpeechEncoder:
         where = f"{VARIABLE} names {folder}, which" if folder else f"the hub's {name}"
         raise InputError(
             f"{where} has the SHA-256 {encoder.sha256}: expected {sha256} ({name}), with which the features "
-            "were made; give that encoder, or prepare anew with this one"
+            "were made; give that encoder, or prepare and train anew with this one"
         )
     return encoder
 

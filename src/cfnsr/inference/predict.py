@@ -9,6 +9,8 @@ import torch
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import prepare_clip
 from cfnsr.data.dataset import Batch, as_tensor, needed
+from cfnsr.errors import InputError
+from cfnsr.media.container import probe
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.inputs import answer, to_input
@@ -63,13 +65,20 @@ def predict(model: Model, file: str | Path, *, openface: str | Path | None = Non
         model: from `load_model`, or any model of the zoo (its weights are then random, and say nothing).
         file: anything PyAV opens; a model that sees and hears needs pictures with a face, and sound.
         openface: the file's OpenFace CSV, whose points then say where the face is; else the detector does.
+            A model that sees OpenFace tracks needs it, or a table of clip means that has the file's name.
 
     Raises:
         MediaError: when the file has no face, no sound, is broken or too short; its `reason` says which.
+        InputError: when the model needs an OpenFace file or a speech encoder that is not there.
     """
     config = config_of(model)
     path = Path(file)
     preparation = replace(config.preparation, modalities=tuple(model.reads.values()))
+    if openface is None and "openface" in preparation.modalities:
+        raise InputError(
+            f"model {config.model} sees OpenFace tracks: expected --openface with the CSV of {path.name}, a "
+            "folder of such files, or a table of clip means"
+        )
     points = None if openface is None else Path(openface)
     clip = prepare_clip(Take(path.stem, "", 0, video=path, audio=path, openface=points), preparation)
     device = next(model.parameters()).device
@@ -89,7 +98,7 @@ def predict(model: Model, file: str | Path, *, openface: str | Path | None = Non
     probabilities = dict(zip(config.labels.emotions, values, strict=True))
     window = Window(
         0.0,
-        float(clip.tensors["duration"][0]),
+        float(clip.tensors["duration"][0]) if "duration" in clip.tensors else probe(path).duration,
         probabilities,
         bool(clip.tensors["face"].mean() >= 0.5) if "face" in clip.tensors else None,
         bool(clip.tensors["level"][0] > SPEECH_LEVEL) if "level" in clip.tensors else None,

@@ -1,0 +1,344 @@
+"""Prediction by a model of features: an OpenFace track or clip means, and a pretrained speech encoder."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cfnsr
+from cfnsr.cli import main
+from cfnsr.corpus.scan import scan
+from cfnsr.data import speech
+from cfnsr.data.clip import Preparation
+from cfnsr.data.prepare import prepare_corpus
+from cfnsr.data.speech import SpeechEncoder
+from cfnsr.data.store import Store
+from cfnsr.emotions import CREMAD
+from cfnsr.errors import InputError
+from cfnsr.media.encode import write_video
+from cfnsr.media.openface import ACTION_UNITS, POSE
+from cfnsr.models.encoders.openface import InTime
+from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import Config, save_weights
+
+NAME = "01-01-06-01-02-01-05"  # of a file with pictures and sound
+SOUND = "03-01-06-01-02-01-05"  # what the sound of the same performance is called
+LAYERS, WIDTH = 3, 16
+TRACK_STEPS, SPEECH_STEPS = 5, 6
+TEMPERATURE = 1.7
+
+# stdout, stderr and the exit code of a command.
+Done = tuple[str, list[str], int]
+Run = Callable[..., Done]
+
+
+def write_encoder(folder: Path, seed: int = 0) -> Path:
+    """A random Whisper encoder, as small as can be."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    torch.manual_seed(seed)
+    config = WhisperConfig(
+        d_model=WIDTH,
+        encoder_layers=LAYERS - 1,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=32,
+        vocab_size=8,
+        num_mel_bins=40,
+        pad_token_id=0,
+        init_std=0.3,
+    )
+    WhisperEncoder(config).save_pretrained(folder)
+    return folder
+
+
+def write_table(path: Path, columns: dict[str, list[str]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    rows = [columns, *zip(*columns.values(), strict=True)]
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    return path
+
+
+def units(rows: int, seed: int) -> dict[str, list[str]]:
+    values = np.random.default_rng(seed).uniform(0, 3, (len(ACTION_UNITS), rows))
+    return {name: [f"{value:.2f}" for value in row] for name, row in zip(ACTION_UNITS, values, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording, its OpenFace track and a table of clip means that tells of its sound's name."""
+    folder = tmp_path_factory.mktemp("features")
+    rng = np.random.default_rng(0)
+    times = np.arange(round(1.3 * 48_000)) / 48_000
+    sound = 0.2 * np.sin(2 * np.pi * (200 + 150 * times) * times) + 0.02 * rng.standard_normal(len(times))
+    pictures = rng.integers(0, 255, (39, 64, 64, 3), dtype=np.uint8)  # of no face: nobody is to look for one
+    write_video(folder / "corpus" / f"{NAME}.mp4", pictures, 30, sound.astype(np.float32), 48_000)
+
+    count = [str(row) for row in range(39)]
+    lost = ["0" if 10 <= row < 14 else "1" for row in range(39)]
+    frames = {"frame": [str(row + 1) for row in range(39)], "timestamp": count, "confidence": ["0.9"] * 39}
+    track = {**frames, "success": lost, **dict.fromkeys(POSE, count), **units(39, seed=1)}
+    write_table(folder / "tracks" / f"{NAME}.csv", track)
+    others = ["03-01-01-01-01-01-01", SOUND]
+    write_table(folder / "means.csv", {"name": others, **units(2, seed=2)})
+    write_encoder(folder / "tiny-whisper")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(home: Path) -> Config:
+    encoder = SpeechEncoder(home / "tiny-whisper")
+    preparation = Preparation(
+        modalities=("openface", "speech"), speech_encoder=encoder.name, speech_sha256=encoder.sha256
+    )
+    sizes = {"openface_features": len(ACTION_UNITS), "speech_layers": LAYERS, "speech_width": WIDTH}
+    return Config(
+        "cfn_sr_features",
+        {"classes": len(CREMAD), "mfcc_steps": preparation.mfcc_steps, "width": 1.0, **sizes},
+        CREMAD,
+        openface_steps=TRACK_STEPS,
+        speech_steps=SPEECH_STEPS,
+        preparation=preparation,
+        temperature=TEMPERATURE,
+    )
+
+
+def write_checkpoint(folder: Path, config: Config) -> Path:
+    """A checkpoint as training writes it, of a model that has met clips, but learnt nothing of them."""
+    torch.manual_seed(0)
+    model = cfnsr.create_model(config.model, **config.settings)
+    for module in model.modules():
+        if isinstance(module, InTime):
+            nn.init.normal_(module.weight)  # time is to matter
+    features = config.settings["openface_features"]
+    with torch.no_grad():
+        for _ in range(30):  # so that each part of the model answers at the scale it has after training
+            model(3 * torch.rand(16, features, TRACK_STEPS), torch.randn(16, LAYERS, SPEECH_STEPS, WIDTH))
+    config.write(folder)
+    save_weights(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(home: Path, config: Config) -> Path:
+    return write_checkpoint(home / "checkpoint", config)
+
+
+@pytest.fixture(autouse=True)
+def named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The speech encoder's folder, as a user names it."""
+    monkeypatch.setenv(speech.VARIABLE, str(home / "tiny-whisper"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `cfnsr` from its entry point."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["cfnsr", *map(str, arguments)])
+        capsys.readouterr()  # what came before
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        assert code is None or isinstance(code, int)
+        return out, err.splitlines(), code or 0
+
+    return run
+
+
+def parts(values: Tensor, steps: int) -> Tensor:
+    """A sequence (T, F) as the means of equal parts, one by one; parts share a row that lies in both."""
+    ends = [part * len(values) / steps for part in range(steps + 1)]
+    return torch.stack([values[int(first) : -int(-last // 1)].mean(dim=0) for first, last in pairwise(ends)])
+
+
+def expected(model: Model, prepared: dict[str, np.ndarray]) -> list[float]:
+    """What the model makes of a prepared clip: the mean over the three speeds, tempered."""
+    features = torch.from_numpy(prepared["openface"][:, : len(ACTION_UNITS)])
+    track = parts(features, TRACK_STEPS).T[None]
+    answers = []
+    for name in ("speech", "speech_0.9", "speech_1.1"):
+        layers = [parts(torch.from_numpy(layer).float(), SPEECH_STEPS) for layer in prepared[name]]
+        with torch.no_grad():
+            answers.append(model(track, torch.stack(layers)[None])[0])
+    weighed = [value / TEMPERATURE for value in (sum(answers) / 3).tolist()]
+    total = sum(np.exp(weighed))
+    return [float(np.exp(value) / total) for value in weighed]
+
+
+def prepare(home: Path, openface: Path, out: Path, config: Config) -> dict[str, np.ndarray]:
+    """The clip that `cfnsr prepare` makes of the recording."""
+    found = scan(home / "corpus", openface=openface)
+    store = Store.create(out, found.name, found.labels, config.preparation.as_json())
+    outcome = prepare_corpus(found.takes, store, config.preparation, workers=1)
+    assert outcome.made == [NAME] and not outcome.failures
+    return store.load(NAME, ["openface", "speech", "speech_0.9", "speech_1.1"])
+
+
+def options(home: Path) -> dict[str, Path]:
+    """What `--openface` takes: a table of clip means, or a folder of tracks."""
+    return {"table": home / "means.csv", "folder": home / "tracks"}
+
+
+@pytest.mark.parametrize("kind", ["table", "folder"])
+def test_prediction_sees_and_hears_what_training_did(
+    home: Path, config: Config, checkpoint: Path, tmp_path: Path, run: Run, kind: str
+) -> None:
+    """The clip that `prepare` makes of the same file, by hand; from Python and from the command line."""
+    given = options(home)[kind]
+    prepared = prepare(home, given, tmp_path / "out", config)
+    assert prepared["openface"].shape == ((1, 35) if kind == "table" else (35, 41)), (
+        "39 rows, 4 without a face"
+    )
+    model = cfnsr.load_model(checkpoint)
+    recording = home / "corpus" / f"{NAME}.mp4"
+    csv = given if kind == "table" else given / f"{NAME}.csv"
+    result = cfnsr.predict(model, recording, openface=csv)
+    probabilities = expected(model, prepared)
+    assert max(probabilities) < 0.999, "a sure answer proves nothing"
+    assert result.probabilities == pytest.approx(
+        dict(zip(CREMAD.emotions, probabilities, strict=True)), abs=1e-5
+    )
+    assert list(result.probabilities) == list(CREMAD.emotions)
+    assert result.emotion == CREMAD.emotions[int(np.argmax(probabilities))]
+    (window,) = result.timeline
+    assert (window.face, window.speech) == (None, True), "no pictures were looked at"
+    assert window.start == 0 and window.end == pytest.approx(1.3, abs=0.05)
+
+    out, err, code = run("predict", checkpoint, recording, "--openface", given, "--json")
+    assert (err, code) == ([], 0)
+    assert json.loads(out) == [json.loads(json.dumps(result.as_json()))]
+    out, err, code = run("predict", checkpoint, recording, "--openface", given)
+    assert (err, code) == ([], 0) and result.emotion in out
+
+
+def test_each_modality_is_looked_at(home: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """Other action units, and another sound, give another answer."""
+    model = cfnsr.load_model(checkpoint)
+    recording, csv = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
+    first = cfnsr.predict(model, recording, openface=csv).probabilities
+    other = write_table(tmp_path / "other.csv", {"name": [NAME], **units(1, seed=3)})
+    seen = cfnsr.predict(model, recording, openface=other).probabilities
+    quiet = write_video(
+        tmp_path / f"{NAME}.mp4", np.zeros((39, 64, 64, 3), np.uint8), 30, np.zeros(62_400, np.float32)
+    )
+    heard = cfnsr.predict(model, quiet, openface=csv)
+    assert heard.timeline[0].speech is False
+    for probabilities in (seen, heard.probabilities):
+        assert max(abs(probabilities[emotion] - first[emotion]) for emotion in first) > 1e-3
+
+
+def refused(done: Done, *words: str) -> None:
+    """Nothing on stdout, one line on stderr that holds the words, exit code 2."""
+    out, err, code = done
+    assert (out, code) == ("", 2), done
+    assert len(err) == 1 and err[0].startswith("cfnsr: "), err
+    for word in words:
+        assert word in err[0], err[0]
+
+
+def test_without_action_units_one_line_says_so(
+    home: Path, checkpoint: Path, tmp_path: Path, run: Run
+) -> None:
+    recording = home / "corpus" / f"{NAME}.mp4"
+    refused(
+        run("predict", checkpoint, recording),
+        "model cfn_sr_features sees OpenFace tracks",
+        f"--openface with the CSV of {NAME}.mp4",
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(run("predict", checkpoint, recording, "--openface", empty), f"{NAME}.csv does not exist")
+    nowhere = ("--openface", tmp_path / "nowhere.csv")
+    refused(run("predict", checkpoint, recording, *nowhere), "nowhere.csv", "does not exist")
+    other = write_table(tmp_path / "others.csv", {"name": ["03-01-01-01-01-01-01"], **units(1, seed=2)})
+    refused(run("predict", checkpoint, recording, "--openface", other), f"has no row for {NAME}")
+    text = tmp_path / "text.csv"
+    text.write_text("nothing,of,it\n1,2,3\n")
+    refused(run("predict", checkpoint, recording, "--openface", text), "text.csv lacks the columns")
+
+
+def test_other_features_than_were_trained_on(home: Path, config: Config, tmp_path: Path, run: Run) -> None:
+    """A model that saw the head's pose too has no answer to action units alone; one of tracks does."""
+    wide = write_checkpoint(tmp_path, replace(config, settings={**config.settings, "openface_features": 41}))
+    recording = home / "corpus" / f"{NAME}.mp4"
+    refused(
+        run("predict", wide, recording, "--openface", home / "means.csv"),
+        f"35, {TRACK_STEPS}): expected tracks of shape (B, 41, steps)",
+    )
+    assert run("predict", wide, recording, "--openface", home / "tracks")[1:] == ([], 0)
+
+
+def test_without_the_speech_encoder_one_line_says_so(
+    home: Path, checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("predict", checkpoint, home / "corpus" / f"{NAME}.mp4", "--openface", home / "means.csv")
+    monkeypatch.delenv(speech.VARIABLE)
+    refused(run(*asked), "speech encoder 'tiny-whisper' is no folder here", speech.VARIABLE)
+    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))
+    refused(run(*asked), "config.json is missing: expected the folder of a Hugging Face speech encoder")
+
+
+def test_another_speech_encoder_is_refused(
+    home: Path, config: Config, checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same name, kind and sizes, it hears something else."""
+    other = write_encoder(tmp_path / "tiny-whisper", seed=1)
+    monkeypatch.setenv(speech.VARIABLE, str(other))
+    recording, csv = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
+    sha256 = config.preparation.speech_sha256
+    told = f"has the SHA-256 {SpeechEncoder(other).sha256}: expected {sha256} (tiny-whisper)"
+    with pytest.raises(InputError) as error:
+        cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=csv)
+    assert told in str(error.value)
+    refused(run("predict", checkpoint, recording, "--openface", csv), told)
+
+
+def test_a_recording_without_sound_is_refused(home: Path, checkpoint: Path, tmp_path: Path, run: Run) -> None:
+    mute = write_video(tmp_path / f"{NAME}.mp4", np.zeros((39, 64, 64, 3), np.uint8), 30)
+    refused(run("predict", checkpoint, mute, "--openface", home / "means.csv"), "no sound")
+
+
+def test_the_speech_encoder_is_named_on_the_command_line(
+    home: Path, checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (
+        "predict",
+        checkpoint,
+        home / "corpus" / f"{NAME}.mp4",
+        "--openface",
+        home / "means.csv",
+        "--json",
+    )
+    first, *_ = run(*asked)
+    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))  # of no encoder: the option goes before it
+    assert run(*asked, "--speech-encoder", home / "tiny-whisper") == (first, [], 0)
+    other = write_encoder(tmp_path / "other", seed=1)
+    refused(run(*asked[:-1], "--speech-encoder", other), "has the SHA-256", "(tiny-whisper)")
+
+
+def test_a_model_of_action_units_alone(home: Path, config: Config, tmp_path: Path, run: Run) -> None:
+    """Its preparation decodes nothing; the file is opened for its length all the same."""
+    preparation = Preparation(modalities=("openface",))
+    seeing = write_checkpoint(tmp_path, replace(config, model="video+openface", preparation=preparation))
+    recording = home / "corpus" / f"{NAME}.mp4"
+    out, err, code = run("predict", seeing, recording, "--openface", home / "tracks", "--json")
+    assert (err, code) == ([], 0)
+    predicted = json.loads(out)[0]
+    assert sum(predicted["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert predicted["timeline"][0]["end"] > 0.5
+    gone = recording.with_name(f"{NAME}.mkv")
+    refused(run("predict", seeing, gone, "--openface", home / "tracks"), str(gone))
+    encoder = home / "tiny-whisper"
+    refused(run("predict", seeing, recording, "--speech-encoder", encoder), "does not hear by one")
