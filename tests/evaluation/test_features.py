@@ -1,6 +1,7 @@
 """The page on OpenFace and speech: its figures recomputed, its sentences held against them."""
 
 import csv
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -222,7 +223,7 @@ def test_confusion_and_actors_are_those_of_the_best_row(text: str, rows: list[Ro
     assert found is not None
     best = found[1]
     (row,) = [row for row in rows if (row.model, row.protocol) == (best, "nested")]
-    lines = table(text, text.split("\n## ")[4].splitlines()[0])
+    lines = table(text, text.split("\n## ")[5].splitlines()[0])
     assert [line["acted"] for line in lines] == list(row.emotions)
     pooled = np.zeros((8, 8))
     for run in row.runs:
@@ -284,7 +285,7 @@ def test_names_are_text(tmp_path: Path, fabricate: Fabricate) -> None:
     text = page(summarise(read_runs(tmp_path)), COMMANDS, date="<date>")
     assert not re.search(r"<(?!\s)", text) and not re.search(r"(?<!\\)\]\(", text)
     assert "2 of 6 folds" in text  # figures of a part are said to be that
-    assert len(table(text, text.split("\n## ")[4].splitlines()[0])) == 3
+    assert len(table(text, text.split("\n## ")[5].splitlines()[0])) == 3
 
 
 def test_a_sequence_against_its_mean(tmp_path: Path, fabricate_all: Fabricate) -> None:
@@ -346,3 +347,59 @@ def test_a_difference_is_not_told_of_few_actors(tmp_path: Path, fabricate: Fabri
     text = page(rows, COMMANDS)
     assert "4 actors in common, of fewer than 6 nothing can be told" in text
     assert "significant" not in text and "too few actors for a test" in text
+
+
+def together(runs: Path, model: str, protocol: str, split: str) -> float:
+    """Accuracy of the tempered seeds' mean, mean over folds, read without the package."""
+    folds: dict[str, dict[str, list[np.ndarray]]] = {}
+    truth: dict[str, int] = {}
+    for path in (runs / protocol / model).rglob("predictions.csv"):
+        temperature = json.loads((path.parent / "run.json").read_text()).get("temperature") or 1
+        with path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                if line["split"] == split:
+                    names = list(line)[4:]
+                    logs = np.array([float(line[name]) for name in names]) / temperature
+                    kept = logs - np.log(np.exp(logs).sum())
+                    folds.setdefault(path.parent.name, {}).setdefault(line["clip"], []).append(kept)
+                    truth[line["clip"]] = names.index(line["label"])
+    return float(
+        np.mean(
+            [
+                np.mean([np.mean(of, axis=0).argmax() == truth[clip] for clip, of in clips.items()])
+                for clips in folds.values()
+            ]
+        )
+    )
+
+
+def test_the_seeds_as_an_ensemble(text: str, runs: Path, right: Right) -> None:
+    lines = table(text, "The seeds as an ensemble")
+    assert [(line["model"], line["protocol"].split()[0]) for line in lines] == [
+        ("mmtm+openface+speech", "nested"),
+        ("cfn_sr_features", "nested"),
+        ("cfn_sr_features", "nested_normalised"),
+    ]
+    for line in lines:
+        model, protocol = line["model"], line["protocol"].split()[0]
+        assert line["seeds"] == "2"
+        for split, column in (("validation", "together, inner %"), ("test", "together, test %")):
+            expected = 100 * together(runs, model, protocol, split)
+            assert float(line[column].split(" ")[0]) == pytest.approx(expected, abs=0.051)
+        alone = 100 * np.mean(
+            [
+                np.mean([clip for clips in actors.values() for clip in clips])
+                for (of, name, _, _), actors in right.items()
+                if (of, name) == (protocol, model)
+            ]
+        )
+        assert float(line["one alone, test %"]) == pytest.approx(float(alone), abs=0.051)
+        low, high = map(float, line["95 % interval by actor"].split(" to "))
+        assert low < float(line["together, test %"].split(" ")[0]) < high
+        if protocol != "nested":
+            assert "needs several takes" in line["protocol"]
+
+
+def test_one_seed_is_no_ensemble(rows: Sequence[Row], tmp_path: Path, fabricate_all: Fabricate) -> None:
+    fabricate_all(tmp_path, ("cfn_sr_features",), ("nested",), settings=SETTINGS, **SMALL)
+    assert "ensemble" not in page(summarise(read_runs(tmp_path)), COMMANDS)

@@ -12,6 +12,7 @@ import numpy as np
 from cfnsr.data.folds import NORMALISED, SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import FEWEST, Difference, compare, paired_interval, sign_flip_p
+from cfnsr.evaluation.ensemble import seeds_together
 from cfnsr.evaluation.metrics import Floats
 from cfnsr.evaluation.names import OURS, called, is_plain, reference_of, title_of, uses
 from cfnsr.evaluation.spread import Spread
@@ -99,6 +100,7 @@ def page(
         *_winner(fused, best),
         *_above_single(honest, fused),
         *_seeds(_declared(fused) or best),
+        *_ensembles(entrants),
         "## Goals",
         _goals(entrants),
         GOALS_ARE_OF,
@@ -132,6 +134,12 @@ HOW = (
 GOALS_ARE_OF = (
     f"'Fused' is the model declared beforehand, `{OURS}` or else CFN-SR on these encoders, not the row that "
     "turned out best on the test actors."
+)
+
+
+ENSEMBLES_ARE = (
+    "The seeds' tempered log-probabilities averaged: one model of several networks, at as many times the "
+    "cost. Whether that pays is for the inner validation clips to say; the test clips only tell how far."
 )
 
 
@@ -395,6 +403,42 @@ def _seeds(row: Row) -> list[str]:
         f"{percent(float(mean))} (seed {seed})" for seed, mean in zip(row.seeds, means, strict=True)
     )
     return [f"Seed by seed `{row.model}` has {told}."]
+
+
+def _ensembles(entrants: Sequence[Entrant]) -> list[str]:
+    """A table of rows with several seeds, one alone and all together; nothing where there are none."""
+    found = [
+        (row, ensemble)
+        for each in entrants
+        for row in (each.honest, each.normalised)
+        if row is not None and (ensemble := seeds_together(row)) is not None
+    ]
+    if not found:
+        return []
+    head = [
+        "model",
+        "protocol",
+        "seeds",
+        "one alone, inner %",
+        "together, inner %",
+        "one alone, test %",
+        "together, test %",
+        "95 % interval by actor",
+    ]
+    lines = [
+        [
+            row.model,
+            row.protocol_label,
+            str(ensemble.seeds),
+            percent(ensemble.inner_alone),
+            percent(ensemble.inner_together),
+            percent(row.spreads["accuracy"].mean),
+            mean_and_deviation(ensemble.together),
+            limits(ensemble.together),
+        ]
+        for row, ensemble in found
+    ]
+    return ["## The seeds as an ensemble", ENSEMBLES_ARE, cells(map(safe, head), lines, texts=2)]
 
 
 def _goals(entrants: Sequence[Entrant]) -> str:

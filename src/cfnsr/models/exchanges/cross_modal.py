@@ -33,6 +33,7 @@ class CrossModal(nn.Module):
         self.selection = Selection(audio_channels, depth)
         self.agreement = Agreement(video_channels, audio_channels)
         self.residual = residual
+        self.rescales = not residual  # what is left of the map is divided among its places
 
     def weights(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]

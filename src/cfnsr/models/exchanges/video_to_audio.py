@@ -35,6 +35,7 @@ class VideoToAudio(nn.Module):
         self.selection = Selection(HIDDEN, depth)
         self.agreement = Agreement(audio_channels, HIDDEN)
         self.residual = residual
+        self.rescales = not residual  # what is left of the map is divided among its places
 
     def weights(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
