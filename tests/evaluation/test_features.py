@@ -285,7 +285,7 @@ def test_names_are_text(tmp_path: Path, fabricate: Fabricate) -> None:
     text = page(summarise(read_runs(tmp_path)), COMMANDS, date="<date>")
     assert not re.search(r"<(?!\s)", text) and not re.search(r"(?<!\\)\]\(", text)
     assert "2 of 6 folds" in text  # figures of a part are said to be that
-    assert len(table(text, text.split("\n## ")[5].splitlines()[0])) == 3
+    assert len(table(text, text.split("\n## ")[4].splitlines()[0])) == 3
 
 
 def test_a_sequence_against_its_mean(tmp_path: Path, fabricate_all: Fabricate) -> None:

@@ -1,4 +1,4 @@
-"""A store of made-up clips: no media needed, and each emotion can be told from either modality."""
+"""Stores of made-up clips: no media needed, and each emotion can be told from either modality."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +13,10 @@ from cfnsr.emotions import LabelSet
 LABELS = LabelSet("three", ("calm", "happy", "angry"))
 SIZE = 64
 PREPARATION = Preparation(frames=8, size=SIZE, keep=0.7)
+FEATURES = Preparation(
+    modalities=("openface", "speech"), speech_encoder="tiny", speech_sha256="0" * 64, speech_speeds=(0.9,)
+)
+TWO = LabelSet("two", ("calm", "angry"))
 
 
 def _fill(folder: Path, actors: int = 6, takes: int = 2, scrambled: tuple[int, ...] = ()) -> Store:
@@ -57,3 +61,37 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def fill() -> Callable[..., Store]:
     """Fills a folder with made-up clips."""
     return _fill
+
+
+def _fill_features(
+    folder: Path, changed: tuple[int, ...] = (), names: tuple[str, ...] = ("openface", "speech", "speech_0.9")
+) -> Store:
+    """Write a store of five actors' features, two takes of each emotion; a changed actor's differ."""
+    store = Store.create(folder, "made-up", TWO, FEATURES.as_json())
+    for actor in range(1, 6):
+        for label, emotion in enumerate(TWO.emotions):
+            for take in (1, 2):
+                rng = np.random.default_rng((actor, label, take))
+                name = f"{emotion}-{actor}-{take}"
+                source = {"file": name, "bytes": 1, "mtime_ns": 1, "sha256": f"hash of {name}"}
+                tensors: dict[str, np.ndarray] = {
+                    "openface": rng.random((7, 35)).astype(np.float32) + label,
+                    "speech": (rng.normal(size=(2, 9, 8)) + label).astype(np.float16),
+                    "speech_0.9": (rng.normal(size=(2, 10, 8)) + label).astype(np.float16),
+                }
+                if actor in changed:
+                    tensors |= {each: tensors[each][::-1] * tensors[each] - 1 for each in names}
+                sources = {"audio": source, "openface": source}
+                store.write(Header(name, emotion, actor, None, {}, sources, FEATURES.as_json()), tensors)
+    return store
+
+
+@pytest.fixture(scope="session")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return _fill_features(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture(scope="session")
+def fill_features() -> Callable[..., Store]:
+    """Fills a folder with made-up features."""
+    return _fill_features

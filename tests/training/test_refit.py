@@ -4,17 +4,14 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from torch.nn import functional
 
 import cfnsr
-from cfnsr.data.clip import Preparation
 from cfnsr.data.dataset import Batch, Clips, Column
-from cfnsr.data.store import Header, Store
-from cfnsr.emotions import LabelSet
+from cfnsr.data.store import Store
 from cfnsr.training import crossval as training
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.config import PRESETS, Recipe, find_recipe
@@ -24,33 +21,13 @@ from cfnsr.training.loop import State, Trainer, _class_weights
 from cfnsr.training.prepared import PreparedCorpus
 
 RECIPE = find_recipe("features").changed(epochs=2, fused_epochs=1, batch_size=8)
-LABELS = LabelSet("two", ("calm", "angry"))
-PREPARATION = Preparation(
-    modalities=("openface", "speech"), speech_encoder="tiny", speech_sha256="0" * 64, speech_speeds=(0.9,)
-)
 NAMES = ("video+openface", "audio+speech", "cfn_sr_features")
 WRITTEN = ("model.safetensors", "predictions.csv", "history.jsonl", "config.json")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> PreparedCorpus:
-    """Five actors, two takes of each emotion."""
-    store = Store.create(tmp_path_factory.mktemp("features"), "made-up", LABELS, PREPARATION.as_json())
-    for actor in range(1, 6):
-        for label, emotion in enumerate(LABELS.emotions):
-            for take in (1, 2):
-                rng = np.random.default_rng((actor, label, take))
-                name = f"{emotion}-{actor}-{take}"
-                source = {"file": name, "bytes": 1, "mtime_ns": 1, "sha256": f"hash of {name}"}
-                tensors = {
-                    "openface": rng.random((7, 35)).astype(np.float32) + label,
-                    "speech": (rng.normal(size=(2, 9, 8)) + label).astype(np.float16),
-                    "speech_0.9": (rng.normal(size=(2, 10, 8)) + label).astype(np.float16),
-                }
-                sources = {"audio": source, "openface": source}
-                header = Header(name, emotion, actor, None, {}, sources, PREPARATION.as_json())
-                store.write(header, tensors)
-    return PreparedCorpus(store)
+def corpus(features: Store) -> PreparedCorpus:
+    return PreparedCorpus(features)
 
 
 def run(corpus: PreparedCorpus, out: Path, *, resume: bool = False, protocol: str = "nested") -> list[Path]:
@@ -90,7 +67,7 @@ def test_the_validation_is_predicted_before_it_is_learnt(
 ) -> None:
     folder = refitted[name]
     for row in csv.DictReader((folder / "predictions.csv").open()):
-        told = torch.tensor([float(row[emotion]) for emotion in LABELS.emotions])
+        told = torch.tensor([float(row[emotion]) for emotion in corpus.store.labels.emotions])
         right, wrong = folder / SELECTED, folder
         if row["split"] == "test":
             right, wrong = wrong, right

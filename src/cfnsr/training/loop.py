@@ -356,6 +356,11 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault(share if id(parameter) in before else 1.0, []).append(parameter)
+    if not groups:
+        raise InputError(
+            "nothing is left to train: all of the model is its two frozen encoders; train it with a preset "
+            "that does not freeze them, or with --no-pretrain"
+        )
     parts = [{"params": parameters, "share": part} for part, parameters in groups.items()]
     if recipe.weight_decay:
         return torch.optim.AdamW(parts, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)

@@ -48,7 +48,7 @@ class Discriminant(nn.Module):
 
     @torch.no_grad()
     def fit(self, values: Float[Tensor, "N F"], labels: Int[Tensor, " N"]) -> None:
-        """Solve for the weights; a class without a clip is taken to lie in the middle of all."""
+        """Solve for the weights; a class without a clip lies in the middle of all and is the least likely."""
         deviation, mean = torch.std_mean(values, dim=0, correction=0)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation + LEAST_DEVIATION)
@@ -61,6 +61,10 @@ class Discriminant(nn.Module):
         )
         weight = _solve(values - means[labels], means.T)
         bias = ((counts + 1) / (len(values) + classes)).log() - (means.T * weight).sum(dim=0) / 2
+        if (
+            counts > 0
+        ).any():  # what was never met lies near to everything when there are more values than clips
+            bias = torch.where(counts > 0, bias, bias[counts > 0].min())
         scores = values @ weight + bias
         centred = scores - scores.mean(dim=1, keepdim=True)
         scale = DEVIATION / centred.std(correction=0).clamp(min=LEAST_DEVIATION)
