@@ -190,3 +190,15 @@ def test_what_cannot_be_standardised(store: Store, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(dataset, "MEMORY", 0)
     with pytest.raises(InputError, match=r"audio cannot be standardised .* fit into memory"):
         Column(store, store.headers(), "audio", Look(8, 64)).standardised()
+
+
+def test_a_speaker_of_one_take_cannot_be_standardised(tmp_path: Path) -> None:
+    """It would become all zeros."""
+    store = fill_features(tmp_path)
+    alone = store.load("take 0", ["openface", "speech", "speech_0.9"])
+    store.write(Header("take 6", "sad", 9, None, {}, {}, FEATURES.as_json()), alone)
+    for name in ("openface", "speech"):
+        with pytest.raises(
+            InputError, match=f"{name} of speaker 9 cannot be standardised: expected 2 or more"
+        ):
+            column_of(store, name).standardised()

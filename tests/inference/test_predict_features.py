@@ -342,3 +342,29 @@ def test_a_model_of_action_units_alone(home: Path, config: Config, tmp_path: Pat
     refused(run("predict", seeing, gone, "--openface", home / "tracks"), str(gone))
     encoder = home / "tiny-whisper"
     refused(run("predict", seeing, recording, "--speech-encoder", encoder), "does not hear by one")
+
+
+def test_a_model_of_standardised_speakers_predicts_no_lone_file(
+    home: Path, config: Config, tmp_path: Path, run: Run
+) -> None:
+    """Without a speaker's other takes its answer would be nonsense, and sure of itself."""
+    normalised = write_checkpoint(tmp_path, replace(config, normalised=True))
+    recording = home / "corpus" / f"{NAME}.mp4"
+    refused(
+        run("predict", normalised, recording, "--openface", home / "means.csv"),
+        "trained on speakers standardised over all their takes",
+        "without --speaker-normalisation",
+    )
+
+
+def test_the_speech_encoder_is_named_in_python(
+    home: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording, means = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
+    first = cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means)
+    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))  # of no encoder
+    encoder = home / "tiny-whisper"
+    assert (
+        cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means, speech_encoder=encoder)
+        == first
+    )

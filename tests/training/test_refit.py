@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from torch.nn import functional
 import cfnsr
 from cfnsr.data.dataset import Batch, Clips, Column
 from cfnsr.data.store import Store
+from cfnsr.errors import InputError
 from cfnsr.training import crossval as training
-from cfnsr.training.checkpoint import config_of
+from cfnsr.training.checkpoint import Config, config_of
 from cfnsr.training.config import PRESETS, Recipe, find_recipe
 from cfnsr.training.crossval import SELECTED, crossval, plan
 from cfnsr.training.inputs import answer, to_input
@@ -121,8 +123,24 @@ def test_speakers_are_standardised_where_the_protocol_says(
     monkeypatch.setattr(Column, "standardised", spy)
     run(corpus, tmp_path / "plain")
     assert not seen
-    run(corpus, tmp_path / "normalised", protocol="nested_normalised")
+    folders = run(corpus, tmp_path / "normalised", protocol="nested_normalised")
     assert set(seen) == {"openface", "speech"}
+    assert all(Config.read(folder).normalised for folder in folders)  # so that predict refuses a lone file
+    assert not any(Config.read(folder).normalised for folder in run(corpus, tmp_path / "plain", resume=True))
+
+
+def test_one_track_under_two_names_is_a_leak(fill_features: Callable[..., Store], tmp_path: Path) -> None:
+    """By its features: its file may be a table that all takes share."""
+    store = fill_features(tmp_path)
+    copy = store.load("calm-1-1", ["openface", "speech", "speech_0.9"])
+    header = next(header for header in store.headers() if header.name == "calm-2-1")
+    theirs = store.load("calm-2-1", ["speech", "speech_0.9"])
+    store.write(header, {**theirs, "openface": copy["openface"]})
+    leaky = PreparedCorpus(store)
+    apart = [fold for fold in leaky.folds("nested") if len({1, 2} & {*fold.test}) == 1]
+    assert apart
+    with pytest.raises(InputError, match=r"leaks: the recording of calm-.-1 stands in"):
+        leaky.check("nested", apart[0])
 
 
 def test_the_rate_rises_and_falls() -> None:

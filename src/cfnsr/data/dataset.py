@@ -18,6 +18,7 @@ from cfnsr.errors import InputError
 from cfnsr.media.decode import spread
 
 LEAST_DEVIATION = 1e-3  # of a value that a speaker never changes
+FEWEST_TAKES = 2  # of a speaker who is standardised; one take alone would become all zeros
 MEMORY = 4 * 2**30  # bytes of one kind of tensor that are held in memory rather than read again every epoch
 
 
@@ -145,7 +146,7 @@ class Column(Dataset[Tensor]):
         the tested ones too.
 
         Raises:
-            InputError: for pictures, or a column too large for the memory.
+            InputError: for pictures, a column too large for the memory, or a speaker of few takes.
         """
         if self.name == "video" or self._held is None:
             raise InputError(
@@ -158,6 +159,12 @@ class Column(Dataset[Tensor]):
         speakers: dict[object, list[int]] = {}
         for place, header in enumerate(self.headers):
             speakers.setdefault(header.actor, []).append(place)
+        few = [str(speaker) for speaker, places in speakers.items() if len(places) < FEWEST_TAKES]
+        if few:
+            raise InputError(
+                f"{self.name} of speaker {', '.join(few)} cannot be standardised: expected {FEWEST_TAKES} or "
+                "more takes of each; leave out --speaker-normalisation, or those speakers"
+            )
         for places in speakers.values():
             values = torch.stack([self._held[place] for place in places]).float()
             deviation, mean = torch.std_mean(values, dim=(0, time), keepdim=True, correction=0)

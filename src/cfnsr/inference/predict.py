@@ -9,6 +9,7 @@ import torch
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import prepare_clip
 from cfnsr.data.dataset import Batch, as_tensor, needed
+from cfnsr.data.speech import choose_encoder
 from cfnsr.errors import InputError
 from cfnsr.media.container import probe
 from cfnsr.models.zoo import Model
@@ -58,7 +59,13 @@ class Prediction:
         return {**asdict(self), "timeline": [asdict(window) for window in self.timeline]}
 
 
-def predict(model: Model, file: str | Path, *, openface: str | Path | None = None) -> Prediction:
+def predict(
+    model: Model,
+    file: str | Path,
+    *,
+    openface: str | Path | None = None,
+    speech_encoder: str | Path | None = None,
+) -> Prediction:
     """Recognise the emotion in a video or sound file.
 
     Args:
@@ -66,14 +73,24 @@ def predict(model: Model, file: str | Path, *, openface: str | Path | None = Non
         file: anything PyAV opens; a model that sees and hears needs pictures with a face, and sound.
         openface: the file's OpenFace CSV, whose points then say where the face is; else the detector does.
             A model that sees OpenFace tracks needs it, or a table of clip means that has the file's name.
+        speech_encoder: folder or hub name of the speech encoder that the model was trained with, if it hears
+            by one; None leaves what `CFNSR_SPEECH_ENCODER` names, or what the process used before.
 
     Raises:
         MediaError: when the file has no face, no sound, is broken or too short; its `reason` says which.
-        InputError: when the model needs an OpenFace file or a speech encoder that is not there.
+        InputError: when the model needs an OpenFace file or a speech encoder that is not there, or was
+            trained on standardised speakers.
     """
     config = config_of(model)
+    if speech_encoder is not None:
+        choose_encoder(str(speech_encoder))
     path = Path(file)
     preparation = replace(config.preparation, modalities=tuple(model.reads.values()))
+    if config.normalised:
+        raise InputError(
+            f"model {config.model} was trained on speakers standardised over all their takes, and a file "
+            "alone cannot be: expected a model trained without --speaker-normalisation"
+        )
     if openface is None and "openface" in preparation.modalities:
         raise InputError(
             f"model {config.model} sees OpenFace tracks: expected --openface with the CSV of {path.name}, a "

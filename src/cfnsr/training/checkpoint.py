@@ -37,6 +37,7 @@ class Config:
         preparation: how the training clips were made; a user's file goes the same way.
         temperature: what predicted log-probabilities are divided by, fitted on inner validation clips.
         source: of a user's own model, SHA-256 of the file it was registered from.
+        normalised: whether it was trained on features that were standardised over all takes of a speaker.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Config:
     preparation: Preparation = field(default_factory=Preparation)
     temperature: float = 1.0
     source: str = ""
+    normalised: bool = False
 
     @property
     def look(self) -> Look:
@@ -105,6 +107,7 @@ class Config:
                 preparation,
                 temperature,
                 source,
+                bool(value.get("normalised", False)),
             )
         except InputError:
             raise

@@ -192,8 +192,10 @@ def _predict(trainer: Trainer, part: str, job: Job, corpus: PreparedCorpus) -> l
 
 
 def _predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
-    """The test clips under every condition that concerns the model."""
-    predicted = []
+    """The test clips under every condition that concerns the model; none where speakers are standardised."""
+    predicted: list[Predicted] = []
+    if find_protocol(job.protocol).normalised:
+        return predicted  # a spoiled take has no other takes to be standardised by
     reads = {modality: column.name for modality, column in trainer.clips.columns.items()}
     clips = corpus.part(job.protocol, job.fold.test)
     places = [place for place, _ in clips]
@@ -280,7 +282,7 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
         if begun:
             raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
     for job in {job.model: job for job in jobs}.values():
-        _check_model(job, corpus)
+        check_model(job, corpus)
         if zoo.find(job.model).source:
             _try(job, corpus)
     for job in jobs:
@@ -291,8 +293,10 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
             refuse_differences(other.parent, described)
 
 
-def _check_model(job: Job, corpus: PreparedCorpus) -> None:
-    """Refuse a model that cannot read the corpus, or has other encoders than those it would start from."""
+def check_model(job: Job, corpus: PreparedCorpus) -> None:
+    """Refuse a model that the corpus or the recipe does not suit, or that has other encoders than those it
+    would start from.
+    """
     model, _ = _create(job, corpus, device="meta")
     modalities = zoo.find(job.model).modalities
     if set(model.reads) != set(modalities):
@@ -300,6 +304,15 @@ def _check_model(job: Job, corpus: PreparedCorpus) -> None:
             f"model {job.model} has {' and '.join(model.reads)} and is registered with "
             f"{' and '.join(modalities)}: give its @entry modalities={tuple(model.reads)}"
         )
+    normalised = find_protocol(job.protocol).normalised
+    if job.recipe.modality_dropout and len(model.reads) > 1:
+        heard = model.reads["audio"]
+        if normalised or corpus.silence(heard) is None:
+            raise InputError(
+                f"modality dropout {job.recipe.modality_dropout:g} needs sound whose silence is known: model "
+                f"{job.model} reads {heard}{', standardised per speaker' if normalised else ''}; train it "
+                "without --modality-dropout"
+            )
     for modality, name in zip(modalities, job.starts_from, strict=False):  # from none, or from both
         alone, _ = _create(replace(job, model=name), corpus, device="meta")
         ours, theirs = getattr(model, modality), getattr(alone, "encoder", None)
@@ -404,6 +417,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
         job.recipe.speech_steps,
         preparation,
         source=zoo.find(job.model).source,
+        normalised=find_protocol(job.protocol).normalised,
     )
     return model, config
 

@@ -12,7 +12,7 @@ from cfnsr.data.clip import SOUND_FEATURES, Preparation
 from cfnsr.data.conditions import BadSound, silence
 from cfnsr.data.dataset import Clips, Column, Look
 from cfnsr.data.folds import Dealt, Fold, Unit, find_protocol
-from cfnsr.data.store import Store
+from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 
 
@@ -36,7 +36,8 @@ class PreparedCorpus:
         """
         columns = {modality: self._column(name, look, normalised) for modality, name in reads.items()}
         labels = [self.store.labels.index(header.emotion) for header in self.headers]
-        return Clips(columns, labels, len(self.store.labels), self.silence(reads.get("audio")))
+        silent = None if normalised else self.silence(reads.get("audio"))
+        return Clips(columns, labels, len(self.store.labels), silent)
 
     def _column(self, name: str, look: Look, normalised: bool) -> Column:
         key = name, look.of(name), normalised
@@ -130,9 +131,24 @@ class PreparedCorpus:
                 continue
             for place in places:
                 header = self.headers[place]
-                for role, source in header.sources.items():
-                    if role != "openface" and owner.setdefault(source["sha256"], part) != part:
+                for content in self._contents(header):
+                    if owner.setdefault(content, part) != part:
                         raise InputError(
                             f"fold {fold.number} leaks: the recording of {header.name} stands in "
-                            f"{owner[source['sha256']]} and in {part}: remove the copy"
+                            f"{owner[content]} and in {part}: remove the copy"
                         )
+
+    def _contents(self, header: Header) -> list[str]:
+        """SHA-256 of what a clip was made of: its files, and of an OpenFace table the clip's own row."""
+        files = [source["sha256"] for role, source in header.sources.items() if role != "openface"]
+        return [*files, *self._tracks.get(header.name, ())]
+
+    @cached_property
+    def _tracks(self) -> dict[str, list[str]]:
+        """By clip, SHA-256 of the OpenFace features it has."""
+        if "openface" not in self.preparation.modalities:
+            return {}
+        loaded = {header.name: self.store.load(header.name, ["openface"]) for header in self.headers}
+        return {
+            name: [hashlib.sha256(each["openface"].tobytes()).hexdigest()] for name, each in loaded.items()
+        }
