@@ -32,7 +32,10 @@ app = typer.Typer(
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder made by `cfnsr prepare`.")]
 PresetOption = Annotated[
-    str, typer.Option(help="paper (30 frames of 224 px, 70 epochs) or small (for a CPU).")
+    str,
+    typer.Option(
+        help="paper (30 frames of 224 px, 70 epochs), small (for a CPU), or features (OpenFace and speech)."
+    ),
 ]
 ProtocolOption = Annotated[
     str,
@@ -390,7 +393,8 @@ def crossval(
         openface_steps=openface_steps,
     )
     _check_workers(workers)
-    usual = "nested,paper" if table and not speaker_normalisation else "nested"
+    alone = speaker_normalisation or recipe.needs_validation
+    usual = "nested,paper" if table and not alone else "nested"
     protocols = _names(protocol or usual)
     if speaker_normalisation:
         protocols = tuple(map(with_normalised_speakers, protocols))

@@ -258,6 +258,8 @@ def train(
     check_folder(out)
     corpus = PreparedCorpus(Store(data))
     jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
+    for job in jobs:  # before the first is trained
+        training.check_model(job, corpus)
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with TrainingBar(jobs) as progress:
         for job in jobs:

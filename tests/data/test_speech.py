@@ -28,6 +28,7 @@ from cfnsr.errors import InputError
 from cfnsr.media import mfcc
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_audio
+from cfnsr.media.errors import MediaError
 
 KINDS = ("whisper", "wav2vec2", "hubert", "wavlm")
 WIDTH, LAYERS = 16, 2
@@ -544,6 +545,17 @@ def test_a_stereo_take_and_a_short_one(settings: Preparation, tmp_path: Path) ->
         37,
         WIDTH,
     )
+
+
+def test_a_take_under_a_second_speaks(settings: Preparation, tmp_path: Path) -> None:
+    """MFCCs need half a second after the first; speech has all of it, and so has its level."""
+    sound = noise(0.6)
+    take = Take("short", "calm", 1, audio=write_audio(tmp_path / "short.wav", sound, 16_000))
+    tensors = prepare_clip(take, settings).tensors
+    assert tensors["speech"].shape == (3, 8, WIDTH)
+    assert tensors["level"][0] == pytest.approx(10 * np.log10(np.square(sound).mean()), abs=0.1)
+    with pytest.raises(MediaError, match=r"0\.60 s of sound: expected at least 1 s"):
+        prepare_clip(take, replace(settings, modalities=("speech", "audio")))
 
 
 def prepare(corpus: Path, out: Path, preparation: Preparation, workers: int = 1) -> Outcome:

@@ -1,10 +1,12 @@
 """The model card: what it tells of a checkpoint, and what it cannot be made to say."""
 
+import ast
 import hashlib
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from cfnsr.errors import InputError
 from cfnsr.evaluation.card import model_card, write_card
 from cfnsr.evaluation.runs import read_run, read_runs
 from cfnsr.evaluation.summary import summarise
+from cfnsr.inference.predict import predict
 from cfnsr.training.checkpoint import Config
 
 Fabricate = Callable[..., Path]
@@ -129,6 +132,87 @@ def test_what_a_figure_needs_is_told(tmp_path: Path, fabricate: Fabricate) -> No
     text = model_card(folder)
     assert "**speakers standardised: needs several takes of each person.**" in text
     assert "on a single take its answers mean little" in text and "then trained on too | 4 |" in text
+    config = replace(Config.read(folder), normalised=True)
+    config.write(folder)
+    text = model_card(folder)
+    assert "`predict` refuses it for a single file" in text and '`"normalised": true`' in text
+    assert code_of(text)[-1].startswith("model = ") and "mean little" not in text  # what would be refused
+
+
+def code_of(text: str) -> list[str]:
+    """The lines of a card's Python."""
+    return text.split("```python\n")[1].split("```")[0].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        (MODEL, {"openface", "speech_encoder"}),
+        ("audio+speech", {"speech_encoder"}),
+        ("video+openface", {"openface"}),
+        ("cfn_sr", set()),
+    ],
+)
+def test_its_code_gives_predict_what_the_model_needs(
+    tmp_path: Path, fabricate: Fabricate, model: str, wanted: set[str]
+) -> None:
+    text = model_card(checkpoint(fabricate(tmp_path, model, **SMALL), model))
+    calls = [node for node in ast.walk(ast.parse("\n".join(code_of(text)))) if isinstance(node, ast.Call)]
+    (call,) = [node for node in calls if ast.unparse(node.func) == "cfnsr.predict"]
+    given = {keyword.arg for keyword in call.keywords}
+    assert given == wanted and given <= set(signature(predict).parameters)
+    hears = "speech_encoder" in wanted
+    cited = f"speech encoder whisper-tiny-en-encoder (SHA-256 `{'5e' * 32}`; licence: see its own card)."
+    assert text.split("## Data")[0].count(cited) == hears == text.split("## Citation")[1].count(cited)
+    assert ("a linear discriminant, solved in closed form" in text) is hears
+    assert "1,000 parameters" in text or model == "cfn_sr"
+    assert "trained parameters" not in text
+
+
+def test_the_last_epoch_was_chosen_by_nobody(tmp_path: Path, fabricate: Fabricate) -> None:
+    last = {"keep": "last", "refit": True}
+    text = model_card(checkpoint(fabricate(tmp_path, MODEL, epoch=3, settings=last, **SMALL)))
+    assert "epoch 3 of 3, the last epoch; " in text and "chosen on" not in text
+    assert "| chose the temperature, then trained on too | 4 | 5, 6, 7, 8 |" in text
+    best = model_card(checkpoint(fabricate(tmp_path, MODEL, fold=2, epoch=2, **SMALL)))
+    assert "epoch 2 of 3, chosen on: validation; " in best
+
+
+@pytest.mark.parametrize(
+    ("keep", "tested"), [("last", "tested on"), ("best", "chose the epoch and tested on")]
+)
+def test_nothing_is_claimed_of_validation_actors_that_are_not_there(
+    tmp_path: Path, fabricate: Fabricate, keep: str, tested: str
+) -> None:
+    folder = fabricate(tmp_path, MODEL, "paper", settings={"keep": keep, "refit": True}, **SMALL)
+    text = model_card(checkpoint(folder))
+    people = text.split("## Who was trained on")[1].split("## Figures")[0]
+    assert people.count("\n| ") == 4 and f"| {tested} | 4 | 1, 2, 3, 4 |" in people
+    assert "temperature" not in people and "trained on too" not in people and "none" not in people
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "frozen"),
+    [
+        (MODEL, {"frozen_encoders": True}, True),
+        (MODEL, {"frozen_encoders": True, "pretrain": False}, False),
+        (MODEL, {"frozen_encoders": False}, False),
+        ("msaf+openface+speech", {"frozen_encoders": True}, False),  # whose encoders learn behind its gates
+    ],
+)
+def test_frozen_encoders_are_told(
+    tmp_path: Path, fabricate: Fabricate, model: str, settings: dict[str, Any], frozen: bool
+) -> None:
+    text = model_card(checkpoint(fabricate(tmp_path, model, settings=settings, **SMALL), model))
+    assert "talk to each other between the stages of their encoders" in text
+    assert ("what the encoders know was learnt apart and stays as it was" in text) is frozen
+
+
+def test_one_actor_is_no_plural(tmp_path: Path, fabricate: Fabricate) -> None:
+    text = model_card(checkpoint(fabricate(tmp_path, MODEL, "leave_one_actor_out", **SMALL)))
+    assert "on the 16 test clips of 1 actor that they never saw:" in text
+    (rule,) = re.findall(r"\| part \| actors \| which \|\n(.*)", text)
+    assert rule == "| --- | --- | --- |"
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,30 @@ def test_what_was_done_is_told(text: str) -> None:
     assert re.search(r"Seed by seed `cfn_sr_features` has \d\d\.\d \(seed 0\), \d\d\.\d \(seed 3\)\.", text)
 
 
+def test_the_recipe_was_chosen_on_actors_that_are_tested(
+    text: str, tmp_path: Path, fabricate_all: Fabricate
+) -> None:
+    said = "Nobody who is tested in a fold chooses anything there. The recipe itself"
+    assert said in text and "only actors outside them are wholly new to it." in text
+    others: list[dict[str, Any]] = [{"preset": "small"}, {"corpus": {"name": "cremad", "clips": 9}}]
+    for number, about in enumerate(others):
+        folder = fabricate_all(tmp_path / str(number), ("audio+speech",), ("nested",), **SMALL | about)
+        other = page(summarise(read_runs(folder)), COMMANDS)
+        assert "Nobody who is tested chooses anything." in other and "The recipe" not in other
+
+
+def test_rows_of_other_numbers_of_seeds_are_told(
+    text: str, rows: list[Row], tmp_path: Path, fabricate_all: Fabricate
+) -> None:
+    (said,) = [line for line in text.splitlines() if line.startswith("Rows have ")]
+    assert said.startswith("Rows have 2 or 1 seed (2 seeds: ") and "; the others 1)" in said
+    named = said.split("2 seeds: ")[1].split("; the others")[0].split(", ")
+    expected = [row.model + (" standardised" if row.caveat else "") for row in rows if len(row.seeds) == 2]
+    assert sorted(named) == sorted(expected) and len(named) == 3
+    fabricate_all(tmp_path, ("audio+speech",), ("nested",), **SMALL)
+    assert "Rows have" not in page(summarise(read_runs(tmp_path)), COMMANDS)
+
+
 def test_the_winner_is_held_against_all_others(text: str, right: Right) -> None:
     fused = [model for model in SKILL if not model.startswith(("video", "audio"))]
     mean = {model: np.mean(list(by_actor(right, model).values())) for model in fused}
@@ -289,7 +313,7 @@ def test_names_are_text(tmp_path: Path, fabricate: Fabricate) -> None:
 
 
 def test_a_sequence_against_its_mean(tmp_path: Path, fabricate_all: Fabricate) -> None:
-    about = {"settings": {"prepared openface": "frames"}, **SMALL}
+    about = {"settings": {"prepared openface": "frames", "openface_steps": 12}, **SMALL}
     frames = fabricate_all(
         tmp_path / "frames",
         ("cfn_sr_features", "video+openface"),
@@ -316,6 +340,7 @@ def test_a_sequence_against_its_mean(tmp_path: Path, fabricate_all: Fabricate) -
     flips = np.array(np.meshgrid(*[[-1, 1]] * 4)).reshape(4, -1).T @ each
     assert line["p"] == f"{np.mean(np.abs(flips) >= abs(sum(each)) - 1e-9):.3f}"
     assert "the least p that the sign-flip test can give is 0.125: it cannot show a difference here" in text
+    assert "every frame" not in text and "once with the take's frames averaged in 12 equal parts" in text
     assert "64 takes of 4 actors" in text and "```\none\ntwo\n```" in text
     assert "lr not told and 1" in text and "prepared" not in text  # what else was different is told
     assert "## A sequence against its own mean" in page_with(text, of_frames, tmp_path, fabricate_all)

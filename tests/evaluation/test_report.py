@@ -396,6 +396,41 @@ def test_the_page_needs_nothing_beside_itself(full: Written) -> None:
     assert all(page.labels) and len(page.labels) == 5 * 6 + 2 * 8  # plots a row, and a condition
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, ""),
+        ({"mixup": 0.0, "label_smoothing": 0.1}, "smoothed labels"),
+        ({"mixup": 0.4, "label_smoothing": 0.1}, "mixed clips and smoothed labels"),
+    ],
+)
+def test_a_training_loss_of_other_clips_is_not_held_against_the_validation_loss(
+    tmp_path: Path, fabricate: Fabricate, settings: dict[str, Any], told: str
+) -> None:
+    fabricate(tmp_path, settings=settings, **SMALL)
+    text = Page(report(tmp_path).html.read_text()).text
+    note = (
+        f"The training loss is of {told}, with dropout, and so cannot be compared with the validation loss."
+    )
+    assert (note in text) is bool(told) and ("The training loss" in text) is bool(told)
+
+
+@pytest.mark.parametrize(
+    ("keep", "mark", "other", "said"),
+    [
+        ("last", "last epoch", "chosen epoch", "the last epoch kept"),
+        ("best", "chosen epoch", "last epoch", "epoch chosen on: validation"),
+    ],
+)
+def test_the_curves_mark_the_epoch_as_what_it_is(
+    tmp_path: Path, fabricate: Fabricate, keep: str, mark: str, other: str, said: str
+) -> None:
+    fabricate(tmp_path, settings={"keep": keep}, epoch=4, **SMALL)
+    page = Page(report(tmp_path).html.read_text())
+    (alt,) = [label for label in page.labels if label and label.startswith("Learning curves")]
+    assert alt.endswith(said) and mark in page.text and other not in page.text
+
+
 def test_the_page_is_the_same_every_time(tmp_path: Path, fabricate: Fabricate) -> None:
     fabricate(tmp_path, **SMALL)
     assert report(tmp_path).html.read_bytes() == report(tmp_path).html.read_bytes()

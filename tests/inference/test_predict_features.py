@@ -70,7 +70,7 @@ def write_table(path: Path, columns: dict[str, list[str]]) -> Path:
 
 
 def units(rows: int, seed: int) -> dict[str, list[str]]:
-    values = np.random.default_rng(seed).uniform(0, 3, (len(ACTION_UNITS), rows))
+    values = np.random.default_rng(seed).uniform(0, 1, (len(ACTION_UNITS), rows))
     return {name: [f"{value:.2f}" for value in row] for name, row in zip(ACTION_UNITS, values, strict=True)}
 
 

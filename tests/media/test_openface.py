@@ -35,8 +35,8 @@ def write(
 
 
 def table(rows: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
-    """Each cell of a column is 10 times its place in `EVERYTHING` plus its row."""
-    columns = {name: 10.0 * place + np.arange(rows) for place, name in enumerate(EVERYTHING)}
+    """Each cell of a column is 10 times its place in `EVERYTHING` plus its row; see `column`."""
+    columns = {name: cells(name, rows) for name in EVERYTHING}
     return columns | {
         "frame": np.arange(1.0, rows + 1),
         "timestamp": np.arange(rows) / 30,
@@ -45,8 +45,14 @@ def table(rows: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
+def cells(name: str, rows: int) -> np.ndarray:
+    """Action units are a ten-thousandth of it, so that they stay in their range."""
+    values = 10.0 * EVERYTHING.index(name) + np.arange(rows)
+    return values / 10_000 if name in ACTION_UNITS else values
+
+
 def column(name: str, rows: int = 6) -> list[float]:
-    return (10.0 * EVERYTHING.index(name) + np.arange(rows)).tolist()
+    return cells(name, rows).astype(np.float32).tolist()
 
 
 @pytest.mark.parametrize("shuffle", [None, 1, 2])
@@ -94,9 +100,7 @@ def test_a_track_at_chosen_pictures(tmp_path: Path) -> None:
     track = read_openface(write(tmp_path / "a.csv", columns))
     chosen = track.at(np.array([0, 0, 2, 4, 5, 9]))
     assert chosen.frame_numbers.tolist() == [0, 0, 1, 4, 5, 5]
-    assert chosen.action_units[:, 0].tolist() == [
-        10.0 * EVERYTHING.index("AU01_r") + n for n in (0, 0, 1, 4, 5, 5)
-    ]
+    assert chosen.action_units[:, 0].tolist() == [column("AU01_r")[n] for n in (0, 0, 1, 4, 5, 5)]
     assert chosen.landmarks is not None and chosen.landmarks.shape == (6, 68, 2)
 
 
@@ -132,12 +136,50 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     assert "no rows" in refused(path)
     write(path, table())
     path.write_text(path.read_text().replace("0.98", "high"))
+    assert "'high' as confidence in the row of frame 1: expected a number; write it again" in refused(path)
+    path.write_text("\n".join([*write(path, table()).read_text().splitlines(), "7,0.2"]) + "\n")
     assert "not a table of numbers" in refused(path)
     write(path, table() | {"AU01_r": np.full(6, np.nan)})
-    assert "not finite" in refused(path)
+    assert "nan as AU01_r in the row of frame 1: expected a finite number" in refused(path)
     path.write_bytes(bytes(range(256)) * 10)
     refused(path)
     refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "highest"), [("AU12_r", 5.02, 5), ("AU12_r", -0.02, 5), ("AU28_c", 1.02, 1)]
+)
+def test_an_action_unit_beyond_its_range_is_refused(
+    tmp_path: Path, name: str, value: float, highest: int
+) -> None:
+    """In a row that saw a face; what rounding adds does no harm."""
+    there, path = table(), tmp_path / "a.csv"
+    there[name][3] = value
+    message = (
+        f"{value:g} as {name} in the row of frame 4: expected 0 to {highest}; write it again with OpenFace"
+    )
+    assert message in refused(write(path, there))
+    there["success"][3] = 0
+    read_openface(write(path, there))
+    there["success"][3], there[name][3] = 1, highest + 0.005
+    read_openface(write(path, there))
+    means_path = tmp_path / "m.csv"
+    text = means(means_path, ["a", "b"]).read_text().splitlines()
+    row = text[2].split(",")
+    row[text[0].split(",").index(name)] = f"{value:g}"
+    means_path.write_text("\n".join([*text[:2], ",".join(row)]) + "\n")
+    message = f"{value:g} as {name} in the row of 'b': expected 0 to {highest}; mend or remove that row"
+    assert message in means_refused(means_path)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", table())
+    path.write_text(path.read_text().replace("AU02_r", "AU01_r", 1))
+    assert "lacks the columns AU02_r" in refused(path)
+    path = write(tmp_path / "a.csv", table() | {"again": np.zeros(6)})
+    path.write_text(path.read_text().replace("again", " AU01_r"))
+    assert "has 2 columns AU01_r: expected one; remove the others" in refused(path)
+    assert "has 2 columns AU12_r" in means_refused(means(tmp_path / "m.csv", ["a"], extra=("AU12_r",)))
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
@@ -159,11 +201,11 @@ def test_every_real_table(shared: Path) -> None:
 
 
 def means(path: Path, takes: list[str], *, before: str = "", extra: tuple[str, ...] = ()) -> Path:
-    """A table of clip means: cell of take i and the j-th column is i + j / 1000."""
+    """A table of clip means: cell of take i and the j-th column is i / 4 + j / 1000."""
     names = (*reversed(ACTION_UNITS), "name", *extra)
     lines = [",".join(before + name for name in names)]
     for take, name in enumerate(takes):
-        value = {unit: take + place / 1000 for place, unit in enumerate(ACTION_UNITS)}
+        value = {unit: take / 4 + place / 1000 for place, unit in enumerate(ACTION_UNITS)}
         lines.append(",".join(name if unit == "name" else f"{value.get(unit, 7.0):g}" for unit in names))
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -176,7 +218,7 @@ def test_a_row_of_means_is_a_track_of_one_row(tmp_path: Path, before: str) -> No
     found = read_means(path)
     assert sorted(found) == ["a 1", "b", "c"]
     track = found["a 1"]
-    assert track.action_units == pytest.approx(1 + np.arange(35)[None] / 1000, abs=1e-6)
+    assert track.action_units == pytest.approx(0.25 + np.arange(35)[None] / 1000, abs=1e-6)
     assert track.frame_numbers.tolist() == [0] and track.timestamps.tolist() == [0.0]
     assert track.confidence.tolist() == [1.0] and track.success.tolist() == [True]
     assert track.landmarks is track.pose is track.gaze is None
@@ -205,12 +247,13 @@ def test_what_is_no_table_of_means_is_refused(tmp_path: Path) -> None:
     means(path, ["a", "b"])
     text = path.read_text()
     for bad, said in (
-        ("nan", "not a finite number: expected one in each cell; mend or remove the row of 'b'"),
-        ("1e300", "not a finite number"),
-        ("", "not a table of numbers"),
-        ("high", "not a table of numbers"),
+        ("nan", "nan as AU10_r in the row of 'b': expected a finite number; mend or remove that row"),
+        ("1e300", "expected a finite number"),
+        ("", "'' as AU10_r in the row of 'b': expected a number; mend or remove that row"),
+        (" ", "'' as AU10_r in the row of 'b'"),
+        ("high", "'high' as AU10_r in the row of 'b'"),
     ):
-        path.write_text(text.replace("1.007", bad))
+        path.write_text(text.replace("0.257", bad))
         assert said in means_refused(path)
     path.write_text(text.replace("AU12_r", "AU99_r"))
     assert "lacks the columns AU12_r" in means_refused(path)
@@ -229,7 +272,7 @@ def test_a_take_may_stand_in_the_means_twice_with_the_same_values_alone(tmp_path
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines, lines[2]]))
     assert list(read_means(path)) == ["a", "b"]
-    path.write_text("".join([*lines, lines[2].replace("1.007", "1.008")]))
+    path.write_text("".join([*lines, lines[2].replace("0.257", "0.258")]))
     assert "two different rows of one take: expected one; mend or remove the row of 'b'" in means_refused(
         path
     )

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import Predicted, crossval, plan, train_fold
+from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job
 
@@ -514,6 +516,71 @@ def test_state_holds_no_pickled_code(corpus: PreparedCorpus, tmp_path: Path) -> 
 
     (folder / "training").mkdir(parents=True)
     torch.save({"state": Evil()}, folder / "training" / "state.pt")
-    with pytest.raises(InputError, match=r"state\.pt cannot be resumed from"):
+    with pytest.raises(InputError, match=r"state\.pt is damaged: delete it"):
         run(corpus, tmp_path, ("audio",), resume=True)
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.fixture(scope="module")
+def stopped(corpus: PreparedCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was cut off in its second epoch."""
+    out = tmp_path_factory.mktemp("stopped")
+
+    def stop(job: Job, step: Step) -> None:
+        if step.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(corpus, out, ("audio",), progress=stop)
+    return out
+
+
+STATE = Path("nested/audio/seed_0/fold_1/training/state.pt")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 1000, 50_000, -1])
+def test_a_damaged_state_is_told_in_a_line(
+    corpus: PreparedCorpus, stopped: Path, tmp_path: Path, kept: int
+) -> None:
+    """And once it is deleted the run begins anew."""
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / STATE
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError) as error:
+        run(corpus, tmp_path, ("audio",), resume=True)
+    assert str(error.value) == f"{path} is damaged: delete it to train this run from its beginning"
+    if kept == 0:
+        path.unlink()
+        (folder,) = run(corpus, tmp_path, ("audio",), resume=True)
+        assert len((folder / "history.jsonl").read_text().splitlines()) == RECIPE.epochs
+
+
+@pytest.mark.parametrize("change", [{"model": {}}, {"state": {"epochs": 1}}, {"optimizer": {}}, {"model": 1}])
+def test_a_state_of_other_settings_is_told_in_a_line(
+    corpus: PreparedCorpus, stopped: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / STATE
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(InputError) as error:
+        run(corpus, tmp_path, ("audio",), resume=True)
+    assert str(error.value) == (
+        f"{path} does not fit the model and settings of this run: "
+        "delete it to train this run from its beginning"
+    )
+
+
+def test_a_run_that_lost_its_history_is_not_resumed(
+    corpus: PreparedCorpus, stopped: Path, tmp_path: Path
+) -> None:
+    """Its report would lack the epochs; the whole run is to be trained again."""
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    path = (tmp_path / STATE).parents[1] / "history.jsonl"
+    path.unlink()
+    with pytest.raises(
+        InputError, match=r"history\.jsonl tells of 0 epochs: expected the 1 .* delete the run's"
+    ):
+        run(corpus, tmp_path, ("audio",), resume=True)
+    shutil.rmtree(path.parent)
+    run(corpus, tmp_path, ("audio",), resume=True)
+    assert len(path.read_text().splitlines()) == RECIPE.epochs

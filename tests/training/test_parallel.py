@@ -45,5 +45,5 @@ def test_a_process_that_fails_ends_the_others(store: Store, tmp_path: Path) -> N
     broken = jobs[1].folder(tmp_path) / "training"
     broken.mkdir(parents=True)
     (broken / "state.pt").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"state\.pt cannot be resumed from"):
+    with pytest.raises(InputError, match=r"state\.pt is damaged: delete it"):
         crossval_in_processes(jobs, store.folder, tmp_path, workers=2, resume=True)

@@ -186,3 +186,11 @@ def test_the_losses_by_hand(corpus: PreparedCorpus, tmp_path: Path) -> None:
     loss = smooth._loss(logs, labels, smooth._targets(batch, torch.zeros(4))[1])
     expected = -torch.stack([0.95 * row[k] + 0.05 * row[1 - k] for row, k in zip(logs, labels, strict=True)])
     torch.testing.assert_close(loss, expected.mean())
+
+
+def test_the_preset_needs_inner_validation_actors(corpus: PreparedCorpus) -> None:
+    """Under the paper's protocol its temperatures and its refit would be silently left out."""
+    for protocol in ("paper", "best_epoch_on_test"):
+        with pytest.raises(InputError, match=f"'{protocol}' has no inner validation actors: preset features"):
+            plan(["cfn_sr_features"], corpus, protocol=protocol, recipe=RECIPE)
+    assert plan(["cfn_sr_features"], corpus, protocol="leave_one_actor_out", recipe=RECIPE)

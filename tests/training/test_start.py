@@ -7,7 +7,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from cfnsr import steps
 from cfnsr.data.store import Store
+from cfnsr.errors import InputError
 from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.streams import TwoStream
 from cfnsr.training.config import Recipe, find_recipe
@@ -217,3 +219,26 @@ def test_cut_off_and_resumed_with_frozen_encoders_it_ends_alike(
     trainer.fit(resume=True)
     assert not changed(resumed, state_of(undisturbed))
     assert sorted(set(shares(resumed, trainer).values())) == pytest.approx([SHARE, 1])
+
+
+def test_dropout_of_sound_without_a_silence_is_refused_before_training(
+    corpus: PreparedCorpus, tmp_path: Path
+) -> None:
+    """Not after the encoders were trained: by a whole grid, and by one fold."""
+    recipe = RECIPE.changed(modality_dropout=0.1)
+    jobs = plan([OURS], corpus, protocol="nested", recipe=recipe, folds=[1])
+    message = rf"model {OURS} reads speech; train it without --modality-dropout"
+    with pytest.raises(InputError, match=message):
+        crossval(jobs, corpus, tmp_path / "runs", accelerator=Accelerator())
+    with pytest.raises(InputError, match=message):
+        steps.train(
+            OURS,
+            corpus.store.folder,
+            tmp_path / "one",
+            protocol="nested",
+            fold=1,
+            seed=0,
+            recipe=recipe,
+            resume=False,
+        )
+    assert not list(tmp_path.rglob("run.json"))

@@ -33,7 +33,7 @@ MODALITIES = {
 SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"audio": mfcc.mfcc, "log_mel": log_mel}
 PCM = 32_767  # of a sample at full scale, in 16 bits
 RECIPE = 3  # of a clip: raise it when the same file and settings give other tensors
-SPEEDS = (0.5, 2.0)  # a take may be played at, for training
+SPEEDS = (0.5, 2.0)  # a take may be played at
 MOST_SPEEDS = 4
 SHA256 = re.compile("[0-9a-f]{64}")
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
@@ -54,7 +54,8 @@ class Preparation:
         keep: seconds of sound kept after that; shorter takes are padded with silence.
         speech_encoder: name of the pretrained speech encoder: on the hub, or its folder's own.
         speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
-        speech_speeds: further speeds at which the take is heard, for training alone.
+        speech_speeds: further speeds at which the take is heard: training draws one for each clip and
+            epoch, a prediction is the mean over all.
     """
 
     modalities: tuple[str, ...] = ("video", "audio")
@@ -179,7 +180,8 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
         speech: float16 (layers, steps, width), hidden states of the speech encoder over the whole take,
         a step every 80 ms; speech_0.9 and the like: the same at another speed (see `speech_at`);
-        level: float32 (1,), loudness of the seconds kept in dBFS; duration: float64 (1,), of the file;
+        level: float32 (1,), loudness in dBFS of the seconds kept, for speech alone of the whole take;
+        duration: float64 (1,), of the file;
         openface: float32 (T, F), the rows in which OpenFace found a face, with F features as
         `OpenFaceTrack.features` tells; T is 1 where the take stands in a table of clip means;
         openface_times: float64 (T,), seconds; confidence: float32 (T,).
@@ -287,22 +289,22 @@ def speech_at(speed: float) -> str:
 
 def _sound_tensors(sound: Decoded, preparation: Preparation, threads: int) -> dict[str, np.ndarray]:
     assert sound.waveform is not None  # noqa: S101 - asked for
-    kept, _ = mfcc.window(
-        mfcc.resample(sound.waveform, sound.sample_rate), skip=preparation.skip, keep=preparation.keep
-    )
-    level = 10 * np.log10(np.mean(np.square(kept), dtype=np.float64) + SILENCE)
-    tensors = {"level": np.array([level], np.float32), "duration": np.array([sound.duration])}
-    wanted = set(SOUND_FEATURES).intersection(preparation.modalities)
-    tensors |= {name: SOUND_FEATURES[name](kept) for name in sorted(wanted)}
-    if wanted:
-        tensors["waveform"] = np.round(np.clip(kept, -1, 1) * PCM).astype(np.int16)
+    tensors = {"duration": np.array([sound.duration])}
+    heard = sound.waveform  # speech is the whole take, however short
+    if wanted := set(SOUND_FEATURES).intersection(preparation.modalities):
+        waveform = mfcc.resample(heard, sound.sample_rate)
+        heard, _ = mfcc.window(waveform, skip=preparation.skip, keep=preparation.keep)
+        tensors |= {name: SOUND_FEATURES[name](heard) for name in sorted(wanted)}
+        tensors["waveform"] = np.round(np.clip(heard, -1, 1) * PCM).astype(np.int16)
+    level = 10 * np.log10(np.mean(np.square(heard), dtype=np.float64) + SILENCE)
+    tensors["level"] = np.array([level], np.float32)
     if "speech" in preparation.modalities:
         tensors |= _speech_tensors(sound, preparation, threads)
     return tensors
 
 
 def _speech_tensors(sound: Decoded, preparation: Preparation, threads: int) -> dict[str, np.ndarray]:
-    """The whole take, as it is and at the speeds for training; a faster one is higher too."""
+    """The whole take, as it is and at the further speeds; a faster one is higher too."""
     encoder = speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
     tensors = {}
     for speed in (1.0, *preparation.speech_speeds):

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cfnsr import __version__
 from cfnsr.corpus.download import CITATIONS, LICENCE
@@ -21,6 +21,9 @@ from cfnsr.evaluation.runs import Run, read_run
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import NOTHING, cells, limits, mean_and_deviation, percent, safe
 from cfnsr.files import write_text
+
+if TYPE_CHECKING:
+    from cfnsr.training.checkpoint import Config
 
 CARD, WEIGHTS = "README.md", "model.safetensors"
 # Corpus -> the hub's name of its licence, what it says, and whom to cite.
@@ -45,6 +48,10 @@ FUSIONS = {
     "early": "The pooled features of both modalities are joined before one classifier.",
     "model": "The two modalities talk to each other between the stages of their encoders.",
 }
+FROZEN = (
+    "The two modalities talk to each other between the stages of their encoders; what the encoders know was "
+    "learnt apart and stays as it was."
+)
 LIMITS = """\
 - It tells which emotion an **actor was asked to show**, not what a person feels. Faces and voices are no
   reliable sign of a feeling: people differ, and so do cultures and situations.
@@ -111,9 +118,9 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
     parts = [
         _head(run),
         f"# {safe(run.model)}",
-        _about(run, weights),
+        _about(run, config, weights),
         "## How to load it",
-        _loading(run),
+        _loading(run, config),
         "## Data",
         _data(run, config.preparation),
         "## Who was trained on",
@@ -127,7 +134,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
         "## Training",
         _training(run),
         "## Citation",
-        _citations(run),
+        _citations(run, config.preparation),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -163,38 +170,81 @@ def _scalar(value: str) -> str:
     return value if plain and not reserved else json.dumps(value)
 
 
-def _about(run: Run, weights: Path) -> str:
+def _about(run: Run, config: "Config", weights: Path) -> str:
     found = entry_of(run.model)
     content = weights.read_bytes()
     reads = called(encoders_of(run.model))
     fusion = FUSIONS.get(found.fusion, "") if found is not None else ""
+    if fusion == FUSIONS["model"] and _keeps_its_encoders(run, config):
+        fusion = FROZEN
+    solved = (
+        " (the weights of a linear discriminant, solved in closed form, come on top)"
+        if "speech" in encoders_of(run.model)
+        else ""
+    )
     emotions = ", ".join(run.labels.emotions)
     return (
         f"Recognises one of {len(run.labels)} acted emotions ({safe(emotions)}) in a short take of one "
         f"person. It reads {safe(reads)}. {fusion} A model of cfnsr's zoo, which rebuilds CFN-SR (arXiv "
-        f"2111.02172) and the models it is compared with. {run.params:,} trained parameters; the weights are "
+        f"2111.02172) and the models it is compared with. {run.params:,} parameters{solved}; the weights are "
         f"{len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
     )
 
 
-def _loading(run: Run) -> str:
+def _keeps_its_encoders(run: Run, config: "Config") -> bool:
+    """Whether the encoders it started from were frozen; some exchanges need theirs to learn all the same."""
+    from cfnsr.models.zoo import create_model
+
+    if not run.settings.get("frozen_encoders") or run.settings.get("pretrain") is False:
+        return False
+    exchanges = getattr(create_model(config.model, **config.settings), "exchanges", ())
+    return not any(getattr(exchange, "rescales", False) for exchange in exchanges)
+
+
+def _loading(run: Run, config: "Config") -> str:
     lines = ["import cfnsr", "", 'model = cfnsr.load_model("FOLDER")  # the folder of this file']
-    if "openface" in encoders_of(run.model):
-        lines.append(
-            'result = cfnsr.predict(model, "take.mp4", openface="take.csv")  # OpenFace\'s CSV of the take'
+    if not config.normalised:
+        lines += [*_predicting(run), "print(result.emotion, result.probabilities)"]
+    said = [
+        f"With cfnsr {safe(run.versions.get('cfnsr', __version__))} or one that reads its checkpoints:",
+        "```python\n" + "\n".join(lines) + "\n```",
+    ]
+    encoder = _speech_encoder(run, config.preparation)
+    if encoder:
+        said.append(f"It hears by the {encoder}.")
+    if run.protocol.endswith(SUFFIX) or config.normalised:
+        said.append(
+            "It was trained on features standardised per speaker, so it needs several takes of the same "
+            "person, standardised in the same way; "
+            + (
+                'config.json says `"normalised": true`, and `predict` refuses it for a single file.'
+                if config.normalised
+                else "on a single take its answers mean little."
+            )
         )
-    else:
-        lines.append('result = cfnsr.predict(model, "take.mp4")')
-    lines.append("print(result.emotion, result.probabilities)")
-    code = "```python\n" + "\n".join(lines) + "\n```"
-    normalised = (
-        "\n\nIt was trained on features standardised per speaker, so it needs several takes of the same "
-        "person, standardised in the same way; on a single take its answers mean little."
-        if run.protocol.endswith(SUFFIX)
-        else ""
+    return "\n\n".join(said)
+
+
+def _predicting(run: Run) -> list[str]:
+    """The lines that call `predict` with all that the model's encoders need."""
+    needed = []
+    if "openface" in encoders_of(run.model):
+        needed.append('    openface="take.csv",  # OpenFace\'s CSV of the take')
+    if "speech" in encoders_of(run.model):
+        needed.append('    speech_encoder="ENCODER",  # its folder, or its name on the Hugging Face hub')
+    if not needed:
+        return ['result = cfnsr.predict(model, "take.mp4")']
+    return ["result = cfnsr.predict(", "    model,", '    "take.mp4",', *needed, ")"]
+
+
+def _speech_encoder(run: Run, preparation: Preparation) -> str:
+    """The pretrained encoder that a model hears by, by name and hash; empty where it hears by none."""
+    if "speech" not in encoders_of(run.model) or not preparation.speech_encoder:
+        return ""
+    return (
+        f"speech encoder {safe(preparation.speech_encoder)} (SHA-256 `{safe(preparation.speech_sha256)}`; "
+        "licence: see its own card)"
     )
-    version = run.versions.get("cfnsr", __version__)
-    return f"With cfnsr {safe(version)} or one that reads its checkpoints:\n\n{code}{normalised}"
 
 
 def _data(run: Run, preparation: Preparation) -> str:
@@ -222,19 +272,24 @@ def _data(run: Run, preparation: Preparation) -> str:
 
 
 def _people(run: Run) -> str:
-    refit = bool(run.settings.get("refit"))
-    chose = "chose the temperature" if run.settings.get("keep") == "last" else "chose the epoch"
-    parts = {
-        "trained on": run.train_actors,
-        chose + (", then trained on too" if refit else ""): run.validation_actors,
-        "tested on": run.test_actors,
-    }
+    refit = bool(run.settings.get("refit")) and run.selected_on == "validation"
+    last = _keeps_the_last(run)
+    chose = "chose the temperature" if last else "chose the epoch"
+    parts = {"trained on": run.train_actors}
+    if run.validation_actors:
+        parts[chose + (", then trained on too" if refit else "")] = run.validation_actors
+    parts["chose the epoch and tested on" if run.optimistic and not last else "tested on"] = run.test_actors
     table = cells(
         ["part", "actors", "which"],
         [[what, str(len(actors)), _names(actors)] for what, actors in parts.items()],
-        texts=1,
+        texts=3,
     )
     return f"Fold {run.fold} of {run.folds}, {safe(run.protocol)} protocol, seed {run.seed}.\n\n{table}"
+
+
+def _keeps_the_last(run: Run) -> bool:
+    """Whether its weights are those of the last epoch, so that nobody chose one."""
+    return run.settings.get("keep") == "last"
 
 
 def _names(actors: Sequence[Actor]) -> str:
@@ -262,8 +317,8 @@ def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
         )
     single = ", ".join(f"{actor}: {percent(value)}" for actor, value in row.accuracy_of.items())
     parts = [
-        f"**These weights**, on the {len(run.test.clips)} test clips of {len(row.actors)} actors"
-        f"{'' if run.leaky else ' that they never saw'}:{caveat}",
+        f"**These weights**, on the {_number(len(run.test.clips), 'test clip')} of "
+        f"{_number(len(row.actors), 'actor')}{'' if run.leaky else ' that they never saw'}:{caveat}",
         cells(["figure", "value"], lines, texts=1),
         f"Actor by actor, %: {safe(single)}.",
     ]
@@ -275,6 +330,15 @@ def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
             _folds_table(whole),
         ]
     return parts
+
+
+def _number(count: int, what: str) -> str:
+    """A count of something.
+
+    >>> _number(1, "actor"), _number(4, "actor")
+    ('1 actor', '4 actors')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _folds_table(rows: Sequence[Row]) -> str:
@@ -293,7 +357,7 @@ def _folds_table(rows: Sequence[Row]) -> str:
                 *[NOTHING if each is None else mean_and_deviation(each) for each in ece],
             ]
         )
-    return cells([*head, "ECE %, raw", "ECE %, tempered"], lines, texts=1)
+    return cells([*head, "ECE %, raw", "ECE %, tempered"], lines, texts=3)
 
 
 def _sisters(protocol: str) -> tuple[str, str]:
@@ -305,13 +369,14 @@ def _sisters(protocol: str) -> tuple[str, str]:
 def _training(run: Run) -> str:
     settings = [[str(name), str(value)] for name, value in run.settings.items()]
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    chosen = "the last epoch" if _keeps_the_last(run) else f"chosen on: {safe(run.selected_on)}"
     return (
-        f"Preset {safe(run.preset)}, epoch {run.epoch} of {run.epochs}, chosen on: {safe(run.selected_on)}; "
+        f"Preset {safe(run.preset)}, epoch {run.epoch} of {run.epochs}, {chosen}; "
         f"{run.seconds:.0f} seconds; {safe(versions)}.\n\n{cells(['setting', 'value'], settings, texts=2)}"
     )
 
 
-def _citations(run: Run) -> str:
+def _citations(run: Run, preparation: Preparation) -> str:
     licence = LICENCES.get(run.corpus.lower())
     cited = [PAPER, *(licence[2] if licence else ())]
     if "openface" in encoders_of(run.model):
@@ -319,4 +384,7 @@ def _citations(run: Run) -> str:
             "Baltrušaitis T, Zadeh A, Lim YC, Morency L-P (2018). OpenFace 2.0: Facial Behavior Analysis "
             "Toolkit. IEEE FG 2018."
         )
+    encoder = _speech_encoder(run, preparation)
+    if encoder:
+        cited.append(f"The {encoder}.")
     return "\n".join(f"- {' '.join(each.split())}" for each in cited)

@@ -94,6 +94,7 @@ def page(
         _protocol(honest),
         "## Every row",
         _table(entrants),
+        *_numbers_of_seeds(entrants),
         *_notes(honest),
         HOW,
         "## What the figures say",
@@ -125,6 +126,14 @@ def page(
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
+NOBODY = "Nobody who is tested chooses anything."
+# Of the preset `features` on the actors that chose it; in the words of docs/ravdess-features-tried.md.
+RECIPE = (
+    "The recipe itself (epochs, shrinkage and scale of the discriminant) was chosen on the inner validation "
+    "actors of all folds, who are each other's test actors: so the recipe as a whole has seen these actors "
+    "in that way, though no fold's weights or temperatures have; only actors outside them are wholly new to "
+    "it."
+)
 HOW = (
     "Accuracy is the mean ± deviation over folds (of several seeds each fold's mean first); the 95 % "
     "interval resamples whole actors. Where speakers are standardised, each person's features have that "
@@ -233,13 +242,16 @@ def _protocol(rows: Sequence[Row]) -> str:
     refit = any(run.settings.get("refit") for row in rows for run in row.runs)
     last = all(run.settings.get("keep") == "last" for row in rows for run in row.runs)
     chosen = "the temperatures (the epoch is the last)" if last else "the epoch"
+    chosen_here = runs[0].corpus.lower().startswith("ravdess") and any(
+        run.preset == "features" for row in rows for run in row.runs
+    )
     return (
         f"Nested cross-validation: {runs[0].folds} folds of whole actors. In each, "
         f"{_numbers([len(run.test_actors) for run in runs])} actors are tested, "
         f"{_numbers([len(run.validation_actors) for run in runs])} others alone choose {chosen}, and "
         f"{_numbers([len(run.train_actors) for run in runs])} train"
         + ("; after that choice the model is fitted to the latter two together. " if refit else ". ")
-        + "Nobody who is tested chooses anything."
+        + (f"Nobody who is tested in a fold chooses anything there. {RECIPE}" if chosen_here else NOBODY)
     )
 
 
@@ -281,6 +293,24 @@ def accuracies(row: Row | None, caveat: str | None = None) -> list[str]:
     if row is None:
         return [NOTHING, NOTHING]
     return [in_column(row, row.caveat if caveat is None else caveat), limits(row.spreads["accuracy"])]
+
+
+def _numbers_of_seeds(entrants: Sequence[Entrant]) -> list[str]:
+    """Which rows have how many seeds, where they differ."""
+    found: dict[int, list[str]] = {}
+    for each in entrants:
+        for row in filter(None, (each.honest, each.normalised)):
+            name = safe(row.model) + (" standardised" if row is each.normalised else "")
+            found.setdefault(len(row.seeds), []).append(name)
+    if len(found) < 2:
+        return []
+    most, *fewer = sorted(found, reverse=True)
+    fewest = fewer.pop()
+    few = [f"{number} seeds: {', '.join(found[number])}" for number in (most, *fewer)]
+    return [
+        f"Rows have {', '.join(map(str, (most, *fewer)))} or {fewest} seed{'s' if fewest > 1 else ''} "
+        f"({'; '.join(few)}; the others {fewest}). With more seeds less of a figure is the luck of one."
+    ]
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

@@ -78,6 +78,7 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> str:
         "reasons": reasons,
         "ours": ours,
         "curves": _curves,
+        "epoch_of": _epoch,
         "actor_bars": _actor_bars,
         "emotion_bars": _emotion_bars,
         "reliability": _reliability,
@@ -158,8 +159,34 @@ def _panel(condition: str, rows: Sequence[Row]) -> Markup:
 def _curves(row: Row) -> Markup:
     split = "validation" if "validation_accuracy" in row.runs[0].history[-1] else "test"
     chosen = [run.epoch for run in row.runs]
-    alt = f"Learning curves of {row.name}; {split} (dashed: train)"
-    return plots.learning_curves([run.history for run in row.runs], chosen, split, alt)
+    alt = f"Learning curves of {row.name}; {split} (dashed: train); {_epoch(row)}"
+    mark = "last epoch" if _keeps_the_last(row) else "chosen epoch"
+    drawn = plots.learning_curves([run.history for run in row.runs], chosen, split, alt, mark=mark)
+    why = _harder_training(row)
+    if not why:
+        return drawn
+    told = f"The training loss is of {why}, with dropout, and so cannot be compared with the {split} loss."
+    return drawn + Markup('<p class="note">{}</p>').format(told)
+
+
+def _keeps_the_last(row: Row) -> bool:
+    """Whether its weights are those of the last epoch, so that nobody chose one."""
+    return all(run.settings.get("keep") == "last" for run in row.runs)
+
+
+def _epoch(row: Row) -> str:
+    """How the epoch of a row's runs was found."""
+    if _keeps_the_last(row):
+        return "the last epoch kept"
+    return f"epoch chosen on: {row.runs[0].selected_on}"
+
+
+def _harder_training(row: Row) -> str:
+    """What is trained on that is not what is scored; empty where they are alike."""
+    words = {"mixup": "mixed clips", "label_smoothing": "smoothed labels"}
+    return " and ".join(
+        word for name, word in words.items() if any(run.settings.get(name) for run in row.runs)
+    )
 
 
 def _actor_bars(row: Row) -> Markup:

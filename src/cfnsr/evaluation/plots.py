@@ -49,7 +49,12 @@ STYLE: dict[Any, Any] = {
 
 
 def learning_curves(
-    histories: Sequence[Sequence[Mapping[str, Any]]], chosen: Sequence[int], split: str, alt: str
+    histories: Sequence[Sequence[Mapping[str, Any]]],
+    chosen: Sequence[int],
+    split: str,
+    alt: str,
+    *,
+    mark: str = "chosen epoch",
 ) -> Markup:
     """Loss and accuracy by epoch: each run faint, their mean strong, the chosen epochs marked.
 
@@ -58,6 +63,7 @@ def learning_curves(
         chosen: the chosen epoch of each run, from 1; empty where none is chosen.
         split: "validation" or "test".
         alt: what the plot shows, for those who do not see it.
+        mark: what the chosen epochs are called.
 
     Returns:
         an `<svg>` element.
@@ -75,7 +81,7 @@ def learning_curves(
                 runs = [run for run, epoch in enumerate(chosen) if part == split and epoch <= len(epochs)]
                 if runs:
                     at = np.array([chosen[run] for run in runs], dtype=int)
-                    marks = {"color": colour, "markersize": 4, "label": "chosen epoch", "clip_on": False}
+                    marks = {"color": colour, "markersize": 4, "label": mark, "clip_on": False}
                     axis.plot(at, curves[runs, at - 1], "o", **marks)
         axes[0].set_ylabel("loss")
         axes[0].set_ylim(bottom=0)

@@ -1,6 +1,6 @@
 """Do the frames of a take tell more than their mean? A section of `docs/ravdess-features.md`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def sequence_page(sequence: Sequence[Row], means: Sequence[Row], commands: Seque
     """A section on whether the frames of a take tell more than their mean, under leave_one_actor_out.
 
     Args:
-        sequence: rows of models that read every frame.
+        sequence: rows of models that read the frames in their order, averaged to a number of steps.
         means: rows of the same models that read each take's mean.
         commands: what made both, a line each.
 
@@ -84,8 +84,8 @@ def sequence_page(sequence: Sequence[Row], means: Sequence[Row], commands: Seque
         "## A sequence against its own mean",
         f"The same models, trained and tested on the {len(clips_of(row))} takes of {actors} actors that have "
         f"frame-by-frame action units ({ALONE} protocol: one actor is tested, the next one is the inner "
-        f"validation, {row.seeds_label}): once with every frame, once with each take's mean over its frames, "
-        "a sequence of one step.",
+        f"validation, {row.seeds_label}): once with {_parts(pairs)}, once with each take's mean over its "
+        "frames, a sequence of one step.",
         cells(head, lines, texts=2),
         *said,
         "'Actor by actor' is the sequence's accuracy less the mean's of each tested actor "
@@ -93,6 +93,15 @@ def sequence_page(sequence: Sequence[Row], means: Sequence[Row], commands: Seque
         "```\n" + "\n".join(commands) + "\n```" if commands else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _parts(pairs: Mapping[str, tuple[Row, Row]]) -> str:
+    """What of a take the models of a sequence are given, by their settings."""
+    steps = {run.settings.get("openface_steps") for row, _ in pairs.values() for run in row.runs}
+    known = sorted(step for step in steps if isinstance(step, int))
+    if len(known) < len(steps):
+        return "the take's frames in their order"
+    return f"the take's frames averaged in {' or '.join(map(str, known))} equal parts of it"
 
 
 def _trained_otherwise(row: Row, other: Row) -> str:

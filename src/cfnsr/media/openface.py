@@ -44,6 +44,8 @@ FEATURES = {
 # OpenFace's millimetres -> metres, for values of the size that the radians beside them have.
 _POSE_SCALE = np.array([1e-3, 1e-3, 1e-3, 1, 1, 1], np.float32)
 _LARGEST = float(np.finfo(np.float32).max)
+_HIGHEST = {"_r": 5.0, "_c": 1.0}  # of an action unit's intensity and presence; the lowest of both is 0
+_ROUNDING = 0.01  # beyond that
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,14 @@ def read_openface(path: Path | str) -> OpenFaceTrack:
     Of several faces (`face_id`) the one seen longest, weighted by confidence, is kept.
 
     Raises:
-        MediaError: the file is missing, empty, not a table of numbers, or lacks a needed column.
+        MediaError: the file is missing, empty, not a table of numbers, lacks a needed column or has one
+            twice, or tells of an action unit beyond its range.
     """
     path = Path(path)
     header = _header(path)
     needed = ("frame", "timestamp", "confidence", "success", *ACTION_UNITS)
     names = _names(path, header, needed, (("face_id",), LANDMARKS, POSE, GAZE))
-    table = _cells(path, header, names, np.float64)
+    table = _numbers(path, header, names, "frame")
     if not len(table):
         raise MediaError(
             "broken", f"{path} has a header but no rows: expected one for each picture; write it again"
@@ -155,10 +158,8 @@ def read_openface(path: Path | str) -> OpenFaceTrack:
     table = table[np.argsort(table[:, names.index("frame")], kind="stable")]
     columns = dict(zip(names, table.T, strict=True))
     success = columns["success"] > 0.5
-    if not _finite(table[success]).all():
-        raise MediaError(
-            "broken", f"{path} holds values that are not finite numbers: write it again with OpenFace"
-        )
+    frames = [f"{frame:g}" for frame in columns["frame"][success]]
+    _check(path, names, table[success], "frame", frames)
     return OpenFaceTrack(
         frame_numbers=columns["frame"].astype(np.int64) - 1,  # OpenFace counts from 1
         timestamps=columns["timestamp"],
@@ -184,8 +185,8 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
     time, confidence and success: a row tells of a face that was found, at second 0.
 
     Raises:
-        MediaError: the file is missing, empty, not a table of numbers, lacks a needed column, or tells
-            different things of one take.
+        MediaError: the file is missing, empty, not a table of numbers, lacks a needed column or has one
+            twice, or tells of an action unit beyond its range or different things of one take.
     """
     path = Path(path)
     header = _header(path)
@@ -193,17 +194,20 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
     takes = np.char.strip(_cells(path, header, ["name"], np.str_)[:, 0])
     if not len(takes):
         raise MediaError("broken", f"{path} has a header but no rows: expected one for each take")
-    table = _cells(path, header, names[1:], np.float64)
+    if (takes == "").any():
+        raise MediaError(
+            "broken", f"{path} has a row without a name: expected the take's; mend or remove the row of ''"
+        )
+    table = _numbers(path, header, names[1:], "name")
+    _check(path, names[1:], table, "name", takes.tolist())
     _, first, row_take = np.unique(takes, return_index=True, return_inverse=True)
-    wrong = ~_finite(table).all(axis=1)
-    for rows, what in (
-        (takes == "", "has a row without a name: expected the take's"),
-        (wrong, "holds a value that is not a finite number: expected one in each cell"),
-        ((table != table[first[row_take]]).any(axis=1), "has two different rows of one take: expected one"),
-    ):
-        if rows.any():
-            name = str(takes[rows.argmax()])
-            raise MediaError("broken", f"{path} {what}; mend or remove the row of {name!r}")
+    twice = (table != table[first[row_take]]).any(axis=1)
+    if twice.any():
+        name = str(takes[twice.argmax()])
+        raise MediaError(
+            "broken",
+            f"{path} has two different rows of one take: expected one; mend or remove the row of {name!r}",
+        )
     columns = dict(zip(names[1:], table.T, strict=True))
     every = OpenFaceTrack(
         frame_numbers=np.zeros(len(takes), np.int64),
@@ -239,7 +243,14 @@ def _names(
         raise MediaError(
             "broken", f"{path} lacks the columns {shown}: expected OpenFace 2's table; run it with -aus"
         )
-    return [*needed, *(name for group in optional if set(group) <= set(header) for name in group)]
+    names = [*needed, *(name for group in optional if set(group) <= set(header) for name in group)]
+    twice = [name for name in names if header.count(name) > 1]
+    if twice:
+        raise MediaError(
+            "broken",
+            f"{path} has {header.count(twice[0])} columns {twice[0]}: expected one; remove the others",
+        )
+    return names
 
 
 def _cells(path: Path, header: list[str], names: list[str], kind: type[Any]) -> NDArray[Any]:
@@ -263,9 +274,46 @@ def _cells(path: Path, header: list[str], names: list[str], kind: type[Any]) -> 
         ) from None
 
 
-def _finite(table: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which values are numbers that 32 bits hold."""
-    return np.asarray(np.abs(table) <= _LARGEST)
+def _numbers(path: Path, header: list[str], names: list[str], key: str) -> NDArray[np.float64]:
+    """The cells (rows, columns) of columns of numbers; of a cell that is none, what `key` calls its row."""
+    try:
+        return _cells(path, header, names, np.float64)
+    except MediaError:
+        # Read again as text, which also tells of rows that are too short.
+        for row in _cells(path, header, [key, *names], np.str_).tolist():
+            for name, cell in zip(names, row[1:], strict=True):
+                if not _is_number(cell):
+                    raise _wrong(path, name, repr(cell.strip()), "a number", key, row[0].strip()) from None
+        raise
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _check(path: Path, names: list[str], table: NDArray[np.float64], key: str, rows: list[str]) -> None:
+    """Refuse values that 32 bits do not hold, and action units beyond their range."""
+    highest = np.array([_HIGHEST[name[-2:]] if name in ACTION_UNITS else np.inf for name in names])
+    lowest = np.where(np.isinf(highest), -np.inf, 0)
+    beyond = (table < lowest - _ROUNDING) | (table > highest + _ROUNDING)
+    for cells, finite in ((~(np.abs(table) <= _LARGEST), False), (beyond, True)):
+        if cells.any():
+            row, column = np.argwhere(cells)[0]
+            expected = f"0 to {highest[column]:g}" if finite else "a finite number"
+            raise _wrong(path, names[column], f"{table[row, column]:g}", expected, key, rows[row])
+
+
+def _wrong(path: Path, column: str, cell: str, expected: str, key: str, row: str) -> MediaError:
+    """What is said of one cell; `key` is the column that tells rows apart."""
+    if key == "name":
+        place, mend = f"the row of {row!r}", "mend or remove that row"
+    else:
+        place, mend = f"the row of frame {row}", "write it again with OpenFace"
+    return MediaError("broken", f"{path} has {cell} as {column} in {place}: expected {expected}; {mend}")
 
 
 def _measured(columns: dict[str, NDArray[np.float64]]) -> dict[str, Any]:

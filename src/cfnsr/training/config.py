@@ -113,6 +113,11 @@ class Recipe:
         """Whether the loss is the negative log-likelihood of the labels, as in the paper."""
         return not (self.label_smoothing or self.class_balance or self.mixup)
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether inner validation actors have a part in it beside the choice of an epoch."""
+        return self.refit or self.calibrated_start
+
     def rate(self, progress: float) -> float:
         """The learning rate after a share of the training.
 

@@ -304,9 +304,8 @@ def check_model(job: Job, corpus: PreparedCorpus) -> None:
             f"model {job.model} has {' and '.join(model.reads)} and is registered with "
             f"{' and '.join(modalities)}: give its @entry modalities={tuple(model.reads)}"
         )
-    normalised = find_protocol(job.protocol).normalised
     if job.recipe.modality_dropout and len(model.reads) > 1:
-        heard = model.reads["audio"]
+        normalised, heard = find_protocol(job.protocol).normalised, model.reads["audio"]
         if normalised or corpus.silence(heard) is None:
             raise InputError(
                 f"modality dropout {job.recipe.modality_dropout:g} needs sound whose silence is known: model "
@@ -369,6 +368,11 @@ def plan(
     """The cells of the grid in the order they are trained: fold by fold, encoders before what needs them."""
     if any(seed < 0 for seed in seeds):
         raise InputError(f"seed {min(seeds)}: expected 0 or more")
+    if recipe.needs_validation and find_protocol(protocol).selected_on != "validation":
+        raise InputError(
+            f"protocol {protocol!r} has no inner validation actors: preset {recipe.preset} needs them for "
+            "its temperatures and its refit; choose nested, leave_one_actor_out or another preset"
+        )
     every = corpus.folds(protocol)
     jobs: dict[Job, None] = {}
     for seed in seeds:

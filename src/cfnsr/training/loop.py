@@ -28,6 +28,9 @@ from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
 READERS = 4  # processes that read ahead when the clips do not fit into memory
 ORDER, DROPOUT, AUGMENT = range(3)  # what a mixed seed is for; `crossval.INITIAL` is 3
 FEATURES = 4
+# What torch.load raises for a file that is cut off or of another kind; its words are for programmers.
+DAMAGE = (OSError, RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError)
+FROM_THE_BEGINNING = "delete it to train this run from its beginning"
 
 Record = dict[str, Any]
 
@@ -157,7 +160,7 @@ class Trainer:
 
         state = self._load() if resume else State()
         main = self.accelerator.is_main_process
-        history = _read_history(self._history)[: state.epoch] if main else []
+        history = _read_history(self._history, state.epoch) if main else []
         board = None
         if main and state.epoch < self.stop:
             board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
@@ -327,15 +330,18 @@ class Trainer:
     def _load(self) -> State:
         if not self._state_path.exists():
             return State()
+        with self._state_path.open("rb") as file:
+            try:
+                content = torch.load(file, map_location="cpu", weights_only=True)
+            except DAMAGE:
+                raise InputError(f"{self._state_path} is damaged: {FROM_THE_BEGINNING}") from None
         try:
-            content = torch.load(self._state_path, map_location="cpu", weights_only=True)
             self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
             return State(**content["state"])
-        except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (*DAMAGE, AttributeError):
             raise InputError(
-                f"{self._state_path} cannot be resumed from ({str(error).splitlines()[0]}): "
-                "delete it to train this run from its beginning"
+                f"{self._state_path} does not fit the model and settings of this run: {FROM_THE_BEGINNING}"
             ) from None
 
     def close(self) -> None:
@@ -374,12 +380,18 @@ def _class_weights(clips: Clips, train: Sequence[int]) -> Tensor:
     return weights * len(train) / (weights * counts).sum()
 
 
-def _read_history(path: Path) -> list[Record]:
-    if not path.exists():
-        return []
+def _read_history(path: Path, epochs: int) -> list[Record]:
+    """What is told of the epochs that a run has behind it; what stands after them is trained again."""
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        history = [json.loads(line) for line in lines]
     except ValueError as error:
         raise InputError(
             f"{path} cannot be read ({error}): delete the run's folder to train it from its beginning"
         ) from None
+    if len(history) < epochs:
+        raise InputError(
+            f"{path} tells of {len(history)} epochs: expected the {epochs} that were trained before; delete "
+            "the run's folder to train it from its beginning"
+        )
+    return history[:epochs]
