@@ -33,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> PreparedCorpus:
             store.write(
                 Header(name, emotion, actor, None, {}, sources, PREPARATION.as_json()),
                 {
-                    "openface": np.zeros((7, 41), np.float32),
+                    "openface": np.full((7, 41), 10 * actor + LABELS.index(emotion), np.float32),
                     "openface_times": np.arange(7.0),
                     "confidence": np.ones(7, np.float32),
                     "speech": np.zeros((4, 9, 16), np.float16),
