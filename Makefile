@@ -51,8 +51,8 @@ ravdess-features: setup
 	$(FEATURES) $(BOTH) $(MAIN) --protocol nested --seeds 1,2
 	$(FEATURES) $(BOTH) $(MAIN) --protocol nested --seeds 0,1,2 --speaker-normalisation
 	$(BIN)/cfnsr prepare $(OPENFACE_FRAMES) features/frames --modalities openface
-	$(FEATURES) video --video openface --data features/frames --out features/runs-sequence --protocol leave_one_actor_out --seeds 0,1,2
-	$(FEATURES) video --video openface --data features/frames --out features/runs-mean --protocol leave_one_actor_out --seeds 0,1,2 --openface-steps 1
+	$(FEATURES) video --video openface --data features/frames --out features/runs-sequence --protocol leave_one_actor_out
+	$(FEATURES) video --video openface --data features/frames --out features/runs-mean --protocol leave_one_actor_out --openface-steps 1
 	$(BIN)/python docs/write_features.py features/runs features/runs-sequence features/runs-mean docs/ravdess-features.md
 
 docs: setup
