@@ -76,7 +76,7 @@ class Calibration:
     def predictions(self) -> tuple[Predictions, ...]:
         """The test clips of each run: tempered where there is a temperature."""
         return tuple(
-            _tempered(run.test, temperature)
+            temper(run.test, temperature)
             for run, temperature in zip(self.runs, self.temperatures or [1.0] * len(self.runs), strict=True)
         )
 
@@ -110,7 +110,7 @@ class Calibration:
         chosen = []
         for wanted in COVERAGES:
             thresholds = [
-                float(np.quantile(confidence(_tempered(run.validation, temperature)), 1 - wanted))
+                float(np.quantile(confidence(temper(run.validation, temperature)), 1 - wanted))
                 for run, temperature in zip(self.runs, self.temperatures, strict=True)
             ]
             chosen.append(self._answered(thresholds, wanted=wanted))
@@ -165,8 +165,8 @@ def calibrate(raw: Tally, actors: Sequence[Actor]) -> Calibration:
         fitted = fit_temperature(run.validation.log_probabilities, run.validation.labels)
         if run.temperature is not None:
             # Compared by what they do: where the likelihood is flat, one temperature is as good as another.
-            likely = nll(_tempered(run.validation, fitted)) + TOLERANCE
-            if not (run.temperature > 0 and nll(_tempered(run.validation, run.temperature)) < likely):
+            likely = nll(temper(run.validation, fitted)) + TOLERANCE
+            if not (run.temperature > 0 and nll(temper(run.validation, run.temperature)) < likely):
                 raise InputError(
                     f"{run.folder / ABOUT} has temperature {run.temperature:.4g}: its validation clips give "
                     f"{fitted:.4g}; {AGAIN}"
@@ -224,7 +224,8 @@ def reliability(bins: Floats) -> tuple[Floats, Floats, Ints]:
     return total / clips, right / clips, number
 
 
-def _tempered(part: Predictions, temperature: float) -> Predictions:
+def temper(part: Predictions, temperature: float) -> Predictions:
+    """The same predictions with their log-probabilities divided by a temperature; as they are by 1."""
     from cfnsr.training.calibration import tempered
 
     if temperature == 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cfnsr.errors import InputError
-from cfnsr.evaluation.metrics import Floats
+from cfnsr.evaluation.calibration import temper
 from cfnsr.evaluation.predictions import Predictions
 from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import Spread, tally
@@ -55,19 +55,13 @@ def seeds_together(row: Row) -> Ensemble | None:
 
 
 def _averaged(runs: Sequence[Run], parts: Sequence[Predictions]) -> Predictions:
+    from cfnsr.training.calibration import tempered
+
     if any(part.clips != parts[0].clips for part in parts):
         raise InputError(f"{runs[0].folder} and its other seeds have other clips: train them on one corpus")
-    tempered = [
-        part.log_probabilities / (run.temperature or 1) for run, part in zip(runs, parts, strict=True)
-    ]
-    mean = np.mean([each - _total(each) for each in tempered], axis=0)
-    return replace(parts[0], log_probabilities=mean - _total(mean))
-
-
-def _total(logs: Floats) -> Floats:
-    """The logarithm of each row's sum of probabilities."""
-    total: Floats = np.logaddexp.reduce(logs, axis=1, keepdims=True)
-    return total
+    each = [temper(part, run.temperature or 1) for run, part in zip(runs, parts, strict=True)]
+    mean = np.mean([part.log_probabilities for part in each], axis=0)
+    return replace(parts[0], log_probabilities=tempered(mean, 1.0))  # sums to 1 again
 
 
 def _accuracy(part: Predictions) -> float:

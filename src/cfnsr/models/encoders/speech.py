@@ -98,7 +98,8 @@ class Attention(nn.Module):
         return torch.cat([attended.transpose(1, 2), speech[:, self.channels :]], dim=1)
 
 
-def _deviation(values: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B layers width"]:
+def _deviation(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B C *width"]:
+    """Over the steps."""
     return (values.var(dim=2, unbiased=False) + LEAST_VARIANCE).sqrt()
 
 
@@ -157,6 +158,6 @@ class SpeechMixture(nn.Module):
     def pool(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
         """A hidden layer over the mean and the deviation over the steps, and the discriminant's scores."""
         attended, scores = speech[:, :CHANNELS], speech[:, CHANNELS:]
-        deviation = (attended.var(dim=2, unbiased=False) + LEAST_VARIANCE).sqrt()
-        hidden: Tensor = self.hidden(torch.cat([attended.mean(dim=2), deviation], dim=1))
+        statistics = torch.cat([attended.mean(dim=2), _deviation(attended)], dim=1)
+        hidden: Tensor = self.hidden(statistics)
         return torch.cat([hidden, scores.mean(dim=2)], dim=1)
