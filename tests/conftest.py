@@ -1,7 +1,9 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +36,59 @@ def yunet(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = shared / "models" / "face_detection_yunet_640.onnx"
     monkeypatch.setenv("CFNSR_YUNET", str(weights))
     return weights
+
+
+@pytest.fixture(scope="session")
+def through() -> Callable[[Any, Any], Any]:
+    """Walks an encoder's stages: the map behind the last of them."""
+
+    def walk(encoder: Any, given: Any) -> Any:
+        mapped = encoder.check(given)
+        for stage in encoder.stages:
+            mapped = stage(mapped)
+        return mapped
+
+    return walk
+
+
+@pytest.fixture(scope="session")
+def pooled(through: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """What an encoder makes of a batch, from the first stage to the pooled vectors."""
+    import torch
+
+    def pool(encoder: Any, given: Any) -> Any:
+        with torch.no_grad():
+            return encoder.pool(through(encoder, given))
+
+    return pool
+
+
+@pytest.fixture(scope="session")
+def write_whisper() -> Callable[..., Path]:
+    """Writes the folder of a random Whisper encoder, as small as can be: 16 wide, of 2 layers."""
+    import torch
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    def write(folder: Path, seed: int = 0, **settings: object) -> Path:
+        torch.manual_seed(seed)
+        config = WhisperConfig(
+            d_model=16,
+            encoder_layers=2,
+            encoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            decoder_layers=1,
+            decoder_attention_heads=2,
+            decoder_ffn_dim=32,
+            vocab_size=8,
+            num_mel_bins=40,
+            pad_token_id=0,
+            init_std=0.3,
+            **settings,
+        )
+        model = WhisperEncoder(config)
+        torch.nn.init.normal_(model.embed_positions.weight, std=0.5)
+        model.save_pretrained(folder)
+        return folder
+
+    return write

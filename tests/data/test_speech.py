@@ -33,31 +33,14 @@ from cfnsr.media.errors import MediaError
 KINDS = ("whisper", "wav2vec2", "hubert", "wavlm")
 WIDTH, LAYERS = 16, 2
 
+Write = Callable[..., Path]
 
-def model_of(kind: str, seed: int = 0, **settings: object) -> Any:
-    """A random model of transformers' own, as small as can be."""
+
+def model_of(kind: str, **settings: object) -> Any:
+    """A random model of waveforms of transformers' own, as small as can be."""
     import transformers
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    torch.manual_seed(seed)
-    if kind == "whisper":
-        config = transformers.WhisperConfig(
-            d_model=WIDTH,
-            encoder_layers=LAYERS,
-            encoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_layers=1,
-            decoder_attention_heads=2,
-            decoder_ffn_dim=32,
-            vocab_size=8,
-            num_mel_bins=40,
-            pad_token_id=0,
-            init_std=0.3,
-            **settings,
-        )
-        model = WhisperEncoder(config)
-        torch.nn.init.normal_(model.embed_positions.weight, std=0.5)
-        return model.eval()
+    torch.manual_seed(0)
     name = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}[kind]
     config = getattr(transformers, f"{name}Config")(
         hidden_size=WIDTH,
@@ -73,10 +56,17 @@ def model_of(kind: str, seed: int = 0, **settings: object) -> Any:
     return getattr(transformers, f"{name}Model")(config).eval()
 
 
-def write(folder: Path, kind: str = "whisper", seed: int = 0, **settings: object) -> Path:
-    """The folder of such a model, as save_pretrained writes it."""
-    model_of(kind, seed, **settings).save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="session")
+def write(write_whisper: Write) -> Write:
+    """Writes the folder of such a model, or of a Whisper encoder, as save_pretrained does."""
+
+    def write(folder: Path, kind: str, **settings: object) -> Path:
+        if kind == "whisper":
+            return write_whisper(folder, **settings)
+        model_of(kind, **settings).save_pretrained(folder)
+        return folder
+
+    return write
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -91,13 +81,13 @@ def by_fours(states: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write: Write) -> Path:
     return write(tmp_path_factory.mktemp("models") / f"tiny-{request.param}", request.param)
 
 
 @pytest.fixture(scope="module")
-def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("models") / "tiny-whisper")
+def whisper(tmp_path_factory: pytest.TempPathFactory, write_whisper: Write) -> Path:
+    return write_whisper(tmp_path_factory.mktemp("models") / "tiny-whisper")
 
 
 @pytest.fixture(autouse=True)
@@ -130,11 +120,12 @@ def test_a_take_depends_on_itself_alone(folder: Path) -> None:
 
 def test_whisper_equals_transformers_on_its_whole_window(whisper: Path) -> None:
     from transformers import WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
     take = noise(30)
     mel = WhisperFeatureExtractor(feature_size=40)(take, sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
-        output = model_of("whisper")(mel.input_features, output_hidden_states=True)
+        output = WhisperEncoder.from_pretrained(whisper)(mel.input_features, output_hidden_states=True)
     expected = torch.cat(output.hidden_states).numpy()
     encoder = SpeechEncoder(whisper)
     tokens = encoder._tokens(torch.from_numpy(take)).detach().numpy()
@@ -147,7 +138,7 @@ def test_whisper_equals_transformers_on_its_whole_window(whisper: Path) -> None:
 @pytest.mark.parametrize("stable", [False, True])
 @pytest.mark.parametrize("normalised", [False, True, None])
 def test_waveform_encoders_equal_transformers(
-    tmp_path: Path, kind: str, stable: bool, normalised: bool | None
+    tmp_path: Path, write: Write, kind: str, stable: bool, normalised: bool | None
 ) -> None:
     """With group or layer norm, pre- or post-norm, and whatever its preprocessor is told."""
     from transformers import Wav2Vec2FeatureExtractor
@@ -194,7 +185,9 @@ def test_the_shared_whisper_on_a_real_take(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["whisper", "wav2vec2"])
-def test_a_long_take_is_heard_in_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_a_long_take_is_heard_in_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write, kind: str
+) -> None:
     """Windows of one second here: each is heard as if it were alone, and no token is lost between them."""
     monkeypatch.setattr(speech, "LONGEST", 50)
     encoder = SpeechEncoder(
@@ -232,7 +225,7 @@ def test_whisper_files_name_their_weights_differently(whisper: Path, tmp_path: P
         SpeechEncoder(tmp_path)
 
 
-def test_an_encoder_inside_a_task_model(tmp_path: Path) -> None:
+def test_an_encoder_inside_a_task_model(tmp_path: Path, write: Write) -> None:
     """A recogniser's file has the encoder's weights under its name, and others."""
     write(tmp_path, "wav2vec2")
     expected = SpeechEncoder(tmp_path).features(noise(1))
@@ -244,7 +237,7 @@ def test_an_encoder_inside_a_task_model(tmp_path: Path) -> None:
     assert np.array_equal(SpeechEncoder(tmp_path).features(noise(1)), expected)
 
 
-def test_the_hash_tells_encoders_apart(whisper: Path, tmp_path: Path) -> None:
+def test_the_hash_tells_encoders_apart(whisper: Path, tmp_path: Path, write: Write) -> None:
     """It changes with a weight or a setting, not with the folder or what is not read."""
     first = SpeechEncoder(whisper)
     assert len(first.sha256) == 64 and first.name == "tiny-whisper"
@@ -266,8 +259,8 @@ def test_the_hash_tells_encoders_apart(whisper: Path, tmp_path: Path) -> None:
 
 
 def pickled(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    torch.save(model_of("whisper").state_dict(), folder / "pytorch_model.bin")
 
 
 def renamed(folder: Path, **changes: object) -> None:
@@ -572,12 +565,16 @@ def test_workers_give_the_same_speech(settings: Preparation, synthetic: Path, tm
 
 
 def test_another_encoder_stops_the_run(
-    settings: Preparation, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Preparation,
+    synthetic: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_whisper: Write,
 ) -> None:
     """Neither its own features under the old one's name, nor a failure of every take."""
     out = tmp_path / "out"
     assert len(prepare(synthetic, out, settings).made) == 12
-    monkeypatch.setenv(speech.VARIABLE, str(write(tmp_path / "other", seed=1)))
+    monkeypatch.setenv(speech.VARIABLE, str(write_whisper(tmp_path / "other", seed=1)))
     assert len(prepare(synthetic, out, settings).kept) == 12, "nothing is to be made"
     next((out / "clips").iterdir()).unlink()
     with pytest.raises(InputError, match=rf"expected {settings.speech_sha256} \(tiny-whisper\)"):

@@ -37,29 +37,7 @@ TEMPERATURE = 1.7
 # stdout, stderr and the exit code of a command.
 Done = tuple[str, list[str], int]
 Run = Callable[..., Done]
-
-
-def write_encoder(folder: Path, seed: int = 0) -> Path:
-    """A random Whisper encoder, as small as can be."""
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-    torch.manual_seed(seed)
-    config = WhisperConfig(
-        d_model=WIDTH,
-        encoder_layers=LAYERS - 1,
-        encoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_layers=1,
-        decoder_attention_heads=2,
-        decoder_ffn_dim=32,
-        vocab_size=8,
-        num_mel_bins=40,
-        pad_token_id=0,
-        init_std=0.3,
-    )
-    WhisperEncoder(config).save_pretrained(folder)
-    return folder
+Write = Callable[..., Path]
 
 
 def write_table(path: Path, columns: dict[str, list[str]]) -> Path:
@@ -75,7 +53,7 @@ def units(rows: int, seed: int) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, write_whisper: Write) -> Path:
     """A recording, its OpenFace track and a table of clip means that tells of its sound's name."""
     folder = tmp_path_factory.mktemp("features")
     rng = np.random.default_rng(0)
@@ -91,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(folder / "tracks" / f"{NAME}.csv", track)
     others = ["03-01-01-01-01-01-01", SOUND]
     write_table(folder / "means.csv", {"name": others, **units(2, seed=2)})
-    write_encoder(folder / "tiny-whisper")
+    write_whisper(folder / "tiny-whisper")
     return folder
 
 
@@ -291,10 +269,16 @@ def test_without_the_speech_encoder_one_line_says_so(
 
 
 def test_another_speech_encoder_is_refused(
-    home: Path, config: Config, checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    config: Config,
+    checkpoint: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    write_whisper: Write,
 ) -> None:
     """Of the same name, kind and sizes, it hears something else."""
-    other = write_encoder(tmp_path / "tiny-whisper", seed=1)
+    other = write_whisper(tmp_path / "tiny-whisper", seed=1)
     monkeypatch.setenv(speech.VARIABLE, str(other))
     recording, csv = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
     sha256 = config.preparation.speech_sha256
@@ -311,7 +295,12 @@ def test_a_recording_without_sound_is_refused(home: Path, checkpoint: Path, tmp_
 
 
 def test_the_speech_encoder_is_named_on_the_command_line(
-    home: Path, checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    write_whisper: Write,
 ) -> None:
     asked = (
         "predict",
@@ -324,7 +313,7 @@ def test_the_speech_encoder_is_named_on_the_command_line(
     first, *_ = run(*asked)
     monkeypatch.setenv(speech.VARIABLE, str(tmp_path))  # of no encoder: the option goes before it
     assert run(*asked, "--speech-encoder", home / "tiny-whisper") == (first, [], 0)
-    other = write_encoder(tmp_path / "other", seed=1)
+    other = write_whisper(tmp_path / "other", seed=1)
     refused(run(*asked[:-1], "--speech-encoder", other), "has the SHA-256", "(tiny-whisper)")
 
 

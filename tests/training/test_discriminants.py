@@ -1,5 +1,6 @@
 """What is fitted in closed form before a training: to whose clips, at which speeds, and once."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,7 @@ import cfnsr
 from cfnsr.data.dataset import Look
 from cfnsr.data.store import Store
 from cfnsr.models import zoo
-from cfnsr.models.encoders.discriminant import Discriminant
-from cfnsr.models.encoders.speech import Heard
+from cfnsr.models.encoders.discriminant import Discriminant, Judging
 from cfnsr.training import discriminants
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import SELECTED, crossval, plan
@@ -24,10 +24,10 @@ from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job
 
 RECIPE = find_recipe("features").changed(epochs=2, batch_size=8)
-AUDIO = "audio+speech"
+AUDIO, VIDEO = "audio+speech", "video+openface"
 WEIGHTS = "model.safetensors"
-LOOK = Look(RECIPE.frames, RECIPE.size, speech_steps=5)
-BUFFERS = ("mean", "deviation", "weight", "bias")
+LOOK = Look(RECIPE.frames, RECIPE.size, openface_steps=3, speech_steps=5)
+BUFFERS = ("mean", "deviation", "directions", "phases", "weight", "bias")
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +35,26 @@ def corpus(features: Store) -> PreparedCorpus:
     return PreparedCorpus(features)
 
 
+@pytest.fixture(scope="module", params=[AUDIO, VIDEO])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def run(
+    name: str,
     corpus: PreparedCorpus,
     out: Path,
     *,
     resume: bool = False,
     progress: Callable[[Job, Step], None] = lambda job, step: None,
 ) -> Path:
-    jobs = plan([AUDIO], corpus, protocol="nested", recipe=RECIPE, folds=[1])
+    jobs = plan([name], corpus, protocol="nested", recipe=RECIPE, folds=[1])
     return crossval(jobs, corpus, out, accelerator=Accelerator(), resume=resume, progress=progress)[0]
 
 
 @pytest.fixture(scope="module")
-def trained(corpus: PreparedCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(corpus, tmp_path_factory.mktemp("runs"))
+def trained(name: str, corpus: PreparedCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(name, corpus, tmp_path_factory.mktemp("runs"))
 
 
 def built(name: str) -> zoo.Model:
@@ -56,16 +62,16 @@ def built(name: str) -> zoo.Model:
     return zoo.create_model(name, classes=2, speech_layers=2, speech_width=8)
 
 
-def heard_by(model: nn.Module) -> Heard:
-    (found,) = (module for module in model.modules() if isinstance(module, Heard))
+def judging(model: nn.Module) -> Judging:
+    (found,) = (module for module in model.modules() if isinstance(module, Judging))
     return found
 
 
-def fitted(corpus: PreparedCorpus, places: list[int]) -> dict[str, Tensor]:
-    """What becomes of the discriminant of a model of sound alone."""
-    model = built(AUDIO)
+def fitted(name: str, corpus: PreparedCorpus, places: list[int]) -> dict[str, Tensor]:
+    """What becomes of the discriminant of a model of one stream."""
+    model = built(name)
     fit_discriminants(model, corpus.clips(model.reads, LOOK), places)
-    return heard_by(model).discriminant.state_dict()
+    return judging(model).discriminant.state_dict()
 
 
 def written(folder: Path) -> dict[str, Tensor]:
@@ -78,69 +84,101 @@ def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in BUFFERS)
 
 
-def test_it_is_fitted_to_the_clips_it_is_given_at_every_speed(
+PLACES = [19, 4, 0, 2, 7, 13, 1]
+
+
+def check_fitted(
+    name: str, corpus: PreparedCorpus, expected: Discriminant, values: list[Tensor], labels: list[int]
+) -> None:
+    """Against one that is fitted to these statistics, of the same waves; read in several batches."""
+    found = fitted(name, corpus, PLACES)
+    expected.load_state_dict(found)
+    expected.fit(torch.stack(values), torch.tensor(labels))
+    assert found["weight"].any()
+    for each in BUFFERS:
+        torch.testing.assert_close(found[each], expected.state_dict()[each], atol=1e-5, rtol=1e-4)
+
+
+def test_that_of_speech_is_fitted_to_the_clips_it_is_given_at_every_speed(
     corpus: PreparedCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clip by clip and speed by speed; not in the order of the corpus, and read in several batches."""
+    """Clip by clip and speed by speed; not in the order of the corpus."""
     monkeypatch.setattr(discriminants, "BATCH", 3)
-    places = [19, 4, 0, 2, 7, 13, 1]
     model = built(AUDIO)
-    heard, clips = heard_by(model), corpus.clips(model.reads, LOOK)
+    heard, clips = judging(model), corpus.clips(model.reads, LOOK)
     values, labels = [], []
-    for place in places:
+    for place in PLACES:
         states = clips[place].audio
         assert states.shape == (2, 2, 5, 8), "two speeds"
         for states_at_one in states:
             values.append(heard.statistics(states_at_one[None].float())[0])
             labels.append(clips.labels[place])
-    expected = Discriminant(48, 2)
-    expected.fit(torch.stack(values), torch.tensor(labels))
-    found = fitted(corpus, places)
-    for name in BUFFERS:
-        torch.testing.assert_close(found[name], expected.state_dict()[name], atol=1e-5, rtol=1e-4)
+    check_fitted(AUDIO, corpus, Discriminant(48, 2), values, labels)
 
 
-@pytest.mark.parametrize("name", ["speech", "speech_0.9"])
+def test_that_of_faces_is_fitted_to_the_clips_it_is_given(
+    corpus: PreparedCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the mean of each action unit over the steps, on a logarithmic scale."""
+    monkeypatch.setattr(discriminants, "BATCH", 3)
+    clips = corpus.clips(built(VIDEO).reads, LOOK)
+    values, labels = [], []
+    for place in PLACES:
+        track = clips[place].video
+        assert track.shape == (35, 3)
+        rows = [
+            [math.copysign(math.log(1 + 3 * abs(value)), value) for value in row] for row in track.tolist()
+        ]
+        values.append(torch.tensor([sum(row) / 3 for row in rows]))
+        labels.append(clips.labels[place])
+    expected = Discriminant(35, 2, 1000, shrinkage=0.3, deviation=2.0)
+    check_fitted(VIDEO, corpus, expected, values, labels)
+
+
+@pytest.mark.parametrize(("name", "changed"), [(AUDIO, "speech"), (AUDIO, "speech_0.9"), (VIDEO, "openface")])
 def test_other_clips_and_speeds(
-    corpus: PreparedCorpus, tmp_path: Path, fill_features: Callable[..., Store], name: str
+    corpus: PreparedCorpus, tmp_path: Path, fill_features: Callable[..., Store], name: str, changed: str
 ) -> None:
     """Those of actor 5 count if they are given, at each speed, and else not."""
-    other = PreparedCorpus(fill_features(tmp_path, changed=(5,), names=(name,)))
+    other = PreparedCorpus(fill_features(tmp_path, changed=(5,), names=(changed,)))
     theirs = [place for place, header in enumerate(corpus.headers) if header.actor == 5]
     rest = [place for place in range(len(corpus.headers)) if place not in theirs]
-    assert alike(fitted(corpus, rest), fitted(other, rest))
-    assert not alike(fitted(corpus, [*rest, *theirs]), fitted(other, [*rest, *theirs]))
+    assert alike(fitted(name, corpus, rest), fitted(name, other, rest))
+    assert not alike(fitted(name, corpus, [*rest, *theirs]), fitted(name, other, [*rest, *theirs]))
 
 
-@pytest.mark.parametrize("name", ["averaging+openface+speech", "video+openface"])
+@pytest.mark.parametrize("name", ["averaging+openface+speech", "video", "audio"])
 def test_a_model_of_two_streams_or_without_one_is_left_alone(corpus: PreparedCorpus, name: str) -> None:
     model = built(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    fit_discriminants(model, corpus.clips(model.reads, LOOK), range(8))
+    fit_discriminants(model, corpus.clips({"video": "openface", "audio": "speech"}, LOOK), range(8))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-def test_a_run_fits_it_to_the_actors_that_train(corpus: PreparedCorpus, trained: Path) -> None:
+def test_a_run_fits_it_to_the_actors_that_train(name: str, corpus: PreparedCorpus, trained: Path) -> None:
     """What is selected to the inner training actors, what is refitted to the validation actors too."""
-    job = plan([AUDIO], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0]
+    job = plan([name], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0]
     for part, units in ((SELECTED, job.fold.train), ("", (*job.fold.train, *job.fold.validation))):
-        model = built(AUDIO)
-        clips = corpus.clips(model.reads, Look(RECIPE.frames, RECIPE.size, speech_steps=RECIPE.speech_steps))
+        model = cfnsr.load_model(trained / part)  # of the same waves
+        discriminant = judging(model).discriminant
+        discriminant.weight.zero_()
+        clips = corpus.clips(model.reads, model.config.look)
         fit_discriminants(model, clips, corpus.places("nested", units))
-        assert alike(written(trained / part), heard_by(model).discriminant.state_dict()), part
+        assert discriminant.weight.any()
+        assert alike(written(trained / part), discriminant.state_dict()), part
     loaded = cfnsr.load_model(trained)
-    assert not heard_by(loaded).discriminant.speaks, "it is one stream's: it has to be silent if it trains"
+    assert not judging(loaded).discriminant.speaks, "it is one stream's: it has to be silent if it trains"
 
 
 def test_validation_and_test_clips_do_not_fit_it(
-    corpus: PreparedCorpus, trained: Path, tmp_path: Path, fill_features: Callable[..., Store]
+    name: str, corpus: PreparedCorpus, trained: Path, tmp_path: Path, fill_features: Callable[..., Store]
 ) -> None:
     """With others in their place the same weights are selected; the validation clips count in the refit."""
-    fold = plan([AUDIO], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0].fold
+    fold = plan([name], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0].fold
     for actors, refits_alike in ((fold.test, True), (fold.validation, False)):
         folder = tmp_path / "_".join(map(str, actors))
         changed = tuple(corpus.actors("nested", actors))
-        other = run(PreparedCorpus(fill_features(folder / "store", changed=changed)), folder / "runs")
+        other = run(name, PreparedCorpus(fill_features(folder / "store", changed=changed)), folder / "runs")
         assert (other / SELECTED / WEIGHTS).read_bytes() == (trained / SELECTED / WEIGHTS).read_bytes()
         assert ((other / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()) is refits_alike
         assert alike(written(other), written(trained)) is refits_alike
@@ -148,7 +186,7 @@ def test_validation_and_test_clips_do_not_fit_it(
 
 @pytest.mark.parametrize("fatal", [1, 3, 5, 7])
 def test_cut_off_and_resumed_it_ends_with_the_same_weights(
-    corpus: PreparedCorpus, trained: Path, tmp_path: Path, fatal: int
+    name: str, corpus: PreparedCorpus, trained: Path, tmp_path: Path, fatal: int
 ) -> None:
     """In the first and the second epoch of the selection, and of the refit; two steps an epoch."""
     steps = []
@@ -159,8 +197,8 @@ def test_cut_off_and_resumed_it_ends_with_the_same_weights(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(corpus, tmp_path, progress=progress)
-    resumed = run(corpus, tmp_path, resume=True)
+        run(name, corpus, tmp_path, progress=progress)
+    resumed = run(name, corpus, tmp_path, resume=True)
     for file in (WEIGHTS, f"{SELECTED}/{WEIGHTS}", "history.jsonl", "predictions.csv"):
         assert (resumed / file).read_bytes() == (trained / file).read_bytes(), file
     assert written(resumed)["weight"].any()

@@ -12,6 +12,7 @@ from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.streams import TwoStream
+from cfnsr.training.checkpoint import load_model
 from cfnsr.training.config import Recipe, find_recipe
 from cfnsr.training.crossval import _begin, crossval, plan
 from cfnsr.training.loop import Step, Trainer
@@ -186,18 +187,23 @@ def test_what_starts_from_nothing_learns_all_at_the_full_rate(corpus: PreparedCo
 
 @pytest.mark.parametrize("name", [OURS, LATE, MSAF])
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_discriminant_speaks_where_a_fusion_is_trained(
+def test_the_discriminants_speak_where_a_fusion_is_trained(
     name: str, frozen: bool, corpus: PreparedCorpus, trained: dict[str, Path], tmp_path: Path
 ) -> None:
-    """So that what is fused learns how far it is to be believed."""
+    """Those of both streams, as they were fitted, so that what is fused learns how far to believe them."""
     recipe = RECIPE.changed(frozen_encoders=frozen)
     model, trainer = begun(name, recipe, corpus, trained, tmp_path)
-    heard: list[Tensor] = []
-    (discriminant,) = (part for part in model.modules() if isinstance(part, Discriminant))
-    assert discriminant.speaks and discriminant.weight.any()
-    discriminant.register_forward_hook(lambda module, inputs, scores: heard.append(scores))
+    told: dict[nn.Module, list[Tensor]] = {}
+    for encoder, stream in ((model.video, STREAMS[0]), (model.audio, STREAMS[1])):
+        (discriminant,) = (part for part in encoder.modules() if isinstance(part, Discriminant))
+        (fitted,) = (part for part in load_model(trained[stream]).modules() if isinstance(part, Discriminant))
+        assert discriminant.speaks and discriminant.weight.any()
+        assert not changed(discriminant, state_of(fitted))
+        told[discriminant] = []
+        discriminant.register_forward_hook(lambda module, inputs, scores: told[module].append(scores))
     trainer.fit()
-    assert len(heard) == 4 and all(scores.abs().min() > 0 for scores in heard)
+    for scores in told.values():
+        assert len(scores) == 4 and all(each.abs().min() > 0 for each in scores)
 
 
 def test_cut_off_and_resumed_with_frozen_encoders_it_ends_alike(

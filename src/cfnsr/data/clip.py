@@ -134,8 +134,16 @@ class Clip:
     tensors: dict[str, np.ndarray]
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size, modification time and SHA-256 of a file."""
+def fingerprint(path: Path, take: Take) -> dict[str, Any]:
+    """Name, size, modification time and SHA-256 of a file; of a table of clip means, the take's row alone.
+
+    Raises:
+        MediaError: the table has no row for the take.
+        InputError: the table is at fault.
+    """
+    if openface.is_means(path):
+        row = read_track(take, path).features()
+        return {"file": path.name, "sha256": hashlib.sha256(row.tobytes()).hexdigest()}
     status = path.stat()
     return {
         "file": path.name,
@@ -145,7 +153,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=8)  # all takes of a corpus may share one table of clip means
+@lru_cache(maxsize=8)  # one file may be a take's pictures and its sound
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -208,7 +216,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     tensors: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {}
     used = sources(take, wanted)
-    track = _read_track(take, used["openface"]) if "openface" in used else None
+    track = read_track(take, used["openface"]) if "openface" in used else None
     pictures, sound = _decode(take, preparation, threads)
     if pictures is not None:
         source = _face_source(track, _points(take), pictures)
@@ -217,33 +225,25 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
             faces = face.cut_faces(
                 pictures.frames, pictures.times, source, margin=preparation.margin, size=preparation.size
             )
-        tensors |= {
-            "video": faces.crops,
-            "times": pictures.times,
-            "face": faces.found,
-            "squares": faces.squares.astype(np.float32),
-            "duration": np.array([pictures.duration]),
-        }
+        tensors |= picture_tensors(faces, pictures.times)
+        tensors["duration"] = np.array([pictures.duration])
         found_by = "detector" if isinstance(source, face.FaceDetector) else "openface"
         facts = {"source": found_by, "found": int(faces.found.sum()), "frames": preparation.frames}
     if sound is not None:
         with _naming(take.audio):
-            tensors |= _sound_tensors(sound, preparation, threads)
+            assert sound.waveform is not None  # noqa: S101 - asked for
+            tensors |= sound_tensors(sound.waveform, sound.sample_rate, preparation, threads)
+        tensors["duration"] = np.array([sound.duration])
     if "openface" in wanted and track is not None:
         with _naming(take.openface):
-            seen = track.seen()
-        tensors |= {
-            "openface": seen.features(),
-            "openface_times": seen.timestamps,
-            "confidence": seen.confidence,
-        }
+            tensors |= track_tensors(track)
     header = Header(
         name=take.name,
         emotion=take.emotion,
         actor=take.actor,
         sex=take.sex,
         attributes=dict(take.attributes),
-        sources={role: fingerprint(path) for role, path in used.items()},
+        sources={role: fingerprint(path, take) for role, path in used.items()},
         preparation=preparation.as_json(),
         face=facts,
     )
@@ -287,35 +287,72 @@ def speech_at(speed: float) -> str:
     return "speech" if speed == 1 else f"speech_{speed:g}"
 
 
-def _sound_tensors(sound: Decoded, preparation: Preparation, threads: int) -> dict[str, np.ndarray]:
-    assert sound.waveform is not None  # noqa: S101 - asked for
-    tensors = {"duration": np.array([sound.duration])}
-    heard = sound.waveform  # speech is the whole take, however short
+def picture_tensors(faces: face.Faces, times: np.ndarray) -> dict[str, np.ndarray]:
+    """What `prepare_clip` makes of pictures at `times`, seconds, whose faces are cut out."""
+    return {
+        "video": faces.crops,
+        "times": times,
+        "face": faces.found,
+        "squares": faces.squares.astype(np.float32),
+    }
+
+
+def track_tensors(track: openface.OpenFaceTrack) -> dict[str, np.ndarray]:
+    """What `prepare_clip` makes of an OpenFace track.
+
+    Raises:
+        MediaError: no row has a face ("no face").
+    """
+    seen = track.seen()
+    return {
+        "openface": seen.features(),
+        "openface_times": seen.timestamps,
+        "confidence": seen.confidence,
+    }
+
+
+def sound_tensors(
+    sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int = 0
+) -> dict[str, np.ndarray]:
+    """What `prepare_clip` makes of a sound.
+
+    Args:
+        sound: mono, full scale 1, (N,).
+        sample_rate: in Hz.
+        preparation: how.
+        threads: of the speech encoder; 0 lets it choose.
+
+    Raises:
+        MediaError: it is too short.
+        InputError: the speech encoder is not there or another one.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    heard = sound  # speech is the whole take, however short
     if wanted := set(SOUND_FEATURES).intersection(preparation.modalities):
-        waveform = mfcc.resample(heard, sound.sample_rate)
+        waveform = mfcc.resample(sound, sample_rate)
         heard, _ = mfcc.window(waveform, skip=preparation.skip, keep=preparation.keep)
         tensors |= {name: SOUND_FEATURES[name](heard) for name in sorted(wanted)}
         tensors["waveform"] = np.round(np.clip(heard, -1, 1) * PCM).astype(np.int16)
     level = 10 * np.log10(np.mean(np.square(heard), dtype=np.float64) + SILENCE)
     tensors["level"] = np.array([level], np.float32)
     if "speech" in preparation.modalities:
-        tensors |= _speech_tensors(sound, preparation, threads)
+        tensors |= _speech_tensors(sound, sample_rate, preparation, threads)
     return tensors
 
 
-def _speech_tensors(sound: Decoded, preparation: Preparation, threads: int) -> dict[str, np.ndarray]:
+def _speech_tensors(
+    sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int
+) -> dict[str, np.ndarray]:
     """The whole take, as it is and at the further speeds; a faster one is higher too."""
     encoder = speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
     tensors = {}
     for speed in (1.0, *preparation.speech_speeds):
-        rate = round(sound.sample_rate * speed)
-        assert sound.waveform is not None  # noqa: S101 - asked for
-        heard = mfcc.resample(sound.waveform, rate, speech.SAMPLE_RATE)
+        heard = mfcc.resample(sound, round(sample_rate * speed), speech.SAMPLE_RATE)
         tensors[speech_at(speed)] = encoder.features(heard, threads=threads)
     return tensors
 
 
-def _read_track(take: Take, path: Path) -> openface.OpenFaceTrack:
+def read_track(take: Take, path: Path) -> openface.OpenFaceTrack:
     """The take's own track, or its row of a table of clip means.
 
     Raises:
@@ -346,21 +383,40 @@ def _face_source(
 ) -> face.FaceDetector | openface.OpenFaceTrack:
     """OpenFace's points of the sampled pictures where there are some, else the detector."""
     if track is None or path is None or track.landmarks is None:
-        return _detector()
+        return detector()
+    assert pictures.frames is not None  # noqa: S101 - asked for
     points = track.at(pictures.frame_numbers)
-    assert points.landmarks is not None and pictures.frames is not None  # noqa: S101
-    height, width = pictures.frames.shape[1:3]
-    centres = points.landmarks[points.success].mean(axis=1)
-    inside = ((centres >= 0) & (centres <= (width, height))).all(axis=1)
-    if not inside.all() or track.frame_numbers[-1] < 0.9 * (pictures.frame_count - 1):
-        raise MediaError(
-            "broken",
-            f"{path} is no track of this video ({width} x {height}, {pictures.frame_count} pictures): "
-            "expected points inside the picture and a row for each; leave it out to use the face detector",
-        )
+    check_points(path, points, track, (*pictures.frames.shape[1:3], pictures.frame_count))
     return points
 
 
+def check_points(
+    path: Path, points: openface.OpenFaceTrack, track: openface.OpenFaceTrack, shape: tuple[int, int, int]
+) -> None:
+    """Refuse the points of another video.
+
+    Args:
+        path: of the track.
+        points: rows of it that have landmarks.
+        track: all of it.
+        shape: height, width and number of pictures of the video.
+
+    Raises:
+        MediaError: a face lies outside the picture, or the track ends long before the video ("broken").
+    """
+    assert points.landmarks is not None  # noqa: S101
+    height, width, count = shape
+    centres = points.landmarks[points.success].mean(axis=1)
+    inside = ((centres >= 0) & (centres <= (width, height))).all(axis=1)
+    if not inside.all() or track.frame_numbers[-1] < 0.9 * (count - 1):
+        raise MediaError(
+            "broken",
+            f"{path} is no track of this video ({width} x {height}, {count} pictures): "
+            "expected points inside the picture and a row for each; leave it out to use the face detector",
+        )
+
+
 @cache
-def _detector() -> face.FaceDetector:
+def detector() -> face.FaceDetector:
+    """The face detector, one object a process."""
     return face.FaceDetector()

@@ -15,9 +15,11 @@ from torch.utils.data import Dataset
 from cfnsr.data.clip import Preparation, speech_at
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
+from cfnsr.logarithmic import compressed, expanded
 from cfnsr.media.decode import spread
 
 LEAST_DEVIATION = 1e-3  # of a value that a speaker never changes
+FARTHEST = 6.0  # deviations from a speaker's mean, where what follows takes the value for a logarithm
 FEWEST_TAKES = 2  # of a speaker who is standardised; one take alone would become all zeros
 MEMORY = 4 * 2**30  # bytes of one kind of tensor that are held in memory rather than read again every epoch
 
@@ -142,6 +144,7 @@ class Column(Dataset[Tensor]):
     def standardised(self) -> "Column":
         """The same column with every speaker's values at mean 0 and deviation 1, over all takes of theirs.
 
+        Tracks of OpenFace are standardised on a logarithmic scale, which is the one that their encoder sees.
         No label is looked at, but one take alone cannot be standardised: this needs several of each speaker,
         the tested ones too.
 
@@ -167,8 +170,10 @@ class Column(Dataset[Tensor]):
             )
         for places in speakers.values():
             values = torch.stack([self._held[place] for place in places]).float()
-            deviation, mean = torch.std_mean(values, dim=(0, time), keepdim=True, correction=0)
-            values = (values - mean) / (deviation + LEAST_DEVIATION)
+            if self.name == "openface":
+                values = expanded(_standardised(compressed(values), time).clamp(-FARTHEST, FARTHEST))
+            else:
+                values = _standardised(values, time)
             for place, value in zip(places, values.to(self._held[0].dtype), strict=True):
                 other._held[place] = value
         return other
@@ -176,6 +181,13 @@ class Column(Dataset[Tensor]):
     def _read(self, index: int) -> Tensor:
         name = self.headers[index].name
         return as_tensor(self.name, self.store.load(name, self._needed), self.look)
+
+
+def _standardised(values: Float[Tensor, "N *any"], time: int) -> Float[Tensor, "N *any"]:
+    """Mean 0 and deviation 1 over all clips and over time."""
+    deviation, mean = torch.std_mean(values, dim=(0, time), keepdim=True, correction=0)
+    standardised: Tensor = (values - mean) / (deviation + LEAST_DEVIATION)
+    return standardised
 
 
 class Clips(Dataset[Batch]):

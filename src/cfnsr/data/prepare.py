@@ -20,6 +20,7 @@ from cfnsr.files import write_text
 from cfnsr.machine import cores, leave_with_parent
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
+from cfnsr.media.openface import is_means
 
 CHUNKS_AHEAD = 4  # takes waiting for each worker: enough to keep it busy, few enough to stop soon
 
@@ -57,19 +58,23 @@ def is_current(header: Header | None, take: Take, preparation: Preparation) -> b
     now = sources(take, preparation.modalities)
     if set(now) != set(header.sources):
         return False
-    return all(_unchanged(path, header.sources[role]) for role, path in now.items())
+    return all(_unchanged(path, take, header.sources[role]) for role, path in now.items())
 
 
-def _unchanged(path: Path, recorded: object) -> bool:
+def _unchanged(path: Path, take: Take, recorded: object) -> bool:
     if not isinstance(recorded, dict):
         return False
-    status = path.stat()
-    if status.st_size != recorded["bytes"]:
+    try:
+        if "bytes" in recorded and not is_means(path):
+            status = path.stat()
+            if status.st_size != recorded["bytes"]:
+                return False
+            if status.st_mtime_ns == recorded["mtime_ns"]:
+                return True
+        # A copied or touched file has another time and the same content; a grown table has the same row.
+        return bool(fingerprint(path, take)["sha256"] == recorded["sha256"])
+    except MediaError:
         return False
-    # A copied or touched file has another time and the same content.
-    return bool(
-        status.st_mtime_ns == recorded["mtime_ns"] or fingerprint(path)["sha256"] == recorded["sha256"]
-    )
 
 
 def prepare_corpus(
@@ -223,7 +228,8 @@ def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
     header = store.header(take.name)
     now = sources(take, preparation.modalities)
     if not header or all(
-        role not in header.sources or _unchanged(path, header.sources[role]) for role, path in now.items()
+        role not in header.sources or _unchanged(path, take, header.sources[role])
+        for role, path in now.items()
     ):
         return ""
     outdated = folder / "outdated" / store.path(take.name).name

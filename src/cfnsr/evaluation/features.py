@@ -129,7 +129,7 @@ def page(
 NOBODY = "Nobody who is tested chooses anything."
 # Of the preset `features` on the actors that chose it; in the words of docs/ravdess-features-tried.md.
 RECIPE = (
-    "The recipe itself (epochs, shrinkage and scale of the discriminant) was chosen on the inner validation "
+    "The recipe itself (epochs, shrinkage and scale of the discriminants) was chosen on the inner validation "
     "actors of all folds, who are each other's test actors: so the recipe as a whole has seen these actors "
     "in that way, though no fold's weights or temperatures have; only actors outside them are wholly new to "
     "it."
@@ -138,7 +138,9 @@ HOW = (
     "Accuracy is the mean ± deviation over folds (of several seeds each fold's mean first); the 95 % "
     "interval resamples whole actors. Where speakers are standardised, each person's features have that "
     "person's mean and deviation over all takes taken out, without labels: that needs several takes of each "
-    "person, so these are no figures to expect of a single take of a stranger."
+    "person, so these are no figures to expect of a single take of a stranger. Parameters are those learnt "
+    "by gradient; the two discriminants, solved in closed form, add 0.05 million where speech is heard and "
+    "0.01 where OpenFace is seen."
 )
 GOALS_ARE_OF = (
     f"'Fused' is the model declared beforehand, `{OURS}` or else CFN-SR on these encoders, not the row that "

@@ -75,7 +75,7 @@ class OpenFaceTrack:
     def at(self, frame_numbers: NDArray[np.integer]) -> OpenFaceTrack:
         """The rows nearest to the given pictures of the video, e.g. those `decode` kept."""
         halfway = (self.frame_numbers[1:] + self.frame_numbers[:-1]) / 2
-        return self._rows(np.searchsorted(halfway, frame_numbers))
+        return self.rows(np.searchsorted(halfway, frame_numbers))
 
     def seen(self) -> OpenFaceTrack:
         """The rows in which the face was found; the others hold no measurement, and are left out.
@@ -89,7 +89,7 @@ class OpenFaceTrack:
                 f"OpenFace found no face in any of {len(self.success)} rows: expected one person; leave the "
                 "take out",
             )
-        return self._rows(np.flatnonzero(self.success))
+        return self.rows(np.flatnonzero(self.success))
 
     def features(self) -> NDArray[np.float32]:
         """What an encoder reads of each row, (T, 35), (T, 41), (T, 49) or (T, 185).
@@ -108,7 +108,8 @@ class OpenFaceTrack:
             there.append(group)
         return np.hstack(there)
 
-    def _rows(self, rows: NDArray[np.intp]) -> OpenFaceTrack:
+    def rows(self, rows: NDArray[np.intp]) -> OpenFaceTrack:
+        """Some of the rows, by their places."""
         columns = ((field.name, getattr(self, field.name)) for field in fields(self))
         kept: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns}
         return OpenFaceTrack(**kept)
@@ -216,7 +217,7 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
         success=np.ones(len(takes), np.bool_),
         **_measured(columns),
     )
-    return {str(takes[row]): every._rows(np.array([row])) for row in first}
+    return {str(takes[row]): every.rows(np.array([row])) for row in first}
 
 
 def _header(path: Path) -> list[str]:

@@ -99,7 +99,7 @@ def _erann(settings: Settings) -> ERANN:
 ENCODERS: dict[str, dict[str, Callable[[Settings], nn.Module]]] = {
     "video": {
         "pixels": lambda settings: ResNeXt3D(width=settings.width),
-        "openface": lambda settings: OpenFaceEncoder(settings.openface_features),
+        "openface": lambda settings: OpenFaceEncoder(settings.openface_features, settings.classes),
     },
     "audio": {
         "mfcc": lambda settings: AudioCNN(steps=settings.mfcc_steps),

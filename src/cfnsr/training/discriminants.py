@@ -7,10 +7,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from cfnsr.data.dataset import Batch, Clips
-from cfnsr.models.encoders.speech import Heard
+from cfnsr.models.encoders.discriminant import Judging
 from cfnsr.models.streams import OneStream
 
 BATCH = 64
+EVERY_SPEED = 5  # dimensions of speech, whose takes come at several speeds (B, speeds, layers, S, width)
 
 
 @torch.no_grad()
@@ -21,10 +22,13 @@ def fit_discriminants(model: nn.Module, clips: Clips, train: Sequence[int]) -> N
     """
     if not isinstance(model, OneStream):
         return
-    for heard in (module for module in model.modules() if isinstance(module, Heard)):
+    (modality,) = model.reads
+    for stage in (module for module in model.modules() if isinstance(module, Judging)):
         values, labels = [], []
         for batch in map(Batch._make, DataLoader(Subset(clips, train), BATCH)):
-            speeds = batch.audio.flatten(0, 1) if batch.audio.dim() == 5 else batch.audio
-            values.append(heard.statistics(speeds.to(heard.discriminant.mean)))
-            labels.append(batch.label.repeat_interleave(len(speeds) // len(batch.label)))
-        heard.discriminant.fit(torch.cat(values), torch.cat(labels).to(values[0].device))
+            given = batch._asdict()[modality]
+            if given.dim() == EVERY_SPEED:
+                given = given.flatten(0, 1)
+            values.append(stage.statistics(given.to(stage.discriminant.mean)))
+            labels.append(batch.label.repeat_interleave(len(given) // len(batch.label)))
+        stage.discriminant.fit(torch.cat(values), torch.cat(labels).to(values[0].device))

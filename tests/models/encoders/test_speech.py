@@ -1,6 +1,7 @@
 """The mixture of a speech encoder's layers, the attention over its steps, and what is judged beside them."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.encoders.speech import Attention, Heard, LayerMixture, SpeechMixture
-from cfnsr.models.streams import OneStream
 
 CHANNELS, HIDDEN = 192, 128
 CLASSES, JUDGED = 3, 8  # the scores of so many emotions, and the channels that they are padded to
 
 Array = NDArray[np.float64]
+Walk = Callable[[nn.Module, Tensor], Tensor]
 
 
 def live_in(module: nn.Module) -> None:
@@ -53,19 +54,6 @@ def encoder() -> SpeechMixture:
 
 def states(clips: int, steps: int, layers: int = 4, width: int = 6, seed: int = 1) -> Tensor:
     return 2 * torch.randn(clips, layers, steps, width, generator=torch.Generator().manual_seed(seed))
-
-
-def through(encoder: SpeechMixture, speech: Tensor) -> Tensor:
-    """The map after the three stages."""
-    mapped = encoder.check(speech)
-    for stage in encoder.stages:
-        mapped = stage(mapped)
-    return mapped
-
-
-def pooled(encoder: SpeechMixture, speech: Tensor) -> Tensor:
-    with torch.no_grad():
-        return encoder.pool(through(encoder, speech))
 
 
 def numbers(values: Tensor | None) -> Array:
@@ -226,30 +214,6 @@ def test_statistics_of_a_take(steps: int) -> None:
     assert np.allclose(numbers(Heard(4, 6, CLASSES).statistics(speech)), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("classes", "judged"), [(1, 8), (3, 8), (8, 8), (9, 16)])
-def test_scores_travel_as_channels_behind_the_mixture(classes: int, judged: int) -> None:
-    """A multiple of 8, zeros until the discriminant is fitted; a classifier begins with them as they are."""
-    torch.manual_seed(0)
-    encoder, speech = SpeechMixture(4, 6, classes).eval(), states(2, 5)
-    heard = encoder.stages[0]
-    assert isinstance(heard, Heard) and encoder.judged == judged
-    assert encoder.channels == (CHANNELS + judged,) * 3 and encoder.dim == HIDDEN + judged
-    assert not heard(speech)[:, CHANNELS:].any()
-    live_in(heard)
-    scores = heard.discriminant(heard.statistics(speech))
-    assert scores.shape == (2, classes) and scores.abs().min() > 0
-    for stage in encoder.stages:
-        speech = stage(speech)
-        assert torch.equal(speech[:, :CHANNELS], heard.mixture(states(2, 5))) is (stage is heard)
-        assert torch.equal(speech[:, CHANNELS : CHANNELS + classes], scores[:, :, None].expand(-1, -1, 5))
-        assert not speech[:, CHANNELS + classes :].any()
-    model = OneStream(encoder, "audio", classes).eval()
-    with torch.no_grad():
-        model.classify.weight[:, :HIDDEN] = 0
-        model.classify.bias.zero_()
-    torch.testing.assert_close(model(None, states(2, 5)), scores.log_softmax(dim=1))
-
-
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_attention_against_the_formula(steps: int) -> None:
     """Of its own channels; further ones pass on unchanged."""
@@ -284,7 +248,7 @@ def test_pooling_joins_mean_and_deviation(encoder: SpeechMixture, steps: int) ->
     assert np.allclose(numbers(vectors), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_whole_encoder_against_its_parts(encoder: SpeechMixture) -> None:
+def test_the_whole_encoder_against_its_parts(encoder: SpeechMixture, pooled: Walk) -> None:
     speech = states(2, 5)
     expected = []
     for clip in speech:
@@ -295,7 +259,7 @@ def test_the_whole_encoder_against_its_parts(encoder: SpeechMixture) -> None:
     assert np.allclose(numbers(pooled(encoder, speech)), np.stack(expected), atol=1e-4, rtol=1e-4)
 
 
-def test_every_layer_is_heard_and_judged(encoder: SpeechMixture) -> None:
+def test_every_layer_is_heard_and_judged(encoder: SpeechMixture, pooled: Walk) -> None:
     speech = states(2, 5)
     before = pooled(encoder, speech)
     for layer in range(4):
@@ -308,7 +272,7 @@ def test_every_layer_is_heard_and_judged(encoder: SpeechMixture) -> None:
 
 @pytest.mark.parametrize(("layers", "width"), [(1, 1), (2, 16), (5, 384)])
 @pytest.mark.parametrize("steps", [1, 2, 24, 130])
-def test_any_number_of_steps(layers: int, width: int, steps: int) -> None:
+def test_any_number_of_steps(through: Walk, layers: int, width: int, steps: int) -> None:
     """In training too, where a single step has no deviation to take a root's slope of."""
     torch.manual_seed(0)
     encoder, speech = SpeechMixture(layers, width, CLASSES), states(2, steps, layers, width)
@@ -339,7 +303,7 @@ def test_other_shapes_and_settings_are_refused_with_a_sentence() -> None:
             SpeechMixture(layers, width)
 
 
-def test_a_clip_does_not_depend_on_the_others(encoder: SpeechMixture) -> None:
+def test_a_clip_does_not_depend_on_the_others(encoder: SpeechMixture, pooled: Walk) -> None:
     speech = states(5, 7)
     together = pooled(encoder, speech)
     assert together.std(dim=0).max() > 0.01, "the clips must differ for this to prove anything"

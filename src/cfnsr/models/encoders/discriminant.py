@@ -1,13 +1,18 @@
-"""A linear discriminant of a clip's statistics, solved in closed form."""
+"""A discriminant of a clip's statistics, solved in closed form, and the stage that lets it speak."""
+
+import math
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 FARTHEST = 8.0  # deviations from a value's mean
 LEAST_DEVIATION = 1e-4  # of a value that hardly changes
 SHRINKAGE = 0.6  # of the covariance towards a multiple of the identity: there are more values than clips
 DEVIATION = 4.0  # of the scores of the clips it was fitted to, so that they count beside a network's
+NARROWNESS = 0.1  # of the Gaussian kernel that waves stand for: one over its deviation
+MULTIPLE = 8  # of which a map's channels are one, as the exchanges' attention needs
 
 
 class Discriminant(nn.Module):
@@ -20,8 +25,13 @@ class Discriminant(nn.Module):
     Args:
         features: statistics of a clip.
         classes: number of emotions.
+        waves: where more than 0, cosines of random directions of the statistics, as many as this, are judged
+            in their stead: a Gaussian kernel, so that borders between the classes may be curved.
+        shrinkage: of the covariance, from 0 to 1.
+        deviation: of the scores of the clips it was fitted to.
 
-    Source: Friedman 1989, "Regularized discriminant analysis", sec. 3, with one covariance for all classes.
+    Sources: Friedman 1989, "Regularized discriminant analysis", sec. 3, with one covariance for all classes;
+    Rahimi and Recht 2007, "Random features for large-scale kernel machines", algorithm 1.
 
     >>> discriminant = Discriminant(3, 2).eval()
     >>> values = torch.tensor([[1.0, 0, 0], [2, 1, 0], [7, 0, 1], [8, 1, 1]])
@@ -30,21 +40,35 @@ class Discriminant(nn.Module):
     tensor([0, 1])
     """
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        waves: int = 0,
+        shrinkage: float = SHRINKAGE,
+        deviation: float = DEVIATION,
+    ) -> None:
         super().__init__()
+        self.shrinkage, self.spread = shrinkage, deviation
         self.speaks = False  # in training too
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
-        self.register_buffer("weight", torch.zeros(features, classes))
+        self.register_buffer("directions", NARROWNESS * torch.randn(features, waves))
+        self.register_buffer("phases", 2 * math.pi * torch.rand(waves))
+        self.register_buffer("weight", torch.zeros(waves or features, classes))
         self.register_buffer("bias", torch.zeros(classes))
 
     mean: Tensor
     deviation: Tensor
+    directions: Tensor
+    phases: Tensor
     weight: Tensor
     bias: Tensor
 
-    def _standardised(self, values: Float[Tensor, "N F"]) -> Float[Tensor, "N F"]:
-        return ((values - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+    def _judged(self, values: Float[Tensor, "N F"]) -> Float[Tensor, "N W"]:
+        """What the classes are told apart by: the standardised statistics, or waves of them."""
+        values = ((values - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+        return (values @ self.directions + self.phases).cos() if self.phases.numel() else values
 
     @torch.no_grad()
     def fit(self, values: Float[Tensor, "N F"], labels: Int[Tensor, " N"]) -> None:
@@ -52,22 +76,20 @@ class Discriminant(nn.Module):
         deviation, mean = torch.std_mean(values, dim=0, correction=0)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation + LEAST_DEVIATION)
-        values = self._standardised(values).double()
+        values = self._judged(values).double()
         classes = self.bias.numel()
         members = torch.nn.functional.one_hot(labels, classes).to(values)
         counts = members.sum(dim=0)
         means = torch.where(
             counts[:, None] > 0, members.T @ values / counts.clamp(min=1)[:, None], values.mean(dim=0)
         )
-        weight = _solve(values - means[labels], means.T)
+        weight = _solve(values - means[labels], means.T, self.shrinkage)
         bias = ((counts + 1) / (len(values) + classes)).log() - (means.T * weight).sum(dim=0) / 2
-        if (
-            counts > 0
-        ).any():  # what was never met lies near to everything when there are more values than clips
+        if counts.any():  # what was never met lies near to everything when there are more values than clips
             bias = torch.where(counts > 0, bias, bias[counts > 0].min())
         scores = values @ weight + bias
         centred = scores - scores.mean(dim=1, keepdim=True)
-        scale = DEVIATION / centred.std(correction=0).clamp(min=LEAST_DEVIATION)
+        scale = self.spread / centred.std(correction=0).clamp(min=LEAST_DEVIATION)
         self.weight.copy_((weight - weight.mean(dim=1, keepdim=True)) * scale)
         self.bias.copy_((bias - bias.mean()) * scale)
 
@@ -75,14 +97,50 @@ class Discriminant(nn.Module):
         """A score of each class; their mean over the classes is 0."""
         if self.training and not self.speaks:
             return values.new_zeros(len(values), self.bias.numel())
-        return self._standardised(values) @ self.weight + self.bias
+        return self._judged(values) @ self.weight + self.bias
 
 
-def _solve(within: Float[Tensor, "N F"], targets: Float[Tensor, "F K"]) -> Float[Tensor, "F K"]:
+class Judging(nn.Module):
+    """A stage of an encoder: its map, and behind it what a discriminant makes of the whole input.
+
+    The score of each class is a channel that is the same at all places, and channels of zeros fill up to
+    `MULTIPLE`; so an exchange that weighs the map weighs the scores too. Who inherits says what the map is
+    (`mapped`) and what is judged (`statistics`).
+
+    Args:
+        discriminant: of as many statistics as `statistics` gives.
+        classes: number of emotions.
+    """
+
+    def __init__(self, discriminant: Discriminant, classes: int) -> None:
+        super().__init__()
+        self.discriminant = discriminant
+        self.judged = math.ceil(classes / MULTIPLE) * MULTIPLE
+
+    def mapped(self, given: Tensor) -> Float[Tensor, "B C *places"]:
+        """The map of an input."""
+        raise NotImplementedError
+
+    def statistics(self, given: Tensor) -> Float[Tensor, "B F"]:
+        """What the discriminant judges an input by."""
+        raise NotImplementedError
+
+    def forward(self, given: Tensor) -> Float[Tensor, "B C+judged *places"]:
+        mapped = self.mapped(given)
+        scores = self.discriminant(self.statistics(given))
+        scores = functional.pad(scores, (0, self.judged - scores.shape[1]))
+        places = mapped.shape[2:]
+        everywhere = scores.view(*scores.shape, *(1 for _ in places)).expand(-1, -1, *places)
+        return torch.cat([mapped, everywhere], dim=1)
+
+
+def _solve(
+    within: Float[Tensor, "N F"], targets: Float[Tensor, "F K"], shrinkage: float
+) -> Float[Tensor, "F K"]:
     """The inverse of the shrunk covariance of `within`, times `targets`."""
     clips, features = within.shape
-    share = (1 - SHRINKAGE) / clips
-    level = SHRINKAGE * (within.square().sum() / (clips * features)).clamp(min=LEAST_DEVIATION)
+    share = (1 - shrinkage) / clips
+    level = shrinkage * (within.square().sum() / (clips * features)).clamp(min=LEAST_DEVIATION)
     if features <= clips:
         covariance = share * within.T @ within
         covariance = covariance + level * torch.eye(features).to(within)

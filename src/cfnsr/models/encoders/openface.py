@@ -6,12 +6,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cfnsr.errors import InputError
+from cfnsr.logarithmic import compressed
+from cfnsr.models.encoders.discriminant import Discriminant, Judging
 
 CHANNELS = 128
 KERNEL = 3  # in time
-STRETCH = 3.0  # of a value before its logarithm: most intensities are well below 1 of their 5
 FARTHEST = 6.0  # deviations from a feature's mean
 DROPOUT = 0.3
+# Of the discriminant: borders may be curved, and its scores count half as much as those of speech.
+WAVES = 1000
+SHRINKAGE = 0.3
+DEVIATION = 2.0
 
 
 class Embedding(nn.Module):
@@ -33,13 +38,36 @@ class Embedding(nn.Module):
         nn.init.uniform_(self.direction, -bound, bound)
 
     def forward(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B C T F 1"]:
-        values = self.scale(track.sign() * (STRETCH * track.abs()).log1p()).clamp(-FARTHEST, FARTHEST)
+        values = self.scale(compressed(track)).clamp(-FARTHEST, FARTHEST)
         places = torch.einsum("bft,cf->bctf", values, self.direction) + self.offset[:, None]
         return places.unsqueeze(-1)
 
 
+class Seen(Judging):
+    """The first stage: the embedded features, and behind them what a discriminant makes of the track's mean.
+
+    >>> Seen(35, 6)(torch.rand(2, 35, 7)).shape
+    torch.Size([2, 136, 7, 35, 1])
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__(Discriminant(features, classes, WAVES, SHRINKAGE, DEVIATION), classes)
+        self.embedding = Embedding(features)
+
+    def mapped(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B C T F 1"]:
+        places: Tensor = self.embedding(track)
+        return places
+
+    def statistics(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B F"]:
+        """The mean over time of every feature."""
+        return compressed(track).mean(dim=2)
+
+
 class InTime(nn.Module):
-    """What each place adds by its neighbours in time, channel by channel; nothing at first."""
+    """What each place adds by its neighbours in time, channel by channel; nothing at first.
+
+    Channels beyond its own pass on unchanged.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,36 +76,41 @@ class InTime(nn.Module):
         self.weight = nn.Parameter(torch.zeros(CHANNELS, 1, 1, 1))
 
     def forward(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B C T F 1"]:
-        added: Tensor = places + self.weight * functional.gelu(self.conv(places.squeeze(-1))).unsqueeze(-1)
-        return added
+        own, others = places[:, :CHANNELS], places[:, CHANNELS:]
+        added = own + self.weight * functional.gelu(self.conv(own.squeeze(-1))).unsqueeze(-1)
+        return torch.cat([added, others], dim=1)
 
 
 class OpenFaceEncoder(nn.Module):
     """A face's track as a map whose places are its features in time, `(B, C, T, F, 1)`.
 
-    Any number of time steps will do, from 1: the mean of a whole take is a track of one step.
+    Any number of time steps will do, from 1: the mean of a whole take is a track of one step. Beside the
+    network a discriminant judges the take by its mean, as in the encoder of speech.
 
     Args:
         features: values a step has; 35 are the action units.
+        classes: number of emotions.
 
     >>> encoder = OpenFaceEncoder()
     >>> track = torch.rand(2, 35, 7)
     >>> for stage in encoder.stages:
     ...     track = stage(track)
     >>> track.shape, encoder.pool(track).shape
-    (torch.Size([2, 128, 7, 35, 1]), torch.Size([2, 128]))
+    (torch.Size([2, 136, 7, 35, 1]), torch.Size([2, 136]))
     """
 
     reads = "openface"
 
-    def __init__(self, features: int = 35) -> None:
+    def __init__(self, features: int = 35, classes: int = 8) -> None:
         super().__init__()
         if features < 1:
             raise InputError(f"openface_features is {features}: expected 1 or more, such as 35 action units")
         self.features = features
-        self.channels = (CHANNELS,) * 3
-        self.dim = CHANNELS
-        self.stages = nn.ModuleList([Embedding(features), InTime(), InTime()])
+        seen = Seen(features, classes)
+        self.judged = seen.judged
+        self.channels = (CHANNELS + self.judged,) * 3
+        self.dim = CHANNELS + self.judged
+        self.stages = nn.ModuleList([seen, InTime(), InTime()])
         self.standardise = nn.BatchNorm1d(CHANNELS)
         self.dropout = nn.Dropout(DROPOUT)
 
@@ -91,7 +124,11 @@ class OpenFaceEncoder(nn.Module):
             )
         return track
 
-    def pool(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B C"]:
-        """The mean over all places, then a rectifier: the hidden layer of a perceptron of the features."""
-        pooled: Tensor = self.dropout(functional.gelu(self.standardise(places.mean(dim=(2, 3, 4)))))
-        return pooled
+    def pool(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B dim"]:
+        """The hidden layer of a perceptron of the features, and the discriminant's scores.
+
+        The hidden layer is the mean over all places, then a rectifier.
+        """
+        means = places.mean(dim=(2, 3, 4))
+        hidden: Tensor = self.dropout(functional.gelu(self.standardise(means[:, :CHANNELS])))
+        return torch.cat([hidden, means[:, CHANNELS:]], dim=1)

@@ -1,14 +1,11 @@
 """The audio encoder for the hidden states of a pretrained speech encoder."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cfnsr.errors import InputError
-from cfnsr.models.encoders.discriminant import Discriminant
+from cfnsr.models.encoders.discriminant import Discriminant, Judging
 
 CHANNELS = 192
 HIDDEN = 128  # values of the pooled vector
@@ -17,7 +14,6 @@ WIDENING = 4  # of the feed-forward part
 DROPOUT = 0.15  # in the transformer
 FARTHEST = 8.0  # deviations from a value's mean; what lies beyond is an outlier of a few channels
 LEAST_VARIANCE = 1e-4  # the slope of a root has no bound at 0
-MULTIPLE = 8  # of which a map's channels are one, as the exchanges' attention needs
 
 
 class LayerMixture(nn.Module):
@@ -45,33 +41,26 @@ class LayerMixture(nn.Module):
         return mixed
 
 
-class Heard(nn.Module):
+class Heard(Judging):
     """The first stage: the mixed layers, and behind them what a discriminant makes of the whole take.
-
-    The discriminant's score of each class is a channel that is the same at all steps, and channels of zeros
-    fill up to `MULTIPLE`; so an exchange that weighs the map weighs the scores too.
 
     >>> Heard(5, 384, 6)(torch.rand(2, 5, 24, 384)).shape
     torch.Size([2, 200, 24])
     """
 
     def __init__(self, layers: int, width: int, classes: int) -> None:
-        super().__init__()
+        super().__init__(Discriminant(3 * layers * width, classes), classes)
         self.mixture = LayerMixture(layers, width, CHANNELS)
-        self.discriminant = Discriminant(3 * layers * width, classes)
-        self.judged = math.ceil(classes / MULTIPLE) * MULTIPLE
+
+    def mapped(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B C S"]:
+        mixed: Tensor = self.mixture(states)
+        return mixed
 
     def statistics(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B 3*layers*width"]:
         """Mean, deviation and deviation of the changes of every value over the steps."""
         changes = states.diff(dim=2) if states.shape[2] > 1 else torch.zeros_like(states)
         parts = [states.mean(dim=2), _deviation(states), _deviation(changes)]
         return torch.cat(parts, dim=2).flatten(1)
-
-    def forward(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B C S"]:
-        mixed = self.mixture(states)
-        scores = self.discriminant(self.statistics(states))
-        scores = functional.pad(scores, (0, self.judged - scores.shape[1]))
-        return torch.cat([mixed, scores[:, :, None].expand(-1, -1, mixed.shape[2])], dim=1)
 
 
 class Attention(nn.Module):
