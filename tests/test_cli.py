@@ -140,8 +140,13 @@ def test_predict_with_landmarks(cfnsr: Run, checkpoint: Path, synthetic: Path) -
     assert result["emotion"] == max(result["probabilities"], key=result["probabilities"].get)
     assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     (window,) = result["timeline"]
-    assert set(window) == {"start", "end", "probabilities", "face", "speech"}
-    assert window["face"] is True and window["speech"] is True and 2.5 < window["end"] < 4
+    assert set(window) == {"start", "end", "probabilities", "face", "speech", "uses"}
+    assert (
+        window["uses"] == ["video", "audio"]
+        and window["face"] is True
+        and window["speech"] is True
+        and 2.5 < window["end"] < 4
+    )
 
 
 def test_predict_real_clips(cfnsr: Run, checkpoint: Path, shared: Path, yunet: Path) -> None:
@@ -304,14 +309,32 @@ def bad_files(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         ("zero", "zero.mp4"),
         ("truncated", "truncated.mp4"),
         ("mute", "no sound"),
-        ("faceless", "faceless.mp4: no face"),
-        ("short", "short.mp4: 0.3"),
     ],
 )
 def test_bad_files_to_predict(
     cfnsr: Run, checkpoint: Path, bad_files: dict[str, Path], yunet: Path, name: str, word: str
 ) -> None:
     refused(cfnsr("predict", checkpoint, bad_files[name], CFNSR_YUNET=str(yunet)), word)
+
+
+def test_files_in_which_too_little_is_seen_or_heard_have_no_answer(
+    cfnsr: Run, checkpoint: Path, bad_files: dict[str, Path], yunet: Path
+) -> None:
+    """Nobody in one, a third of a second in the other: that is told, and no emotion is made up."""
+    files = bad_files["faceless"], bad_files["short"]
+    done = cfnsr("predict", checkpoint, *files, CFNSR_YUNET=str(yunet))
+    assert done.returncode == 0, done.stderr
+    assert "faceless.mp4: no face: no answer" in done.stdout
+    assert "short.mp4: no speech: no answer" in done.stdout
+    done = cfnsr("predict", checkpoint, *files, "--json", CFNSR_YUNET=str(yunet))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(each["emotion"], each["probabilities"]) for each in told] == [(None, None)] * 2
+    windows = [each["timeline"][0] for each in told]
+    assert [(each["face"], each["speech"], each["uses"]) for each in windows] == [
+        (False, True, []),
+        (True, False, []),
+    ]
 
 
 def test_a_bad_file_does_not_hide_the_good_ones(

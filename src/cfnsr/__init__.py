@@ -8,23 +8,36 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cfnsr.errors import InputError as InputError
-    from cfnsr.inference.predict import Prediction as Prediction
     from cfnsr.inference.predict import predict as predict
+    from cfnsr.inference.prediction import Prediction as Prediction
     from cfnsr.models.zoo import create_model as create_model
     from cfnsr.models.zoo import list_models as list_models
+    from cfnsr.sharing.pretrained import from_pretrained as from_pretrained
+    from cfnsr.sharing.pretrained import save_pretrained as save_pretrained
     from cfnsr.training.checkpoint import load_model as load_model
 
 __version__ = "0.1.0"
 
 _HOME = {
     "InputError": "cfnsr.errors",
-    "Prediction": "cfnsr.inference.predict",
+    "Prediction": "cfnsr.inference.prediction",
     "create_model": "cfnsr.models.zoo",
+    "from_pretrained": "cfnsr.sharing.pretrained",
     "list_models": "cfnsr.models.zoo",
     "load_model": "cfnsr.training.checkpoint",
     "predict": "cfnsr.inference.predict",
+    "save_pretrained": "cfnsr.sharing.pretrained",
 }
-__all__ = ["InputError", "Prediction", "create_model", "list_models", "load_model", "predict"]
+__all__ = [
+    "InputError",
+    "Prediction",
+    "create_model",
+    "from_pretrained",
+    "list_models",
+    "load_model",
+    "predict",
+    "save_pretrained",
+]
 
 
 def __getattr__(name: str) -> object:

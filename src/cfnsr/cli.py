@@ -449,10 +449,39 @@ def check_split(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 interview.mp4 --json")
+@app.command(epilog="Example: cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 --plot talk.png")
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder with config.json and model.safetensors.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with config.json and model.safetensors, an exported .onnx or .xml, or a name on the "
+            "Hugging Face hub."
+        ),
+    ],
     files: Annotated[list[Path], typer.Argument(help="Videos, or sound files for an audio model.")],
+    window: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds of a window. If not given, a file of up to 6 s is one, and a longer one is cut "
+            "into windows as long as the sound of a training clip."
+        ),
+    ] = None,
+    hop: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Follow everyone in the picture, not only the largest face.")
+    ] = False,
+    write: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write the timeline: a name ending in .csv, .json, .txt, .srt or .vtt; several times for "
+            "several. {name} stands for the file's own name."
+        ),
+    ] = None,
+    plot: Annotated[list[Path] | None, typer.Option(help="Draw the timeline, as .png, .svg or .pdf.")] = None,
+    annotate: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the video with box, label and bars, and its sound, as .mp4, .mov or .mkv."),
+    ] = None,
     openface: Annotated[
         Path | None,
         typer.Option(
@@ -468,27 +497,139 @@ def predict(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recognise the emotion in videos, prepared as the training clips were."""
-    from cfnsr.inference.predict import predict as recognise
+    """Recognise the emotions in videos of any length, over time, prepared as the training clips were."""
+    outputs = steps.Outputs(tuple(write or ()), tuple(plot or ()), tuple(annotate or ()))
+    well = steps.predict(
+        checkpoint,
+        files,
+        openface=openface,
+        speech_encoder=speech_encoder,
+        window=window,
+        hop=hop,
+        all_faces=all_faces,
+        outputs=outputs,
+        as_json=as_json,
+    )
+    if not well:
+        raise typer.Exit(2)
+
+
+CheckpointArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Folder with config.json and model.safetensors, an exported .onnx or .xml, or a name on the "
+        "Hugging Face hub."
+    ),
+]
+WindowOption = Annotated[
+    float | None, typer.Option(help="Seconds of a window; as much as a training clip has if not given.")
+]
+
+
+@app.command(epilog="Example: cfnsr explain runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 why.png --at 12.5")
+def explain(
+    checkpoint: Annotated[str, typer.Argument(help="Folder of a checkpoint, or a name on the hub.")],
+    file: Annotated[Path, typer.Argument(help="Video, or sound file for an audio model.")],
+    out: Annotated[Path, typer.Argument(help="The picture to write, .png.")],
+    at: Annotated[float | None, typer.Option(help="Second of the file; its middle if not given.")] = None,
+    window: WindowOption = None,
+) -> None:
+    """Draw where and when the model looked, what it listened to, and how much each modality counted."""
+    steps.explain(checkpoint, file, out, at=at, window=window)
+
+
+@app.command(epilog="Example: cfnsr export runs/nested/cfn_sr/seed_0/fold_1 model.onnx --data prepared")
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder with config.json and model.safetensors.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: .onnx, or .xml for OpenVINO.")],
+    precision: Annotated[
+        str, typer.Option(help="f32; with an .xml file also bf16, or int8, which is calibrated on --data.")
+    ] = "f32",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder made by `cfnsr prepare`: clips to check on, and to calibrate int8."),
+    ] = None,
+) -> None:
+    """Write a model as one file that needs no PyTorch: bytes of pictures and a waveform in, answers out."""
+    steps.require("export", "onnx", "onnxruntime", "onnxscript", "openvino")
+    steps.export(checkpoint, out, precision=precision, data=data)
+
+
+@app.command(epilog="Example: cfnsr serve runs/nested/cfn_sr/seed_0/fold_1")
+def serve(
+    checkpoint: CheckpointArgument,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let other machines in: no passwords, no encryption.")
+    ] = False,
+    max_megabytes: Annotated[int, typer.Option(help="Of an upload.")] = 200,
+    minutes: Annotated[float, typer.Option(help="Longest recording.")] = 10.0,
+) -> None:
+    """Serve a web page and a REST API on this machine: upload or record, see the timeline."""
+    steps.serve(checkpoint, host=host, port=port, public=public, max_megabytes=max_megabytes, minutes=minutes)
+
+
+@app.command(epilog="Example: cfnsr live model.onnx   or: cfnsr live model.onnx --from talk.mp4")
+def live(
+    checkpoint: CheckpointArgument,
+    file: Annotated[Path | None, typer.Option("--from", help="Play this file as if live.")] = None,
+    camera: Annotated[str, typer.Option(help="default, or its name, such as /dev/video0.")] = "default",
+    microphone: Annotated[str, typer.Option(help="default, or its name, such as plughw:1.")] = "default",
+    window: WindowOption = None,
+    every: Annotated[float, typer.Option(help="Seconds from one answer to the next.")] = 0.4,
+    as_json: JsonOption = False,
+) -> None:
+    """Recognise live, by webcam and microphone; what cannot be kept up with is dropped."""
+    steps.live(
+        checkpoint,
+        file=file,
+        camera=camera,
+        microphone=microphone,
+        window=window,
+        every=every,
+        as_json=as_json,
+    )
+
+
+@app.command(epilog="Example: cfnsr share runs/nested/cfn_sr/seed_0/fold_1 owner/name")
+def share(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    to: Annotated[str, typer.Argument(help="owner/name on the Hugging Face hub, or with --folder a folder.")],
+    folder: Annotated[
+        bool, typer.Option("--folder", help="Write a folder instead of putting it on the hub.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="A new repository is for its owner alone.")
+    ] = False,
+) -> None:
+    """Share a model with its card, by the Hugging Face hub or as a folder."""
+    from cfnsr.sharing.pretrained import push_to_hub, save_pretrained
     from cfnsr.training.checkpoint import load_model
 
-    model = load_model(checkpoint)
-    steps.hear_by(model, speech_encoder)
-    predictions, failed = [], False
-    for file in files:
-        try:
-            points = openface
-            if openface is not None and not openface.is_file():
-                points = openface / f"{file.stem}.csv"
-            prediction = recognise(model, file, openface=points)
-        except InputError as error:
-            say(f"cfnsr: {error}")
-            failed = True
-            continue
-        predictions.append(prediction.as_json())
-        if not as_json:
-            steps.show(prediction)
-    if as_json:
-        print(json.dumps(predictions, indent=2))
-    if failed:
-        raise typer.Exit(2)
+    if folder:
+        print(save_pretrained(load_model(run), to, run=run))
+    else:
+        print(push_to_hub(run, to, private=private))
+
+
+@app.command(epilog="Example: cfnsr bench predict clip.mp4 --out docs/benchmarks.md")
+def bench(
+    what: Annotated[str, typer.Argument(help="predict")],
+    clip: Annotated[Path, typer.Argument(help="A video of a few seconds: a face, and speech.")],
+    out: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    rounds: Annotated[int, typer.Option(help="Of everything; the median counts.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long a prediction takes on this machine."""
+    from cfnsr.bench.predict import measure, page
+    from cfnsr.files import write_text
+
+    if what != "predict":
+        raise InputError(f"bench {what!r} is not known: expected predict")
+    steps.require("export", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")
+    figures = measure(clip, rounds=rounds, progress=lambda task: say(f"bench: {task}"))
+    text = page(figures, clip)
+    if out is not None:
+        write_text(out, text)
+    print(json.dumps([figure.as_json() for figure in figures], indent=2) if as_json else text)

@@ -24,6 +24,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     from cfnsr.data.clip import Preparation
     from cfnsr.data.store import Store
     from cfnsr.inference.predict import predict
+    from cfnsr.inference.writers import to_table
     from cfnsr.training.checkpoint import load_model
     from cfnsr.training.config import find_recipe
     from cfnsr.training.prepared import PreparedCorpus
@@ -51,7 +52,7 @@ def run(out: Path, *, seed: int = 0) -> None:
     checkpoint = runs / "nested" / MODEL / f"seed_{seed}" / f"fold_{FOLDS[0]}"
     assert unseen.video is not None  # noqa: S101 - the synthetic corpus has pictures
     prediction = predict(load_model(checkpoint), unseen.video, openface=unseen.openface)
-    steps.show(prediction)
+    print(to_table(prediction))
     print(f"the actor played: {unseen.emotion}")
     print(f"contact sheet: {prepared / 'contact_sheet.png'}")
     print(f"report: {runs / 'report.html'}")

@@ -1,24 +1,37 @@
 """The long steps as a person runs them: the work, its progress bar and the account at its end."""
 
+import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cfnsr.console import Step as BarStep
 from cfnsr.console import bar, say, speaks
 from cfnsr.errors import InputError
-from cfnsr.files import write_text
+from cfnsr.files import write_atomically, write_text
 
 if TYPE_CHECKING:
-    from cfnsr.corpus.take import Corpus, Take
+    import numpy as np
+
+    from cfnsr.corpus.take import Actor, Corpus, Take
     from cfnsr.data.clip import Preparation
-    from cfnsr.inference.predict import Prediction
-    from cfnsr.models.zoo import Model
+    from cfnsr.inference.prediction import Prediction
+    from cfnsr.inference.recogniser import Recogniser
     from cfnsr.synthesis.corpus import Part
     from cfnsr.training.config import Recipe
     from cfnsr.training.loop import Step
     from cfnsr.training.record import Job
 
+EXPORTED = (".onnx", ".xml")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+FEWEST_OF_A_BAR = 10  # windows
+# Clips that an export is checked on, calibrated by, and measured on.
+CHECKED, CALIBRATION, MEASURED = 6, 48, 200
 SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
 
 
@@ -131,7 +144,7 @@ def speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, s
     return "", ""
 
 
-def hear_by(model: "Model", given: str | None) -> None:
+def hear_by(model: "Recogniser", given: str | None) -> None:
     """Find the speech encoder that a model was trained with, before any file needs it.
 
     Args:
@@ -139,15 +152,13 @@ def hear_by(model: "Model", given: str | None) -> None:
         given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names, or the hub's.
     """
     from cfnsr.data.speech import choose_encoder, find_encoder
-    from cfnsr.training.checkpoint import config_of
 
-    config = config_of(model)
     if "speech" in model.reads.values():
         if given is not None:
             choose_encoder(given)
-        find_encoder(config.preparation.speech_encoder, config.preparation.speech_sha256)
+        find_encoder(model.preparation.speech_encoder, model.preparation.speech_sha256)
     elif given is not None:
-        raise InputError(f"--speech-encoder {given}: model {config.model} does not hear by one; leave it out")
+        raise InputError(f"--speech-encoder {given}: model {model.name} does not hear by one; leave it out")
 
 
 class TrainingBar:
@@ -296,8 +307,340 @@ def report(runs: Path) -> None:
     print(f"report: {written.html}")
 
 
-def show(prediction: "Prediction") -> None:
-    """Print a prediction: the emotion, then every probability as a bar."""
-    print(f"{prediction.file}: {prediction.emotion}")
-    for emotion, probability in prediction.probabilities.items():
-        print(f"  {emotion:<12}{100 * probability:5.1f} %  {'#' * round(40 * probability)}")
+@dataclass(frozen=True)
+class Outputs:
+    """What is written of each prediction; `{name}` in a path stands for the file's name without its suffix.
+
+    Args:
+        written: tables and subtitles, whose suffix says which: .csv, .json, .txt, .srt or .vtt.
+        plots: pictures of the timeline, .png, .svg or .pdf.
+        annotated: videos with box, label and bars, .mp4, .mov or .mkv.
+    """
+
+    written: tuple[Path, ...] = ()
+    plots: tuple[Path, ...] = ()
+    annotated: tuple[Path, ...] = ()
+
+    def check(self, files: Sequence[Path]) -> None:
+        """Refuse what could not be written in the end, before any work is done.
+
+        Raises:
+            InputError: an unknown suffix, or one path for several files.
+        """
+        from cfnsr.inference.plot import FORMATS
+        from cfnsr.inference.writers import WRITERS
+        from cfnsr.media.redraw import SUFFIXES
+
+        known = (
+            ("--write", self.written, WRITERS),
+            ("--plot", self.plots, FORMATS),
+            ("--annotate", self.annotated, SUFFIXES),
+        )
+        for option, paths, suffixes in known:
+            for path in paths:
+                if path.suffix.lower() not in suffixes:
+                    raise InputError(f"{option} {path}: expected a name that ends in {', '.join(suffixes)}")
+                if len({self.of(path, file) for file in files}) < len(files):
+                    raise InputError(
+                        f"{option} {path} for {len(files)} files: expected {{name}} in it, such as "
+                        f"{{name}}{path.suffix}, and files of different names"
+                    )
+
+    @staticmethod
+    def of(path: Path, file: Path) -> Path:
+        """A path with the file's name in the place of `{name}`."""
+        return Path(str(path).replace("{name}", file.stem))
+
+    def write(self, prediction: "Prediction", file: Path) -> None:
+        """Write all of it for one file."""
+        from cfnsr.inference.annotate import annotate
+        from cfnsr.inference.plot import plot
+        from cfnsr.inference.writers import write
+
+        for path in self.written:
+            say(f"written: {write(prediction, self.of(path, file))}")
+        for path in self.plots:
+            say(f"written: {plot(prediction, self.of(path, file))}")
+        for path in self.annotated:
+            with bar("annotate", 1) as step:
+                written = annotate(
+                    file,
+                    prediction,
+                    self.of(path, file),
+                    progress=lambda done, total: step(completed=done, total=total),
+                )
+            say(f"written: {written}")
+
+
+def recogniser(checkpoint: str, speech_encoder: str | None) -> "Recogniser":
+    """A model to predict with: a checkpoint's folder, an exported file, or a name on the Hugging Face hub."""
+    from cfnsr.inference.predict import as_recogniser
+
+    path = Path(checkpoint)
+    if path.suffix.lower() in EXPORTED:
+        from cfnsr.inference.exported import load_exported
+
+        found: Recogniser = load_exported(path)
+    elif not path.exists() and HUB_NAME.fullmatch(checkpoint):
+        from cfnsr.sharing.pretrained import from_pretrained
+
+        found = as_recogniser(from_pretrained(checkpoint))
+    else:
+        from cfnsr.training.checkpoint import load_model
+
+        found = as_recogniser(load_model(path))
+    hear_by(found, speech_encoder)
+    return found
+
+
+def predict(
+    checkpoint: str,
+    files: Sequence[Path],
+    *,
+    openface: Path | None,
+    speech_encoder: str | None,
+    window: float | None,
+    hop: float,
+    all_faces: bool,
+    outputs: Outputs,
+    as_json: bool,
+) -> bool:
+    """Predict every file, write what is asked for and print it; whether all went well."""
+    from cfnsr.inference.predict import predict as recognise
+    from cfnsr.inference.writers import to_table
+
+    outputs.check(files)
+    model = recogniser(checkpoint, speech_encoder)
+    told, well = [], True
+    for file in files:
+        points = openface
+        if openface is not None and not openface.is_file():
+            points = openface / f"{file.stem}.csv"
+        try:
+            with TimelineBar(file) as progress:
+                prediction = recognise(
+                    model,
+                    file,
+                    openface=points,
+                    window=window,
+                    hop=hop,
+                    all_faces=all_faces,
+                    progress=progress,
+                )
+            outputs.write(prediction, file)
+        except InputError as error:
+            say(f"cfnsr: {error}")
+            well = False
+            continue
+        told.append(prediction.as_json())
+        if not as_json:
+            print(to_table(prediction))
+    if as_json:
+        print(json.dumps(told, indent=2))
+    return well
+
+
+class TimelineBar:
+    """A bar over the windows of a long file; a short one needs none."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._bar = file, ExitStack()
+        self._step: BarStep | None = None
+
+    def __enter__(self) -> "TimelineBar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        if total < FEWEST_OF_A_BAR:
+            return
+        if self._step is None:
+            self._step = self._bar.enter_context(bar(self._file.name, total))
+        self._step(completed=done)
+
+
+def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window: float | None) -> None:
+    """Draw why a model answers one window of a file as it does.
+
+    Args:
+        checkpoint: folder or hub name; an exported file cannot be looked into.
+        file: video or sound.
+        out: the picture, .png.
+        at: second of the file; None takes its middle.
+        window: see `predict`.
+    """
+    from cfnsr.inference.explain import explain as look_into
+    from cfnsr.inference.heatmap import sheet
+    from cfnsr.inference.predict import tolerates, used
+    from cfnsr.inference.recogniser import TorchRecogniser
+    from cfnsr.inference.windows import Windows
+
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out} has another ending: expected .png")
+    model = recogniser(checkpoint, None)
+    if not isinstance(model, TorchRecogniser):
+        raise InputError(f"{checkpoint} is exported, and cannot be looked into: give its checkpoint's folder")
+    if "openface" in model.preparation.modalities:
+        raise InputError(f"model {model.name} sees OpenFace tracks: expected a model of pictures or of sound")
+    windows = Windows(file, model.preparation, length=window, tolerant=tolerates(model))
+    middle = windows.scan.duration / 2 if at is None else at
+    chosen = min(windows.spans, key=lambda span: abs(span.start + span.end - 2 * middle))
+    stretch = next(stretch for stretch in windows if stretch.span == chosen)
+    if len(used(model, stretch)) < len(model.reads):
+        missing = " and ".join(
+            what for what, there in (("face", stretch.face), ("speech", stretch.speech)) if there is False
+        )
+        raise InputError(
+            f"{file} has no {missing} from {chosen.start:.1f} to {chosen.end:.1f} s: expected a moment with "
+            "what the model needs; give another with --at"
+        )
+    tensors = stretch.tensors
+    picture = sheet(
+        look_into(model.model, tensors),
+        frames=tensors.get("video"),
+        times=tensors.get("times"),
+        sound=tensors.get("waveform", tensors.get("audio")),
+        span=(chosen.start, chosen.end),
+        name=f"{file.name}, {chosen.start:.1f} to {chosen.end:.1f} s",
+    )
+    write_atomically(out, lambda temporary: temporary.write_bytes(picture))
+    print(f"written: {out}")
+
+
+def export(checkpoint: Path, out: Path, *, precision: str, data: Path | None) -> None:
+    """Write a checkpoint as an ONNX or OpenVINO file, check it against PyTorch and say what it costs.
+
+    Args:
+        checkpoint: folder of a run, or of a model alone.
+        out: .onnx, or .xml for OpenVINO.
+        precision: "f32", "bf16" or "int8"; the latter two are OpenVINO's.
+        data: prepared clips: those of the run's training actors calibrate int8, those of its tested actors
+            tell what it costs; the file is checked on them.
+    """
+    from cfnsr.export.onnx import export_onnx
+    from cfnsr.export.openvino import export_int8, export_openvino
+
+    clips = _Clips(checkpoint, data)
+    if precision == "int8":
+        if data is None:
+            raise InputError("int8 is calibrated on training clips: expected --data with a prepared corpus")
+        done = export_int8(checkpoint, out, clips.training(CALIBRATION), clips.tested(MEASURED))
+        cost = ""
+        if done.float_accuracy is not None and done.accuracy is not None:
+            cost = f"accuracy {100 * done.accuracy:.1f} %, in float32 {100 * done.float_accuracy:.1f} %; "
+        print(
+            f"{out}: {done.bytes / 1e6:.1f} MB, int8 by {done.calibrated} training clips; on {done.clips} "
+            f"others {cost}the same answer on {100 * done.agreement:.1f} %"
+        )
+        return
+    if out.suffix.lower() == ".onnx":
+        if precision != "f32":
+            raise InputError(f"--precision {precision} for {out.name}: expected an .xml file, or f32")
+        checked = export_onnx(checkpoint, out, clips.training(CHECKED))
+    else:
+        checked = export_openvino(checkpoint, out, clips.training(CHECKED), precision=precision)
+    kind = "prepared" if checked.real else "made-up"
+    print(
+        f"{out}: {checked.bytes / 1e6:.1f} MB; on {checked.clips} {kind} clips no log-probability is further "
+        f"than {checked.difference:.1e} from PyTorch"
+    )
+
+
+class _Clips:
+    """Prepared clips for an export; none without a corpus."""
+
+    def __init__(self, checkpoint: Path, data: Path | None) -> None:
+        from cfnsr.data.store import Store
+        from cfnsr.evaluation.runs import ABOUT, read_run
+        from cfnsr.training.checkpoint import Config
+
+        self._store = None if data is None else Store(data)
+        self._labels = Config.read(checkpoint).labels
+        self._run = read_run(checkpoint) if (checkpoint / ABOUT).exists() else None
+
+    def training(self, most: int) -> "list[Mapping[str, np.ndarray]]":
+        """Some clips of the actors that the run was trained on; of all actors where there is no run."""
+        actors = None if self._run is None else set(self._run.train_actors)
+        return [clip for clip, _ in self._some(actors, most)]
+
+    def tested(self, most: int) -> "list[tuple[Mapping[str, np.ndarray], int]]":
+        """Some clips of the actors that it was tested on, with their class; none where there is no run."""
+        return [] if self._run is None else self._some(set(self._run.test_actors), most)
+
+    def _some(self, actors: "set[Actor] | None", most: int) -> "list[tuple[Mapping[str, np.ndarray], int]]":
+        from cfnsr.media.decode import spread
+
+        if self._store is None:
+            return []
+        headers = [each for each in self._store.headers() if actors is None or each.actor in actors]
+        chosen = sorted(set(spread(len(headers), min(most, len(headers))).tolist())) if headers else []
+        return [
+            (self._store.load(headers[place].name), self._labels.index(headers[place].emotion))
+            for place in chosen
+        ]
+
+
+def serve(checkpoint: str, *, host: str, port: int, public: bool, max_megabytes: int, minutes: float) -> None:
+    """Serve the page and the REST API of a model until Ctrl-C."""
+    require("serve", "fastapi", "uvicorn", "python_multipart")
+    from cfnsr.serve.app import create_app
+    from cfnsr.serve.server import hosts_of
+    from cfnsr.serve.server import serve as run
+
+    app = create_app(
+        recogniser(checkpoint, None),
+        max_bytes=max_megabytes * 10**6,
+        max_seconds=60 * minutes,
+        hosts=hosts_of(host),
+    )
+    run(
+        app,
+        host=host,
+        port=port,
+        public=public,
+        started=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
+    )
+
+
+def live(
+    checkpoint: str,
+    *,
+    file: Path | None,
+    camera: str | None,
+    microphone: str | None,
+    window: float | None,
+    every: float,
+    as_json: bool,
+) -> None:
+    """Recognise live, from a camera and a microphone or from a file played as if live."""
+    from cfnsr.inference.live import live as listen
+    from cfnsr.inference.live_view import watch
+
+    model = recogniser(checkpoint, None)
+    from cfnsr.media.capture import Player
+    from cfnsr.media.devices import Devices
+
+    source: Player | Devices
+    if file is not None:
+        source = Player(file)
+    else:
+        source = Devices(
+            camera if "video" in model.reads else None, microphone if "audio" in model.reads else None
+        )
+    watch(
+        listen(model, source, window=window, every=every),
+        name=source.name,
+        emotions=model.labels.emotions,
+        form="json" if as_json else None,
+    )
+
+
+def require(extra: str, *packages: str) -> None:
+    """Refuse work whose packages are not installed."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise InputError(
+            f"{', '.join(missing)} is not installed: run pip install 'cfnsr[{extra}]', then the same command"
+        )

@@ -191,7 +191,8 @@ def test_prediction_sees_and_hears_what_training_did(
     assert list(result.probabilities) == list(CREMAD.emotions)
     assert result.emotion == CREMAD.emotions[int(np.argmax(probabilities))]
     (window,) = result.timeline
-    assert (window.face, window.speech) == (None, True), "no pictures were looked at"
+    assert (window.face, window.speech) == (True, True), "OpenFace saw a face in more than half of the rows"
+    assert window.uses == ("video", "audio")
     assert window.start == 0 and window.end == pytest.approx(1.3, abs=0.05)
 
     out, err, code = run("predict", checkpoint, recording, "--openface", given, "--json")
@@ -208,13 +209,37 @@ def test_each_modality_is_looked_at(home: Path, checkpoint: Path, tmp_path: Path
     first = cfnsr.predict(model, recording, openface=csv).probabilities
     other = write_table(tmp_path / "other.csv", {"name": [NAME], **units(1, seed=3)})
     seen = cfnsr.predict(model, recording, openface=other).probabilities
-    quiet = write_video(
-        tmp_path / f"{NAME}.mp4", np.zeros((39, 64, 64, 3), np.uint8), 30, np.zeros(62_400, np.float32)
-    )
-    heard = cfnsr.predict(model, quiet, openface=csv)
-    assert heard.timeline[0].speech is False
-    for probabilities in (seen, heard.probabilities):
+    black, noise = np.zeros((39, 64, 64, 3), np.uint8), np.random.default_rng(5).uniform(-0.3, 0.3, 62_400)
+    noisy = write_video(tmp_path / f"{NAME}.mp4", black, 30, noise.astype(np.float32))
+    heard = cfnsr.predict(model, noisy, openface=csv).probabilities
+    for probabilities in (seen, heard):
         assert max(abs(probabilities[emotion] - first[emotion]) for emotion in first) > 1e-3
+
+
+def test_it_abstains_from_silence_and_from_a_track_without_a_face(
+    home: Path, checkpoint: Path, tmp_path: Path, run: Run
+) -> None:
+    """A speech encoder's silence was never met in training, nor was a track of nobody."""
+    model = cfnsr.load_model(checkpoint)
+    recording, csv = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
+    black, silence = np.zeros((39, 64, 64, 3), np.uint8), np.zeros(62_400, np.float32)
+    quiet = write_video(tmp_path / f"{NAME}.mp4", black, 30, silence)
+    result = cfnsr.predict(model, quiet, openface=csv)
+    (window,) = result.timeline
+    assert (window.face, window.speech, window.uses) == (True, False, ())
+    assert result.emotion is None and result.probabilities is None
+
+    lines = (home / "tracks" / f"{NAME}.csv").read_text().splitlines()
+    success = lines[0].split(",").index("success")
+    cells = [line.split(",") for line in lines]
+    for row in cells[1:-15]:
+        row[success] = "0"
+    faceless = tmp_path / "faceless.csv"
+    faceless.write_text("\n".join(map(",".join, cells)) + "\n")
+    (window,) = cfnsr.predict(model, recording, openface=faceless).timeline
+    assert (window.face, window.speech, window.emotion) == (False, True, None), "seen in 15 of 39 rows"
+    out, err, code = run("predict", checkpoint, quiet, "--openface", csv, "--json")
+    assert (err, code) == ([], 0) and json.loads(out)[0]["emotion"] is None
 
 
 def refused(done: Done, *words: str) -> None:

@@ -2,14 +2,15 @@ import os
 import pickle
 import random
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from cfnsr.media.container import probe
-from cfnsr.media.decode import decode, spread
+from cfnsr.media.container import Scan, probe, scan_packets
+from cfnsr.media.decode import decode, nearest, spread, stream_pictures, stream_sound
 from cfnsr.media.errors import REASONS, MediaError
 
 Media = Callable[..., Path]
@@ -252,8 +253,8 @@ def test_a_silent_film_has_no_sound_and_a_sound_no_picture(media: Media) -> None
     assert probe(sound).duration == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize(("spoilt", "fails"), [(2, False), (12, True)])
-def test_a_few_undecodable_pictures_are_replaced(media: Media, spoilt: int, fails: bool) -> None:
+def write_spoilt(media: Media, spoilt: int) -> Path:
+    """30 pictures, of which every second from the fifth on is no picture any more."""
     path = media("a.mp4", frames=30, audio=None, coding={"bf": "0", "g": "1"})
     with av.open(str(path)) as file:
         places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
@@ -264,6 +265,12 @@ def test_a_few_undecodable_pictures_are_replaced(media: Media, spoilt: int, fail
         assert first is not None
         content[first + 4 : first + size] = dice.randbytes(size - 4)
     path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("spoilt", "fails"), [(2, False), (12, True)])
+def test_a_few_undecodable_pictures_are_replaced(media: Media, spoilt: int, fails: bool) -> None:
+    path = write_spoilt(media, spoilt)
     if fails:
         error = refused(path, audio=False)
         assert error.reason == "broken" and f"{spoilt} of 30" in str(error)
@@ -325,3 +332,170 @@ def test_a_hole_in_the_sound_keeps_the_rest_in_place(media: Media, tmp_path: Pat
     assert found.waveform is not None
     assert len(found.waveform) == pytest.approx(88_200, abs=100)
     assert found.waveform.argmax() / 44_100 == pytest.approx(1.5, abs=0.002)
+
+
+def streamed(path: Path, scan: Scan | None = None) -> np.ndarray:
+    """The sound of a file part by part, put together again."""
+    parts = list(stream_sound(path, scan or scan_packets(path)))
+    assert len({rate for rate, _ in parts}) == 1
+    assert all(0 < len(part) <= rate and part.dtype == np.float32 for rate, part in parts)
+    return np.concatenate([part for _, part in parts])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("a.mp4", {}),
+        ("a.mkv", {"video_delay": 0.4}),
+        ("a.mkv", {"sound_delay": 0.4, "audio": "pcm_s16le"}),
+        ("a.flv", {"video": "flv1", "audio": "mp3"}),
+        ("a.avi", {"video": "mpeg4", "audio": "pcm_s16le"}),
+        ("a.ts", {}),
+        ("a.mp4", {"rotation": (90, False), "audio": None}),
+        ("a.wav", {"video": None, "audio": "pcm_s16le", "rate": 22_050}),
+    ],
+)
+def test_a_stream_is_what_is_decoded_at_once(media: Media, name: str, settings: dict[str, object]) -> None:
+    """Picture by picture and sample by sample; from any picture on, some of them, some repeatedly."""
+    noise = np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8)
+    path = media(name, pictures=noise, coding={"g": "7"}, **settings)
+    scan = scan_packets(path)
+    if settings.get("video", "") is not None:
+        whole = decode(path, frames=30, audio=False).frames
+        assert whole is not None and len(whole) == scan.frame_count
+        for numbers in (np.arange(30), np.array([0, 0, 3, 3, 29]), np.array([23, 28]), np.array([17])):
+            for threads in (1, 4):
+                found = list(stream_pictures(path, scan, numbers, threads=threads))
+                assert len(found) == len(numbers)
+                np.testing.assert_array_equal(found, whole[numbers])
+        assert list(stream_pictures(path, scan, np.empty(0, np.int64))) == []
+    if settings.get("audio", "") is not None:
+        waveform = decode(path, video=False).waveform
+        assert waveform is not None
+        np.testing.assert_array_equal(streamed(path), waveform)
+
+
+def test_real_clips_stream_as_they_decode(shared: Path) -> None:
+    for path in sorted((shared / "clips").rglob("*.*")):
+        scan, found = scan_packets(path), decode(path, frames=9)
+        pictures = stream_pictures(path, scan, found.frame_numbers)
+        assert found.frames is not None and found.waveform is not None
+        for picture, expected in zip(pictures, found.frames, strict=True):
+            np.testing.assert_array_equal(picture, expected)
+        np.testing.assert_array_equal(streamed(path), found.waveform)
+
+
+@pytest.mark.parametrize(("spoilt", "fails"), [(2, False), (12, True)])
+def test_a_stream_of_spoilt_pictures(media: Media, spoilt: int, fails: bool) -> None:
+    """The last one is not handed on before it is sure that enough of them were whole."""
+    path = write_spoilt(media, spoilt)
+    scan, numbers = scan_packets(path), np.arange(0, 30, 3)
+    stream = stream_pictures(path, scan, numbers)
+    if fails:
+        with pytest.raises(MediaError, match=f"{spoilt} of 28 pictures cannot be decoded") as caught:
+            list(islice(stream, len(numbers)))  # no more is asked for than is wanted
+        assert caught.value.reason == "broken"
+    else:
+        assert shades(np.stack(list(stream))).tolist() == [0, 3, 7, *range(9, 30, 3)]
+
+
+def test_a_stream_of_what_was_cut_short_since(media: Media) -> None:
+    """The scan knew more: half of the pictures, and of the sound, are gone."""
+    path = media("a.ts", frames=60)
+    scan = scan_packets(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2 // 188 * 188])
+    with pytest.raises(MediaError) as caught:
+        list(stream_pictures(path, scan, np.arange(60)))
+    assert caught.value.reason == "broken" and "of 60 pictures cannot be decoded" in str(caught.value)
+    path.unlink()
+    for stream in (stream_pictures(path, scan, np.arange(60)), stream_sound(path, scan)):
+        with pytest.raises(MediaError) as caught:
+            next(stream)
+        assert caught.value.reason == "missing"
+
+
+def test_a_stream_of_spoilt_sound(media: Media) -> None:
+    """A third of it: what came before is handed on, and at the end it is refused."""
+    path = media("a.mov", video=None)
+    scan = scan_packets(path)
+    with av.open(str(path)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(audio=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for first, size in places[len(places) // 2 : -len(places) // 6]:
+        assert first is not None
+        content[first : first + size] = random.Random(0).randbytes(size)
+    path.write_bytes(content)
+    reason = refused(path, video=False).reason
+    stream = stream_sound(path, scan)
+    assert sum(len(part) for _, part in islice(stream, 20)) > 10_000
+    with pytest.raises(MediaError) as caught:
+        list(stream)
+    assert caught.value.reason == reason == "broken"
+
+
+def test_a_stream_that_nobody_follows_leaves_its_file(media: Media) -> None:
+    path = media("a.mp4")
+    scan = scan_packets(path)
+    streams = [stream_pictures(path, scan, np.arange(30)), stream_sound(path, scan)]
+
+    def opened() -> int:
+        links = (entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
+        return sum(entry.exists() and entry.resolve() == path.resolve() for entry in links)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no list of open files here")
+    for stream in streams:
+        next(stream)
+    assert opened() == 2
+    for stream in streams:
+        stream.close()  # type: ignore[attr-defined] # a generator
+    assert opened() == 0
+
+
+def without_sound(source_path: Path, path: Path, first: float, last: float, later: float = 0.0) -> Path:
+    """A copy whose sound lacks some seconds; what follows may come later than it did."""
+    with av.open(str(source_path)) as source, av.open(str(path), "w") as target:
+        tracks = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            assert packet.stream is not None
+            time, is_sound = float((packet.dts or 0) * packet.time_base), packet.stream.type == "audio"
+            if packet.size and not (is_sound and first < time < last):
+                if is_sound and time >= last:
+                    packet.pts = packet.dts = round((packet.pts or 0) + later / packet.time_base)
+                packet.stream = tracks[packet.stream_index]
+                target.mux(packet)
+    return path
+
+
+def test_a_long_hole_in_the_sound_of_a_film_is_silence(media: Media, tmp_path: Path) -> None:
+    """13 s, as long as the pictures go on: the sound behind it is where it was."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 20 * 8_000))
+    source = media("a.mkv", frames=100, fps=5, sound=sound, audio="pcm_s16le", rate=8_000)
+    path = without_sound(source, tmp_path / "hole.mkv", 4, 17)
+    found = decode(path, frames=2).waveform
+    assert found is not None and len(found) == 20 * 8_000
+    written = np.rint(sound[0] * 32_767) / 32_768
+    silent = 100 * np.flatnonzero(~found.reshape(-1, 100).any(axis=1))
+    begin, end = silent.min() - 100, silent.max() + 200
+    assert len(silent) == (end - begin) // 100 - 2, "one hole"
+    assert begin / 8_000 == pytest.approx(4, abs=0.2) and end / 8_000 == pytest.approx(17, abs=0.2)
+    np.testing.assert_allclose(found[:begin], written[:begin], atol=1e-6)
+    np.testing.assert_allclose(found[end:], written[end:], atol=1e-6)
+    np.testing.assert_array_equal(streamed(path), found)
+
+
+def test_sound_whose_clock_leaps_beyond_the_pictures_follows_on(media: Media, tmp_path: Path) -> None:
+    """2 s of pictures, and sound that claims to go on after a minute: the clock is wrong."""
+    source = media("a.mkv", audio="pcm_s16le")
+    path = without_sound(source, tmp_path / "leap.mkv", 1.0, 1.0, later=60)
+    found = decode(path, frames=2).waveform
+    assert found is not None and len(found) == pytest.approx(88_200, abs=2_000)
+
+
+def test_the_nearest_picture() -> None:
+    times = np.array([0.0, 0.1, 0.5, 2.0])
+    wanted = np.array([-1, 0.04, 0.05, 0.06, 0.3, 0.31, 1.2, 1.3, 9])
+    expected = [min(range(4), key=lambda place: (abs(times[place] - each), place)) for each in wanted]
+    assert nearest(times, wanted).tolist() == expected == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert nearest(np.array([5.0]), wanted).tolist() == [0] * 9

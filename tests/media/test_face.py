@@ -13,9 +13,12 @@ from cfnsr.media.decode import decode
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import (
     FaceDetector,
+    Follower,
     crop,
+    cut,
     cut_faces,
     fill,
+    people_of,
     smooth,
     squares_from_boxes,
     squares_from_landmarks,
@@ -63,6 +66,130 @@ def test_people_are_kept_apart_and_the_main_one_comes_first() -> None:
 def test_a_face_elsewhere_or_of_another_size_is_another_person() -> None:
     assert len(tracks([np.stack([box(0)]), np.stack([box(300)])])) == 2
     assert len(tracks([np.stack([box(0)]), np.stack([box(0, width=200, height=260)])])) == 2
+
+
+def linked(detections: list[np.ndarray], forget: int | None = None) -> list[list[int]]:
+    """Whose each frame's faces are, by the rule and nothing else: every pair is looked at, nearest first."""
+    last: dict[int, tuple[int, np.ndarray]] = {}
+    count, told = 0, []
+    for frame, faces in enumerate(detections):
+        pairs = []
+        for person, (seen, before) in last.items():
+            if forget is not None and frame - seen > forget:
+                continue
+            for place, after in enumerate(faces):
+                both = before.astype(float), after.astype(float)
+                sides = sorted(np.sqrt(each[2] * each[3]) for each in both)
+                middles = [each[:2] + each[2:4] / 2 for each in both]
+                distance = np.linalg.norm(middles[0] - middles[1]) / sides[1] / (frame - seen)
+                if distance <= 1 and sides[1] < 2 * sides[0]:
+                    pairs.append((distance, person, place))
+        whose: dict[int, int] = {}
+        for _, person, place in sorted(pairs):
+            if place not in whose and person not in whose.values():
+                whose[place] = person
+        for place in range(len(faces)):
+            if place not in whose:
+                whose[place], count = count, count + 1
+        last |= {whose[place]: (frame, face) for place, face in enumerate(faces)}
+        told.append([whose[place] for place in range(len(faces))])
+    return told
+
+
+def crowd(seed: int, frames: int = 40) -> list[np.ndarray]:
+    """Some faces that wander, come and go, and change their size."""
+    dice = np.random.default_rng(seed)
+    places = dice.uniform(0, 500, (5, 2))
+    sides = dice.uniform(40, 150, 5)
+    detections = []
+    for _ in range(frames):
+        places = places + dice.normal(0, 80, (5, 2))
+        sides = np.clip(sides * dice.uniform(0.6, 1.6, 5), 20, 300)
+        boxes = np.column_stack([places, sides, 1.3 * sides, dice.uniform(0.6, 1, 5)])
+        detections.append(dice.permutation(boxes[dice.random(5) < 0.6]).astype(np.float32))
+    return detections
+
+
+@pytest.mark.parametrize("forget", [None, 1, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_people_are_linked_by_the_nearest(seed: int, forget: int | None) -> None:
+    detections = crowd(seed)
+    expected = linked(detections, forget)
+    assert len({person for frame in expected for person in frame}) > 6, "some come and go"
+    follower = Follower(forget)
+    found = []
+    for faces, whose in zip(detections, expected, strict=True):
+        people = follower.add(faces)
+        assert {person: faces[place].tolist() for place, person in enumerate(whose)} == {
+            person: face.tolist() for person, face in people.items()
+        }
+        found.append(people)
+    if forget is None:
+        sums: dict[int, float] = {}
+        for faces, whose in zip(detections, expected, strict=True):
+            for person, face in zip(whose, faces, strict=True):
+                sums[person] = sums.get(person, 0.0) + float(np.sqrt(face[2] * face[3]))
+        order = sorted(sums, key=lambda person: (-sums[person], person))
+        assert [person for person, _ in people_of(found)] == order
+        for (person, one), other in zip(people_of(found), tracks(detections), strict=True):
+            np.testing.assert_array_equal(one.boxes, other.boxes)
+            seen = [person in whose for whose in expected]
+            assert one.found.tolist() == other.found.tolist() == seen
+            boxes = [
+                faces[whose.index(person)]
+                for faces, whose in zip(detections, expected, strict=True)
+                if person in whose
+            ]
+            np.testing.assert_array_equal(one.boxes[one.found], np.array(boxes)[:, :4])
+            np.testing.assert_array_equal(one.score[one.found], np.array(boxes)[:, 4])
+            assert not one.score[~one.found].any()
+
+
+def test_who_is_gone_for_long_is_forgotten() -> None:
+    face = np.stack([box(100)])
+    for forget, expected in ((None, 0), (6, 0), (5, 1), (1, 1)):
+        follower = Follower(forget)
+        assert list(follower.add(face)) == [0]
+        for _ in range(5):
+            assert follower.add(NOBODY) == {}
+        assert list(follower.add(face)) == [expected], forget
+        assert len(follower._last) == (2 if forget is None and expected else 1)
+
+
+def test_a_follower_of_a_crowd_forgets() -> None:
+    """Whoever passes leaves nothing behind, however many."""
+    follower = Follower(forget=3)
+    for frame in range(200):
+        follower.add(np.stack([box(1000 * (frame % 7)), box(1000 * (frame % 5), y=5000)]))
+        assert len(follower._last) <= 8
+
+
+def test_people_of_no_frames_and_of_nobody() -> None:
+    assert people_of([]) == [] and people_of([{}, {}]) == [] and tracks([NOBODY]) == []
+
+
+def test_a_followed_face_is_cut_as_a_detected_one() -> None:
+    """Pictures in a list or in one array, by a track or by a detector that gives the same."""
+
+    class Told:
+        def __init__(self) -> None:
+            self.frame = -1
+
+        def detect(self, frame: np.ndarray) -> np.ndarray:
+            self.frame += 1
+            return np.stack([box(20 + 3 * self.frame), box(200, width=40, height=50)])
+
+    frames = np.random.default_rng(0).integers(0, 255, (6, 240, 320, 3), np.uint8)
+    times = np.arange(6) / 10
+    person = track([Told.detect(teller, frame) for teller in [Told()] for frame in frames])
+    expected = cut_faces(frames, times, Told(), size=32, margin=0.4)  # type: ignore[arg-type]
+    for given in (frames, list(frames)):
+        found = cut(given, times, person, size=32, margin=0.4)
+        np.testing.assert_array_equal(found.crops, expected.crops)
+        np.testing.assert_array_equal(found.squares, expected.squares)
+    square = squares_from_boxes(person.boxes, 0.4)
+    np.testing.assert_allclose(expected.squares, smooth(square, times))
+    np.testing.assert_array_equal(expected.crops, crop(frames, expected.squares, 32))
 
 
 @pytest.mark.parametrize(("shown", "of"), [(0, 30), (14, 30), (1, 3)])

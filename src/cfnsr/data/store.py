@@ -140,11 +140,12 @@ class Store:
             )
         return sorted(found, key=lambda header: header.name)
 
-    def load(self, name: str, tensors: Sequence[str]) -> dict[str, np.ndarray]:
-        """Some tensors of a clip, read from disk."""
+    def load(self, name: str, tensors: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Some tensors of a clip, read from disk; all of them if none are named."""
         path = self.path(name)
         try:
             with safe_open(path, framework="np") as file:
+                tensors = list(file.keys()) if tensors is None else tensors
                 missing = sorted(set(tensors) - set(file.keys()))
                 if missing:
                     raise InputError(

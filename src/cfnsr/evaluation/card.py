@@ -178,8 +178,8 @@ def _about(run: Run, config: "Config", weights: Path) -> str:
     if fusion == FUSIONS["model"] and _keeps_its_encoders(run, config):
         fusion = FROZEN
     solved = (
-        " (the weights of a linear discriminant, solved in closed form, come on top)"
-        if "speech" in encoders_of(run.model)
+        " (the weights of discriminants, solved in closed form, come on top)"
+        if {"speech", "openface"} & {*encoders_of(run.model)}
         else ""
     )
     emotions = ", ".join(run.labels.emotions)

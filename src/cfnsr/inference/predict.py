@@ -1,123 +1,219 @@
-"""A user's file -> its emotion, by the same preparation as the training clips."""
+"""A user's file -> its emotions over time, by the same preparation as the training clips."""
 
-from dataclasses import asdict, dataclass, replace
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
-import torch
+import numpy as np
 
-from cfnsr.corpus.take import Take
-from cfnsr.data.clip import prepare_clip
-from cfnsr.data.dataset import Batch, as_tensor, needed
+from cfnsr.data.clip import Preparation, sound_tensors
 from cfnsr.data.speech import choose_encoder
 from cfnsr.errors import InputError
-from cfnsr.media.container import probe
-from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import config_of
-from cfnsr.training.inputs import answer, to_input
+from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
+from cfnsr.inference.windows import HOP, Stretch, Windows
+from cfnsr.media.mfcc import SAMPLE_RATE
 
-SPEECH_LEVEL = -55.0  # dBFS; below it the window is taken for silent
+if TYPE_CHECKING:
+    from cfnsr.inference.recogniser import Recogniser
+    from cfnsr.models.zoo import Model
 
+BATCH = 4  # windows that are recognised at once
+NO_PICTURE = (124, 116, 104)  # RGB, the mean colour of pictures: about zero for a network
+# Modalities whose absence a model can have learnt to bear, because it is the same in every corpus.
+BEARABLE = {"video": "video", "audio": "audio", "log_mel": "audio"}
 
-@dataclass(frozen=True)
-class Window:
-    """A stretch of the file and what the model made of it.
-
-    Args:
-        start: seconds.
-        end: seconds.
-        probabilities: of each emotion.
-        face: whether a face was seen in at least half of its pictures; None when none were asked for.
-        speech: whether its sound is louder than silence; None when none was asked for.
-    """
-
-    start: float
-    end: float
-    probabilities: dict[str, float]
-    face: bool | None
-    speech: bool | None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model makes of a file.
-
-    Args:
-        file: as it was given.
-        emotion: the most probable one.
-        probabilities: of each emotion, in class order; they sum to 1.
-        timeline: the same over time; one window so far.
-    """
-
-    file: str
-    emotion: str
-    probabilities: dict[str, float]
-    timeline: tuple[Window, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The form `cfnsr predict --json` prints."""
-        return {**asdict(self), "timeline": [asdict(window) for window in self.timeline]}
+Progress = Callable[[int, int], object]
 
 
 def predict(
-    model: Model,
+    model: Model | Recogniser,
     file: str | Path,
     *,
     openface: str | Path | None = None,
     speech_encoder: str | Path | None = None,
+    window: float | None = None,
+    hop: float = HOP,
+    all_faces: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> Prediction:
-    """Recognise the emotion in a video or sound file.
+    """Recognise the emotions in a video or sound file of any length.
+
+    A file of up to 6 s is one window, as a take was in training; a longer one is cut into windows as long as
+    the sound of a training clip, and memory does not grow with it. Where the model needs a face and none is
+    seen, or sound and none is louder than silence, it abstains; a model that was trained with modality
+    dropout answers by what is left.
 
     Args:
-        model: from `load_model`, or any model of the zoo (its weights are then random, and say nothing).
-        file: anything PyAV opens; a model that sees and hears needs pictures with a face, and sound.
+        model: from `load_model` or `load_exported`, or any model of the zoo (its weights are then random, and
+            say nothing).
+        file: anything PyAV opens; a model that sees and hears needs pictures and sound.
         openface: the file's OpenFace CSV, whose points then say where the face is; else the detector does.
             A model that sees OpenFace tracks needs it, or a table of clip means that has the file's name.
         speech_encoder: folder or hub name of the speech encoder that the model was trained with, if it hears
             by one; None leaves what `CFNSR_SPEECH_ENCODER` names, or what the process used before.
+        window: seconds of a window, for files of any length. Its pictures are spread over all of it; of its
+            sound as much is heard as of a training clip, from where that began.
+        hop: seconds from one window to the next.
+        all_faces: follow everyone in the picture (`Prediction.people`), not only the largest face.
+        progress: called with the windows done and their number.
 
     Raises:
-        MediaError: when the file has no face, no sound, is broken or too short; its `reason` says which.
-        InputError: when the model needs an OpenFace file or a speech encoder that is not there, or was
-            trained on standardised speakers.
+        MediaError: when the file has no pictures, no sound or is broken; its `reason` says which.
+        InputError: when the model needs an OpenFace file or a speech encoder that is not there, was trained
+            on standardised speakers, or a window or hop cannot be.
     """
-    config = config_of(model)
+    recogniser = as_recogniser(model)
     if speech_encoder is not None:
         choose_encoder(str(speech_encoder))
     path = Path(file)
-    preparation = replace(config.preparation, modalities=tuple(model.reads.values()))
-    if config.normalised:
+    if recogniser.normalised:
         raise InputError(
-            f"model {config.model} was trained on speakers standardised over all their takes, and a file "
+            f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
             "alone cannot be: expected a model trained without --speaker-normalisation"
         )
-    if openface is None and "openface" in preparation.modalities:
+    if openface is None and "openface" in recogniser.preparation.modalities:
         raise InputError(
-            f"model {config.model} sees OpenFace tracks: expected --openface with the CSV of {path.name}, a "
-            "folder of such files, or a table of clip means"
+            f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {path.name}, "
+            "a folder of such files, or a table of clip means"
         )
-    points = None if openface is None else Path(openface)
-    clip = prepare_clip(Take(path.stem, "", 0, video=path, audio=path, openface=points), preparation)
-    device = next(model.parameters()).device
-    inputs = {
-        modality: as_tensor(name, {key: clip.tensors[key] for key in needed(name, preparation)}, config.look)[
-            None
-        ]
-        for modality, name in model.reads.items()
-    }
-    nothing = torch.empty(0)
-    batch = Batch(inputs.get("video", nothing), inputs.get("audio", nothing), nothing, nothing)
-    training = model.training
-    with torch.inference_mode():
-        log_probabilities = answer(model.eval(), to_input(batch, device))[0]
-        values = (log_probabilities / config.temperature).softmax(0).tolist()
-    model.train(training)
-    probabilities = dict(zip(config.labels.emotions, values, strict=True))
-    window = Window(
-        0.0,
-        float(clip.tensors["duration"][0]) if "duration" in clip.tensors else probe(path).duration,
-        probabilities,
-        bool(clip.tensors["face"].mean() >= 0.5) if "face" in clip.tensors else None,
-        bool(clip.tensors["level"][0] > SPEECH_LEVEL) if "level" in clip.tensors else None,
+    if all_faces and recogniser.reads.get("video") != "video":
+        raise InputError(
+            f"model {recogniser.name} looks for no faces: expected no --all-faces, or a model of pictures"
+        )
+    windows = Windows(
+        path,
+        recogniser.preparation,
+        length=window,
+        hop=hop,
+        everyone=all_faces,
+        openface=None if openface is None else Path(openface),
+        tolerant=tolerates(recogniser),
     )
-    return Prediction(str(file), max(probabilities, key=probabilities.__getitem__), probabilities, (window,))
+    followed = _Followed()
+    for stretch, answer in answers(recogniser, _counted(windows, progress)):
+        followed.add(stretch, answer)
+    return followed.told(str(file), everyone=all_faces)
+
+
+def as_recogniser(model: Model | Recogniser) -> Recogniser:
+    """A model as `predict` needs it."""
+    if hasattr(model, "probabilities"):
+        return cast("Recogniser", model)
+    from cfnsr.inference.recogniser import TorchRecogniser
+
+    return TorchRecogniser(cast("Model", model))
+
+
+def tolerates(recogniser: Recogniser) -> bool:
+    """Whether the model can answer by one modality where the other is missing."""
+    both = len(recogniser.reads) > 1
+    return recogniser.tolerant and both and all(name in BEARABLE for name in recogniser.reads.values())
+
+
+def answers(recogniser: Recogniser, stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, Window]]:
+    """What the model makes of each window, several at once."""
+    waiting = iter(stretches)
+    while group := list(islice(waiting, BATCH)):
+        uses = [used(recogniser, stretch) for stretch in group]
+        told = [place for place, modalities in enumerate(uses) if modalities]
+        clips = [_complete(recogniser, group[place], uses[place]) for place in told]
+        values = dict(zip(told, recogniser.probabilities(clips).tolist(), strict=True)) if clips else {}
+        for place, stretch in enumerate(group):
+            probabilities = None
+            if place in values:
+                probabilities = dict(zip(recogniser.labels.emotions, values[place], strict=True))
+            yield (
+                stretch,
+                Window(*stretch.span, probabilities, stretch.face, stretch.speech, uses[place]),
+            )
+
+
+def used(recogniser: Recogniser, stretch: Stretch) -> tuple[str, ...]:
+    """Which modalities an answer rests on; none where the model has to abstain."""
+    there = {"video": stretch.face, "audio": stretch.speech}
+    modalities = tuple(modality for modality in recogniser.reads if there[modality])
+    if len(modalities) == len(recogniser.reads) or tolerates(recogniser):
+        return modalities
+    return ()
+
+
+def _complete(recogniser: Recogniser, stretch: Stretch, uses: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """A clip's tensors, with what a model reads of no face and of no sound where that is missing."""
+    preparation = recogniser.preparation
+    tensors = dict(stretch.tensors)
+    if "video" in recogniser.reads and "video" not in uses:
+        shape = preparation.frames, preparation.size, preparation.size, 3
+        tensors["video"] = np.broadcast_to(np.array(NO_PICTURE, np.uint8), shape)
+    if "audio" in recogniser.reads and "audio" not in uses:
+        tensors |= _silence(preparation)
+    return tensors
+
+
+@cache
+def _silence(preparation: Preparation) -> dict[str, np.ndarray]:
+    heard = tuple(name for name in preparation.modalities if BEARABLE.get(name) == "audio")
+    nothing = np.zeros(round((preparation.skip + preparation.keep) * SAMPLE_RATE), np.float32)
+    return sound_tensors(nothing, SAMPLE_RATE, replace(preparation, modalities=heard))
+
+
+def _counted(windows: Windows, progress: Progress) -> Iterator[Stretch]:
+    """The windows, of which it is told when the next one begins."""
+    done, span = 0, None
+    progress(0, len(windows))
+    for stretch in windows:
+        if span is not None and stretch.span != span:
+            done += 1
+            progress(done, len(windows))
+        span = stretch.span
+        yield stretch
+    progress(len(windows), len(windows))
+
+
+class _Followed:
+    """The windows of a file as they come, of everyone and of each person."""
+
+    def __init__(self) -> None:
+        self.main = _Timeline()
+        self.people: dict[int, _Timeline] = {}
+
+    def add(self, stretch: Stretch, window: Window) -> None:
+        if not self.main.windows or self.main.windows[-1].start < window.start:
+            self.main.add(stretch, window)  # the largest face of a window comes first
+        if stretch.person is not None:
+            self.people.setdefault(stretch.person, _Timeline()).add(stretch, window)
+
+    def told(self, file: str, *, everyone: bool) -> Prediction:
+        people = sorted(self.people.values(), key=lambda person: -person.presence) if everyone else []
+        told = [person.told(file, number) for number, person in enumerate(people, start=1)]
+        return replace(self.main.told(file), people=tuple(told))
+
+
+class _Timeline:
+    def __init__(self) -> None:
+        self.windows: list[Window] = []
+        self.squares: dict[float, np.ndarray] = {}  # second -> centre and side of the face's square
+        self.presence = 0.0  # the sides of the face, added up
+
+    def add(self, stretch: Stretch, window: Window) -> None:
+        self.windows.append(window)
+        if "squares" in stretch.tensors:
+            squares, found = stretch.tensors["squares"], stretch.tensors["face"]
+            self.squares |= zip(stretch.tensors["times"][found].tolist(), squares[found], strict=True)
+            self.presence += float(squares[:, 2].mean())
+
+    def told(self, file: str, number: int | None = None) -> Prediction:
+        probabilities = summary(self.windows)
+        rows = [(time, *square) for time, square in sorted(self.squares.items(), key=lambda item: item[0])]
+        return Prediction(
+            file,
+            most_probable(probabilities),
+            probabilities,
+            tuple(self.windows),
+            number,
+            faces=np.array(rows, np.float32).reshape(-1, 4),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,79 @@ def decode(
         )
     pictures = _Pictures(path, scan, numbers) if video else None
     sound = _Sound(path, scan, low, high) if audio else None
+    for _ in _read(path, scan, pictures, sound, threads=threads, start=low):
+        pass
+    return Decoded(
+        frames=pictures.result() if pictures else None,
+        times=scan.times[numbers].astype(np.float64),
+        frame_numbers=numbers,
+        frame_count=scan.frame_count,
+        duration=scan.duration,
+        waveform=sound.result() if sound else None,
+        sample_rate=sound.rate if sound else 0,
+        sound_start=scan.sound_start,
+    )
+
+
+def stream_pictures(
+    path: Path, scan: Scan, numbers: NDArray[np.int64], *, threads: int = 0
+) -> Iterator[NDArray[np.uint8]]:
+    """Some pictures (H, W, 3) uint8 RGB of a file, one by one, so that a long file needs no more memory.
+
+    Args:
+        path: the file.
+        scan: of this file, from `scan_packets`.
+        numbers: positions of the pictures in the whole video, in rising order; repeated ones come repeatedly.
+        threads: of the decoder; 0 lets FFmpeg choose.
+
+    Raises:
+        MediaError: the file is broken; only once its end is reached, where it is broken in many places.
+    """
+    if not len(numbers):
+        return
+    pictures = _PictureStream(path, scan, numbers)
+    for _ in _read(path, scan, pictures, None, threads=threads, start=float(scan.times[numbers[0]])):
+        if pictures.done:
+            pictures.check()  # before the last one, after which nobody may ask for more
+        yield from pictures.take()
+    pictures.finish()
+    yield from pictures.take()
+
+
+def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The sound of a file from time 0 on, part by part: sample rate in Hz, and samples (N,) that follow on.
+
+    A part is no longer than a second, or what one packet holds.
+
+    Raises:
+        MediaError: the file is broken, or its sound track empty.
+    """
+    sound = _Sound(path, scan, 0.0, math.inf)
+    for _ in _read(path, scan, None, sound):
+        chunks, sound.chunks = sound.chunks, []
+        for part in (part for chunk in chunks for part in _seconds(chunk, sound.rate)):
+            if not np.isfinite(part).all():
+                raise MediaError("broken", f"{path} is broken: its sound is no sound; copy it again")
+            yield sound.rate, part
+    sound.result()
+
+
+def _seconds(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
+    """Parts of a second: the zeros of a long silence take memory only once they are copied."""
+    for first in range(0, len(samples), rate):
+        yield samples[first : first + rate]
+
+
+def _read(
+    path: Path,
+    scan: Scan,
+    pictures: _Pictures | None,
+    sound: _Sound | None,
+    *,
+    threads: int = 0,
+    start: float = 0.0,
+) -> Iterator[None]:
+    """Decode what is wanted of a file, and pause after each packet."""
     with open_media(path) as container:
         video_stream, audio_stream = find_streams(container)
         streams = [
@@ -114,8 +188,9 @@ def decode(
         if video_stream is not None:
             video_stream.codec_context.thread_type = "AUTO"
             video_stream.codec_context.thread_count = threads
-        if low > SEEK_MARGIN and scan.stamped:
-            first = min([low, *scan.times[numbers[:1]]]) + scan.zero - SEEK_MARGIN
+        if start > SEEK_MARGIN and scan.stamped:
+            wanted = () if pictures is None else pictures.times[:1]
+            first = min([start, *wanted]) + scan.zero - SEEK_MARGIN
             with suppress(av.FFmpegError):  # a file without an index is read from its start
                 container.seek(math.floor(first / streams[0].time_base), stream=streams[0])
         for packet in read_packets(path, container, streams):
@@ -131,16 +206,7 @@ def decode(
                 continue
             for frame in decoded:
                 collector.add(frame)  # type: ignore[arg-type]
-    return Decoded(
-        frames=pictures.result() if pictures else None,
-        times=scan.times[numbers].astype(np.float64),
-        frame_numbers=numbers,
-        frame_count=scan.frame_count,
-        duration=scan.duration,
-        waveform=sound.result() if sound else None,
-        sample_rate=sound.rate if sound else 0,
-        sound_start=scan.sound_start,
-    )
+            yield
 
 
 def _sample(scan: Scan, frames: int, sampling: Sampling, low: float, high: float) -> NDArray[np.int64]:
@@ -165,12 +231,22 @@ def spread(count: int, frames: int, sampling: Sampling = "even") -> NDArray[np.i
     return np.minimum(max(0, (count - frames) // 2) + np.arange(frames), count - 1)
 
 
+def nearest(times: NDArray[np.floating], wanted: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Which of the pictures at `times`, rising, are nearest to the `wanted` seconds; ties take the first.
+
+    >>> nearest(np.array([0.0, 1.0, 2.0]), np.array([-3.0, 0.5, 1.7, 9.0]))
+    array([0, 0, 2, 2])
+    """
+    numbers: NDArray[np.int64] = np.searchsorted((times[1:] + times[:-1]) / 2, wanted)
+    return numbers
+
+
 class _Pictures:
     """Keeps the wanted pictures out of those decoded, which come in the order shown."""
 
     def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64]) -> None:
         self.path, self.stamped = path, scan.stamped
-        self.wanted = scan.keys[numbers]
+        self.wanted, self.times = scan.keys[numbers], scan.times[numbers]
         self.expected = int(numbers[-1] - numbers[0]) + 1
         self.frames: NDArray[np.uint8] | None = None
         self.errors = self.seen = self.good = self.kept = 0
@@ -195,16 +271,44 @@ class _Pictures:
         self.frames[self.kept : stop] = picture
         self.kept = stop
 
-    def result(self) -> NDArray[np.uint8]:
+    def check(self) -> NDArray[np.uint8]:
+        """What was kept; raises `MediaError` where too much was lost."""
         lost = self.expected - self.good
         if self.frames is None or lost > LOST_FRACTION * self.expected:
             raise MediaError(
                 "broken",
                 f"{self.path} is broken: {lost} of {self.expected} pictures cannot be decoded; copy it again",
             )
-        if not self.done:
-            self._fill(len(self.wanted), self.frames[self.kept - 1])
         return self.frames
+
+    def result(self) -> NDArray[np.uint8]:
+        frames = self.check()
+        if not self.done:
+            self._fill(len(self.wanted), frames[self.kept - 1])
+        return frames
+
+
+class _PictureStream(_Pictures):
+    """Hands the wanted pictures on instead of keeping them."""
+
+    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64]) -> None:
+        super().__init__(path, scan, numbers)
+        self.ready: list[NDArray[np.uint8]] = []
+
+    def _fill(self, stop: int, picture: NDArray[np.uint8]) -> None:
+        picture = np.ascontiguousarray(picture)
+        self.frames = picture[None]  # whose size the following ones take
+        self.ready += [picture] * (stop - self.kept)
+        self.kept = stop
+
+    def take(self) -> list[NDArray[np.uint8]]:
+        ready, self.ready = self.ready, []
+        return ready
+
+    def finish(self) -> None:
+        frames = self.check()
+        if not self.done:
+            self._fill(len(self.wanted), frames[0])
 
 
 class _Sound:
@@ -237,7 +341,8 @@ class _Sound:
             self._keep(np.zeros(begin - self.position, np.float32))
         elif clock is not None:
             gap = clock - self.position / self.rate
-            if GAP_SECONDS[0] < gap < GAP_SECONDS[1]:
+            shown = self.scan.frame_count > 0 and clock < self.scan.times[-1]  # the pictures agree
+            if GAP_SECONDS[0] < gap and (gap < GAP_SECONDS[1] or shown):
                 self._keep(np.zeros(round(gap * self.rate), np.float32))
         self._keep(_mono(frame))
 

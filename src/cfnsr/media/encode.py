@@ -64,8 +64,8 @@ def write_video(
         )
     rate = Fraction(fps).limit_denominator(1001)
     sound = None if waveform is None else _channels_first(waveform, path)
-    with _open(path) as container:
-        codec = next(name for name in VIDEO_CODECS if name in av.codecs_available)
+    with create(path) as container:
+        codec = video_codec()
         options = X264_OPTIONS if codec == "libx264" else {}
         video = cast("VideoStream", container.add_stream(codec, rate=rate, options=options))
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -112,7 +112,7 @@ def write_audio(path: Path, waveform: NDArray[np.float32], sample_rate: int) -> 
             "change the suffix"
         )
     sound = _channels_first(waveform, path)
-    with _open(path) as container:
+    with create(path) as container:
         audio = _add_audio(container, codec, sound, sample_rate)
         _write_samples(container, audio, sound, 0, sound.shape[1], sample_rate)
         container.mux(audio.encode(None))
@@ -120,15 +120,20 @@ def write_audio(path: Path, waveform: NDArray[np.float32], sample_rate: int) -> 
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[OutputContainer]:
-    """A container under a temporary name in the same folder, renamed to `path` when all went well."""
+def create(path: Path, options: dict[str, str] | None = None) -> Iterator[OutputContainer]:
+    """A container under a temporary name in the same folder, renamed to `path` when all went well.
+
+    Args:
+        path: where to; its folder is made and its suffix names the container.
+        options: of FFmpeg for this container.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix stays last: FFmpeg chooses the container by it
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        with av.open(str(temporary), "w") as container:
+        with av.open(str(temporary), "w", container_options=options) as container:
             yield container
         temporary.replace(path)
     except av.FFmpegError as error:
@@ -136,6 +141,13 @@ def _open(path: Path) -> Iterator[OutputContainer]:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def video_codec() -> str:
+    """The first of `VIDEO_CODECS` that this FFmpeg has."""
+    import av
+
+    return next(name for name in VIDEO_CODECS if name in av.codecs_available)
 
 
 def _channels_first(waveform: NDArray[np.float32], path: Path) -> NDArray[np.float32]:

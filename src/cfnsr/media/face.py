@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from cfnsr.errors import InputError
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import OpenFaceTrack
+
+Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 
 SIZE = 224  # pixels of a crop's side
 MARGIN = 0.2  # room around the face, as a part of its height: a tenth on each side
@@ -154,26 +156,64 @@ def yunet_weights() -> Path:
     return Path(fetched)
 
 
-def tracks(detections: Sequence[NDArray[np.floating]]) -> list[Track]:
-    """Link detections, one array (n, 5) a frame, into people; the largest and longest seen comes first.
+class Follower:
+    """Links each frame's detections to people, frame by frame; numbers them from 0 as they appear.
 
-    Each frame's faces go to the nearest known people, nearest first: no further than a face's side for
-    each frame passed since, and between half and twice as large.
+    A frame's faces go to the nearest known people, nearest first: no further than a face's side for each
+    frame passed since, and between half and twice as large.
+
+    Args:
+        forget: frames after which a person who is gone is forgotten: who comes back is a new one. None
+            keeps all.
     """
-    people: list[dict[int, NDArray[np.floating]]] = []  # frame -> detection
-    for frame, faces in enumerate(detections):
-        known = list(people)
-        last = [max(person) for person in known]
-        before = np.array([person[at] for person, at in zip(known, last, strict=True)]).reshape(-1, 5)
-        distance = _distances(before, faces) / (frame - np.array(last, float))[:, None]
-        free = set(range(len(faces)))
-        for person, face in np.argwhere(distance <= 1)[np.argsort(distance[distance <= 1], kind="stable")]:
-            if face in free and frame not in known[person]:
-                known[person][frame] = faces[face]
+
+    def __init__(self, forget: int | None = None) -> None:
+        self.forget = forget
+        self._frame = -1
+        self._count = 0
+        self._last: dict[int, tuple[int, NDArray[np.floating]]] = {}  # person -> frame and detection
+
+    def add(self, faces: NDArray[np.floating]) -> dict[int, NDArray[np.floating]]:
+        """Which person each of the next frame's faces (n, 5) is."""
+        self._frame += 1
+        if self.forget is not None:
+            oldest = self._frame - self.forget
+            self._last = {person: last for person, last in self._last.items() if last[0] >= oldest}
+        people = list(self._last)
+        seen = np.array([self._last[person][0] for person in people], float)
+        before = np.array([self._last[person][1] for person in people]).reshape(-1, 5)
+        distance = _distances(before, faces) / (self._frame - seen)[:, None]
+        near = distance <= 1
+        free, found = set(range(len(faces))), {}
+        for index, face in np.argwhere(near)[np.argsort(distance[near], kind="stable")]:
+            if face in free and people[index] not in found:
+                found[people[index]] = faces[face]
                 free.discard(face)
-        people += [{frame: faces[face]} for face in sorted(free)]
-    people.sort(key=lambda person: -sum(float(np.sqrt(face[2] * face[3])) for face in person.values()))
-    return [_track(person, len(detections)) for person in people]
+        for face in sorted(free):
+            found[self._count] = faces[face]
+            self._count += 1
+        self._last |= {person: (self._frame, face) for person, face in found.items()}
+        return found
+
+
+def tracks(detections: Sequence[NDArray[np.floating]]) -> list[Track]:
+    """Link detections, one array (n, 5) a frame, into people; the largest and longest seen comes first."""
+    follower = Follower()
+    return [person for _, person in people_of([follower.add(faces) for faces in detections])]
+
+
+def people_of(frames: Sequence[Mapping[int, NDArray[np.floating]]]) -> list[tuple[int, Track]]:
+    """People and their tracks through some frames that `Follower` has linked; the largest comes first."""
+    people: dict[int, dict[int, NDArray[np.floating]]] = {}
+    for frame, found in enumerate(frames):
+        for person, face in found.items():
+            people.setdefault(person, {})[frame] = face
+    order = sorted(people, key=lambda person: (-_presence(people[person].values()), person))
+    return [(person, _track(people[person], len(frames))) for person in order]
+
+
+def _presence(faces: Iterable[NDArray[np.floating]]) -> float:
+    return sum(float(np.sqrt(face[2] * face[3])) for face in faces)
 
 
 def _distances(before: NDArray[np.floating], faces: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -294,7 +334,7 @@ def _local_lines(
     return fitted
 
 
-def crop(frames: NDArray[np.uint8], squares: NDArray[np.floating], size: int = SIZE) -> NDArray[np.uint8]:
+def crop(frames: Frames, squares: NDArray[np.floating], size: int = SIZE) -> NDArray[np.uint8]:
     """Cut each frame (T, H, W, 3) by its own square (T, 3) into (T, size, size, 3).
 
     One affine warp a frame at full resolution. Where the square is larger than the crop, the warp samples
@@ -321,7 +361,7 @@ def crop(frames: NDArray[np.uint8], squares: NDArray[np.floating], size: int = S
 
 
 def cut_faces(
-    frames: NDArray[np.uint8],
+    frames: Frames,
     times: NDArray[np.floating],
     source: FaceDetector | OpenFaceTrack,
     *,
@@ -340,12 +380,22 @@ def cut_faces(
     if isinstance(source, OpenFaceTrack):
         if source.landmarks is None or len(source.landmarks) != len(frames):
             raise ValueError("expected OpenFace landmarks for each frame")
-        found, score = source.success, source.confidence
-        _check_found(found, least_found)
-        squares = fill(squares_from_landmarks(source.landmarks, margin), found)
-    else:
-        person = track([source.detect(frame) for frame in frames], least_found)
-        found, score = person.found, person.score
-        squares = squares_from_boxes(person.boxes, margin)
-    squares = smooth(squares, times)
-    return Faces(crop(frames, squares, size), squares, found, score)
+        _check_found(source.success, least_found)
+        squares = fill(squares_from_landmarks(source.landmarks, margin), source.success)
+        squares = smooth(squares, times)
+        return Faces(crop(frames, squares, size), squares, source.success, source.confidence)
+    person = track([source.detect(frame) for frame in frames], least_found)
+    return cut(frames, times, person, margin=margin, size=size)
+
+
+def cut(
+    frames: Frames,
+    times: NDArray[np.floating],
+    person: Track,
+    *,
+    margin: float = MARGIN,
+    size: int = SIZE,
+) -> Faces:
+    """A followed person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds."""
+    squares = smooth(squares_from_boxes(person.boxes, margin), times)
+    return Faces(crop(frames, squares, size), squares, person.found, person.score)

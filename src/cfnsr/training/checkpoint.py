@@ -38,6 +38,8 @@ class Config:
         temperature: what predicted log-probabilities are divided by, fitted on inner validation clips.
         source: of a user's own model, SHA-256 of the file it was registered from.
         normalised: whether it was trained on features that were standardised over all takes of a speaker.
+        modality_dropout: probability that a training clip lost its pictures or its sound; a model that never
+            met that abstains where they are missing.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Config:
     temperature: float = 1.0
     source: str = ""
     normalised: bool = False
+    modality_dropout: float = 0.0
 
     @property
     def look(self) -> Look:
@@ -108,6 +111,7 @@ class Config:
                 temperature,
                 source,
                 bool(value.get("normalised", False)),
+                float(value.get("modality_dropout", 0.0)),
             )
         except InputError:
             raise
@@ -132,7 +136,9 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 
 def load_model(folder: str | Path) -> Model:
-    """Load a trained model, ready to predict; `model.config` says what it was trained with.
+    """Load a trained model, ready to predict.
+
+    `model.config` says what it was trained with, `model.folder` where it was loaded from.
 
     Args:
         folder: a checkpoint: config.json and model.safetensors.
@@ -151,6 +157,7 @@ def load_model(folder: str | Path) -> Model:
         raise InputError(f"{folder / 'config.json'} is damaged (modalities {given}): train again")
     load_weights(model, folder)
     model.config = config  # type: ignore[assignment]
+    model.folder = folder.resolve()  # type: ignore[assignment]
     return model.eval()
 
 

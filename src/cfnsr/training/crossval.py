@@ -422,6 +422,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
         preparation,
         source=zoo.find(job.model).source,
         normalised=find_protocol(job.protocol).normalised,
+        modality_dropout=job.recipe.modality_dropout,
     )
     return model, config
 

@@ -27,7 +27,7 @@ class Discriminant(nn.Module):
         classes: number of emotions.
         waves: where more than 0, cosines of random directions of the statistics, as many as this, are judged
             in their stead: a Gaussian kernel, so that borders between the classes may be curved.
-        shrinkage: of the covariance, from 0 to 1.
+        shrinkage: of the covariance, above 0 and at most 1.
         deviation: of the scores of the clips it was fitted to.
 
     Sources: Friedman 1989, "Regularized discriminant analysis", sec. 3, with one covariance for all classes;

@@ -1,5 +1,6 @@
 """The cross-modal block of CFN-SR: self-attention and residual structure (section 2.3)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,11 +21,12 @@ class CrossModal(nn.Module):
         depth: self-attention layers; 0 leaves the selection out (Table 2, "w/o self-attention").
         residual: add the unweighted video map back (Table 2, "w/o residual").
 
-    >>> import torch
     >>> video, audio = CrossModal(2048, 64)(torch.rand(1, 2048, 2, 7, 7), torch.rand(1, 64, 26))
     >>> video.shape[1:], audio.shape[1:]
     (torch.Size([2048, 2, 7, 7]), torch.Size([64, 26]))
     """
+
+    weighs = "video"
 
     def __init__(
         self, video_channels: int, audio_channels: int, *, depth: int = 5, residual: bool = True
@@ -43,8 +45,25 @@ class CrossModal(nn.Module):
         weights: Tensor = self.agreement(video.flatten(2).transpose(1, 2), selected)
         return weights.reshape(-1, 1, *video.shape[2:])
 
+    def looked(
+        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
+    ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B S"]]:
+        """The weights of the video's places, and the shares of the audio steps in the vector behind them."""
+        return self.weights(video, audio).squeeze(1), self.selection.shares(audio.transpose(1, 2))
+
+    def even(
+        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+        """What the block would pass on if all places had the same weight."""
+        return self._weighed(video, torch.full_like(video[:, :1], 1 / video[0, 0].numel())), audio
+
     def forward(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
-        weighted = video * self.weights(video, audio)
-        return (weighted + video if self.residual else weighted), audio
+        return self._weighed(video, self.weights(video, audio)), audio
+
+    def _weighed(
+        self, video: Float[Tensor, "B C T H W"], weights: Float[Tensor, "B 1 T H W"]
+    ) -> Float[Tensor, "B C T H W"]:
+        weighted = video * weights
+        return weighted + video if self.residual else weighted

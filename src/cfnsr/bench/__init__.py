@@ -1,0 +1,1 @@
+"""Measurements of what a user waits for."""

@@ -1,0 +1,410 @@
+"""What an answer rests on: where the cross-modal block looked, and how much each modality moved it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cfnsr.data import conditions
+from cfnsr.data.dataset import Batch
+from cfnsr.errors import InputError
+from cfnsr.inference.recogniser import TorchRecogniser
+from cfnsr.logarithmic import expanded
+from cfnsr.media import log_mel, mfcc
+from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE
+from cfnsr.models.encoders.openface import OpenFaceEncoder
+from cfnsr.models.encoders.resnext import ResNeXt3D
+from cfnsr.models.encoders.speech import SpeechMixture
+from cfnsr.models.exchanges.cross_modal import CrossModal
+from cfnsr.models.exchanges.video_to_audio import VideoToAudio
+from cfnsr.models.streams import Encoder, TwoStream
+from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import config_of
+from cfnsr.training.inputs import answer, to_input
+
+Floats = NDArray[np.float64]
+
+HOPS = {"audio": mfcc.HOP, "log_mel": log_mel.HOP}  # samples from one step of a sound's features to the next
+OPENFACE_COLUMNS = (*ACTION_UNITS, *POSE, *GAZE, *LANDMARKS)
+
+# What a modality becomes where it is taken away, in words.
+NOTHING = {
+    "video": "pictures of one plain colour",
+    "audio": "silence",
+    "log_mel": "silence",
+    "openface": "an average track",
+    "speech": "average speech",
+}
+FEATURES = ("openface", "speech")  # measured by others, so that nothing has no features of its own
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What one cross-modal block looked at; both maps are its own, and each sums to 1.
+
+    The block's self-attention makes one vector of one modality, and the softmax of how well each place of
+    the other's map agrees with it weighs that map.
+
+    A weight says what the block attends to, not that the answer follows from it: a value may be large and
+    lead nowhere, and each place has seen its surroundings. `moved` says how much the weighing matters at all.
+
+    Args:
+        stage: after which of the encoders' stages it stands, from 1.
+        weighs: the modality that the softmax weighs, "video" or "audio"; self-attention selects in the other.
+        places: (T, H, W) over the video map: its softmax, or if "audio" is weighed, the shares of its places
+            in the vector (attention rollout, see `Selection.shares`). Of OpenFace tracks (T, features, 1).
+        steps: (S,) over the audio map: the shares of its steps in the vector, or its softmax.
+        centres: where the middle of what each place sees is, along each axis of `places`, from 0 to 1 of
+            what the model was shown; in the order of time, height and width.
+        moved: the log-probability of the answer less what it is when all places weigh the same.
+    """
+
+    stage: int
+    weighs: str
+    places: Floats
+    steps: Floats
+    centres: tuple[Floats, Floats, Floats]
+    moved: float
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """How the answer changes when one modality is taken away.
+
+    Args:
+        modality: "video" or "audio".
+        instead: what the model was given in its place, in words.
+        probabilities: (classes,) of each emotion then.
+        change: probability of the answered emotion with both, less that without this modality: positive
+            where the modality speaks for the answer.
+        log_change: the same of its log-probability, in nats.
+    """
+
+    modality: str
+    instead: str
+    probabilities: Floats
+    change: float
+    log_change: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a model's answer to one clip rests on, as far as the model has such parts.
+
+    Args:
+        emotion: the most probable one.
+        emotions: all of them in class order.
+        probabilities: (classes,) calibrated, as `predict` gives them.
+        blocks: its cross-modal blocks, the last one first; none where it has none.
+        contributions: of each modality; none where it has only one, because nothing would be left.
+        features: of a model that sees OpenFace tracks, what each row of `Block.places` is, such as "AU12_r".
+        tolerant: whether it was trained on clips that had lost a modality. One that was not has never met
+            what the contributions show it.
+    """
+
+    emotion: str
+    emotions: tuple[str, ...]
+    probabilities: Floats
+    blocks: tuple[Block, ...] = ()
+    contributions: tuple[Contribution, ...] = ()
+    features: tuple[str, ...] = ()
+    tolerant: bool = False
+
+    @property
+    def places(self) -> Floats | None:
+        """(T, H, W) of the last cross-modal block; None where there is none."""
+        return self.blocks[0].places if self.blocks else None
+
+    @property
+    def steps(self) -> Floats | None:
+        """(S,) of the last cross-modal block; None where there is none."""
+        return self.blocks[0].steps if self.blocks else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON keeps it."""
+        return {
+            "emotion": self.emotion,
+            "probabilities": self._named(self.probabilities),
+            "blocks": [
+                {
+                    "stage": block.stage,
+                    "weighs": block.weighs,
+                    "places": block.places.tolist(),
+                    "steps": block.steps.tolist(),
+                    "centres": [axis.tolist() for axis in block.centres],
+                    "moved": block.moved,
+                }
+                for block in self.blocks
+            ],
+            "contributions": [
+                {
+                    "modality": each.modality,
+                    "instead": each.instead,
+                    "probabilities": self._named(each.probabilities),
+                    "change": each.change,
+                    "log_change": each.log_change,
+                }
+                for each in self.contributions
+            ],
+            "features": list(self.features),
+            "tolerant": self.tolerant,
+        }
+
+    def _named(self, probabilities: Floats) -> dict[str, float]:
+        return dict(zip(self.emotions, probabilities.tolist(), strict=True))
+
+
+def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation:
+    """Say what a model's answer to one clip rests on.
+
+    The contributions compare the answer with the one that the model gives when a modality tells nothing: see
+    `without`. They measure what this clip's pictures or sound add to what the model knows by the other
+    alone. They do not add up to the answer (what both say is counted in neither, what only both together
+    say in both), and they are the model's, not the person's. A model that was not trained with modality
+    dropout may answer what it never met with high probabilities: then a contribution says as much of that as
+    of the clip.
+
+    Nothing stays on the model, and several threads may explain by one model that is in evaluation. Costs
+    three passes of a model of two modalities, one of a model of one.
+
+    Args:
+        model: from `load_model` or `create_model`.
+        clip: its tensors, as `prepare_clip` makes them, or a batch of one clip, with pictures as uint8 or
+            normalised.
+
+    Raises:
+        InputError: more than one clip, or one of another shape than the model takes.
+
+    >>> from cfnsr import create_model
+    >>> model = create_model("cfn_sr", width=1 / 8)
+    >>> video, audio = torch.zeros(1, 3, 8, 64, 64, dtype=torch.uint8), torch.zeros(1, 13, 212)
+    >>> explanation = explain(model, Batch(video, audio, torch.empty(0), torch.empty(0)))
+    >>> explanation.places.shape, explanation.steps.shape
+    ((1, 2, 2), (26,))
+    """
+    config = config_of(model)
+    with torch.inference_mode(), _evaluated(model):
+        given = _input(model, clip)
+        both, noted = _watched(model, given) if isinstance(model, TwoStream) else (answer(model, given), [])
+        told = _calibrated(both, config.temperature)
+        chosen = int(told.argmax())
+        blocks = tuple(_block(each, told, chosen, config.temperature) for each in reversed(noted))
+        contributions = []
+        for modality, reads in model.reads.items() if len(model.reads) > 1 else ():
+            lacking = _calibrated(without(model, given, modality), config.temperature)
+            change = float(np.exp(told[chosen]) - np.exp(lacking[chosen]))
+            log_change = float(told[chosen] - lacking[chosen])
+            contributions.append(Contribution(modality, NOTHING[reads], np.exp(lacking), change, log_change))
+    known = config.labels.emotions
+    emotions = known if len(known) == len(told) else tuple(f"class {place}" for place in range(len(told)))
+    return Explanation(
+        emotions[chosen],
+        emotions,
+        np.exp(told),
+        blocks,
+        tuple(contributions),
+        _features(model),
+        config.modality_dropout > 0,
+    )
+
+
+def without(model: Model, batch: Batch, modality: str) -> Float[Tensor, "B classes"]:
+    """A model's log-probabilities where one of its two modalities tells nothing.
+
+    Pictures become one plain colour, zero once normalised, and sound silence: as in training with modality
+    dropout, and as a covered camera or a dead microphone would have it.
+
+    Of features that others measure, nothing has none. Silence is a sound like any other to a pretrained
+    speech encoder: models trained on speech were measured to call it fearful with a probability of 0.96 or
+    more, and a face with no action unit at all with 0.56 to 0.83. So these encoders read the mean of the
+    training clips, and the vector that they pool is zeros, which is no activation and no judgement: then
+    either encoder's own judgement was measured to be even, within 0.02 of each probability.
+
+    Args:
+        model: of two modalities, in evaluation.
+        batch: as the model takes it, see `to_input`.
+        modality: "video" or "audio", what is taken away.
+    """
+    reads = model.reads[modality]
+    changed = _taken_away(model, batch, modality)
+    return answer(_Walk(model, muted=modality) if reads in FEATURES else model, changed)
+
+
+def _taken_away(model: Model, batch: Batch, modality: str) -> Batch:
+    """A batch whose pictures or sound are those of nothing."""
+    given: Tensor = getattr(batch, modality)
+    reads, encoder = model.reads[modality], getattr(model, modality)
+    nothing = torch.zeros_like(given)
+    if reads in HOPS:
+        with torch.inference_mode(False):  # it is kept, and training may take it too
+            silence = conditions.silence(reads, (given.shape[-1] - 1) * HOPS[reads])
+        nothing = silence.to(given).expand_as(given)
+    elif isinstance(encoder, OpenFaceEncoder):
+        nothing = expanded(_mean(encoder, "embedding"))[:, None].expand_as(given)
+    elif isinstance(encoder, SpeechMixture):
+        states = _mean(encoder, "mixture").view(encoder.layers, 1, encoder.width)
+        nothing = states.expand_as(given)
+    return batch._replace(**{modality: nothing})
+
+
+def _mean(encoder: OpenFaceEncoder | SpeechMixture, part: str) -> Tensor:
+    """The mean over the training clips of what the encoder standardises first."""
+    scale = cast(nn.BatchNorm1d, getattr(encoder.stages[0], part).scale)
+    assert scale.running_mean is not None  # noqa: S101 - it tracks them
+    return scale.running_mean
+
+
+class _Noted(NamedTuple):
+    """A block as it was met: its maps of every clip, and the answers if all places had weighed the same."""
+
+    stage: int
+    weighs: str
+    places: Float[Tensor, "B T H W"]
+    steps: Float[Tensor, "B S"]
+    even: Float[Tensor, "B classes"]
+    centres: tuple[Floats, Floats, Floats]
+
+
+class _Walk(nn.Module):
+    """One walk through a model of two streams that notes what its blocks look at; made for one answer.
+
+    Args:
+        model: what to walk through; it is left as it is.
+        muted: a modality whose pooled vector is zeros.
+        noting: whether the blocks are asked.
+    """
+
+    def __init__(self, model: Model, *, muted: str = "", noting: bool = False) -> None:
+        super().__init__()
+        self.model = cast(TwoStream, model)
+        self.muted = muted
+        self.noting = noting
+        self.noted: list[_Noted] = []
+
+    def forward(self, video: Tensor, audio: Tensor) -> Float[Tensor, "B classes"]:
+        """The model's own log-probabilities."""
+        encoder = cast(Encoder, self.model.video)
+        shown = video.shape[2:]
+        video, audio = encoder.check(video), cast(Encoder, self.model.audio).check(audio)
+        for stage, exchange in enumerate(self.model.exchanges):
+            video, audio = self._stage(stage, video, audio)
+            if self.noting and isinstance(exchange, CrossModal | VideoToAudio):
+                places, steps = exchange.looked(video, audio)
+                even = self._rest(stage + 1, *exchange.even(video, audio))
+                centres = _centres(encoder, tuple(places.shape[1:]), tuple(shown))
+                self.noted.append(_Noted(stage + 1, exchange.weighs, places, steps, even, centres))
+            video, audio = exchange(video, audio)
+        return self._judged(video, audio)
+
+    def _stage(self, stage: int, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        seen, heard = cast(Encoder, self.model.video), cast(Encoder, self.model.audio)
+        return seen.stages[stage](video), heard.stages[stage](audio)
+
+    def _rest(self, stage: int, video: Tensor, audio: Tensor) -> Tensor:
+        """From the maps before a stage to the answer."""
+        for later in range(stage, len(self.model.exchanges)):
+            video, audio = self.model.exchanges[later](*self._stage(later, video, audio))
+        return self._judged(video, audio)
+
+    def _judged(self, video: Tensor, audio: Tensor) -> Tensor:
+        pooled = {
+            "video": cast(Encoder, self.model.video).pool(video),
+            "audio": cast(Encoder, self.model.audio).pool(audio),
+        }
+        if self.muted:
+            pooled[self.muted] = torch.zeros_like(pooled[self.muted])
+        log_probabilities: Tensor = self.model.head(pooled["video"], pooled["audio"])
+        return log_probabilities
+
+
+def _watched(model: TwoStream, given: Batch) -> tuple[Tensor, list[_Noted]]:
+    """The answer, and its blocks; what was heard at several speeds is averaged."""
+    walk = _Walk(model, noting=True)
+    both = answer(walk, given)
+    return both, walk.noted
+
+
+def _block(noted: _Noted, told: Floats, chosen: int, temperature: float) -> Block:
+    even = functional.log_softmax(noted.even.float().mean(dim=0, keepdim=True), dim=1)  # as `answer` does
+    return Block(
+        noted.stage,
+        noted.weighs,
+        _array(noted.places.mean(dim=0)),
+        _array(noted.steps.mean(dim=0)),
+        noted.centres,
+        float(told[chosen] - _calibrated(even, temperature)[chosen]),
+    )
+
+
+def _centres(
+    encoder: Encoder, places: tuple[int, ...], shown: tuple[int, ...]
+) -> tuple[Floats, Floats, Floats]:
+    """The middle of what each place sees most of, along each axis.
+
+    Each strided layer of the network of pictures has the middle of its first place on the first of what it
+    is given, so the places lie towards the beginning: of 30 frames the second of two sees most around the
+    17th, and the last of 7 across 224 pixels around the 193rd, not in the middle of its seventh. Gradients
+    of random networks were measured to lie there. A place stands for a stride around that, as far as it is
+    in the picture; what it sees is wider, a quarter of the picture each way in a small trained network.
+    """
+    if not isinstance(encoder, ResNeXt3D):
+        shown = places
+    axes = []
+    for count, size in zip(places, shown, strict=True):
+        stride = next(1 << halvings for halvings in range(32) if ceil(size / (1 << halvings)) == count)
+        middles = np.arange(count) * stride + 0.5
+        ends = (middles - stride / 2).clip(min=0), (middles + stride / 2).clip(max=size)
+        axes.append((ends[0] + ends[1]) / 2 / size if count > 1 else np.array([0.5]))
+    return axes[0], axes[1], axes[2]
+
+
+def _features(model: Model) -> tuple[str, ...]:
+    """What an OpenFace encoder's features are, as far as the columns are known."""
+    encoder = getattr(model, "video", None) or getattr(model, "encoder", None)
+    if not isinstance(encoder, OpenFaceEncoder) or encoder.features > len(OPENFACE_COLUMNS):
+        return ()
+    return OPENFACE_COLUMNS[: encoder.features]
+
+
+def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:
+    """One clip as the model takes it, on its device."""
+    if not isinstance(clip, Batch):
+        return TorchRecogniser(model).batch([clip])
+    count = len(clip.video if "video" in model.reads else clip.audio)
+    if count != 1:
+        raise InputError(f"{count} clips: expected one at a time to explain")
+    device = next(model.parameters()).device
+    if clip.video.dtype == torch.uint8:
+        return to_input(clip, device)
+    return clip._replace(video=clip.video.to(device), audio=clip.audio.to(device).float())
+
+
+def _calibrated(log_probabilities: Tensor, temperature: float) -> Floats:
+    """(1, classes) as the model tells them -> (classes,) that sum to 1."""
+    return _array(functional.log_softmax(log_probabilities[0].double() / temperature, dim=0))
+
+
+def _array(values: Tensor) -> Floats:
+    array: Floats = values.double().cpu().numpy()
+    return array
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation, and afterwards each part of it as it was."""
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,317 @@
+"""A model that `cfnsr export` wrote, run without PyTorch: nothing that is imported here knows of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from cfnsr.data.clip import Preparation
+from cfnsr.emotions import LabelSet
+from cfnsr.errors import InputError
+from cfnsr.inference import arrays, seal
+from cfnsr.inference.manifest import KEY, OUTPUT, PRECISIONS, Manifest
+from cfnsr.machine import cores
+
+Runtime = Literal["onnxruntime", "openvino"]
+RUNTIMES: dict[str, tuple[Runtime, ...]] = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
+WEIGHTS_KEY = "cfnsr_weights_sha256"  # in an .xml file: of the .bin file beside it
+HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # what OpenVINO computes in where nothing is quantised
+LARGEST = 2**31  # bytes of a file: as many as an ONNX file can have
+
+Inputs = Mapping[str, NDArray[np.generic]]
+Run = Callable[[Inputs], NDArray[np.float32]]
+
+
+class ExportedModel:
+    """A model in a file, as `predict` needs it; from `load_exported`.
+
+    Args:
+        manifest: what the file says of itself.
+        run: the graph: inputs of some clips side by side -> log-probabilities.
+        runtime: what runs it.
+    """
+
+    def __init__(self, manifest: Manifest, run: Run, runtime: Runtime) -> None:
+        self.manifest = manifest
+        self.runtime = runtime
+        self._run = run
+
+    @property
+    def name(self) -> str:
+        """Of the model in the zoo, its encoders included."""
+        return self.manifest.name
+
+    @property
+    def labels(self) -> LabelSet:
+        """The emotions in class order."""
+        return self.manifest.labels
+
+    @property
+    def reads(self) -> Mapping[str, str]:
+        """What it reads for "video", "audio" or both."""
+        return self.manifest.reads
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a file becomes a clip with just what it reads."""
+        return replace(self.manifest.preparation, modalities=tuple(self.manifest.reads.values()))
+
+    @property
+    def frames(self) -> int:
+        """Pictures of a clip that it sees."""
+        return self.manifest.frames
+
+    @property
+    def size(self) -> int:
+        """Side of a picture that it sees, in pixels."""
+        return self.manifest.size
+
+    @property
+    def normalised(self) -> bool:
+        """Whether it was trained on features that were standardised over all takes of a speaker."""
+        return self.manifest.normalised
+
+    @property
+    def tolerant(self) -> bool:
+        """Whether it was trained on clips that had lost their pictures or their sound."""
+        return self.manifest.tolerant
+
+    def probabilities(self, clips: Sequence[arrays.Clip]) -> Float[np.ndarray, "B classes"]:
+        """Calibrated probabilities of the emotions, float64.
+
+        Args:
+            clips: tensors of prepared clips as `cfnsr.data.clip.prepare_clip` makes them. The waveform may
+                have 16 bits or floating-point numbers; at 16 bits the MFCCs of a quiet recording differ from
+                those of its unrounded sound.
+
+        Raises:
+            InputError: for a clip that lacks a tensor, or has one of another shape.
+        """
+        values = np.exp(self.log_probabilities(clips))
+        probabilities: NDArray[np.float64] = values / values.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def log_probabilities(self, clips: Sequence[arrays.Clip]) -> Float[np.ndarray, "B classes"]:
+        """The same as logarithms, as the graph gives them; likewise float64."""
+        if not clips:
+            return np.empty((0, len(self.labels)))
+        return self._run(arrays.batch(clips, self.manifest)).astype(np.float64)
+
+
+def load_exported(
+    path: str | Path,
+    *,
+    runtime: Runtime | None = None,
+    precision: str | None = None,
+    threads: int = 0,
+) -> ExportedModel:
+    """Load a file that `cfnsr export` wrote, ready to predict; PyTorch is not needed.
+
+    Args:
+        path: an .onnx file, or OpenVINO's .xml with its .bin beside it.
+        runtime: "openvino" or "onnxruntime"; None takes the first of these that is installed and can read
+            the file.
+        precision: "f32" or "bf16", what OpenVINO computes in; None leaves what the file was exported for.
+        threads: of the runtime; 0 lets it choose.
+
+    Raises:
+        InputError: when the file is no export, is damaged or of another format, or nothing can run it.
+    """
+    path = Path(path)
+    known = RUNTIMES.get(path.suffix.lower())
+    if known is None:
+        raise InputError(f"{path} is no exported model: expected an .onnx or .xml file of `cfnsr export`")
+    if precision is not None and precision not in PRECISIONS[:2]:
+        raise InputError(f"precision is {precision!r}: expected f32 or bf16")
+    if precision == "bf16" and (path.suffix.lower() != ".xml" or runtime == "onnxruntime"):
+        raise InputError(
+            f"precision is bf16 for {path.name}: expected an .xml file of `cfnsr export`, which says what "
+            "has to stay in f32"
+        )
+    if runtime is not None and runtime not in known:
+        raise InputError(f"runtime is {runtime!r}: expected {' or '.join(known)} for {path.name}")
+    installed = [each for each in known if find_spec(each)]
+    chosen = runtime if runtime is not None else (*installed, known[-1])[0]
+    require(chosen)
+    if path.suffix.lower() == ".onnx":
+        return load_onnx(_read(path), path, chosen, threads)
+    return load_xml(_read(path), _read(path.with_suffix(".bin")), path, precision, threads)
+
+
+def load_onnx(data: bytes, path: Path, runtime: Runtime, threads: int = 0) -> ExportedModel:
+    """The same for the content of an .onnx file; `path` is for messages."""
+    manifest = _onnx_manifest(data, path)
+    with _reading(path):
+        if runtime == "onnxruntime":
+            return ExportedModel(manifest, _onnxruntime(data, manifest, threads), runtime)
+        return ExportedModel(manifest, _openvino(data, None, manifest, "f32", threads), runtime)
+
+
+def load_xml(
+    text: bytes, weights: bytes, path: Path, precision: str | None = None, threads: int = 0
+) -> ExportedModel:
+    """The same for the content of an .xml file and of the .bin file beside it."""
+    manifest = _xml_manifest(text, weights, path)
+    with _reading(path):
+        run = _openvino(text, weights, manifest, precision or HINTS[manifest.precision], threads)
+        return ExportedModel(manifest, run, "openvino")
+
+
+def require(package: str) -> None:
+    """Raises `InputError` when a package of the extra `[export]` is not installed."""
+    if find_spec(package) is None:
+        raise InputError(f"{package} is not installed: run pip install 'cfnsr[export]'")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise InputError(f"{path} has {size} bytes: expected at most {LARGEST}, a file of `cfnsr export`")
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be read ({reason}): expected a file of `cfnsr export`") from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What a runtime says of a graph it cannot read, in one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # each runtime has its own
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} cannot be run ({reason}): export the model again") from None
+
+
+def _onnx_manifest(data: bytes, path: Path) -> Manifest:
+    require("onnx")
+    import onnx
+
+    seal.check_onnx(data, path)
+    with _reading(path):
+        model = onnx.load_model_from_string(data)
+    texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    if len(texts) != 1:
+        raise InputError(f"{path} is no exported model: expected an .onnx file of `cfnsr export`")
+    # Runtimes follow a path to weights elsewhere wherever it leads, and code in a file is not ours.
+    graphs = list(_graphs(model.graph))
+    domains = {node.domain for graph in graphs for node in graph.node}
+    outside = any(tensor.data_location or tensor.external_data for tensor in _tensors(graphs))
+    if outside or model.functions or domains - {"", "ai.onnx"}:
+        raise InputError(
+            f"{path} reads other files, or has operations of its own: expected what cfnsr wrote; export again"
+        )
+    return Manifest.load(texts[0], path)
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _tensors(graphs: Sequence[Any]) -> Iterator[Any]:
+    """All the constants of some graphs."""
+    for graph in graphs:
+        attributes = [attribute for node in graph.node for attribute in node.attribute]
+        sparse = list(graph.sparse_initializer)
+        yield from graph.initializer
+        for attribute in attributes:
+            yield from (attribute.t, *attribute.tensors)
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        for each in sparse:
+            yield from (each.values, each.indices)
+
+
+def _xml_manifest(text: bytes, weights: bytes, path: Path) -> Manifest:
+    import xml.etree.ElementTree as ElementTree
+
+    seal.check_xml(text, path)
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
+    told: dict[str, str] = {}
+    with suppress(ElementTree.ParseError):
+        net = ElementTree.fromstring(text)  # noqa: S314 - it defines no entities
+        told = {entry.tag: entry.get("value", "") for entry in net.iterfind("rt_info/*")}
+    if not {KEY, WEIGHTS_KEY} <= set(told):
+        raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
+    seal.check_weights(weights, told[WEIGHTS_KEY], path.with_suffix(".bin"))
+    return Manifest.load(told[KEY], path)
+
+
+def _onnxruntime(data: bytes, manifest: Manifest, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised, and told in one line
+    options.intra_op_num_threads = threads or cores()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    _check_graph(
+        {each.name: each.shape[1:] for each in session.get_inputs()},
+        [each.name for each in session.get_outputs()],
+        manifest,
+    )
+
+    def run(inputs: Inputs) -> NDArray[np.float32]:
+        (answers,) = session.run([OUTPUT], dict(inputs))
+        return answers  # type: ignore[no-any-return]
+
+    return run
+
+
+def _openvino(model: bytes, weights: bytes | None, manifest: Manifest, precision: str, threads: int) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    if weights is None:
+        graph = core.read_model(model)
+    else:
+        graph = core.read_model(model, openvino.Tensor(np.frombuffer(weights, np.uint8)))
+    shapes = {each.get_any_name(): each.get_partial_shape() for each in graph.inputs}
+    _check_graph(
+        {name: [side.get_length() for side in list(shape)[1:]] for name, shape in shapes.items()},
+        [each.get_any_name() for each in graph.outputs],
+        manifest,
+    )
+    # One clip at a time: a graph of fixed shape runs faster than one of any, and each clip fills all cores.
+    graph.reshape({name: [1, *manifest.shapes[name]] for name in manifest.inputs})
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        # Told in so many words: OpenVINO else takes bfloat16 by itself where the processor has it.
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": str(threads or cores()),
+    }
+    request = core.compile_model(graph, "CPU", settings).create_infer_request()
+    lock = Lock()
+
+    def run(inputs: Inputs) -> NDArray[np.float32]:
+        answers = []
+        with lock:  # a request serves one thread at a time
+            for clip in range(len(next(iter(inputs.values())))):
+                one = {name: each[clip : clip + 1] for name, each in inputs.items()}
+                request.infer(one, share_inputs=True)
+                answers.append(request.get_output_tensor().data.copy())
+        return np.concatenate(answers)
+
+    return run
+
+
+def _check_graph(inputs: dict[str, list[int]], outputs: list[str], manifest: Manifest) -> None:
+    expected = {name: list(manifest.shapes[name]) for name in manifest.inputs}
+    if inputs != expected or outputs != [OUTPUT]:
+        raise InputError(
+            f"its graph takes {inputs} and gives {outputs}: expected {expected} and {[OUTPUT]}; export again"
+        )

@@ -1,0 +1,90 @@
+"""What turns prepared clips into probabilities: a PyTorch model here, an exported one in `exported`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from cfnsr.data.clip import Preparation
+from cfnsr.data.dataset import Batch, as_tensor, needed
+from cfnsr.emotions import LabelSet
+from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import config_of
+from cfnsr.training.inputs import answer, to_input
+
+
+class Recogniser(Protocol):
+    """What `predict` needs of a model.
+
+    `reads` names what the model reads for "video" and "audio"; `preparation` says how to make just that.
+    `normalised` is whether it was trained on standardised speakers, `tolerant` whether on clips that had lost
+    their pictures or their sound.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> LabelSet: ...
+    @property
+    def reads(self) -> Mapping[str, str]: ...
+    @property
+    def preparation(self) -> Preparation: ...
+    @property
+    def normalised(self) -> bool: ...
+    @property
+    def tolerant(self) -> bool: ...
+
+    def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, "B classes"]:
+        """Calibrated probabilities of the emotions; a clip is its tensors as `prepare_clip` makes them."""
+        ...
+
+
+class TorchRecogniser:
+    """A PyTorch model as `predict` needs it.
+
+    Args:
+        model: from `load_model`, or any model of the zoo.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.config = config_of(model)
+        self.name, self.labels = self.config.model, self.config.labels
+        self.reads: Mapping[str, str] = model.reads
+        self.preparation = replace(self.config.preparation, modalities=tuple(model.reads.values()))
+        self.normalised = self.config.normalised
+        self.tolerant = self.config.modality_dropout > 0
+
+    def batch(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+        """Clips side by side on the model's device, as it takes them."""
+        nothing = torch.empty(0)
+        inputs = {
+            modality: torch.stack(
+                [
+                    as_tensor(
+                        name, {key: clip[key] for key in needed(name, self.preparation)}, self.config.look
+                    )
+                    for clip in clips
+                ]
+            )
+            for modality, name in self.reads.items()
+        }
+        batch = Batch(inputs.get("video", nothing), inputs.get("audio", nothing), nothing, nothing)
+        return to_input(batch, next(self.model.parameters()).device)
+
+    def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, "B classes"]:
+        """See `Recogniser`."""
+        training = self.model.training
+        try:
+            with torch.inference_mode():
+                log_probabilities = answer(self.model.eval(), self.batch(clips))
+                values = (log_probabilities / self.config.temperature).softmax(dim=1)
+        finally:
+            self.model.train(training)
+        probabilities: np.ndarray = values.double().cpu().numpy()
+        return probabilities

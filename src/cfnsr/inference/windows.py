@@ -1,0 +1,367 @@
+"""A file of any length -> windows, each prepared as a training clip is, in memory that does not grow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfnsr.corpus.take import Take
+from cfnsr.data import clip
+from cfnsr.data.clip import Preparation
+from cfnsr.errors import InputError
+from cfnsr.media import face
+from cfnsr.media.container import scan_packets
+from cfnsr.media.decode import nearest, spread, stream_pictures, stream_sound
+from cfnsr.media.errors import MediaError
+from cfnsr.media.mfcc import LEAST_SOUND
+from cfnsr.media.openface import OpenFaceTrack, is_means
+
+LONGEST_TAKE = 6.0  # seconds; a file no longer than this is one window, as a take was in training
+HOP = 1.0  # seconds from one window to the next
+LONGEST = 30.0  # seconds of a window, and from one to the next
+LEAST_HEARD = 1.0  # seconds of a window, besides those that are left out of its sound at the start
+LEAST_HOP = 0.1
+STALE = 0.5  # seconds from the nearest picture from which on nothing is to be seen
+SPEECH_LEVEL = -55.0  # dBFS; below it the window is taken for silent
+SWITCH = 1.5  # how much larger another face must be before the main person changes
+
+
+class Span(NamedTuple):
+    """When a window is, in seconds."""
+
+    start: float
+    end: float
+
+
+class Picture(NamedTuple):
+    """A picture of a window: second, (H, W, 3) uint8 RGB, and whose face is where in it."""
+
+    time: float
+    frame: NDArray[np.uint8]
+    found: Mapping[int, NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One person in one window: the tensors of a clip, as far as something was seen and heard.
+
+    Args:
+        span: when.
+        tensors: as `prepare_clip` makes them; of a modality that is missing there are none.
+        face: whether a face was seen in at least half of the pictures; None where none were asked for.
+        speech: whether the sound is louder than silence; None where none was asked for.
+        person: number of the face that is followed; None where nobody is.
+    """
+
+    span: Span
+    tensors: Mapping[str, np.ndarray]
+    face: bool | None
+    speech: bool | None
+    person: int | None = None
+
+
+def spans(duration: float, preparation: Preparation, length: float | None, hop: float) -> list[Span]:
+    """When the windows are.
+
+    Args:
+        duration: of the file in seconds.
+        preparation: says how much sound a clip has, which is the length of a window if none is given.
+        length: of a window in seconds; None makes a file of a take's length one window.
+        hop: from one window to the next, in seconds.
+
+    Raises:
+        InputError: a length or a hop that no window can have.
+
+    >>> spans(5.0, Preparation(), None, 1.0), len(spans(10.0, Preparation(), None, 1.0))
+    ([Span(start=0.0, end=5.0)], 8)
+    """
+    usual = preparation.skip + preparation.keep
+    shortest, longest = preparation.skip + LEAST_HEARD, max(LONGEST, usual)
+    if length is not None and not shortest <= length <= longest:
+        raise InputError(f"--window is {length:g} s: expected {shortest:g} to {longest:g}")
+    if not LEAST_HOP <= hop <= LONGEST:
+        raise InputError(f"--hop is {hop:g} s: expected {LEAST_HOP:g} to {LONGEST:g}")
+    long = usual if length is None else length
+    if duration <= (max(LONGEST_TAKE, usual) if length is None else long):
+        return [Span(0.0, duration)]
+    last = duration - long
+    starts = np.arange(int(last / hop) + 1) * hop
+    if last - starts[-1] > hop / 2:  # the rest is worth a window of its own
+        starts = np.append(starts, last)
+    return [Span(float(start), float(start + long)) for start in starts]
+
+
+class Windows:
+    """The windows of a file, in order; iterate over it once.
+
+    Args:
+        file: anything PyAV opens.
+        preparation: how clips were made for the model; its modalities are what the model reads.
+        length: of a window in seconds; None makes a file of a take's length one window.
+        hop: from one window to the next, in seconds.
+        everyone: follow each face, not only the largest.
+        openface: the file's OpenFace track, or a table of clip means.
+        tolerant: go on without pictures or without sound where the file has none.
+        threads: of the decoder; 0 lets it choose.
+
+    Raises:
+        MediaError: the file is broken, or has no pictures or no sound.
+        InputError: no such windows; clip means for more than one; everyone by one person's track.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        preparation: Preparation,
+        *,
+        length: float | None = None,
+        hop: float = HOP,
+        everyone: bool = False,
+        openface: Path | None = None,
+        tolerant: bool = False,
+        threads: int = 0,
+    ) -> None:
+        self.file, self.preparation, self.everyone, self.threads = file, preparation, everyone, threads
+        self.scan = scan_packets(file)
+        self.spans = spans(self.scan.duration, preparation, length, hop)
+        self.length = self.spans[0].end  # of each window
+        self.whole = self.spans == [Span(0.0, self.scan.duration)]  # prepared just as a take is
+        roles = {clip.MODALITIES[modality] for modality in preparation.modalities}
+        self.sees, self.hears = "video" in roles, "audio" in roles
+        self.pictured = self.sees and self.scan.frame_count > 0
+        self.sounding = self.hears and self.scan.sample_rate > 0
+        if self.sees and not self.pictured and not (tolerant and self.sounding):
+            raise MediaError(
+                "no picture", f"{file} has no pictures: give a video, or choose a model of sound"
+            )
+        if self.hears and not self.sounding and not (tolerant and self.pictured):
+            raise MediaError(
+                "no sound", f"{file} has no sound: give a recording with sound, or choose a model of pictures"
+            )
+        self.tracked = "openface" in preparation.modalities
+        self.openface = openface if self.sees or self.tracked else None
+        self.track = None if self.openface is None else self._read_track(self.openface)
+        self._main: int | None = None
+        self._followed = face.Follower(forget=preparation.frames)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __iter__(self) -> Iterator[Stretch]:
+        pictures = self._pictures() if self.pictured else repeat([])
+        sound = _Sound(stream_sound(self.file, self.scan)) if self.sounding else None
+        for span in self.spans:
+            tensors: Mapping[str, np.ndarray] = {}
+            if sound is not None:
+                part = sound.cut(span.start, math.inf if self.whole else self.length)
+                tensors = heard(part, sound.rate, self.preparation, self.threads)
+            # Unnamed here, so that no window's pictures are held while the next one's are read.
+            yield from self._stretches(span, next(pictures), tensors)
+        if sound is not None:
+            for _ in sound.parts:  # at the end it is told whether too much was lost
+                pass
+
+    def _read_track(self, path: Path) -> OpenFaceTrack | None:
+        if is_means(path):
+            if not self.tracked:
+                return None
+            if not self.whole:
+                raise InputError(
+                    f"{path} tells one mean of {self.file.name}, which is {self.scan.duration:.1f} s long: "
+                    "expected OpenFace's track of it, a row for each picture"
+                )
+        elif self.everyone:
+            raise InputError(f"{path} is the track of one person: expected no --openface with --all-faces")
+        return clip.read_track(Take(self.file.stem, "", 0, openface=path), path)
+
+    def _numbers(self, span: Span) -> NDArray[np.int64]:
+        """Which pictures of the file a window shows; none where there are no pictures at that time."""
+        times, preparation = self.scan.times, self.preparation
+        if self.whole:
+            return spread(len(times), preparation.frames, preparation.sampling)
+        return sampled(times, span, self.length, preparation, usual=1 / self.scan.fps)
+
+    def _pictures(self) -> Iterator[list[tuple[int, Picture]]]:
+        """The pictures of each window with their numbers; each is decoded and searched for faces once."""
+        wanted = [self._numbers(span) for span in self.spans]
+        numbers = np.unique(np.concatenate(wanted))
+        stream = zip(
+            numbers.tolist(),
+            stream_pictures(self.file, self.scan, numbers, threads=self.threads),
+            strict=True,
+        )
+        detect = not self.tracked and (self.track is None or self.track.landmarks is None)
+        kept: dict[int, Picture] = {}
+        for window in wanted:
+            if not len(window):
+                yield []
+                continue
+            kept = {number: picture for number, picture in kept.items() if number >= window[0]}
+            while window[-1] not in kept:
+                number, frame = next(stream)
+                found = self._followed.add(clip.detector().detect(frame)) if detect else {}
+                if number >= window[0]:
+                    kept[number] = Picture(float(self.scan.times[number]), frame, found)
+            yield [(number, kept[number]) for number in window.tolist()]
+
+    def _stretches(
+        self, span: Span, seen: Sequence[tuple[int, Picture]], sound: Mapping[str, np.ndarray]
+    ) -> Iterator[Stretch]:
+        speech = loud(sound) if self.hears else None
+        if not self.sees and not self.tracked:
+            yield Stretch(span, sound, None, speech)
+            return
+        people = self._tracked(span) if self.tracked else self._people(seen)
+        for person, tensors in people:
+            yield Stretch(span, {**sound, **tensors}, True, speech, person)
+        if not people:
+            yield Stretch(span, sound, False, speech)
+
+    def _tracked(self, span: Span) -> list[tuple[int | None, dict[str, np.ndarray]]]:
+        """The window's rows of the OpenFace track, where there is a face in half of them."""
+        track = self.track
+        assert track is not None  # noqa: S101 - asked for
+        rows = np.arange(len(track.success))
+        if not self.whole:
+            rows = np.flatnonzero((track.timestamps >= span.start) & (track.timestamps < span.end))
+        part = track.rows(rows)
+        if not len(rows) or part.success.mean() < face.LEAST_FOUND:
+            return []
+        return [(None, clip.track_tensors(part))]
+
+    def _people(self, seen: Sequence[tuple[int, Picture]]) -> list[tuple[int | None, dict[str, np.ndarray]]]:
+        """The faces of a window, cut out."""
+        if not seen:
+            return []
+        if self.track is not None and self.track.landmarks is not None:
+            return self._by_points(seen)
+        pictures = [picture for _, picture in seen]
+        people = main_first(present(pictures), self._main)
+        if not people:
+            return []
+        self._main = people[0][0]
+        told = people if self.everyone else people[:1]
+        return [(person, cut(pictures, track, self.preparation)) for person, track in told]
+
+    def _by_points(
+        self, seen: Sequence[tuple[int, Picture]]
+    ) -> list[tuple[int | None, dict[str, np.ndarray]]]:
+        assert self.track is not None and self.openface is not None  # noqa: S101
+        points = self.track.at(np.array([number for number, _ in seen]))
+        frames = [picture.frame for _, picture in seen]
+        times = np.array([picture.time for _, picture in seen])
+        if points.success.mean() < face.LEAST_FOUND:
+            return []
+        height, width = frames[0].shape[:2]
+        clip.check_points(self.openface, points, self.track, (height, width, self.scan.frame_count))
+        settings = self.preparation
+        faces = face.cut_faces(frames, times, points, margin=settings.margin, size=settings.size)
+        return [(None, clip.picture_tensors(faces, times))]
+
+
+def sampled(
+    times: NDArray[np.floating], span: Span, length: float, preparation: Preparation, usual: float = 0.0
+) -> NDArray[np.int64]:
+    """Which of the pictures at `times`, rising seconds, a window shows: their positions.
+
+    Args:
+        times: (N,) of at least one.
+        span: of the window.
+        length: of all windows in seconds.
+        preparation: of clips.
+        usual: seconds between pictures, where that is known.
+
+    Returns:
+        (frames,) positions; (0,) where there are no pictures at that time.
+    """
+    frames = preparation.frames
+    # On a grid, so that windows that overlap share their pictures, and each is looked at once.
+    step = length / frames
+    grid = (round(span.start / step) + np.arange(frames)) * step
+    numbers = nearest(times, grid)
+    there = np.abs(times[numbers] - grid) <= max(STALE, usual)
+    if there.mean() < face.LEAST_FOUND:
+        return numbers[:0]
+    if preparation.sampling == "consecutive":
+        first, stop = np.searchsorted(times, [span.start, span.end]).tolist()
+        first = max(0, min(first, stop - 1))  # the one before is still shown where none begins here
+        return np.int64(first) + spread(stop - first, frames, preparation.sampling)
+    return numbers
+
+
+def heard(
+    sound: NDArray[np.float32], rate: int, preparation: Preparation, threads: int = 0
+) -> dict[str, np.ndarray]:
+    """Tensors of a window's sound (N,) at `rate` Hz; none where it is too short."""
+    if len(sound) < LEAST_SOUND * rate:
+        return {}
+    modalities = tuple(each for each in preparation.modalities if clip.MODALITIES[each] == "audio")
+    try:
+        return clip.sound_tensors(sound, rate, replace(preparation, modalities=modalities), threads)
+    except MediaError:
+        return {}
+
+
+def loud(sound: Mapping[str, np.ndarray]) -> bool:
+    """Whether a window's sound is louder than silence."""
+    return "level" in sound and bool(sound["level"][0] > SPEECH_LEVEL)
+
+
+def present(pictures: Sequence[Picture]) -> list[tuple[int, face.Track]]:
+    """Who is to be seen in at least half of some pictures; the largest face comes first."""
+    people = face.people_of([picture.found for picture in pictures])
+    return [(person, track) for person, track in people if track.found.mean() >= face.LEAST_FOUND]
+
+
+def main_first(people: Sequence[tuple[int, face.Track]], before: int | None) -> list[tuple[int, face.Track]]:
+    """People, the largest face first; who came first before stays so beside a face that is little larger."""
+    stays = [
+        (person, track)
+        for person, track in people
+        if person == before and SWITCH * _side(track) >= _side(people[0][1])
+    ]
+    first = stays or list(people[:1])
+    return first + [each for each in people if each[0] != first[0][0]]
+
+
+def _side(track: face.Track) -> float:
+    return float(np.sqrt(track.boxes[:, 2] * track.boxes[:, 3]).mean())
+
+
+def cut(pictures: Sequence[Picture], track: face.Track, preparation: Preparation) -> dict[str, np.ndarray]:
+    """The tensors of one person in the pictures of a window."""
+    frames = [picture.frame for picture in pictures]
+    times = np.array([picture.time for picture in pictures])
+    faces = face.cut(frames, times, track, margin=preparation.margin, size=preparation.size)
+    return clip.picture_tensors(faces, times)
+
+
+class _Sound:
+    """The sound of a file, of which only what the present window needs is kept."""
+
+    def __init__(self, parts: Iterator[tuple[int, NDArray[np.float32]]]) -> None:
+        self.parts = parts
+        self.first = 0  # the sample that stands first in what is kept
+        self.rate, self.kept = next(parts, (1, np.empty(0, np.float32)))
+
+    def cut(self, start: float, seconds: float) -> NDArray[np.float32]:
+        """The samples from a second on, of a length in seconds; windows come in order of their start."""
+        begin = round(start * self.rate)
+        length = math.inf if math.isinf(seconds) else round(seconds * self.rate)
+        waiting, there = [self.kept], self.first + len(self.kept)
+        while there < begin + length:
+            _, part = next(self.parts, (0, self.kept[:0]))
+            if not len(part):
+                break
+            waiting.append(part)
+            there += len(part)
+        self.kept = np.concatenate(waiting)[begin - self.first :]
+        self.first = begin
+        return self.kept[: int(min(length, len(self.kept)))]

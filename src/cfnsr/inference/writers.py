@@ -1,0 +1,186 @@
+"""A prediction -> tables for programs (CSV) and for the terminal; the file that a suffix names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from textwrap import wrap
+
+from cfnsr.errors import InputError
+from cfnsr.files import write_text
+from cfnsr.inference.prediction import Prediction, Window
+from cfnsr.inference.segments import Segment, everyone, labels, segments
+from cfnsr.inference.subtitles import to_srt, to_vtt
+
+BEFORE = ("file", "person", "start", "end", "emotion")  # columns before those of the emotions
+AFTER = ("face", "speech", "uses")
+WIDTH = 80  # characters of a terminal
+BAR = 10  # characters of a probability of 1, beside a stretch
+NAME = 12  # characters of an emotion's name; longer ones are cut
+
+
+def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> str:
+    """A table of windows as CSV, a row each.
+
+    The columns are file, person, start and end in seconds, emotion, the probability of each emotion, face,
+    speech and uses. Cells are empty where there is nothing to tell: of one person alone, of what was not
+    looked for, of a window in which the model abstains. `uses` is `video+audio`, `video` or `audio`. An
+    emotion called as another column has `p_` before its name.
+
+    Args:
+        predictions: one or more; of several people the rows come person by person.
+        emotions: in the order of their columns; those that the predictions tell of if not given, which are
+            none where the model abstains everywhere.
+
+    >>> window = Window(0.0, 2.5, {"happy": 0.75, "sad": 0.25}, True, None)
+    >>> print(to_csv(Prediction("a.mp4", "happy", None, (window,))))
+    file,person,start,end,emotion,happy,sad,face,speech,uses
+    a.mp4,,0.0,2.5,happy,0.75,0.25,true,,video+audio
+    """
+    names = labels(predictions) if emotions is None else list(emotions)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    own = [f"p_{name}" if name in (*BEFORE, *AFTER) else name for name in names]
+    rows.writerow([*BEFORE, *own, *AFTER])
+    for prediction in predictions:
+        for told in everyone(prediction):
+            rows.writerows(_cells(told, window, names) for window in told.timeline)
+    return text.getvalue()
+
+
+def _cells(prediction: Prediction, window: Window, names: Sequence[str]) -> list[str | int | None]:
+    told = window.probabilities
+    return [
+        prediction.file,
+        prediction.person,
+        str(round(window.start, 3)),
+        str(round(window.end, 3)),
+        window.emotion,
+        *("" if told is None else f"{told[name]:.6g}" for name in names),
+        _truth(window.face),
+        _truth(window.speech),
+        "+".join(window.uses),
+    ]
+
+
+def _truth(value: bool | None) -> str:
+    return "" if value is None else str(value).lower()
+
+
+def to_table(prediction: Prediction, width: int = WIDTH) -> str:
+    """What a person reads in the terminal: a line that sums up, the probabilities, the stretches.
+
+    >>> window = Window(0.0, 2.5, {"happy": 0.75, "sad": 0.25}, True, True)
+    >>> print(to_table(Prediction("a.mp4", "happy", window.probabilities, (window,))))
+    a.mp4: happy 75 %
+      happy        75.0 %  ##############################
+      sad          25.0 %  ##########
+    """
+    said = _answer(prediction)
+    room = max(16, width - len(said) - 2)
+    file = prediction.file if len(prediction.file) <= room else "..." + prediction.file[3 - room :]
+    lines = [f"{file}: {said}"]
+    if len(prediction.timeline) > 1:
+        lines.append(f"  {_extent(prediction)}")
+    if prediction.people:
+        lines += [line for person in prediction.people for line in _of_person(person, width)]
+    else:
+        lines += _bars(prediction)
+    cut = [each for told in everyone(prediction) for each in segments(told)]
+    if len(prediction.timeline) > 1 or any(each.mark for each in cut):
+        cut.sort(key=lambda each: (each.start, each.person or 0))
+        lines += ["", *_stretches(cut, width)]
+    return "\n".join(lines)
+
+
+def _answer(prediction: Prediction) -> str:
+    """For the whole of a prediction."""
+    if prediction.probabilities is None or prediction.emotion is None:
+        marks = {each.mark for each in segments(prediction)}
+        return marks.pop() if len(marks) == 1 else "no answer"
+    return f"{prediction.emotion} {100 * prediction.probabilities[prediction.emotion]:.0f} %"
+
+
+def _extent(prediction: Prediction) -> str:
+    windows = prediction.timeline
+    silent = sum(window.probabilities is None for window in windows)
+    some = f", {silent} without an answer" if silent else ""
+    end = _clock(max(window.end for window in windows))
+    many = "1 window" if len(windows) == 1 else f"{len(windows)} windows"
+    return f"{many} from {_clock(windows[0].start)} to {end}{some}"
+
+
+def _of_person(person: Prediction, width: int) -> Iterator[str]:
+    yield f"person {person.person}: {_answer(person)}, {_extent(person)}"
+    told = sorted((person.probabilities or {}).items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{emotion} {100 * probability:.0f}" for emotion, probability in told)
+    yield from wrap(listed, width, initial_indent="  ", subsequent_indent="  ")
+
+
+def _bars(prediction: Prediction) -> Iterator[str]:
+    for emotion, probability in (prediction.probabilities or {}).items():
+        yield f"  {emotion:<{NAME}} {100 * probability:5.1f} %  {'#' * round(40 * probability)}".rstrip()
+
+
+def _stretches(cut: Sequence[Segment], width: int) -> Iterator[str]:
+    """A line each; what does not fit into the width is cut off."""
+    several = any(each.person is not None for each in cut)
+    clock = max(len(_clock(each.end)) for each in cut)
+    name = min(NAME, max((len(each.emotion or "") for each in cut), default=0))
+    for each in cut:
+        who = f"{each.person or '-'!s:>2}  " if several else ""
+        line = f"  {_clock(each.start):>{clock}} - {_clock(each.end):>{clock}}  {who}"
+        if each.emotion is None or each.probability is None:
+            line += each.mark
+        else:
+            bar = "#" * round(BAR * each.probability)
+            line += f"{each.emotion[:name]:<{name}} {100 * each.probability:3.0f} %  {bar:<{BAR}} {each.mark}"
+        yield line.rstrip()[:width]
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> _clock(3.25), _clock(75), _clock(3600)
+    ('0:03.2', '1:15.0', '1:00:00.0')
+    """
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    whole = f"{rest // 10:02}.{rest % 10}"
+    return f"{hours}:{minutes:02}:{whole}" if hours else f"{minutes}:{whole}"
+
+
+def to_json(prediction: Prediction) -> str:
+    """The object that `cfnsr predict --json` prints of a file."""
+    return json.dumps(prediction.as_json(), indent=2) + "\n"
+
+
+WRITERS: dict[str, Callable[[Prediction], str]] = {
+    ".csv": to_csv,
+    ".json": to_json,
+    ".srt": to_srt,
+    ".txt": lambda prediction: to_table(prediction) + "\n",
+    ".vtt": to_vtt,
+}
+
+
+def write(prediction: Prediction, path: Path | str) -> Path:
+    """Write a prediction in the form that the suffix names, one of `WRITERS`; whole or not at all.
+
+    Raises:
+        InputError: another suffix.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(
+            f"cannot write a timeline as {path.name!r}: expected one of {', '.join(WRITERS)}; "
+            "change the suffix"
+        )
+    write_text(path, writer(prediction))
+    return path

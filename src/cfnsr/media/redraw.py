@@ -1,0 +1,319 @@
+"""A film -> the same film with every picture drawn upon: its times and its sound stay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from cfnsr.errors import InputError
+from cfnsr.media.container import Scan, find_streams, open_media, read_packets, scan_packets
+from cfnsr.media.decode import GAP_SECONDS, LOST_FRACTION, _rgb
+from cfnsr.media.encode import AAC_OPTIONS, X264_OPTIONS, create, video_codec
+from cfnsr.media.errors import MediaError
+
+Draw = Callable[[NDArray[np.uint8], float], object]
+Progress = Callable[[int, int], object]
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+# Sound that players expect in a file of that suffix; Matroska takes all.
+KEPT = {
+    ".mp4": {"aac", "alac", "flac", "mp3", "opus"},
+    ".m4v": {"aac", "alac"},
+    ".mov": {"aac", "alac", "mp3", "pcm_s16le"},
+}
+LEAST_MP3_RATE = 16_000  # Hz, that MP4 and QuickTime allow
+TICKS = 60_000  # a second: exact for 24, 25, 30, 60 and 29.97 pictures; MPEG-4 allows no more than 65,535
+THREADS = min(4, os.cpu_count() or 1)  # of decoder and encoder; each holds pictures
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+UNTOLD = 2  # FFmpeg's number for a matrix of colours that the file does not tell
+BT601 = 6  # the matrix that OpenCV turns RGB into YUV by
+LIMITED = 1  # so is its range
+
+
+def redraw(
+    source: Path | str, out: Path | str, draw: Draw, *, below: int = 0, progress: Progress | None = None
+) -> Path:
+    """Write a film again with every picture drawn upon, and with its sound.
+
+    Pictures are decoded, drawn upon and encoded (H.264) one by one, and sound goes packet by packet, so that
+    memory does not grow with the film. Every picture keeps its own time, be the rate steady or not, and is
+    written upright, whatever rotation a phone has noted. Sound is copied as it is where players expect its
+    codec in such a file, else it becomes AAC. An odd row or column at the end is cut off, for H.264 has none.
+    The file appears whole or not at all.
+
+    Args:
+        source: any file with pictures that FFmpeg reads.
+        out: a file ending in one of `SUFFIXES`; its folder is made.
+        draw: given each picture (H, W, 3) uint8 RGB, to draw upon in place, and its second, as `decode` tells
+            it: the first picture is at 0. H has the rows of `below`, and H and W are even.
+        below: rows to add beneath each picture, white; an even number.
+        progress: given the number of pictures written and of those in all, after each.
+
+    Raises:
+        MediaError: the source is missing, not media, broken or truncated, or has no pictures.
+        InputError: `out` has another suffix, or is the source itself.
+        OSError: the file cannot be written (a full disk, a read-only folder).
+    """
+    source, out = Path(source), Path(out)
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"cannot write a video as {out.name!r}: expected one of {', '.join(SUFFIXES)}; change the suffix"
+        )
+    if out.exists() and source.exists() and out.samefile(source):
+        raise InputError(f"{out} is the source itself: expected another file to write to; give another name")
+    scan = scan_packets(source)
+    if not scan.frame_count:
+        raise MediaError("no picture", f"{source} has no pictures to draw upon: give a video")
+    first = _first_picture(source)
+    options = {} if out.suffix.lower() == ".mkv" else {"movflags": "+faststart"}  # plays while it loads
+    with open_media(source) as reading, create(out, options) as writing:
+        video, audio = find_streams(reading)
+        if video is None:  # cannot be: its packets were just counted
+            raise MediaError("broken", f"{source} is broken: its pictures went away; copy it again")
+        video.codec_context.thread_type, video.codec_context.thread_count = "AUTO", THREADS
+        origin = scan.zero + (min(0.0, scan.sound_start) if scan.sample_rate else 0.0)
+        pictures = _Pictures(source, scan, first, origin, writing, draw, below, progress)
+        sound: _Copied | _Coded | None = None
+        if audio is not None and scan.sample_rate:
+            kept = _can_keep(audio, writing, out)
+            sound = (_Copied if kept else _Coded)(source, audio, origin, writing)
+        streams: list[VideoStream | AudioStream] = [video]
+        if audio is not None and sound is not None:
+            streams.append(audio)
+        for packet in read_packets(source, reading, streams):
+            if isinstance(packet.stream, VideoStream):
+                pictures.add(cast("Packet[VideoStream]", packet))
+            elif sound is not None:
+                sound.add(cast("Packet[AudioStream]", packet))
+        pictures.finish()
+        if sound is not None:
+            sound.finish()
+    return out
+
+
+def _can_keep(audio: AudioStream, writing: OutputContainer, out: Path) -> bool:
+    codec = audio.codec_context.codec.canonical_name
+    if codec == "mp3" and audio.codec_context.sample_rate < LEAST_MP3_RATE and out.suffix.lower() != ".mkv":
+        return False
+    return codec in KEPT.get(out.suffix.lower(), writing.supported_codecs)
+
+
+def _first_picture(path: Path) -> VideoFrame:
+    """The first that can be decoded: it tells the size before the sound is written."""
+    with open_media(path) as container:
+        video, _ = find_streams(container)
+        for packet in read_packets(path, container, [] if video is None else [video]):
+            for frame in _decoded(packet):
+                if not frame.is_corrupt:
+                    return cast("VideoFrame", frame)
+    raise MediaError("broken", f"{path} is broken: none of its pictures can be decoded; copy it again")
+
+
+def _decoded(packet: Packet[Any]) -> list[Any]:
+    """The frames of a packet; none of one that is damaged."""
+    try:
+        return list(packet.decode())
+    except av.FFmpegError:
+        return []
+
+
+class _Pictures:
+    """Decodes, draws upon and encodes pictures one by one."""
+
+    def __init__(
+        self,
+        path: Path,
+        scan: Scan,
+        first: VideoFrame,
+        origin: float,
+        writing: OutputContainer,
+        draw: Draw,
+        below: int,
+        progress: Progress | None,
+    ) -> None:
+        self.path, self.scan, self.origin = path, scan, origin
+        self.writing, self.draw, self.progress = writing, draw, progress
+        like = _rgb(first)
+        self.like = like[None]
+        self.below = below
+        self.height, self.width = like.shape[0] // 2 * 2, like.shape[1] // 2 * 2
+        if not self.height or not self.width:
+            raise InputError(
+                f"{path} has pictures of {like.shape[1]} x {like.shape[0]}: expected 2 x 2 or more"
+            )
+        codec = video_codec()
+        rate = Fraction(min(max(scan.fps, 1.0), 1000.0)).limit_denominator(
+            1001
+        )  # a hint; times are told below
+        options = X264_OPTIONS if codec == "libx264" else {}
+        self.stream = cast("VideoStream", writing.add_stream(codec, rate=rate, options=options))
+        self.stream.width, self.stream.height = self.width, self.height + below
+        self.stream.pix_fmt = "yuv420p"
+        context = self.stream.codec_context
+        context.time_base = Fraction(1, TICKS)
+        context.thread_count = THREADS
+        _keep_looks(first, like.shape[0] == first.width != first.height, context)
+        self.seen = self.written = 0
+        self.last = -1  # ticks of the picture before
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        for frame in _decoded(packet):
+            at = self._number(frame)
+            self.seen += 1
+            if at is None or frame.is_corrupt:
+                continue  # the picture before stays in its place
+            self._write(frame, float(self.scan.times[at]))
+
+    def _number(self, frame: VideoFrame) -> int | None:
+        """The picture's place in the order shown; None for one that an edit list hides."""
+        if not self.scan.stamped or frame.pts is None:
+            return min(self.seen, self.scan.frame_count - 1)
+        at = int(np.searchsorted(self.scan.keys, frame.pts))
+        return at if at < self.scan.frame_count and self.scan.keys[at] == frame.pts else None
+
+    def _write(self, frame: VideoFrame, second: float) -> None:
+        import cv2
+
+        ticks = round((second + self.scan.zero - self.origin) * TICKS)
+        if ticks <= self.last:
+            return
+        picture = np.full((self.height + self.below, self.width, 3), 255, np.uint8)
+        picture[: self.height] = _rgb(frame, self.like)[: self.height, : self.width]
+        self.draw(picture, second)
+        planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), np.uint8)
+        drawn = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        drawn.pts, drawn.time_base = ticks, Fraction(1, TICKS)
+        if frame.duration and frame.time_base:
+            drawn.duration = round(frame.duration * frame.time_base * TICKS)
+        self.writing.mux(self.stream.encode(drawn))
+        self.last = ticks
+        self.written += 1
+        if self.progress is not None:
+            self.progress(self.written, self.scan.frame_count)
+
+    def finish(self) -> None:
+        self.writing.mux(self.stream.encode(None))
+        lost = self.scan.frame_count - self.written
+        if lost > LOST_FRACTION * self.scan.frame_count:
+            raise MediaError(
+                "broken",
+                f"{self.path} is broken: {lost} of {self.scan.frame_count} pictures cannot be decoded; "
+                "copy it again",
+            )
+
+
+def _keep_looks(first: VideoFrame, turned: bool, context: Any) -> None:
+    """Tell players of the shape of a pixel and of the colours what the source tells."""
+    shape = getattr(first, "sample_aspect_ratio", None)
+    if shape:
+        context.sample_aspect_ratio = 1 / shape if turned else shape
+    context.color_range = LIMITED
+    if first.colorspace != UNTOLD:  # else the planes come out as they went in, and players guess as before
+        context.colorspace = BT601
+    context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+
+
+class _Copied:
+    """Passes the packets of the sound on as they are."""
+
+    def __init__(self, path: Path, source: AudioStream, origin: float, writing: OutputContainer) -> None:
+        self.writing = writing
+        self.stream = writing.add_stream_from_template(source)
+        self.shift = round(origin / source.time_base) if source.time_base else 0
+        self.last: int | None = None  # time stamp of the packet before
+        self.end = 0
+
+    def add(self, packet: Packet[AudioStream]) -> None:
+        if not packet.size:
+            return  # the decoder's signal to finish
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        stamp = self.end if stamp is None else stamp - self.shift
+        if self.last is not None and stamp <= self.last:
+            return  # damaged: time does not run backwards
+        self.last, self.end = stamp, stamp + (packet.duration or 1)
+        packet.dts = packet.pts = stamp
+        packet.stream = self.stream
+        self.writing.mux(packet)
+
+    def finish(self) -> None:
+        pass
+
+
+class _Coded:
+    """Decodes the sound and writes it as AAC; holes in it become silence, as in `decode`."""
+
+    def __init__(self, path: Path, source: AudioStream, origin: float, writing: OutputContainer) -> None:
+        self.path, self.origin, self.writing = path, origin, writing
+        told = source.codec_context.sample_rate
+        self.rate = told if told in AAC_RATES else AAC_RATES[-1]
+        self.layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
+        self.stream = writing.add_stream("aac", rate=self.rate, layout=self.layout, options=AAC_OPTIONS)
+        self.resampler: av.AudioResampler | None = None
+        self.form: tuple[object, ...] = ()  # of the frames that the resampler takes
+        self.position: int | None = None  # of the next sample
+        self.lost = self.heard = 0
+
+    def add(self, packet: Packet[AudioStream]) -> None:
+        frames = _decoded(packet)
+        self.lost += bool(packet.size and not frames)
+        self.heard += bool(frames)
+        for frame in frames:
+            self._hear(frame)
+
+    def _hear(self, frame: AudioFrame) -> None:
+        if frame.pts is not None and frame.time_base is not None:
+            clock = float(frame.pts * frame.time_base) - self.origin
+            if self.position is None:
+                self.position = max(0, round(clock * self.rate))
+            gap = clock - self.position / self.rate
+            if GAP_SECONDS[0] < gap < GAP_SECONDS[1]:
+                channels = 1 if self.layout == "mono" else 2
+                self._write(np.zeros((channels, round(gap * self.rate)), np.float32))
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self.form:
+            self._flush()
+            self.form = form
+            self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+        frame.pts = None  # the count of samples is the clock
+        self._resample(frame)
+
+    def _resample(self, frame: AudioFrame | None) -> None:
+        if self.resampler is not None:
+            for even in self.resampler.resample(frame):
+                if even is not None and even.samples:
+                    self._write(even.to_ndarray())
+
+    def _flush(self) -> None:
+        self._resample(None)
+        self.resampler = None
+
+    def _write(self, samples: NDArray[Any]) -> None:
+        position = self.position or 0
+        clean = np.clip(np.nan_to_num(samples.astype(np.float32, copy=False)), -1, 1)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(clean), format="fltp", layout=self.layout)
+        frame.sample_rate, frame.pts, frame.time_base = self.rate, position, Fraction(1, self.rate)
+        self.writing.mux(self.stream.encode(frame))
+        self.position = position + samples.shape[1]
+
+    def finish(self) -> None:
+        self._flush()
+        self.writing.mux(self.stream.encode(None))
+        if self.lost > LOST_FRACTION * (self.lost + self.heard):
+            raise MediaError(
+                "broken",
+                f"{self.path} is broken: {self.lost} of {self.lost + self.heard} packets of its sound cannot "
+                "be decoded; copy it again",
+            )

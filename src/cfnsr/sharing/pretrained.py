@@ -1,0 +1,213 @@
+"""Models in the Hugging Face hub's convention: a folder, or a repository of the hub, with three files.
+
+config.json and model.safetensors are a checkpoint, README.md is its model card. Nothing else is written or
+read, and nothing is ever unpickled. These are functions and no methods of the models: a model that was only
+created has them too, and `models` knows nothing of training, cards or the hub.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cfnsr.errors import InputError
+from cfnsr.files import write_text
+from cfnsr.models.zoo import Model, create_model
+from cfnsr.sharing import hub
+from cfnsr.sharing.folder import CARD, CONFIG, WEIGHTS, is_ours, refuse_others, replace_folder, whole
+from cfnsr.training.checkpoint import Config, config_of, load_model, save_weights
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None = None) -> Path:
+    """Write a model as a folder that can be shared: config.json, model.safetensors and README.md.
+
+    The folder is written whole or not at all; an earlier save there is replaced. The card is that of the run
+    the model was loaded from, with its figures and licence. Weights that were changed since, or never
+    belonged to a run, get one that says so and claims nothing.
+
+    Args:
+        model: from `load_model` or `from_pretrained`, or any with `model.config`, a
+            `cfnsr.training.checkpoint.Config`.
+        folder: new, empty, or an earlier save.
+        run: the finished run that the model is of, if it was not loaded from its folder.
+
+    Raises:
+        InputError: the folder holds something else; the model does not say what it is; the run is not
+            finished, or not of this model.
+    """
+    from cfnsr.sharing.card import card_of
+
+    config = config_of(model)
+    if not config.model:
+        raise InputError(
+            "the model does not say what it is: expected one of load_model or from_pretrained, or set "
+            "model.config = cfnsr.training.checkpoint.Config(name, settings)"
+        )
+    wrong = _misfit(config, _shapes(model.state_dict()))
+    if wrong:
+        raise InputError(f"the model is not the {config.model} that its config tells of: {wrong}")
+    target = Path(folder).resolve()
+    refuse_others(target)
+    origin = getattr(model, "folder", None) if run is None else Path(run)
+    if run is None and not (isinstance(origin, Path) and (origin / CONFIG).is_file()):
+        origin = None
+    same = origin is not None and _same(model, config, origin)
+    if run is not None and not same:
+        raise InputError(f"{run} holds other weights or settings than the model: expected the run it is of")
+
+    def fill(place: Path) -> None:
+        if same and origin is not None:  # byte for byte, for the card has their hash
+            for name in (CONFIG, WEIGHTS):
+                shutil.copyfile(origin / name, place / name)
+        else:
+            config.write(place)
+            save_weights(model, place)
+        write_text(place / CARD, card_of(place, origin, same=same))
+
+    replace_folder(target, fill)
+    return Path(folder)
+
+
+def from_pretrained(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: hub.Token = None,
+    local_files_only: bool = False,
+) -> Model:
+    """Load a model from a folder, or from the Hugging Face hub (extra `cfnsr[pretrained]`).
+
+    From a repository config.json, model.safetensors and README.md are fetched, whatever else it holds.
+    Nothing is unpickled, no code of it is run, and no model is built that is not as large as its weights.
+
+    Args:
+        name: a folder; if there is none of that name, owner/name on the hub.
+        revision: a branch, tag or commit there; None is the main branch.
+        cache_dir: where fetched files stay; None is Hugging Face's cache.
+        token: for a private model; None takes that of `hf auth login`.
+        local_files_only: ask nobody, take what was fetched before.
+
+    Raises:
+        InputError: no such folder or repository, no network, another library's model, or a damaged one.
+    """
+    folder = whole(Path(name))
+    if folder is None:
+        folder = hub.fetch(
+            str(name),
+            lambda there: _read_config(there, name),
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+    _check_weights(folder, _read_config(folder, name))
+    return load_model(folder)
+
+
+def push_to_hub(
+    model: Model | str | Path, name: str, *, private: bool = False, token: hub.Token = None
+) -> str:
+    """Put a model on the Hugging Face hub, with its card; returns the address of its page.
+
+    Sent are the three files that `save_pretrained` writes, in one commit; nothing else of a run's folder.
+
+    Args:
+        model: a model, or the folder of a run or of a saved one.
+        name: owner/name; the repository is made if it is not there.
+        private: whether a new repository is for its owner alone.
+        token: that may write; None takes that of `hf auth login`.
+
+    Raises:
+        InputError: what `save_pretrained` refuses; no network, or nobody who may write there.
+    """
+    hub.check_name(name)
+    if isinstance(model, str | Path):
+        folder = whole(Path(model))
+        if folder is None:
+            raise InputError(f"{model} is no folder: expected that of a run, or what save_pretrained wrote")
+        model = from_pretrained(folder)
+    with TemporaryDirectory() as place:
+        return hub.upload(save_pretrained(model, Path(place) / "model"), name, private=private, token=token)
+
+
+def _same(model: nn.Module, config: Config, folder: Path) -> bool:
+    """Whether a model is what a checkpoint holds, bit for bit."""
+    try:
+        kept = load_file(folder / WEIGHTS)
+        if Config.read(folder) != config:
+            return False
+    except (InputError, OSError, SafetensorError):
+        return False
+    state = model.state_dict()
+    return kept.keys() == state.keys() and all(
+        tensor.shape == state[name].shape
+        and tensor.dtype == state[name].dtype
+        and torch.equal(_bits(tensor), _bits(state[name]))
+        for name, tensor in kept.items()
+    )
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+
+
+def _read_config(folder: Path, name: str | Path) -> Config:
+    """The configuration of a folder that somebody else may have written."""
+    path = folder / CONFIG
+    if path.is_file():
+        size = path.stat().st_size
+        if size > hub.LARGEST_TEXT:
+            raise InputError(f"{path} has {size:,} bytes: expected a configuration that cfnsr wrote")
+        if not is_ours(folder):
+            raise InputError(
+                f"{name} is no model of cfnsr, for its config.json names none: expected what save_pretrained "
+                "or push_to_hub wrote"
+            )
+    return Config.read(folder)
+
+
+def _check_weights(folder: Path, config: Config) -> None:
+    """Refuse weights that are not as the configuration says, before anything of their size is made."""
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, "pt") as weights:
+            shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read as safetensors ({str(error).splitlines()[0]}): get the model again"
+        ) from None
+    wrong = _misfit(config, shapes)
+    if wrong:
+        raise InputError(f"{path} does not fit its config.json ({wrong}): get the model again")
+
+
+def _misfit(config: Config, shapes: Shapes) -> str:
+    """What of some weights is not as the configuration says; empty where all is.
+
+    The model is built on no device, so that settings of any size cost nothing. One of a user's own is not:
+    its code may not do without.
+    """
+    if config.source:
+        return ""
+    try:
+        with torch.device("meta"):
+            expected = _shapes(create_model(config.model, **config.settings).state_dict())
+    except Exception as error:  # settings may be of any type and size
+        return " ".join(str(error).split())[:200]
+    wrong = sorted(name for name in {*expected, *shapes} if expected.get(name) != shapes.get(name))
+    if not wrong:
+        return ""
+    given, want = (each.get(wrong[0], "missing") for each in (shapes, expected))
+    return f"{wrong[0]} is {given}, expected {want}" + (f"; {len(wrong) - 1} more" if len(wrong) > 1 else "")
+
+
+def _shapes(state: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -1,0 +1,148 @@
+"""A PyTorch model as `predict` needs it: prepared clips in, calibrated probabilities out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cfnsr
+from cfnsr.data.augment import normalise
+from cfnsr.data.clip import Preparation
+from cfnsr.data.dataset import evened, pictures
+from cfnsr.emotions import CREMAD, RAVDESS
+from cfnsr.errors import InputError
+from cfnsr.inference.predict import as_recogniser, tolerates
+from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
+from cfnsr.training.checkpoint import Config
+
+PREPARATION = Preparation(modalities=("video", "audio", "log_mel", "openface"), frames=8, size=24, keep=0.5)
+
+
+def create(name: str = "cfn_sr", temperature: float = 1.0, **settings: Any) -> Any:
+    """A small model that has met nothing, but in which all it is given matters."""
+    torch.manual_seed(0)
+    sizes = {"classes": 6, "mfcc_steps": PREPARATION.mfcc_steps, "width": 1 / 16}
+    if "openface" in name:
+        sizes |= {"width": 1.0, "openface_features": 35}
+    config = Config(
+        name,
+        sizes,
+        CREMAD,
+        frames=4,
+        size=16,
+        openface_steps=5,
+        preparation=PREPARATION,
+        temperature=temperature,
+        **settings,
+    )
+    model = cfnsr.create_model(name, **sizes)
+    if "openface" not in name:
+        with torch.no_grad():
+            for _ in range(20):  # so that each part of the model answers at the scale it has after training
+                model(torch.randn(8, 3, 4, 16, 16), 60 * torch.randn(8, 13, PREPARATION.mfcc_steps))
+    model.config = config
+    return model.eval()
+
+
+def clips(count: int) -> list[dict[str, np.ndarray]]:
+    dice = np.random.default_rng(0)
+    return [
+        {
+            "video": dice.integers(0, 255, (8, 24, 24, 3), np.uint8),
+            "audio": dice.normal(0, 30, (13, PREPARATION.mfcc_steps)).astype(np.float32),
+            "openface": dice.uniform(0, 1, (9 + place, 41)).astype(np.float32),
+        }
+        for place in range(count)
+    ]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_probabilities_are_the_models_tempered(temperature: float) -> None:
+    model = create(temperature=temperature)
+    given = clips(5)
+    found = as_recogniser(model).probabilities(given)
+    assert found.shape == (5, 6) and found.dtype == np.float64
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    for clip, row in zip(given, found, strict=True):
+        video = normalise(pictures(clip["video"], 4, 16)[None])
+        with torch.no_grad():
+            log_probabilities = model(video, torch.from_numpy(clip["audio"])[None])[0].double().numpy()
+        powers = np.exp(log_probabilities) ** (1 / temperature)
+        np.testing.assert_allclose(row, powers / powers.sum(), atol=1e-5)
+    assert np.ptp(found, axis=0).max() > 0.01, "the clips are told apart"
+
+
+def test_clips_do_not_touch_each_other() -> None:
+    recogniser = as_recogniser(create())
+    given = clips(4)
+    together = recogniser.probabilities(given)
+    alone = np.concatenate([recogniser.probabilities([clip]) for clip in given])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["video", "audio"])
+def test_a_model_of_one_modality_is_given_that_alone(name: str) -> None:
+    recogniser = as_recogniser(create(name))
+    given = clips(2)
+    assert recogniser.reads == {name: name} and recogniser.preparation.modalities == (name,)
+    found = recogniser.probabilities([{name: clip[name]} for clip in given])
+    np.testing.assert_array_equal(found, recogniser.probabilities(given))
+
+
+def test_tracks_of_any_length_are_evened() -> None:
+    model = create("video+openface")
+    recogniser = as_recogniser(model)
+    assert recogniser.reads == {"video": "openface"}
+    given = clips(3)
+    found = recogniser.probabilities([{"openface": clip["openface"]} for clip in given])
+    for clip, row in zip(given, found, strict=True):
+        track = evened(torch.from_numpy(clip["openface"][:, :35]).T, 5)[None]
+        with torch.no_grad():
+            expected = model(track, torch.empty(0))[0].exp().numpy()
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
+def test_what_a_recogniser_tells_of_its_model() -> None:
+    recogniser = TorchRecogniser(create())
+    assert (recogniser.name, recogniser.labels) == ("cfn_sr", CREMAD)
+    assert recogniser.preparation == replace(PREPARATION, modalities=("video", "audio")), "and nothing else"
+    assert not recogniser.normalised and not recogniser.tolerant and not tolerates(recogniser)
+    assert tolerates(TorchRecogniser(create(modality_dropout=0.2)))
+    assert TorchRecogniser(create(normalised=True)).normalised
+    fresh = TorchRecogniser(cfnsr.create_model("audio"))
+    assert fresh.labels == RAVDESS and fresh.preparation == Preparation(modalities=("audio",))
+
+
+def test_the_mode_of_the_model_is_left_as_it_was() -> None:
+    """And what is recognised is the same in both; an error changes nothing either."""
+    model = create()
+    recogniser = as_recogniser(model)
+    given = clips(2)
+    expected = recogniser.probabilities(given)
+    assert not model.training
+    model.train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    np.testing.assert_array_equal(recogniser.probabilities(given), expected)
+    assert all(each.training for each in model.modules())
+    with pytest.raises(InputError):
+        recogniser.probabilities([{**given[0], "audio": np.zeros((13, 3), np.float32)[:5]}])
+    assert model.training
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+
+
+def test_whatever_tells_probabilities_is_a_recogniser() -> None:
+    class Stub:
+        name, labels, reads = "stub", CREMAD, {"audio": "audio"}
+        preparation, normalised, tolerant = Preparation(modalities=("audio",)), False, False
+
+        def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+            return np.full((len(clips), 6), 1 / 6)
+
+    stub: Recogniser = Stub()
+    assert as_recogniser(stub) is stub
+    made = as_recogniser(create())
+    assert isinstance(made, TorchRecogniser) and as_recogniser(made) is made
