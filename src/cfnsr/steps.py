@@ -475,7 +475,7 @@ def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window:
     from cfnsr.inference.heatmap import sheet
     from cfnsr.inference.predict import tolerates, used
     from cfnsr.inference.recogniser import TorchRecogniser
-    from cfnsr.inference.windows import Windows
+    from cfnsr.inference.windows import Windows, heard_at
 
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} has another ending: expected .png")
@@ -502,7 +502,7 @@ def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window:
         frames=tensors.get("video"),
         times=tensors.get("times"),
         sound=tensors.get("waveform", tensors.get("audio")),
-        span=(chosen.start, chosen.end),
+        span=heard_at(chosen.start, model.preparation),
         name=f"{file.name}, {chosen.start:.1f} to {chosen.end:.1f} s",
     )
     write_atomically(out, lambda temporary: temporary.write_bytes(picture))

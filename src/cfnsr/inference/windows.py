@@ -309,6 +309,15 @@ def heard(
         return {}
 
 
+def heard_at(start: float, preparation: Preparation) -> tuple[float, float]:
+    """When the sound begins and ends of which a window's waveform is made, in seconds.
+
+    >>> heard_at(3.0, Preparation())
+    (3.5, 5.95)
+    """
+    return start + preparation.skip, start + preparation.skip + preparation.keep
+
+
 def loud(sound: Mapping[str, np.ndarray]) -> bool:
     """Whether a window's sound is louder than silence."""
     return "level" in sound and bool(sound["level"][0] > SPEECH_LEVEL)

@@ -1,0 +1,154 @@
+"""A model with all that stands before and behind it in one graph, from bytes to calibrated answers."""
+
+from copy import deepcopy
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from cfnsr.data import augment
+from cfnsr.export.fourier import Fourier
+from cfnsr.export.sound import LogMel, Mfcc
+from cfnsr.inference.manifest import INPUTS, Manifest
+from cfnsr.models.heads.compact_bilinear import CompactBilinear
+from cfnsr.models.streams import TwoStream
+from cfnsr.models.zoo import Model, Settings
+from cfnsr.training.checkpoint import Config
+
+
+class Pictures(nn.Module):
+    """Face crops as a camera or a decoder gives them, to what an encoder of pictures takes.
+
+    >>> Pictures()(torch.zeros(1, 2, 4, 4, 3, dtype=torch.uint8)).shape
+    torch.Size([1, 3, 2, 4, 4])
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean", augment.RGB_MEAN), ("deviation", augment.RGB_STD)):
+            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1, 1), persistent=False)
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> Float[Tensor, "B 3 T H W"]:
+        return (frames.permute(0, 4, 1, 2, 3).float() - self.mean) / self.deviation
+
+
+class ByProducts(CompactBilinear):
+    """The head of MCBP with its Fourier transforms as matrix products, see `Fourier`.
+
+    Args:
+        head: whose weights it has.
+    """
+
+    def __init__(self, head: CompactBilinear) -> None:
+        classes, width = head.classify.weight.shape
+        dims = len(head.video_sketch.places), len(head.audio_sketch.places)
+        super().__init__(*dims, classes, sketch_dim=width)
+        self.load_state_dict(head.state_dict())
+        self.fourier = Fourier(width)
+
+    def pool(self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]) -> Float[Tensor, "B sketch"]:
+        """The sketch of the outer product: the two sketches convolved."""
+        seen, heard = self.fourier(self.video_sketch(video)), self.fourier(self.audio_sketch(audio))
+        real = seen[0] * heard[0] - seen[1] * heard[1]
+        imaginary = seen[0] * heard[1] + seen[1] * heard[0]
+        # Back again by the same transform: of real values the spectrum's real part is even and its
+        # imaginary part odd, so the real part of the transform has the one and its imaginary part the other.
+        back = self.fourier(real + imaginary)
+        sketch: Tensor = (back[0] + back[1]) / self.sketch_dim
+        return sketch
+
+
+BEFORE: dict[str, type[nn.Module]] = {
+    "video": Pictures,
+    "audio": Mfcc,
+    "log_mel": LogMel,
+    "openface": nn.Identity,
+    "speech": nn.Identity,
+}
+
+
+class Graph(nn.Module):
+    """A loaded model as it is exported.
+
+    Inputs, those of them that `manifest.inputs` names, in its order: `frames` uint8 (B, T, H, W, 3), RGB face
+    crops; `openface` float32 (B, F, T), a track at the model's number of steps; `waveform` float32 (B, N),
+    mono at 44.1 kHz, full scale 1; `speech` float32 (B, speeds, layers, S, width), a speech encoder's states
+    at each speed. Output: calibrated log-probabilities (B, classes).
+
+    Args:
+        model: a model of the zoo.
+        config: what it was trained with.
+    """
+
+    def __init__(self, model: Model, config: Config) -> None:
+        super().__init__()
+        model = deepcopy(model).cpu().float().eval()
+        if isinstance(model, TwoStream) and isinstance(model.head, CompactBilinear):
+            model.head = ByProducts(model.head)
+        self.model = model
+        self.temperature = config.temperature
+        self.reads = dict(model.reads)
+        self.before = nn.ModuleDict({modality: BEFORE[name]() for modality, name in model.reads.items()})
+        self.eval()
+
+    def forward(self, first: Tensor, second: Tensor | None = None) -> Float[Tensor, "B classes"]:
+        return self.answer(self.features(first, second))
+
+    def features(self, first: Tensor, second: Tensor | None = None) -> dict[str, Tensor]:
+        """What the model itself takes, for "video" and "audio" as far as it reads them."""
+        given = zip(self.reads, (first, second), strict=False)
+        return {modality: self.before[modality](tensor) for modality, tensor in given}
+
+    def answer(self, features: dict[str, Tensor]) -> Float[Tensor, "B classes"]:
+        """What the model makes of it, calibrated; of speech at several speeds their mean, as in training."""
+        video, audio = features.get("video"), features.get("audio")
+        if self.reads.get("audio") != "speech" or audio is None:
+            log_probabilities = self.model(video, audio)
+        else:
+            speeds = audio.shape[1]
+            if video is not None:
+                video = video.repeat_interleave(speeds, dim=0)
+            each = self.model(video, audio.flatten(0, 1))
+            log_probabilities = each.unflatten(0, (-1, speeds)).mean(dim=1)
+        scores: Tensor = (log_probabilities / self.temperature).log_softmax(dim=1)
+        return scores
+
+
+def manifest_of(model: Model, config: Config) -> Manifest:
+    """What an exported file of a model says of itself.
+
+    Args:
+        model: a model of the zoo.
+        config: what it was trained with.
+    """
+    settings, preparation = config.settings, config.preparation
+    look = config.look
+    shapes = {
+        "frames": (config.frames, config.size, config.size, 3),
+        "openface": (look.openface_features, config.openface_steps),
+        "waveform": (preparation.samples,),
+        "speech": (
+            1 + len(preparation.speech_speeds),
+            settings.get("speech_layers", Settings.speech_layers),
+            config.speech_steps,
+            settings.get("speech_width", Settings.speech_width),
+        ),
+    }
+    names = [INPUTS[name][0] for name in model.reads.values()]
+    return Manifest(
+        name=config.model,
+        labels=config.labels,
+        reads=dict(model.reads),
+        shapes={name: shapes[name] for name in names},
+        frames=config.frames,
+        size=config.size,
+        openface_steps=config.openface_steps,
+        speech_steps=config.speech_steps,
+        preparation=preparation,
+        normalised=config.normalised,
+        tolerant=config.modality_dropout > 0,
+        temperature=config.temperature,
+    )

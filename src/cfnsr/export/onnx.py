@@ -1,0 +1,173 @@
+"""A checkpoint -> one ONNX file, which any language with a runtime can use."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cfnsr import __version__
+from cfnsr.errors import InputError
+from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
+from cfnsr.export.graph import Graph, manifest_of
+from cfnsr.files import write_atomically
+from cfnsr.inference import seal
+from cfnsr.inference.exported import RUNTIMES, load_onnx, require
+from cfnsr.inference.manifest import KEY, OUTPUT, Manifest
+from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import Config, config_of, load_model
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+# The one that the exporter writes without a conversion, and the first with all that the zoo needs (layer
+# normalisation in one operation is of 17). Runtimes of 2023 and later read it.
+OPSET = 18
+MOST_CLIPS = 4096  # at once; the exporter wants a bound
+SOUND = "sound_features"  # name of what stands between the waveform's part of the graph and the network
+
+
+def export_onnx(
+    model: Model | str | Path, out: str | Path, clips: Iterable[Mapping[str, np.ndarray]] = ()
+) -> Checked:
+    """Write a checkpoint as an ONNX file, once it has been found to say what PyTorch says.
+
+    The graph takes bytes of pictures and a waveform, any number of clips, and gives calibrated
+    log-probabilities (see `Graph`); all else that a program needs is in the file's metadata (`Manifest`).
+
+    Args:
+        model: from `load_model`, or the folder of a checkpoint.
+        out: the file to write, .onnx.
+        clips: tensors of prepared clips to check it on, such as those of a store; made-up ones if none are
+            given.
+
+    Raises:
+        InputError: when the folder is no checkpoint, a package is missing, or the file would say something
+            else than PyTorch, by more than `TOLERANCE`; no file is left then.
+    """
+    out = named(out, ".onnx")
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        require(package)
+    model, config = loaded(model)
+    manifest = manifest_of(model, config)
+    data = sealed(graph_of(Graph(model, config), manifest), manifest)
+    given, real = clips_for(manifest, clips)
+    expected = reference(model, config, given)
+    found = [
+        difference(load_onnx(data, out, runtime), given, expected)
+        for runtime in RUNTIMES[".onnx"]
+        if find_spec(runtime)
+    ]
+    worst = max(distance for distance, _ in found)
+    refuse(out, worst)
+    write_atomically(out, lambda temporary: temporary.write_bytes(data))
+    return Checked(out, len(data), len(given), real, worst, min(agreement for _, agreement in found))
+
+
+def loaded(model: Model | str | Path) -> tuple[Model, Config]:
+    """A model and what it was trained with."""
+    if isinstance(model, str | Path):
+        model = load_model(model)
+    return model, config_of(model)
+
+
+def named(out: str | Path, suffix: str) -> Path:
+    """A path of the kind a format needs; raises `InputError` for another."""
+    out = Path(out)
+    if out.suffix.lower() != suffix:
+        raise InputError(f"{out} has another ending: expected {suffix}")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: expected a file to write")
+    return out
+
+
+def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
+    """The graph in ONNX, as a message without metadata of ours.
+
+    Args:
+        graph: what is exported.
+        manifest: of it.
+    """
+    require("onnxscript")
+    inputs = manifest.inputs
+    batch = torch.export.Dim("batch", max=MOST_CLIPS)
+    traced = _Traced(graph)
+    examples = tuple(  # two clips, because one would fix the batch
+        torch.zeros(2, *manifest.shapes[name], dtype=getattr(torch, numbers))
+        for name, numbers in inputs.items()
+    )
+    try:
+        with _silent(), torch.no_grad():
+            program = torch.onnx.export(
+                traced,
+                examples,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=[OUTPUT, SOUND][: 1 + traced.hears],
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise InputError(
+            f"model {manifest.name} has no graph ({reason}): expected one of the zoo's, or one that "
+            "torch.export takes"
+        ) from error
+    assert program is not None  # noqa: S101 - of this exporter always
+    written: ModelProto = program.model_proto
+    del written.graph.output[1:]  # the name stays with the value
+    for node in written.graph.node:
+        # Where in whose source it came from: of no use to others, and paths of this machine.
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in (*written.graph.value_info, *written.graph.input, *written.graph.output):
+        value.ClearField("metadata_props")
+    written.graph.ClearField("metadata_props")
+    written.ClearField("metadata_props")
+    written.producer_name, written.producer_version = "cfnsr", __version__
+    return written
+
+
+def sealed(written: ModelProto, manifest: Manifest) -> bytes:
+    """The file's content."""
+    entry = written.metadata_props.add()
+    entry.key, entry.value = KEY, manifest.dump()
+    return seal.sealed_onnx(written.SerializeToString())
+
+
+class _Traced(nn.Module):
+    """The graph with a second output, the features of the sound, so that their place gets a name."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.inner = graph
+        self.hears = graph.reads.get("audio", "speech") != "speech"
+
+    def forward(self, first: Tensor, second: Tensor | None = None) -> tuple[Tensor, ...]:
+        features = self.inner.features(first, second)
+        answers = self.inner.answer(features)
+        return (answers, features["audio"]) if self.hears else (answers,)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """The exporter warns of packages that are missing and of its own doings; what fails, it raises."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,292 @@
+"""A checkpoint -> OpenVINO's .xml and .bin, in floating-point numbers or in int8."""
+
+from __future__ import annotations
+
+import logging
+import os
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from io import BytesIO, StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cfnsr.errors import InputError
+from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
+from cfnsr.export.graph import Graph, manifest_of
+from cfnsr.export.onnx import SOUND, graph_of, loaded, named
+from cfnsr.inference import arrays, seal
+from cfnsr.inference.exported import WEIGHTS_KEY, load_xml, require
+from cfnsr.inference.manifest import KEY, PRECISIONS, Manifest
+from cfnsr.models.zoo import Model
+
+if TYPE_CHECKING:
+    import openvino
+
+Clip = Mapping[str, np.ndarray]
+Pair = tuple[bytes, bytes]  # content of an .xml file and of its .bin file
+# What OpenVINO calls the mark of an operation that stays in float32 where the rest does not.
+MARK = {"name": "precise", "version": "0"}
+# What int8 is worth its cost for: networks whose time goes into convolutions over pictures or spectrograms.
+LARGE = ("video", "log_mel")
+SMALL_OPERATIONS = ["MatMul"]  # of attention and heads; they take no time and lose most
+CHECKED = 3  # clips that the float graph is checked on before it is quantised
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """An int8 file, and what it costs beside the same model in floating-point numbers.
+
+    Args:
+        path: of the .xml file.
+        bytes: of both its files.
+        calibrated: clips that its scales come from.
+        clips: labelled ones that its cost was measured on; those of the calibration where none were given.
+        float_accuracy: share of right answers in floating-point numbers; None without labels.
+        accuracy: the same in int8.
+        agreement: share of the clips that both give the same answer to.
+        difference: the largest of a probability.
+    """
+
+    path: Path
+    bytes: int
+    calibrated: int
+    clips: int
+    float_accuracy: float | None
+    accuracy: float | None
+    agreement: float
+    difference: float
+
+
+def export_openvino(
+    model: Model | str | Path, out: str | Path, clips: Iterable[Clip] = (), *, precision: str = "f32"
+) -> Checked:
+    """Write a checkpoint as OpenVINO's .xml and .bin, once it has been found to say what PyTorch says.
+
+    The graph is that of `export_onnx`. Where it is computed in bfloat16, as OpenVINO does by itself on
+    processors that can, what only sound passes through stays in float32: it takes no time, and MFCCs would be
+    off by up to 25, where their deviation over a clip is about 150.
+
+    Args:
+        model: from `load_model`, or the folder of a checkpoint.
+        out: the .xml file to write; the .bin file stands beside it.
+        clips: tensors of prepared clips to check it on; made-up ones if none are given.
+        precision: "f32", or "bf16" for a file that `load_exported` runs in bfloat16. Both are the same
+            graph, which has to agree with PyTorch in float32; the difference told is that in `precision`.
+
+    Raises:
+        InputError: when the folder is no checkpoint, a package is missing, or the file would say something
+            else than PyTorch, by more than `TOLERANCE`; no file is left then.
+    """
+    out = named(out, ".xml")
+    if precision not in PRECISIONS[:2]:
+        raise InputError(
+            f"precision is {precision!r}: expected f32 or bf16; int8 needs clips to calibrate on"
+        )
+    require("openvino")
+    model, config = loaded(model)
+    manifest = replace(manifest_of(model, config), precision=precision)
+    pair = _pair(_converted(Graph(model, config), manifest), manifest)
+    given, real = clips_for(manifest, clips)
+    expected = reference(model, config, given)
+    found, agreement = difference(load_xml(*pair, out, "f32"), given, expected)
+    refuse(out, found)
+    if precision != "f32":
+        found, agreement = difference(load_xml(*pair, out, precision), given, expected)
+    _write(pair, out)
+    return Checked(out, sum(map(len, pair)), len(given), real, found, agreement)
+
+
+def export_int8(
+    model: Model | str | Path,
+    out: str | Path,
+    calibration: Iterable[Clip],
+    labelled: Iterable[tuple[Clip, int]] = (),
+) -> Quantised:
+    """Write a checkpoint of a network that sees as OpenVINO's .xml and .bin in int8, and tell what it costs.
+
+    Post-training static quantisation by NNCF: scales of activations come from the calibration clips. The
+    waveform's part of the graph, the small operations of attention and heads, and what only sound passes
+    through stay in float32.
+
+    Args:
+        model: from `load_model`, or the folder of a checkpoint.
+        out: the .xml file to write; the .bin file stands beside it.
+        calibration: tensors of prepared clips, of actors that the model was trained on; a few dozen.
+        labelled: clips with their class index, of actors that it was not trained on, to measure the cost.
+
+    Raises:
+        InputError: when the folder is no checkpoint, a package is missing, the model reads neither pictures
+            nor a spectrogram, there is no clip to calibrate on, or the graph in floating-point numbers says
+            something else than PyTorch.
+    """
+    out = named(out, ".xml")
+    for package in ("openvino", "nncf"):
+        require(package)
+    model, config = loaded(model)
+    if not set(model.reads.values()) & set(LARGE):
+        raise InputError(
+            f"model {config.model} reads no pictures, and is small without int8: export it as f32 or bf16"
+        )
+    manifest = manifest_of(model, config)
+    scaling = list(calibration)
+    if not scaling:
+        raise InputError("there is no clip to calibrate int8 on: give the prepared clips it was trained on")
+    converted = _converted(Graph(model, config), manifest)
+    exact = load_xml(*_pair(converted, manifest), out, "f32")
+    refuse(out, difference(exact, scaling[:CHECKED], reference(model, config, scaling[:CHECKED]))[0])
+
+    manifest = replace(manifest, precision="int8")
+    pair = _pair(_quantised(converted, scaling, manifest), manifest)
+    measured = list(labelled)
+    clips = [clip for clip, _ in measured] or scaling
+    before, after = (_answers(each, clips) for each in (exact, load_xml(*pair, out)))
+    labels = np.array([label for _, label in measured])
+    right = [float((each.argmax(axis=1) == labels).mean()) if measured else None for each in (before, after)]
+    _write(pair, out)
+    return Quantised(
+        path=out,
+        bytes=sum(map(len, pair)),
+        calibrated=len(scaling),
+        clips=len(clips),
+        float_accuracy=right[0],
+        accuracy=right[1],
+        agreement=float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
+        difference=float(np.abs(before - after).max()),
+    )
+
+
+def _answers(exported: Any, clips: Sequence[Clip]) -> np.ndarray:
+    """Probabilities, a clip at a time: no more memory than one needs."""
+    return np.concatenate([exported.probabilities([clip]) for clip in clips])
+
+
+def _converted(graph: Graph, manifest: Manifest) -> openvino.Model:
+    """The graph as OpenVINO has it, by way of ONNX."""
+    import openvino
+
+    return openvino.convert_model(BytesIO(graph_of(graph, manifest).SerializeToString()))
+
+
+def _quantised(model: openvino.Model, clips: Sequence[Clip], manifest: Manifest) -> openvino.Model:
+    import nncf
+
+    with _silent():
+        return nncf.quantize(
+            model,
+            nncf.Dataset(clips, lambda clip: arrays.batch([clip], manifest)),
+            subset_size=len(clips),
+            ignored_scope=nncf.IgnoredScope(
+                names=sorted(_untouched(model)), types=SMALL_OPERATIONS, validate=False
+            ),
+        )
+
+
+def _untouched(model: openvino.Model) -> set[str]:
+    """Names of the operations that only sound passes through, and of those that make features of it."""
+    names = _sound(model)
+    behind = {each.get_any_name(): _behind(each.get_node()) for each in model.inputs}
+    if "frames" in behind:
+        seen = behind.pop("frames")
+        names |= set().union(*behind.values()) - seen
+    ends = {node.get_friendly_name() for node in (*model.get_parameters(), *model.get_results())}
+    return names - ends
+
+
+def _behind(node: openvino.Node) -> set[str]:
+    """Names of all operations that an input goes into, directly or not."""
+    found: set[str] = set()
+    waiting = [node]
+    while waiting:
+        for output in waiting.pop().outputs():
+            for target in output.get_target_inputs():
+                following = target.get_node()
+                if following.get_friendly_name() not in found:
+                    found.add(following.get_friendly_name())
+                    waiting.append(following)
+    return found
+
+
+def _sound(model: openvino.Model) -> set[str]:
+    """Names of the operations that make features of the waveform; none where the model takes no waveform."""
+    waiting = [
+        node
+        for node in model.get_ordered_ops()
+        if any(SOUND in output.get_names() for output in node.outputs())
+    ]
+    found = {node.get_friendly_name() for node in waiting}
+    while waiting:
+        for value in waiting.pop().input_values():
+            node = value.get_node()
+            if node.get_friendly_name() not in found:
+                found.add(node.get_friendly_name())
+                waiting.append(node)
+    return found
+
+
+def _pair(model: openvino.Model, manifest: Manifest) -> Pair:
+    """The content of both files."""
+    import openvino
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        weights = path.with_suffix(".bin").read_bytes()
+        net = ElementTree.fromstring(path.read_bytes())  # noqa: S314 - written just now
+    _mark(net, _untouched(model))
+    # What OpenVINO and NNCF tell of how they made it is nobody's business, but the runtime's version.
+    info = net.find("rt_info")
+    if info is None:
+        info = ElementTree.SubElement(net, "rt_info")
+    for entry in list(info):
+        if entry.tag != "Runtime_version":
+            info.remove(entry)
+    ElementTree.SubElement(info, KEY, value=manifest.dump())
+    ElementTree.SubElement(info, WEIGHTS_KEY, value=seal.digest(weights))
+    text = ElementTree.tostring(net, encoding="utf-8", xml_declaration=True) + b"\n"
+    return seal.sealed_xml(text), weights
+
+
+def _mark(net: ElementTree.Element, names: set[str]) -> None:
+    """Mark operations as those that stay in float32; OpenVINO has no call for it in Python."""
+    for layer in net.iterfind("layers/layer"):
+        if layer.get("name") not in names:
+            continue
+        info = layer.find("rt_info")
+        if info is None:
+            info = ElementTree.Element("rt_info")
+            layer.insert(0 if layer.find("data") is None else 1, info)
+        ElementTree.SubElement(info, "attribute", MARK)
+
+
+def _write(pair: Pair, out: Path) -> None:
+    """Write both files; a kill may leave the old ones or the new ones or no .xml file, but no mixed pair."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths = out, out.with_suffix(".bin")
+    temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        for path, data in zip(temporary, pair, strict=True):
+            path.write_bytes(data)
+        out.unlink(missing_ok=True)
+        for path, target in reversed(list(zip(temporary, paths, strict=True))):
+            path.replace(target)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """NNCF draws its progress on stdout, which is for what a command says, and logs all it does."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

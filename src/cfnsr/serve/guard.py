@@ -1,0 +1,100 @@
+"""Who may ask, and what browsers are told about every answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cfnsr.serve.refusals import Refusal
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+# The page's own files and nothing else; recordings are played from the browser's memory (blob:).
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "media-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(self), geolocation=(), display-capture=()",
+}
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """Declines requests under a strange name or from another site, and marks every answer.
+
+    A page on the web can let its reader's browser ask a server on the same machine: by a name of its own that
+    it points to 127.0.0.1 (DNS rebinding), or by a form that posts there. The first shows in the `Host`
+    header, the second in `Origin` and `Sec-Fetch-Site`. Programs send neither of these two.
+
+    Args:
+        app: what answers.
+        hosts: names and addresses that the server may be called by, without a port; None for any.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = LOOPBACK) -> None:
+        self.app, self.hosts = app, None if hosts is None else {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        if refusal is None:
+            await self.app(scope, receive, marked)
+        else:
+            await JSONResponse(refusal.as_json(), refusal.status)(scope, receive, marked)
+
+    def _refusal(self, method: str, headers: Headers) -> Refusal | None:
+        host = headers.get("host", "").lower()
+        if self.hosts is not None and name_of(host) not in self.hosts:
+            told = ", ".join(sorted(self.hosts))
+            return Refusal(
+                400, "forbidden", f"the server is not called {name_of(host)[:80]!r}: expected {told}"
+            )
+        if method in SAFE:
+            return None
+        origin = headers.get("origin")
+        strange = origin is not None and origin.lower().partition("://")[2] != host
+        if strange or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return Refusal(403, "forbidden", "another site asked: expected the own page, or a program")
+        return None
+
+
+def name_of(host: str) -> str:
+    """What a `Host` header calls the server, without the port.
+
+    >>> name_of("localhost:8000"), name_of("[::1]:8000"), name_of("127.0.0.1")
+    ('localhost', '[::1]', '127.0.0.1')
+    """
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]

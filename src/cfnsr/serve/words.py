@@ -1,0 +1,84 @@
+"""A prediction in words: what was there most of the time, and where something was missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from cfnsr.inference.prediction import Prediction
+from cfnsr.inference.segments import Segment, segments
+
+LISTED = 3  # stretches; of more the number is told
+LEAST_SHARE = 0.005  # of the time, below which nothing is said
+
+
+def in_words(prediction: Prediction) -> str:
+    """A prediction in a few sentences, for people who see no picture of it too.
+
+    >>> from cfnsr.inference.prediction import Window
+    >>> calm, happy = {"calm": 0.7, "happy": 0.3}, {"calm": 0.2, "happy": 0.8}
+    >>> windows = [Window(at, at + 1, calm if at < 6 else happy, True, True) for at in range(8)]
+    >>> windows += [Window(8, 10, None, False, True, ())]
+    >>> in_words(Prediction("", "calm", {"calm": 0.55, "happy": 0.45}, tuple(windows)))
+    'Most of the time calm (60 %), then happy (20 %). No face from 0:08 to 0:10: no answer.'
+    """
+    cut = segments(prediction, join=False)
+    if not cut:
+        return "Nothing to tell of."
+    return " ".join(part for part in (_answers(prediction, cut), _marks(cut)) if part)
+
+
+def _answers(prediction: Prediction, cut: Sequence[Segment]) -> str:
+    told = prediction.probabilities
+    if told is None:
+        return "No answer."
+    if len(prediction.timeline) == 1:
+        first, second = sorted(told, key=told.__getitem__, reverse=True)[:2]
+        return f"{first.capitalize()} {_percent(told[first])}, then {second} {_percent(told[second])}."
+    times: dict[str, float] = {}
+    for each in cut:
+        if each.emotion is not None:
+            times[each.emotion] = times.get(each.emotion, 0.0) + each.end - each.start
+    whole = sum(each.end - each.start for each in cut)
+    shares = sorted(((time / whole, emotion) for emotion, time in times.items()), reverse=True)
+    shown = [(share, emotion) for share, emotion in shares if share >= LEAST_SHARE][:LISTED]
+    (share, emotion), *others = shown or shares[:1]
+    if share > 1 - LEAST_SHARE:
+        return f"{emotion.capitalize()} all the time."
+    begin = "Most of the time " if share > 0.5 else "Most often "
+    then = "".join(f", then {emotion} ({_percent(share)})" for share, emotion in others)
+    return f"{begin}{emotion} ({_percent(share)}){then}."
+
+
+def _marks(cut: Sequence[Segment]) -> str:
+    """Where a face, speech or an answer was missing; stretches alike are told of together."""
+    runs: dict[str, list[tuple[float, float]]] = {}
+    for mark, group in groupby(cut, key=lambda each: each.mark):
+        run = list(group)
+        if mark:
+            runs.setdefault(mark, []).append((run[0].start, run[-1].end))
+    return " ".join(_told(mark, spans) for mark, spans in runs.items())
+
+
+def _told(mark: str, spans: Sequence[tuple[float, float]]) -> str:
+    what, _, then = mark.partition(": ")
+    places = [f"from {clock(start)} to {clock(end)}" for start, end in spans[:LISTED]]
+    if len(spans) > LISTED:
+        places.append(f"{len(spans) - LISTED} times more")
+    where = places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"
+    return f"{what.capitalize()} {where}{': ' + then if then else ''}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> clock(9.6), clock(75), clock(3725)
+    ('0:10', '1:15', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

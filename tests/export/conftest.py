@@ -1,0 +1,114 @@
+"""Small models to export, with batches of their own behind them, so that each part answers at its scale."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from cfnsr.data.clip import SOUND_FEATURES, Preparation
+from cfnsr.data.dataset import Batch, as_tensor, needed
+from cfnsr.emotions import LabelSet
+from cfnsr.models import zoo
+from cfnsr.models.encoders.discriminant import Discriminant
+from cfnsr.models.encoders.openface import InTime
+from cfnsr.models.encoders.resnext import ResNeXt3D
+from cfnsr.models.streams import OneStream, TwoStream
+from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import Config
+from cfnsr.training.inputs import answer, to_input
+
+LABELS = LabelSet("three", ("calm", "happy", "angry"))
+TENSORS = {"pixels": "video", "mfcc": "audio"}  # of the other encoders by their own names
+Clip = dict[str, np.ndarray]
+Make = Callable[..., Model]
+
+
+def config_for(name: str) -> Config:
+    """Few and small pictures, and less than a second of sound."""
+    modalities = tuple(TENSORS.get(encoder, encoder) for encoder in zoo.encoders_of(name).values())
+    preparation = Preparation(
+        modalities=modalities,
+        frames=10,
+        size=80,
+        keep=0.7,
+        speech_sha256="0" * 64 if "speech" in modalities else "",
+        speech_speeds=(0.9,),
+    )
+    sizes = {"speech_layers": 2, "speech_width": 16} if "speech" in modalities else {}
+    return Config(
+        name,
+        {"classes": len(LABELS), "mfcc_steps": preparation.mfcc_steps, "width": 1 / 8, **sizes},
+        LABELS,
+        frames=8,
+        size=64,
+        openface_steps=5,
+        speech_steps=6,
+        preparation=preparation,
+        temperature=1.7,
+    )
+
+
+def clip(number: int, config: Config) -> Clip:
+    """A prepared clip, and more than any model reads of it: a face of noise, a chirp, features."""
+    rng = np.random.default_rng(number)
+    settings = config.preparation
+    time = np.arange(settings.samples) / 44_100
+    sound = 0.2 * np.sin(2 * np.pi * (200 + 90 * number + 300 * time) * time) * np.exp(-3 * time)
+    sound += 0.003 * rng.standard_normal(settings.samples)
+    tint = rng.integers(0, 100, 3)
+    size = settings.size
+    return {
+        "video": (rng.integers(0, 150, (settings.frames, size, size, 3)) + tint).astype(np.uint8),
+        "waveform": np.round(32_767 * sound).astype(np.int16),
+        "openface": rng.gamma(1.0, 0.7, (7, 41)).astype(np.float32),
+        "speech": rng.standard_normal((2, 9, 16)).astype(np.float16),
+        "speech_0.9": rng.standard_normal((2, 10, 16)).astype(np.float16),
+    }
+
+
+def batch_of(model: Model, config: Config, clips: list[Clip]) -> Batch:
+    """The clips as training shows them to a model."""
+    read = {}
+    for modality, name in model.reads.items():
+        each = []
+        for one in clips:
+            arrays = {key: one[key] for key in needed(name, config.preparation) if key in one}
+            if name in SOUND_FEATURES:
+                arrays = {name: SOUND_FEATURES[name](one["waveform"] / np.float32(32_767))}
+            each.append(as_tensor(name, arrays, config.look))
+        read[modality] = torch.stack(each)
+    nothing = torch.empty(0)
+    return Batch(read.get("video", nothing), read.get("audio", nothing), nothing, nothing)
+
+
+@pytest.fixture(scope="session")
+def make() -> Make:
+    """A model of the zoo whose 3D network is as shallow as can be, and which has met some clips."""
+
+    def make(name: str, *, shallow: bool = True) -> Model:
+        torch.manual_seed(0)
+        config = config_for(name)
+        model = zoo.create_model(name, **config.settings)
+        if shallow and isinstance(model, TwoStream) and isinstance(model.video, ResNeXt3D):
+            model.video = ResNeXt3D(width=1 / 8, depths=(1, 1, 1, 1))
+        if shallow and isinstance(model, OneStream) and isinstance(model.encoder, ResNeXt3D):
+            model.encoder = ResNeXt3D(width=1 / 8, depths=(1, 1, 1, 1))
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = None  # the statistics of these clips, at once
+            elif isinstance(module, Discriminant):
+                torch.nn.init.normal_(module.weight, std=0.1)  # it is to speak
+            elif isinstance(module, InTime):
+                torch.nn.init.normal_(module.weight)  # time is to matter
+        model.train()
+        _meet(model, config, [clip(number, config) for number in range(20, 24)])
+        model.config = config  # type: ignore[assignment]
+        return model.eval()
+
+    return make
+
+
+def _meet(model: Model, config: Config, clips: list[Clip]) -> None:
+    with torch.no_grad():
+        answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))

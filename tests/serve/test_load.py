@@ -1,0 +1,47 @@
+"""Eight clients at once: no failure, no file left, no more memory than before."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+psutil = pytest.importorskip("psutil")
+
+Make = Callable[..., Any]
+CLIENTS, REQUESTS = 8, 200
+MOST_GROWTH = 16 * 1024 * 1024  # bytes; what is sent is 40 MB
+
+
+def test_eight_clients_and_two_hundred_requests(
+    serve: Make, new_ear: Make, record: Make, until: Make
+) -> None:
+    recordings = [record(seconds).read_bytes() for seconds in (2, 3, 8, 12)]
+    broken = recordings[1][:-4000]
+
+    def ask(number: int) -> int:
+        """One request out of five kinds: the status of its answer."""
+        content = broken if number % 5 == 4 else recordings[number % 4]
+        files = {"file": ("talk.wav", content)}
+        client = served.client  # which has a connection for each thread
+        sent = client.post("/jobs" if number % 5 == 3 else "/predict", files=files, params={"hop": 4})
+        if number % 10 == 3:
+            client.delete(f"/jobs/{sent.json()['id']}")
+        status: int = sent.status_code
+        return status
+
+    def rss() -> int:
+        found: int = psutil.Process().memory_info().rss
+        return found
+
+    with serve(new_ear()) as served, ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(ask, range(40)))
+        before = rss()
+        statuses = list(clients.map(ask, range(REQUESTS)))
+        until(lambda: served.client.get("/health").json()["queue"]["busy"] == 0)
+        grown = rss() - before
+        expected = [422 if number % 5 == 4 else 202 if number % 5 == 3 else 200 for number in range(REQUESTS)]
+        assert statuses == expected
+        assert served.left() == []
+        assert grown < MOST_GROWTH
+        print(f"grown by {grown / 1e6:.1f} MB")

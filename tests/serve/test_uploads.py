@@ -1,0 +1,240 @@
+"""Uploads: taken while they arrive, within limits, and never left behind."""
+
+import asyncio
+import os
+import random
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
+
+from starlette.requests import Request
+
+from cfnsr.serve import uploads
+from cfnsr.serve.limits import Limits
+from cfnsr.serve.refusals import Refusal
+from cfnsr.serve.uploads import receive, suffix_of, sweep
+
+BOUNDARY = "xYzZy"
+KIND = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def part(content: bytes, name: str = "file", filename: str | None = "talk.mp4") -> bytes:
+    said = f'form-data; name="{name}"' + ("" if filename is None else f'; filename="{filename}"')
+    return f"--{BOUNDARY}\r\nContent-Disposition: {said}\r\n\r\n".encode() + content + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def request(chunks: Iterable[bytes | None], *, kind: str = KIND, **headers: str) -> Request:
+    """A request whose body comes in chunks; None is where nothing comes any more."""
+    waiting = iter(chunks)
+
+    async def come() -> dict[str, Any]:
+        chunk = next(waiting, b"end")
+        if chunk is None:
+            await asyncio.Event().wait()
+        if chunk == b"end":
+            return {"type": "http.request", "body": b"", "more_body": False}
+        if chunk == b"gone":
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    named = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    told = [(name.encode(), value.encode()) for name, value in named.items()]
+    return Request({"type": "http", "method": "POST", "path": "/jobs", "headers": told}, come)
+
+
+def taken(chunks: Iterable[bytes | None], folder: Path, *, limits: Limits | None = None, **how: Any) -> Path:
+    return asyncio.run(receive(request(chunks, **how), folder, limits or Limits()))
+
+
+def declined(
+    chunks: Iterable[bytes | None], folder: Path, *, limits: Limits | None = None, **how: Any
+) -> Refusal:
+    with pytest.raises(Refusal) as refusal:
+        taken(chunks, folder, limits=limits, **how)
+    return refusal.value
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*"))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.binary(max_size=400),
+    others=st.lists(st.binary(max_size=40), max_size=2),
+    place=st.integers(0, 2),
+    size=st.integers(1, 600),
+)
+def test_any_cut_into_chunks_gives_the_file(
+    tmp_path: Path, content: bytes, others: list[bytes], place: int, size: int
+) -> None:
+    content = content.replace(BOUNDARY.encode(), b"")
+    parts = [part(other.replace(b"-", b""), "note", None) for other in others]
+    parts.insert(min(place, len(parts)), part(content))
+    body = form(*parts)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    file = taken([body[at : at + size] for at in range(0, len(body), size)], folder)
+    assert file == folder / "upload.mp4" and file.read_bytes() == content
+
+
+def test_a_large_file_goes_to_the_disk_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MEBIBYTE", 10_000)
+    content = random.Random(0).randbytes(300_000)
+    body = form(part(content))
+    waiting = []
+    add = uploads._Form.add
+
+    def watched(self: Any, chunk: bytes) -> None:
+        add(self, chunk)
+        waiting.append(len(self.waiting))
+
+    monkeypatch.setattr(uploads._Form, "add", watched)
+    file = taken([body[at : at + 4_000] for at in range(0, len(body), 4_000)], tmp_path)
+    assert file.read_bytes() == content
+    assert max(waiting) < 14_100, "more was held than is written at once"
+
+
+def test_no_more_is_written_than_the_limit(tmp_path: Path) -> None:
+    limits = Limits(max_bytes=5_000)
+    sent = []
+
+    def endless() -> Iterable[bytes]:
+        yield part(b"")[:-2]
+        while len(sent) < 10_000:
+            sent.append(1)
+            yield bytes(1_000)
+
+    refusal = declined(endless(), tmp_path, limits=limits, content_length="900")  # which is a lie
+    assert (refusal.status, refusal.reason) == (413, "too large")
+    assert bytes_in(tmp_path) <= 5_000
+    others = form(*[part(bytes(9_000), "note") for _ in range(20)])
+    assert declined([others], tmp_path, limits=limits).status == 413, "parts beside the file count too"
+
+
+def test_a_length_beyond_the_limit_is_declined_unread(tmp_path: Path) -> None:
+    refusal = declined([None], tmp_path, content_length=str(10**12), expect="100-continue")
+    assert refusal.status == 413 and refusal.headers == {"connection": "close"}
+
+
+def test_what_is_declined_is_read_for_a_while_so_that_the_client_sees_the_answer(tmp_path: Path) -> None:
+    left = [bytes(1_000)] * 50
+    read = []
+
+    def come() -> Iterable[bytes]:
+        for chunk in left:
+            read.append(chunk)
+            yield chunk
+
+    declined(come(), tmp_path, content_length=str(10**9))
+    assert len(read) == 50
+
+
+@pytest.mark.parametrize("limits", [Limits(stall_seconds=0.2), Limits(upload_seconds=0.2)])
+def test_an_upload_that_stalls_is_given_up(
+    tmp_path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "DRAIN_SECONDS", 0.1)
+    refusal = declined([part(bytes(2_000_000)), None], tmp_path, limits=limits)
+    assert (refusal.status, refusal.reason) == (408, "timeout")
+    assert "nothing arrived for " in str(refusal)
+
+
+def test_a_client_that_goes_away(tmp_path: Path) -> None:
+    refusal = declined([part(bytes(100)), b"gone"], tmp_path)
+    assert (refusal.status, refusal.reason) == (400, "bad request")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "message"),
+    [
+        (form(part(b"x"), part(b"y")), KIND, 422, "two files"),
+        (form(part(b"x", "film")), KIND, 400, "no end or no part 'file'"),
+        (form(), KIND, 400, "no end or no part 'file'"),
+        (part(b"x"), KIND, 400, "no end or no part 'file'"),
+        (b"", KIND, 400, "no end or no part 'file'"),
+        (b"hello" * 100, KIND, 400, "damaged"),
+        (form(part(b"x", filename="a" * 9_000)), KIND, 400, ""),
+        (form(part(b"x")), "multipart/form-data", 415, "no form"),
+        (form(part(b"x")), "multipart/form-data; boundary=" + "b" * 300, 415, "no form"),
+        (b"file=x", "application/x-www-form-urlencoded", 415, "no form"),
+        (b"{}", "application/json", 415, "no form"),
+        (b"{}", "", 415, "no form"),
+    ],
+)
+def test_other_forms(tmp_path: Path, body: bytes, kind: str, status: int, message: str) -> None:
+    refusal = declined([body], tmp_path, kind=kind)
+    assert refusal.status == status and message in str(refusal)
+    assert "expected multipart/form-data with one part named 'file'" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("Film.MOV", ".mov"),
+        ("C:\\films\\a.webm", ".webm"),
+        ("/etc/passwd", ""),
+        ("a.mp4/../../b", ""),
+        ("a.mp4\0.sh", ""),
+        (".mp4", ""),
+        ("a.tar.gz", ""),
+        ("ä.mkv", ".mkv"),
+    ],
+)
+def test_only_known_suffixes_are_taken_from_a_name(tmp_path: Path, name: str, suffix: str) -> None:
+    assert suffix_of(name) == suffix
+    if "\\" not in name:
+        file = taken([form(part(b"x", filename=name))], tmp_path)
+        assert file.parent == tmp_path and file.name == f"upload{suffix}"
+
+
+def test_nobody_else_can_read_an_upload(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        file = taken([form(part(b"x"))], tmp_path)
+        folder = uploads.private_folder()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.rmdir()
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(uploads, "_create", full)
+    assert declined([form(part(b"x"))], tmp_path).status == 507
+
+
+def test_what_dead_servers_left_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    make: Callable[[str], Path] = tmp_path.joinpath
+    for name in ("cfnsr-serve-dead", "cfnsr-serve-alive", "other-serve-dead", "kept"):
+        (make(name) / "x").mkdir(parents=True)
+        (make(name) / "x" / "upload.mp4").write_bytes(b"film")
+    make("cfnsr-serve-link").symlink_to(make("kept"))
+    make("cfnsr-serve-file").write_text("a file")
+    long_ago = time.time() - 601
+    for path in tmp_path.iterdir():
+        if path.name != "cfnsr-serve-alive":
+            os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+    sweep()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"cfnsr-serve-alive", "other-serve-dead", "kept", "cfnsr-serve-link", "cfnsr-serve-file"}
+    assert (make("kept") / "x" / "upload.mp4").exists()
+    shutil.rmtree(tmp_path)
