@@ -86,7 +86,7 @@ def batch_of(model: Model, config: Config, clips: list[Clip]) -> Batch:
 def make() -> Make:
     """A model of the zoo whose 3D network is as shallow as can be, and which has met some clips."""
 
-    def make(name: str, *, shallow: bool = True) -> Model:
+    def make(name: str, *, shallow: bool = True, met: list[Clip] | None = None) -> Model:
         torch.manual_seed(0)
         config = config_for(name)
         model = zoo.create_model(name, **config.settings)
@@ -102,7 +102,7 @@ def make() -> Make:
             elif isinstance(module, InTime):
                 torch.nn.init.normal_(module.weight)  # time is to matter
         model.train()
-        _meet(model, config, [clip(number, config) for number in range(20, 24)])
+        _meet(model, config, met or [clip(number, config) for number in range(0, 60, 8)])
         model.config = config  # type: ignore[assignment]
         return model.eval()
 

@@ -24,7 +24,7 @@ from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import Config, config_of, save_weights
 from cfnsr.training.inputs import answer, to_input
 
-from .conftest import LABELS, Clip, batch_of, clip
+from .conftest import LABELS, Clip, batch_of, clip, config_for
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -67,10 +67,6 @@ def at_full_size(model: Model) -> Model:
 
 
 @pytest.mark.parametrize("name", cfnsr.list_models())
-@pytest.mark.xfail(
-    strict=False,
-    reason="MFCCs in float32 differ between runtimes, and random weights make more of it than 1e-4",
-)
 def test_every_model_says_what_it_says_in_torch(
     make: Callable[..., Model], tmp_path: Path, name: str
 ) -> None:
@@ -202,19 +198,15 @@ def test_without_the_extra(
         export_onnx(model, tmp_path / "model.onnx")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="MFCCs in float32 differ between runtimes, and random weights make more of it than 1e-4",
-)
 def test_real_clips(shared: Path, yunet: Path, make: Callable[..., Model], tmp_path: Path) -> None:
     """Faces and sound of the six recordings: the file agrees with `predict`'s own way, from the file on."""
-    model = make("cfn_sr")
-    config = config_of(model)
+    config = config_for("cfn_sr")
     files = sorted((shared / "clips").rglob("*.*"))
     clips = [
         prepare_clip(Take(file.stem, "", 0, video=file, audio=file), config.preparation).tensors
         for file in files
     ]
+    model = make("cfn_sr", met=clips)
     checked = export_onnx(model, tmp_path / "model.onnx", clips)
     assert (checked.clips, checked.real) == (6, True) and checked.difference <= TOLERANCE
     found = load_exported(checked.path).probabilities(clips)

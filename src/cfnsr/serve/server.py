@@ -186,7 +186,7 @@ def _protocol() -> type[asyncio.Protocol]:
 
         def _give_up(self) -> None:
             self.deadline = None
-            if False:
+            if self._between():
                 self.transport.close()
 
     return Impatient

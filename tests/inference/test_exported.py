@@ -1,0 +1,364 @@
+"""Exported files without PyTorch: the same answers, and one line for whatever is no such file."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cfnsr
+from cfnsr.data.clip import Preparation
+from cfnsr.data.dataset import evened as evened_by_torch
+from cfnsr.data.dataset import pictures as pictures_by_torch
+from cfnsr.emotions import CREMAD
+from cfnsr.errors import InputError
+from cfnsr.inference import arrays, exported, seal
+from cfnsr.inference.exported import load_exported
+from cfnsr.inference.manifest import Manifest
+from cfnsr.inference.recogniser import TorchRecogniser
+from cfnsr.media.mfcc import mfcc
+from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import Config
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+PREPARATION = Preparation(("audio",), keep=0.7)
+CONFIG = Config(
+    "audio",
+    {"classes": 6, "mfcc_steps": PREPARATION.mfcc_steps, "width": 1.0},
+    CREMAD,
+    preparation=PREPARATION,
+    temperature=2.5,
+    modality_dropout=0.2,
+)
+Change = Callable[[Path], object]
+
+
+def model() -> Model:
+    torch.manual_seed(0)
+    made = cfnsr.create_model("audio", **CONFIG.settings).eval()
+    made.config = CONFIG  # type: ignore[assignment]
+    return made
+
+
+def sounds(count: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [{"waveform": (rng.standard_normal(30_870) / 9).astype(np.float32)} for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest model in both formats."""
+    from cfnsr.export.onnx import export_onnx
+    from cfnsr.export.openvino import export_openvino
+
+    out = tmp_path_factory.mktemp("exported")
+    export_onnx(model(), out / "model.onnx")
+    export_openvino(model(), out / "model.xml")
+    return out
+
+
+@pytest.fixture
+def files(folder: Path, tmp_path: Path) -> Path:
+    """A copy of them, to be spoilt."""
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+FORMS = [("model.onnx", "onnxruntime"), ("model.onnx", "openvino"), ("model.xml", "openvino")]
+
+
+@pytest.mark.parametrize(("name", "runtime"), FORMS)
+def test_it_answers_as_the_model_does(folder: Path, name: str, runtime: exported.Runtime) -> None:
+    found = load_exported(folder / name, runtime=runtime, threads=1)
+    clips = sounds(5)
+    with_features = [each | {"audio": mfcc(each["waveform"])} for each in clips]
+    expected = TorchRecogniser(model()).probabilities(with_features)
+    answers = found.probabilities(clips)
+    assert answers.dtype == np.float64 and answers.shape == (5, 6)
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(found.probabilities(clips[3:4]), answers[3:4], atol=1e-6)
+    assert found.probabilities([]).shape == (0, 6)
+
+
+@pytest.mark.parametrize(("name", "runtime"), FORMS)
+def test_it_tells_what_predict_needs(folder: Path, name: str, runtime: exported.Runtime) -> None:
+    found = load_exported(folder / name, runtime=runtime, threads=1)
+    asked = TorchRecogniser(model())
+    for field in ("name", "labels", "reads", "preparation", "normalised", "tolerant"):
+        assert getattr(found, field) == getattr(asked, field), field
+    assert (found.frames, found.size, found.runtime) == (30, 224, runtime)
+
+
+def test_sound_of_16_bits(folder: Path) -> None:
+    found = load_exported(folder / "model.onnx", threads=1)
+    (clip,) = sounds(1)
+    rounded = {"waveform": np.round(clip["waveform"] * 32_767).astype(np.int16)}
+    np.testing.assert_allclose(found.probabilities([rounded]), found.probabilities([clip]), atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "runtime"), FORMS)
+def test_pytorch_is_not_imported(folder: Path, name: str, runtime: str) -> None:
+    program = (
+        "import sys, numpy as np\n"
+        "from cfnsr.inference.exported import load_exported\n"
+        f"model = load_exported({str(folder / name)!r}, runtime={runtime!r}, threads=1)\n"
+        "print(model.probabilities([{'waveform': np.zeros(30_870, np.int16)}]).shape, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "(1, 6) False\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "frames", "size"),
+    [
+        ((10, 80, 80), 8, 64),
+        ((30, 224, 224), 30, 112),
+        ((5, 96, 96), 9, 96),
+        ((4, 50, 50), 3, 64),
+        ((7, 91, 91), 1, 13),
+    ],
+)
+def test_pictures_are_chosen_and_shrunk_as_in_training(
+    shape: tuple[int, int, int], frames: int, size: int
+) -> None:
+    video = np.random.default_rng(size).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    found = arrays.pictures(video, frames, size)
+    assert found.dtype == np.uint8
+    expected = pictures_by_torch(video, frames, size).permute(1, 2, 3, 0).numpy()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 24])
+def test_sequences_are_evened_as_in_training(steps: int) -> None:
+    sequence = np.random.default_rng(steps).standard_normal((4, 5, 7)).astype(np.float32)
+    expected = evened_by_torch(torch.from_numpy(sequence), steps).numpy()
+    np.testing.assert_allclose(arrays.evened(sequence, steps), expected, atol=1e-6)
+
+
+def test_a_clip_without_sound(folder: Path) -> None:
+    found = load_exported(folder / "model.onnx", threads=1)
+    with pytest.raises(InputError, match="the clip has no waveform: model audio reads waveform"):
+        found.probabilities([{"video": np.zeros((1, 2, 2, 3), np.uint8)}])
+    with pytest.raises(InputError, match=r"waveform of a clip is \(100,\): model audio expects \(30870,\)"):
+        found.probabilities([{"waveform": np.zeros(100, np.int16)}])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def noise(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def other_text(path: Path) -> None:
+    path.write_text("<html>no model</html>")
+
+
+def other_model(path: Path) -> None:
+    graph = onnx.helper.make_graph([], "other", [], [])
+    path.write_bytes(seal.sealed_onnx(onnx.helper.make_model(graph).SerializeToString()))
+
+
+def no_model(path: Path) -> None:
+    path.write_bytes(seal.sealed_onnx(b"\xff" * 100))
+
+
+def other_net(path: Path) -> None:
+    path.write_bytes(seal.sealed_xml(b"<net><rt_info/></net>"))
+
+
+def no_net(path: Path) -> None:
+    path.write_bytes(seal.sealed_xml(b"<net"))
+
+
+def entities(path: Path) -> None:
+    path.write_bytes(seal.sealed_xml(b'<!DOCTYPE net [<!ENTITY a "b">]><net>&a;</net>'))
+
+
+SPOILT: list[tuple[str, Change, str]] = [
+    ("model.onnx", cut, "is damaged"),
+    ("model.onnx", flip, "is damaged"),
+    ("model.onnx", noise, "is damaged"),
+    ("model.onnx", Path.unlink, "cannot be read"),
+    ("model.onnx", other_model, "is no exported model"),
+    ("model.onnx", no_model, "cannot be run"),
+    ("model.xml", cut, "is damaged"),
+    ("model.xml", flip, "is damaged"),
+    ("model.xml", other_text, "is damaged"),
+    ("model.xml", other_net, "is no exported model"),
+    ("model.xml", no_net, "is no exported model"),
+    ("model.xml", entities, "is no exported model"),
+    ("model.bin", cut, "is damaged"),
+    ("model.bin", flip, "is damaged"),
+    ("model.bin", Path.unlink, "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "words"), SPOILT)
+def test_a_spoilt_file_is_refused_in_one_line(files: Path, name: str, spoil: Change, words: str) -> None:
+    spoil(files / name)
+    refused(files / name.replace(".bin", ".xml"), words)
+
+
+def refused(path: Path, *words: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_exported(path, threads=1)
+    told = str(error.value)
+    assert "\n" not in told and path.stem in told, told
+    for word in words:
+        assert word in told, told
+
+
+def rewrite(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    """Change what a file says of itself, and seal it again."""
+    written = onnx.load(path)
+    (entry,) = (entry for entry in written.metadata_props if entry.key == "cfnsr")
+    value = json.loads(entry.value)
+    change(value)
+    del written.metadata_props[:]
+    new = written.metadata_props.add()
+    new.key, new.value = "cfnsr", json.dumps(value)
+    path.write_bytes(seal.sealed_onnx(written.SerializeToString()))
+
+
+def test_another_format_names_the_version(files: Path) -> None:
+    rewrite(files / "model.onnx", lambda value: value.update(format=7, cfnsr="9.0"))
+    refused(files / "model.onnx", "is an export of format 7 (written by cfnsr 9.0)", "reads format 1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": None},
+        {"reads": {"audio": "taste"}},
+        {"reads": {}},
+        {"shapes": {"waveform": [-1]}},
+        {"shapes": {"waveform": [99]}},
+        {"shapes": {"waveform": [10**9]}},
+        {"precision": "f64"},
+        {"temperature": 0},
+        {"preparation": {}},
+    ],
+)
+def test_a_manifest_of_nonsense(files: Path, change: dict[str, object]) -> None:
+    rewrite(files / "model.onnx", lambda value: value.update(change))
+    refused(files / "model.onnx", "is damaged")
+
+
+def test_a_graph_of_other_inputs(files: Path) -> None:
+    def longer(value: dict[str, object]) -> None:
+        value["shapes"] = {"waveform": [44_100]}
+        value["preparation"]["keep"] = 1.0  # type: ignore[index]
+
+    rewrite(files / "model.onnx", longer)
+    for runtime in exported.RUNTIMES[".onnx"]:
+        with pytest.raises(InputError, match="its graph takes"):
+            load_exported(files / "model.onnx", runtime=runtime, threads=1)
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "/etc/hostname", "weights.bin"])
+def test_weights_elsewhere_are_not_read(files: Path, place: str) -> None:
+    """A path in the file could lead anywhere."""
+    written = onnx.load(files / "model.onnx")
+    (largest,) = sorted(written.graph.initializer, key=lambda each: len(each.raw_data))[-1:]
+    (files / "weights.bin").write_bytes(largest.raw_data)
+    largest.ClearField("raw_data")
+    largest.data_location = onnx.TensorProto.EXTERNAL
+    entry = largest.external_data.add()
+    entry.key, entry.value = "location", place
+    (files / "model.onnx").write_bytes(seal.sealed_onnx(written.SerializeToString()))
+    refused(files / "model.onnx", "reads other files")
+
+
+def test_operations_of_others_are_not_run(files: Path) -> None:
+    written = onnx.load(files / "model.onnx")
+    written.graph.node[0].domain = "com.example"
+    (files / "model.onnx").write_bytes(seal.sealed_onnx(written.SerializeToString()))
+    refused(files / "model.onnx", "operations of its own")
+
+
+def test_other_arguments(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected an \.onnx or \.xml file"):
+        load_exported(tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"runtime is .onnxruntime.: expected openvino for model\.xml"):
+        load_exported(folder / "model.xml", runtime="onnxruntime")
+    with pytest.raises(InputError, match="precision is 'int4': expected f32 or bf16"):
+        load_exported(folder / "model.xml", precision="int4")
+    with pytest.raises(InputError, match=r"precision is bf16 for model\.onnx: expected an \.xml file"):
+        load_exported(folder / "model.onnx", precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "needed"),
+    [
+        ({"openvino", "onnxruntime"}, "model.onnx", "onnxruntime"),
+        ({"openvino"}, "model.xml", "openvino"),
+        ({"onnx"}, "model.onnx", "onnx"),
+    ],
+)
+def test_without_the_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: set[str], name: str, needed: str
+) -> None:
+    monkeypatch.setattr(exported, "find_spec", lambda package: None if package in missing else object())
+    with pytest.raises(InputError, match=rf"^{needed} is not installed: run pip install 'cfnsr\[export\]'$"):
+        load_exported(folder / name, threads=1)
+
+
+def test_onnx_runs_where_openvino_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exported, "find_spec", lambda package: None if package == "openvino" else object())
+    assert load_exported(folder / "model.onnx", threads=1).runtime == "onnxruntime"
+
+
+def test_a_manifest_survives_its_file() -> None:
+    manifest = Manifest(
+        "cfn_sr_features",
+        CREMAD,
+        {"video": "openface", "audio": "speech"},
+        {"openface": (35, 4), "speech": (1, 2, 6, 8)},
+        frames=9,
+        size=64,
+        openface_steps=4,
+        speech_steps=6,
+        preparation=Preparation(("openface", "speech"), speech_sha256="0" * 64, speech_speeds=()),
+        normalised=True,
+        tolerant=True,
+        temperature=1.5,
+        precision="bf16",
+    )
+    assert Manifest.load(manifest.dump(), "model.onnx") == manifest
+    assert replace(manifest, normalised=False) != manifest
+
+
+def test_several_threads_may_ask_at_once(folder: Path) -> None:
+    clips = sounds(6)
+    for name, runtime in FORMS:
+        found = load_exported(folder / name, runtime=runtime, threads=1)  # type: ignore[arg-type]
+        expected = found.probabilities(clips)
+        with ThreadPoolExecutor(4) as pool:
+            each = list(pool.map(lambda clip: found.probabilities([clip])[0], clips * 3))  # noqa: B023
+        np.testing.assert_allclose(each, np.tile(expected, (3, 1)), atol=1e-6)
+
+
+def test_a_device_is_no_file() -> None:
+    if os.name == "posix":
+        with pytest.raises(InputError, match="is no exported model"):
+            load_exported("/dev/zero")
