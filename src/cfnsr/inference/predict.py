@@ -196,14 +196,17 @@ class _Followed:
 class _Timeline:
     def __init__(self) -> None:
         self.windows: list[Window] = []
-        self.squares: dict[float, np.ndarray] = {}  # second -> centre and side of the face's square
+        # Second -> centre and side of the face's square. Lists: an array that stays for each window keeps the
+        # memory of all that lay beside it from being used again, 0.3 MB a window.
+        self.squares: dict[float, list[float]] = {}
         self.presence = 0.0  # the sides of the face, added up
 
     def add(self, stretch: Stretch, window: Window) -> None:
         self.windows.append(window)
         if "squares" in stretch.tensors:
             squares, found = stretch.tensors["squares"], stretch.tensors["face"]
-            self.squares |= zip(stretch.tensors["times"][found].tolist(), squares[found], strict=True)
+            seconds = stretch.tensors["times"][found].tolist()
+            self.squares |= zip(seconds, squares[found].tolist(), strict=True)
             self.presence += float(squares[:, 2].mean())
 
     def told(self, file: str, number: int | None = None) -> Prediction:
