@@ -287,6 +287,30 @@ def test_answers_do_not_depend_on_the_batch(
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
+def arrays(thing: object) -> int:
+    """How many arrays are held, however deep."""
+    if isinstance(thing, np.ndarray):
+        return 1
+    inside = (
+        list(thing.values()) if isinstance(thing, dict) else list(getattr(thing, "__dict__", {}).values())
+    )
+    if isinstance(thing, list | tuple):
+        inside += thing
+    return sum(map(arrays, inside))
+
+
+def test_no_array_of_a_window_stays(film: Film, spots: Any) -> None:
+    """Not even a small one: each would keep the memory around it from being used again."""
+    path = film(9.0, faces=lambda time: [("red", 4, 8, 24), ("blue", 56, 8, 24)])
+    followed, held = module._Followed(), []
+    for stretch, window in module.answers(Stub(), Windows(path, SMALL, length=2.0, everyone=True)):
+        assert arrays([stretch, window]) == 7
+        followed.add(stretch, window)
+        held.append(stretch)
+    assert len(held) == 16 and arrays(held) == 16 * 7 and arrays(followed) == 0
+    assert len(followed.told("film", everyone=True).people) == 2
+
+
 def test_progress_is_told_window_by_window(film: Film, spots: Any) -> None:
     two = [("red", 4, 8, 24), ("blue", 56, 8, 20)]
     path = film(8.0, faces=lambda time: two)

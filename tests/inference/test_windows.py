@@ -532,6 +532,21 @@ def test_what_is_too_short_to_be_heard(film: Film, spots: Any) -> None:
     assert found.face and found.speech is False and "audio" not in found.tensors
 
 
+def test_a_scrap_of_speech_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder of speech would hear a take however short; half a second is the least of a window."""
+
+    class Encoder:
+        def features(self, waveform: np.ndarray, *, threads: int = 0) -> np.ndarray:
+            return np.zeros((2, len(waveform) // 1280, 4), np.float16)
+
+    monkeypatch.setattr("cfnsr.data.speech.find_encoder", lambda *_: Encoder())
+    preparation = Preparation(modalities=("speech",), speech_sha256="0" * 64)
+    sound = np.random.default_rng(0).uniform(-0.3, 0.3, RATE).astype(np.float32)
+    assert windows.heard(sound[: RATE // 2 - 1], RATE, preparation) == {}
+    found = windows.heard(sound[: RATE // 2], RATE, preparation)
+    assert set(found) == {"level", "speech", "speech_0.9", "speech_1.1"} and windows.loud(found)
+
+
 def csv(path: Path, columns: dict[str, Any]) -> Path:
     rows = zip(*columns.values(), strict=True)
     path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
@@ -561,7 +576,7 @@ def write_track(path: Path, times: np.ndarray, seen: np.ndarray, points: bool = 
 def test_a_long_track_of_action_units_is_cut_by_its_times(film: Film, tmp_path: Path) -> None:
     path = film(10.0)
     times = np.arange(150) / 15
-    seen = ~((times >= 4) & (times < 7))
+    seen = ~((times >= 3.5) & (times < 7.5))
     table = write_track(tmp_path / "film.csv", times, seen)
     track = read_track(Take("film", "", 0), table)
     preparation = Preparation(modalities=("openface",))
@@ -576,7 +591,7 @@ def test_a_long_track_of_action_units_is_cut_by_its_times(film: Film, tmp_path: 
             np.testing.assert_allclose(each.tensors["openface_times"], times[there], atol=0.001)
         else:
             assert not each.tensors
-    assert [each.span.start for each in found if not each.face] == [4, 5]
+    assert [each.span.start for each in found if not each.face] == [3, 4, 5, 6]
     (one,) = Windows(path, preparation, length=12.0, openface=table)
     np.testing.assert_array_equal(one.tensors["openface"], track.seen().features())
 
@@ -584,14 +599,14 @@ def test_a_long_track_of_action_units_is_cut_by_its_times(film: Film, tmp_path: 
 def test_points_of_a_long_track_say_where_the_face_is(film: Film, tmp_path: Path, spots: Any) -> None:
     path = film(10.0)
     times = np.arange(150) / 15
-    seen = ~((times >= 4) & (times < 7))
+    seen = ~((times >= 3.5) & (times < 7.5))
     table = write_track(tmp_path / "film.csv", times, seen)
     track = read_track(Take("film", "", 0), table)
     whole = decode(path, frames=150, audio=False)
     assert whole.frames is not None
     found = list(Windows(path, SIGHT, length=2.0, hop=1.0, openface=table))
     assert spots.looked == 0, "no detector is asked"
-    assert [each.span.start for each in found if not each.face] == [4, 5]
+    assert [each.span.start for each in found if not each.face] == [3, 4, 5, 6]
     for each in found:
         assert each.person is None
         if each.face:

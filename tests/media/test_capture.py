@@ -244,7 +244,8 @@ class Container:
     def __init__(self, *reads: Exception) -> None:
         self.reads = iter(reads)
         self.closed = False
-        stream = SimpleNamespace(codec_context=SimpleNamespace(thread_count=0), disposition=0)
+        self.codec_context = SimpleNamespace(thread_count=0)
+        stream = SimpleNamespace(codec_context=self.codec_context, disposition=0)
         self.streams = SimpleNamespace(video=[stream], audio=[stream])
 
     def demux(self, stream: object) -> Iterator[object]:
@@ -275,7 +276,7 @@ def test_a_device_that_is_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(av, "open", lambda *arguments, **settings: container)
     with pytest.raises(MediaError, match=r"^camera one is gone \(No such device\): expected it to stay"):
         list(Devices("lavfi:one", None).pictures(0, pace()))
-    assert container.closed
+    assert container.closed and container.codec_context.thread_count == 1
 
 
 @pytest.mark.parametrize(

@@ -234,9 +234,11 @@ def test_a_stopped_job_stops_at_its_next_window(
     model = new_ear(gate)
     with serve(model) as served:
         sent = served.upload("/jobs", record(30), hop=1).json()["id"]  # 28 windows, four at once
-        assert model.reached.wait(60)
-        assert served.client.delete(f"/jobs/{sent}").status_code == 204
-        gate.set()
+        try:
+            assert model.reached.wait(60)
+            assert served.client.delete(f"/jobs/{sent}").status_code == 204
+        finally:
+            gate.set()
         until(lambda: served.app.state.jobs.busy == 0)
         assert model.heard == 4 and served.left() == []
 

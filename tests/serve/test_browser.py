@@ -203,6 +203,9 @@ def tab_to(page: Any, what: str) -> None:
     raise AssertionError(f"{what} is not reached by Tab")
 
 
+VALUE = "document.querySelector('#track').getAttribute('aria-valuenow') === ({}).toFixed(1)"
+
+
 def test_by_keyboard_alone(serve: Make, new_seer: Make, open_page: Make, small_examples: None) -> None:
     with serve(new_seer(modality_dropout=0.3), examples=True) as served:
         page = open_page(served, fine="404", reduced_motion="reduce")  # while examples are drawn
@@ -219,10 +222,13 @@ def test_by_keyboard_alone(serve: Make, new_seer: Make, open_page: Make, small_e
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowRight")
         assert now(page) == pytest.approx(cut[2].start, abs=0.02)
+        until_true(page, VALUE.format(cut[2].start))
         page.keyboard.press("ArrowLeft")
         assert now(page) == pytest.approx(cut[1].start, abs=0.02)
+        until_true(page, VALUE.format(cut[1].start))
         page.keyboard.press("End")
         assert now(page) == pytest.approx(cut[-1].start, abs=0.02)
+        until_true(page, VALUE.format(cut[-1].start))
         page.keyboard.press("ArrowRight")
         assert page.get_attribute("#track", "aria-valuenow") == f"{cut[-1].start:.1f}"
         page.keyboard.press("Home")
@@ -296,14 +302,16 @@ def test_work_is_cancelled(serve: Make, new_ear: Make, open_page: Make, talk: Pa
     with serve(model) as served:
         page = open_page(served)
         page.set_input_files("#file", talk)
-        assert model.reached.wait(60)
-        until_true(page, "document.querySelector('#phase').textContent.includes('of 8 windows')")
-        assert page.get_attribute("#progress", "max") == "8"
-        page.click("#cancel")
-        until(lambda: served.app.state.jobs.jobs == {} and served.left() == [])
-        assert page.locator("#busy").is_hidden() and page.locator("#error").is_hidden()
-        assert page.evaluate("document.activeElement.id") == "file"
-        gate.set()
+        try:
+            assert model.reached.wait(60)
+            until_true(page, "document.querySelector('#phase').textContent.includes('of 8 windows')")
+            assert page.get_attribute("#progress", "max") == "8"
+            page.click("#cancel")
+            until(lambda: served.app.state.jobs.jobs == {} and served.left() == [])
+            assert page.locator("#busy").is_hidden() and page.locator("#error").is_hidden()
+            assert page.evaluate("document.activeElement.id") == "file"
+        finally:
+            gate.set()
 
 
 def test_who_leaves_the_page_leaves_nothing_behind(

@@ -70,13 +70,15 @@ def test_a_client_that_waits_no_longer_stops_the_work(
     model = new_ear(gate)
     with serve(model) as served:
         body = PART + record(30).read_bytes() + b"\r\n--b--\r\n"
-        with connect(served) as line:
-            line.sendall(head(served, len(body), "/predict") + body)
-            assert model.reached.wait(60)
-            assert len(served.left()) == 2
-        until(lambda: served.app.state.jobs.jobs == {})
-        until(lambda: served.left() == [])
-        gate.set()
+        try:
+            with connect(served) as line:
+                line.sendall(head(served, len(body), "/predict") + body)
+                assert model.reached.wait(60)
+                assert len(served.left()) == 2
+            until(lambda: served.app.state.jobs.jobs == {})
+            until(lambda: served.left() == [])
+        finally:
+            gate.set()
         until(lambda: served.app.state.jobs.busy == 0)
         assert model.heard == 4, "it stopped after the first windows"
 
@@ -102,11 +104,11 @@ def test_a_request_whose_head_does_not_come_is_cut(
 def test_a_second_request_on_a_line_has_no_more_time(
     serve: Make, new_ear: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "HEADER_SECONDS", 0.5)
     with serve(new_ear()) as served, connect(served) as line:
         whole = f"GET /health HTTP/1.1\r\nHost: localhost:{served.port}\r\n\r\n".encode()
         line.sendall(whole)
         assert line.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        monkeypatch.setattr(server, "HEADER_SECONDS", 0.3)
         line.sendall(whole[:20])
         assert read_all(line) == b""
 

@@ -121,6 +121,9 @@ def test_no_more_is_written_than_the_limit(tmp_path: Path) -> None:
     refusal = declined(endless(), tmp_path, limits=limits, content_length="900")  # which is a lie
     assert (refusal.status, refusal.reason) == (413, "too large")
     assert bytes_in(tmp_path) <= 5_000
+    whole, more = [form(part(bytes(size))) for size in (5_000, 5_001)]
+    assert taken([whole], tmp_path, limits=limits).stat().st_size == 5_000
+    assert declined([more], tmp_path, limits=limits).status == 413, "by a single byte"
     others = form(*[part(bytes(9_000), "note") for _ in range(20)])
     assert declined([others], tmp_path, limits=limits).status == 413, "parts beside the file count too"
 

@@ -80,7 +80,7 @@ class Mfcc(nn.Module):
         # What all bands have in common goes into the first coefficient alone. Added up with the rest in
         # float32, it would cost a digit of every one.
         level = decibels.mean(dim=(1, 2), keepdim=True)
-        cepstrum: Tensor = (decibels + -level) @ self.cosines + level * self.of_level
+        cepstrum: Tensor = (decibels - level) @ self.cosines + level * self.of_level
         return cepstrum.transpose(1, 2)
 
 
