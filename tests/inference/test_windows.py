@@ -14,7 +14,7 @@ from cfnsr.corpus.take import Take
 from cfnsr.data.clip import Preparation, prepare_clip, read_track, sound_tensors
 from cfnsr.errors import InputError
 from cfnsr.inference import windows
-from cfnsr.inference.windows import Span, Stretch, Windows, spans
+from cfnsr.inference.windows import READ_AHEAD, Picture, Span, Stretch, Windows, present, searched, spans
 from cfnsr.media import face
 from cfnsr.media.container import Scan
 from cfnsr.media.decode import decode
@@ -275,7 +275,7 @@ def test_what_is_held_does_not_grow_with_the_film(
 
     minute, long = most(60), most(seconds)
     assert long[:2] == minute[:2] and long[2] > 9 * minute[2]
-    assert minute[0] <= frames + 2, "the pictures of one window, and those on their way"
+    assert minute[0] <= frames + READ_AHEAD + 2, "the pictures of one window, and those on their way"
     assert minute[1] <= 100 * (max(hop, length or 2.95) + 4)
 
 
@@ -292,7 +292,7 @@ def test_pictures_of_one_window_go_before_the_next_ones_come(
 
     monkeypatch.setattr(windows, "stream_pictures", counting)
     assert len(list(Windows(film(12.0, apart=True), SIGHT, length=2.0, hop=2.0))) == 6
-    assert held.most <= 48 * (6 + 2)
+    assert held.most <= 48 * (6 + READ_AHEAD + 2)
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
@@ -614,6 +614,43 @@ def test_points_of_a_long_track_say_where_the_face_is(film: Film, tmp_path: Path
             cut = face.cut_faces(whole.frames[numbers], whole.times[numbers], track.at(numbers), size=16)
             np.testing.assert_array_equal(each.tensors["video"], cut.crops)
             np.testing.assert_array_equal(each.tensors["face"], cut.found)
+
+
+def test_one_picture_in_a_quarter_of_a_second_is_searched(film: Film, spots: Any) -> None:
+    """Of a long file; a take is searched as in training, in every picture."""
+    path = film(8.0)  # 15 a second
+    fine = replace(SIGHT, frames=30)
+    found = list(Windows(path, fine, length=3.0, hop=1.0))
+    times = np.unique(np.concatenate([each.tensors["times"] for each in found]))
+    assert len(times) > 60 and spots.looked == 32
+    for each in found:
+        seen = searched(times)[np.isin(times, each.tensors["times"])]
+        np.testing.assert_array_equal(each.tensors["face"], seen)
+    every = list(Windows(path, fine, length=8.0, hop=1.0))
+    assert spots.looked == 32 + 30 and len(every) == 1 and every[0].tensors["face"].all()
+
+
+def test_where_a_face_is_between_two_searches(film: Film, spots: Any) -> None:
+    """As good as where every picture is searched."""
+    path = film(6.0, faces=lambda time: [("red", round(4 + 6 * time), 8, 24)])
+    fine = replace(SIGHT, frames=30)
+    (exact,) = Windows(path, fine, length=6.0)
+    for each in Windows(path, fine, length=3.0, hop=1.0):
+        times, squares = exact.tensors["times"], exact.tensors["squares"]
+        for axis in range(3):
+            expected = np.interp(each.tensors["times"], times, squares[:, axis])
+            # Boxes are of whole pixels.
+            np.testing.assert_allclose(each.tensors["squares"][2:-2, axis], expected[2:-2], atol=1.1)
+
+
+@pytest.mark.parametrize(("shown", "there"), [([1, 0, 1, 0], True), ([1, 0, 0, 0], False)])
+def test_who_is_in_half_of_the_pictures_that_were_searched(shown: list[int], there: bool) -> None:
+    nothing, box = np.zeros((4, 4, 3), np.uint8), np.array([0, 0, 2, 2, 0.9])
+    pictures = []
+    for second, seen in enumerate(shown):
+        pictures.append(Picture(second, nothing, {5: box} if seen else {}))
+        pictures.append(Picture(second + 0.5, nothing, None))
+    assert [person for person, _ in present(pictures)] == [5] * there
 
 
 def test_points_of_another_video_are_refused_by_name(film: Film, tmp_path: Path) -> None:

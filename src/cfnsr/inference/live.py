@@ -29,6 +29,7 @@ from cfnsr.inference.windows import (
     main_first,
     present,
     sampled,
+    searched,
     spans,
 )
 from cfnsr.media.capture import Clock, Pace, Source, SystemClock
@@ -171,6 +172,7 @@ class _Listener:
         self.rolling = Rolling(self.streams, self.step if self.even else 0, length + LAG + self.step)
         self.pictures: list[tuple[Picture, float]] = []  # and the second at which each arrived
         self.follower = Follower(forget=self.steps)
+        self.looked: list[float] = []  # when the last picture was that was searched
         self.main: int | None = None
         self.skipped = 0
 
@@ -240,9 +242,13 @@ class _Listener:
         self.rolling.end(stream, error)
 
     def _look(self) -> None:
-        """Look for faces in the pictures that have come, once in each."""
+        """Look for faces in the pictures that have come, in as many as `predict` does."""
         for seen in self.rolling.take():
-            found = self.follower.add(clip.detector().detect(seen.frame))
+            *_, due = searched(np.array([*self.looked, seen.time]))
+            found = None
+            if due or not self.even:
+                self.looked = [seen.time]
+                found = self.follower.add(clip.detector().detect(seen.frame))
             self.pictures.append((Picture(seen.time, seen.frame, found), seen.arrived))
         if self.pictures:
             oldest = self.pictures[-1][0].time - self.rolling.keep

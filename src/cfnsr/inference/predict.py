@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -16,6 +17,7 @@ from cfnsr.data.speech import choose_encoder
 from cfnsr.errors import InputError
 from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
 from cfnsr.inference.windows import HOP, Stretch, Windows
+from cfnsr.media.ahead import ahead
 from cfnsr.media.mfcc import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -95,8 +97,10 @@ def predict(
         tolerant=tolerates(recogniser),
     )
     followed = _Followed()
-    for stretch, answer in answers(recogniser, _counted(windows, progress)):
-        followed.add(stretch, answer)
+    # The next windows are prepared while these are recognised.
+    with closing(ahead(iter(windows), BATCH)) as prepared:
+        for stretch, answer in answers(recogniser, _counted(prepared, len(windows), progress)):
+            followed.add(stretch, answer)
     return followed.told(str(file), everyone=all_faces)
 
 
@@ -161,17 +165,17 @@ def _silence(preparation: Preparation) -> dict[str, np.ndarray]:
     return sound_tensors(nothing, SAMPLE_RATE, replace(preparation, modalities=heard))
 
 
-def _counted(windows: Windows, progress: Progress) -> Iterator[Stretch]:
-    """The windows, of which it is told when the next one begins."""
+def _counted(stretches: Iterable[Stretch], count: int, progress: Progress) -> Iterator[Stretch]:
+    """Stretches of `count` windows, of which it is told when the next one begins."""
     done, span = 0, None
-    progress(0, len(windows))
-    for stretch in windows:
+    progress(0, count)
+    for stretch in stretches:
         if span is not None and stretch.span != span:
             done += 1
-            progress(done, len(windows))
+            progress(done, count)
         span = stretch.span
         yield stretch
-    progress(len(windows), len(windows))
+    progress(count, count)
 
 
 class _Followed:

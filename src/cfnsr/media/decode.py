@@ -24,6 +24,9 @@ Sampling = Literal["even", "consecutive"]
 LOST_FRACTION = 0.1  # with more undecodable pictures or sound than this a file is broken
 GAP_SECONDS = (0.05, 10.0)  # holes in the sound filled with silence; less is rounding, more a wrong clock
 SEEK_MARGIN = 1.0  # seconds of run-in before the wanted span, for decoders that need what came before
+# Codecs whose pictures say of themselves whether others are made of them. HEVC's say it of their own temporal
+# layer alone.
+SPARING = ("h264",)
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,10 @@ def _read(
                 if (pictures is None or pictures.done) and (sound is None or sound.done):
                     break
                 continue
+            if pictures is not None and isinstance(packet.stream, VideoStream):
+                # What is not wanted is decoded only where other pictures are made of it.
+                spared = packet.stream.codec_context.name in SPARING and not pictures.wants(packet.pts)
+                packet.stream.codec_context.skip_frame = "NONREF" if spared else "DEFAULT"
             try:
                 decoded = packet.decode()
             except av.FFmpegError:
@@ -247,7 +254,7 @@ class _Pictures:
     def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64]) -> None:
         self.path, self.stamped = path, scan.stamped
         self.wanted, self.times = scan.keys[numbers], scan.times[numbers]
-        self.expected = int(numbers[-1] - numbers[0]) + 1
+        self.awaited = set(self.wanted.tolist())
         self.frames: NDArray[np.uint8] | None = None
         self.errors = self.seen = self.good = self.kept = 0
 
@@ -255,12 +262,16 @@ class _Pictures:
     def done(self) -> bool:
         return self.kept == len(self.wanted)
 
+    def wants(self, stamp: int | None) -> bool:
+        """Whether a packet with this time stamp holds a wanted picture, as far as that is known."""
+        return not self.stamped or stamp is None or stamp in self.awaited
+
     def add(self, frame: VideoFrame) -> None:
         key = frame.pts if self.stamped and frame.pts is not None else self.seen
         self.seen += 1
         if key < self.wanted[0] or self.done or frame.is_corrupt:
             return
-        self.good += 1
+        self.good += key in self.awaited
         stop = int(np.searchsorted(self.wanted, key, side="right"))
         if stop > self.kept:
             self._fill(stop, _rgb(frame, self.frames))
@@ -273,11 +284,11 @@ class _Pictures:
 
     def check(self) -> NDArray[np.uint8]:
         """What was kept; raises `MediaError` where too much was lost."""
-        lost = self.expected - self.good
-        if self.frames is None or lost > LOST_FRACTION * self.expected:
+        lost, count = len(self.awaited) - self.good, len(self.awaited)
+        if self.frames is None or lost > LOST_FRACTION * count:
             raise MediaError(
                 "broken",
-                f"{self.path} is broken: {lost} of {self.expected} pictures cannot be decoded; copy it again",
+                f"{self.path} is broken: {lost} of {count} pictures cannot be decoded; copy it again",
             )
         return self.frames
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -28,6 +30,7 @@ YUNET_URL = (
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 LONGEST_SIDE = 640  # pixels a frame is shrunk to before detection
 LEAST_SCORE = 0.6
+LOADING = threading.Lock()  # of a detector, by one thread at a time
 
 # A face here is from hairline to chin. The detector's box is about that; the 68 points reach only from
 # the brows to the chin. Measured on 60 frames of the three people of the real clips, with the points of
@@ -95,33 +98,47 @@ class FaceDetector:
         least_score: float = LEAST_SCORE,
         longest_side: int = LONGEST_SIDE,
     ) -> None:
+        self._path = Path(weights) if weights is not None else yunet_weights()
+        self.least_score, self.longest_side = least_score, longest_side
+        self._networks = threading.local()  # OpenCV's keeps the size and the answer of one picture
+        self._network()
+
+    def _network(self) -> Any:
+        """OpenCV's detector of this thread."""
+        if not hasattr(self._networks, "yunet"):
+            with LOADING:
+                self._networks.yunet = self._load()
+        return self._networks.yunet
+
+    def _load(self) -> Any:
         import cv2
 
-        path = Path(weights) if weights is not None else yunet_weights()
-        self.longest_side = longest_side
-        quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # for all threads
         try:
-            self._yunet = cv2.FaceDetectorYN.create(str(path), "", (320, 320), least_score)
+            return cv2.FaceDetectorYN.create(str(self._path), "", (320, 320), self.least_score)
         except cv2.error:
             raise InputError(
-                f"{path} is no YuNet model that OpenCV {cv2.__version__} can load: expected an ONNX file; "
-                "point CFNSR_YUNET to face_detection_yunet_2023mar.onnx"
+                f"{self._path} is no YuNet model that OpenCV {cv2.__version__} can load: expected an ONNX "
+                "file; point CFNSR_YUNET to face_detection_yunet_2023mar.onnx"
             ) from None
         finally:
             cv2.utils.logging.setLogLevel(quiet)
 
     def detect(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Faces (n, 5) in an RGB frame (H, W, 3): x, y, width, height in its pixels, and score."""
+        """Faces (n, 5) in an RGB frame (H, W, 3): x, y, width, height in its pixels, and score.
+
+        Several threads may ask at once.
+        """
         import cv2
 
         height, width = frame.shape[:2]
         scale = min(1.0, self.longest_side / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        if scale < 1:
-            small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
-        self._yunet.setInputSize(size)
-        _, faces = self._yunet.detect(small)
+        small = frame if scale == 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        yunet = self._network()
+        yunet.setInputSize(size)
+        _, faces = yunet.detect(small)
         if faces is None:
             return np.empty((0, 5), np.float32)
         shrunk = np.array([size[0] / width, size[1] / height] * 2, np.float32)

@@ -1,0 +1,60 @@
+"""What is needed next, made in threads while what came before is in use."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+END = object()
+
+
+def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
+    """Items in their order, made by a thread of their own before they are asked for.
+
+    The thread ends with the iterator, also where that is closed early. What `items` raises is raised where
+    the item would have come.
+
+    Args:
+        items: are made one at a time.
+        count: of them that wait at most.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        waiting = deque(thread.submit(next, items, END) for _ in range(count))
+        try:
+            while (item := waiting.popleft().result()) is not END:
+                waiting.append(thread.submit(next, items, END))
+                yield item  # type: ignore[misc]
+        finally:
+            _cancel(waiting)
+
+
+def mapped(
+    function: Callable[[Item], Made], items: Iterable[Item], pool: Executor, count: int
+) -> Generator[Made, None, None]:
+    """What a function makes of each item, in order, by the threads of a pool.
+
+    Args:
+        function: is called for several items at once.
+        items: are asked for by the thread that iterates.
+        pool: lasts longer than this.
+        count: of items that are asked for before what was made of the first is handed on.
+    """
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        _cancel(waiting)
+
+
+def _cancel(waiting: Iterable[Future[Made]]) -> None:
+    for each in waiting:
+        each.cancel()
