@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import Difference
-from cfnsr.evaluation.page import html
+from cfnsr.evaluation.page import Example, Examples, html
 from cfnsr.evaluation.report import Written, report
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
@@ -54,6 +54,22 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def full(full_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
     return report(full_runs, tmp_path_factory.mktemp("out"))
+
+
+def test_explained_clips_stand_in_their_row(full_runs: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def explained(rows: Sequence[Row]) -> Examples:
+        asked.extend(row.name for row in rows)
+        return {(rows[1].model, rows[1].protocol): [Example("<b>of the second</b>", b"a picture")]}
+
+    written = report(full_runs, tmp_path, explained=explained)
+    assert asked == [row.name for row in written.rows]
+    sections = written.html.read_text().split("<section ")
+    (there,) = [section for section in sections if "Explanations: what two answers rest on" in section]
+    (row,) = [section for section in sections if section.startswith('id="row-2"')]
+    assert there == row and "&lt;b&gt;of the second&lt;/b&gt;" in there
+    assert 'src="data:image/png;base64,YSBwaWN0dXJl"' in there  # "a picture"
 
 
 def rows_of(written: Written) -> list[dict[str, Any]]:

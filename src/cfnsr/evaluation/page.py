@@ -1,5 +1,6 @@
 """`report.html`: one page that needs nothing beside itself."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,29 @@ HANDFUL = 0.01  # of the clips: the accuracy of fewer is no point of a curve
 OPEN = 4  # rows whose details stand open; with more the page would be too long to read
 
 
-def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> str:
-    """The page of some rows."""
+@dataclass(frozen=True)
+class Example:
+    """A test clip whose answer is explained.
+
+    Args:
+        caption: which clip, and how it was answered.
+        picture: a PNG of what the answer rests on.
+    """
+
+    caption: str
+    picture: bytes
+
+    @property
+    def address(self) -> str:
+        """The picture within the page."""
+        return f"data:image/png;base64,{b64encode(self.picture).decode()}"
+
+
+Examples = Mapping[tuple[str, str], Sequence[Example]]
+
+
+def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), examples: Examples | None = None) -> str:
+    """The page of some rows; `examples` has explained clips of some of them, by model and protocol."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -94,6 +116,7 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> str:
         unfinished=unfinished,
         remarks=remarks(rows),
         open=len(rows) <= OPEN,
+        examples=examples or {},
     )
 
 

@@ -1,9 +1,10 @@
 """The report of a folder of runs: `report.html`, `tables.md` and `results.json`."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cfnsr.evaluation.page import html
+from cfnsr.evaluation.page import Examples, html
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs, unfinished_runs
 from cfnsr.evaluation.summary import Row, summarise
@@ -20,12 +21,18 @@ class Written(NamedTuple):
     rows: tuple[Row, ...]
 
 
-def report(runs_folder: Path | str, out: Path | str | None = None) -> Written:
+def report(
+    runs_folder: Path | str,
+    out: Path | str | None = None,
+    *,
+    explained: Callable[[Sequence[Row]], Examples] = lambda rows: {},
+) -> Written:
     """Summarise all finished runs below a folder.
 
     Args:
         runs_folder: what `cfnsr crossval --out` filled.
         out: where the three files go; the runs' own folder by default.
+        explained: makes the test clips that the page explains.
 
     Raises:
         InputError: no finished run, or runs that are broken, leak, or do not belong together.
@@ -35,7 +42,8 @@ def report(runs_folder: Path | str, out: Path | str | None = None) -> Written:
     folder = Path(runs_folder if out is None else out)
     written = Written(folder / "report.html", folder / "tables.md", folder / "results.json", tuple(rows))
     # Everything is computed before the first file is replaced.
-    content, text, page = results(rows, unfinished), tables(rows, unfinished), html(rows, unfinished)
+    content, text = results(rows, unfinished), tables(rows, unfinished)
+    page = html(rows, unfinished, explained(rows))
     write_json(written.results, content)
     write_text(written.tables, text)
     write_text(written.html, page)
