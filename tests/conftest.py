@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,12 @@ import pytest
 
 # Tests run side by side, one a core: their threads would only wait for each other. Before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Openvino and nncf tell of their use as soon as they are imported, unless this package is not there.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +34,55 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cfnsr.synthesis import synthesize
 
     return synthesize(tmp_path_factory.mktemp("synthetic"), actors=3, takes=4, workers=1)
+
+
+@pytest.fixture(scope="session")
+def cfnsr() -> Run:
+    """Run `cfnsr` in a process of its own, as a shell would."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from cfnsr.cli import main; main()", *map(str, arguments)]
+        settings = {**os.environ, "COLUMNS": "200", **environment}
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=settings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def prepared(cfnsr: Run, synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "prepared"
+    done = cfnsr("prepare", synthetic, out, "--size", 64, "--frames", 8, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "12 clips made, 0 kept, 0 failed" in done.stdout
+    assert (out / "contact_sheet.png").stat().st_size > 10_000
+    return out
+
+
+@pytest.fixture(scope="session")
+def runs(cfnsr: Run, prepared: Path) -> Path:
+    out = prepared.parent / "runs"
+    done = cfnsr(
+        "crossval",
+        "cfn_sr",
+        "--data",
+        prepared,
+        "--out",
+        out,
+        "--preset",
+        "small",
+        "--epochs",
+        1,
+        "--folds",
+        1,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cfn_sr: accuracy" in done.stdout and "nested protocol" in done.stdout
+    return out
+
+
+@pytest.fixture(scope="session")
+def checkpoint(runs: Path) -> Path:
+    return runs / "nested" / "cfn_sr" / "seed_0" / "fold_1"
 
 
 @pytest.fixture

@@ -413,9 +413,18 @@ def crossval(
 
 
 @app.command(epilog="Example: cfnsr report runs")
-def report(runs: Annotated[Path, typer.Argument(help="Folder of runs.")]) -> None:
+def report(
+    runs: Annotated[Path, typer.Argument(help="Folder of runs.")],
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="The prepared folder that the runs were given: the page then shows what two test answers of "
+            "each row rest on."
+        ),
+    ] = None,
+) -> None:
     """Write report.html, tables.md and results.json into the folder of the runs."""
-    steps.report(runs)
+    steps.report(runs, explain=explain)
 
 
 @app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")
@@ -604,6 +613,9 @@ def share(
     ] = False,
 ) -> None:
     """Share a model with its card, by the Hugging Face hub or as a folder."""
+    if folder and private:
+        raise InputError("--private with --folder: a folder has no readers to choose; leave out one of them")
+
     from cfnsr.sharing.pretrained import push_to_hub, save_pretrained
     from cfnsr.training.checkpoint import load_model
 

@@ -45,7 +45,7 @@ def run(out: Path, *, seed: int = 0) -> None:
         [MODEL], prepared, runs, protocols=["nested"], recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
     )
     say("4/5 report")
-    steps.report(runs)
+    steps.report(runs, explain=prepared)
     say("5/5 a prediction for a take of an actor the model never saw")
     fold = PreparedCorpus(Store(prepared)).folds("nested")[FOLDS[0] - 1]
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")

@@ -1,10 +1,11 @@
 """The long steps as a person runs them: the work, its progress bar and the account at its end."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from cfnsr.corpus.take import Actor, Corpus, Take
     from cfnsr.data.clip import Preparation
+    from cfnsr.evaluation.page import Examples
+    from cfnsr.evaluation.summary import Row
     from cfnsr.inference.prediction import Prediction
     from cfnsr.inference.recogniser import Recogniser
     from cfnsr.synthesis.corpus import Part
@@ -114,6 +117,17 @@ def check_folder(out: Path) -> None:
     """Refuse a file where a folder is to be written."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: expected a folder, or a name for a new one")
+
+
+def check_file(out: Path) -> None:
+    """Refuse, before any work, a place where no file can be written."""
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: expected the name of a file to write")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{out} cannot be written, for {above} is a file: give another name")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"{out} cannot be written, for {above} is closed to you: give another folder")
 
 
 def modalities_there(corpus: "Corpus") -> tuple[str, ...]:
@@ -290,14 +304,19 @@ def train(
     return out
 
 
-def report(runs: Path) -> None:
-    """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies."""
+def report(runs: Path, *, explain: Path | None = None) -> None:
+    """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies.
+
+    Args:
+        runs: their folder.
+        explain: the prepared folder that the runs were given: two test clips of each row are explained.
+    """
     from cfnsr.evaluation.report import report as write
     from cfnsr.evaluation.tables import limits, mean_and_deviation
 
     if not speaks():
         return
-    written = write(runs)
+    written = write(runs, explained=lambda rows: {} if explain is None else _explained(rows, explain))
     for row in written.rows:
         spread = row.spreads["accuracy"]
         print(
@@ -305,6 +324,21 @@ def report(runs: Path) -> None:
             f"{row.protocol_label}, {row.progress}"
         )
     print(f"report: {written.html}")
+
+
+def _explained(rows: "Sequence[Row]", prepared: Path) -> "Examples":
+    """Two test clips of the first run of each row."""
+    from cfnsr.data.store import Store
+    from cfnsr.inference.examples import examples
+
+    store = Store(prepared)
+    made = {}
+    with bar("explain", len(rows)) as step:
+        for done, row in enumerate(rows):
+            step(completed=done, note=row.model)
+            made[row.model, row.protocol] = examples(row.runs[0], store)
+        step(completed=len(rows))
+    return made
 
 
 @dataclass(frozen=True)
@@ -325,7 +359,7 @@ class Outputs:
         """Refuse what could not be written in the end, before any work is done.
 
         Raises:
-            InputError: an unknown suffix, or one path for several files.
+            InputError: an unknown suffix, one path for several files, or a place where none can be written.
         """
         from cfnsr.inference.plot import FORMATS
         from cfnsr.inference.writers import WRITERS
@@ -345,6 +379,10 @@ class Outputs:
                         f"{option} {path} for {len(files)} files: expected {{name}} in it, such as "
                         f"{{name}}{path.suffix}, and files of different names"
                     )
+                for file in files:
+                    check_file(self.of(path, file))
+                    if self.of(path, file).resolve() == file.resolve():
+                        raise InputError(f"{option} {path}: it is the file to predict; give another name")
 
     @staticmethod
     def of(path: Path, file: Path) -> Path:
@@ -470,22 +508,39 @@ def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window:
         out: the picture, .png.
         at: second of the file; None takes its middle.
         window: see `predict`.
+
+    Raises:
+        InputError: a second that the file has not, or nobody to be seen or heard then; a model or a picture
+            that cannot be.
     """
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out} has another ending: expected .png")
+    check_file(out)
+    if Path(checkpoint).suffix.lower() in EXPORTED:
+        raise InputError(f"{checkpoint} is exported, and cannot be looked into: give its checkpoint's folder")
+    from cfnsr.media.container import scan_packets
+
+    duration = scan_packets(file).duration
+    if at is not None and not 0 <= at <= duration:
+        raise InputError(f"--at is {at:g} s, and {file} has {duration:.1f} s: expected 0 to {duration:.1f}")
+
     from cfnsr.inference.explain import explain as look_into
     from cfnsr.inference.heatmap import sheet
     from cfnsr.inference.predict import tolerates, used
     from cfnsr.inference.recogniser import TorchRecogniser
     from cfnsr.inference.windows import Windows, heard_at
 
-    if out.suffix.lower() != ".png":
-        raise InputError(f"{out} has another ending: expected .png")
     model = recogniser(checkpoint, None)
-    if not isinstance(model, TorchRecogniser):
-        raise InputError(f"{checkpoint} is exported, and cannot be looked into: give its checkpoint's folder")
+    assert isinstance(model, TorchRecogniser)  # noqa: S101 - it is not exported
     if "openface" in model.preparation.modalities:
         raise InputError(f"model {model.name} sees OpenFace tracks: expected a model of pictures or of sound")
+    if model.normalised:
+        raise InputError(
+            f"model {model.name} was trained on speakers standardised over all their takes, and a file alone "
+            "cannot be: expected a model trained without --speaker-normalisation"
+        )
     windows = Windows(file, model.preparation, length=window, tolerant=tolerates(model))
-    middle = windows.scan.duration / 2 if at is None else at
+    middle = duration / 2 if at is None else at
     chosen = min(windows.spans, key=lambda span: abs(span.start + span.end - 2 * middle))
     stretch = next(stretch for stretch in windows if stretch.span == chosen)
     if len(used(model, stretch)) < len(model.reads):
@@ -521,23 +576,34 @@ def export(checkpoint: Path, out: Path, *, precision: str, data: Path | None) ->
     """
     from cfnsr.export.onnx import export_onnx
     from cfnsr.export.openvino import export_int8, export_openvino
+    from cfnsr.inference.exported import RUNTIMES
+    from cfnsr.inference.manifest import PRECISIONS
 
+    suffix = out.suffix.lower()
+    if suffix not in RUNTIMES:
+        raise InputError(f"{out} has another ending: expected {' or '.join(RUNTIMES)}")
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision {precision} is not known: expected one of {', '.join(PRECISIONS)}")
+    if suffix == ".onnx" and precision != "f32":
+        raise InputError(f"--precision {precision} for {out.name}: expected an .xml file, or f32")
+    if precision == "int8" and data is None:
+        raise InputError("int8 is calibrated on training clips: expected --data with a prepared corpus")
     clips = _Clips(checkpoint, data)
     if precision == "int8":
-        if data is None:
-            raise InputError("int8 is calibrated on training clips: expected --data with a prepared corpus")
         done = export_int8(checkpoint, out, clips.training(CALIBRATION), clips.tested(MEASURED))
-        cost = ""
+        told = "on them "
         if done.float_accuracy is not None and done.accuracy is not None:
-            cost = f"accuracy {100 * done.accuracy:.1f} %, in float32 {100 * done.float_accuracy:.1f} %; "
+            cost = 100 * (done.accuracy - done.float_accuracy)
+            told = (
+                f"on {done.clips} others accuracy {100 * done.accuracy:.1f} %, in float32 "
+                f"{100 * done.float_accuracy:.1f} % ({cost:+.1f}), "
+            )
         print(
-            f"{out}: {done.bytes / 1e6:.1f} MB, int8 by {done.calibrated} training clips; on {done.clips} "
-            f"others {cost}the same answer on {100 * done.agreement:.1f} %"
+            f"{out}: {done.bytes / 1e6:.1f} MB, int8 by {done.calibrated} training clips; {told}"
+            f"the same answer on {100 * done.agreement:.1f} %"
         )
         return
-    if out.suffix.lower() == ".onnx":
-        if precision != "f32":
-            raise InputError(f"--precision {precision} for {out.name}: expected an .xml file, or f32")
+    if suffix == ".onnx":
         checked = export_onnx(checkpoint, out, clips.training(CHECKED))
     else:
         checked = export_openvino(checkpoint, out, clips.training(CHECKED), precision=precision)
@@ -585,6 +651,10 @@ class _Clips:
 def serve(checkpoint: str, *, host: str, port: int, public: bool, max_megabytes: int, minutes: float) -> None:
     """Serve the page and the REST API of a model until Ctrl-C."""
     require("serve", "fastapi", "uvicorn", "python_multipart")
+    if max_megabytes < 1:
+        raise InputError(f"--max-megabytes is {max_megabytes}: expected 1 or more")
+    if not 1 <= 60 * minutes < math.inf:
+        raise InputError(f"--minutes is {minutes:g}: expected a second or more, such as 10")
     from cfnsr.serve.app import create_app
     from cfnsr.serve.server import hosts_of
     from cfnsr.serve.server import serve as run
@@ -595,13 +665,14 @@ def serve(checkpoint: str, *, host: str, port: int, public: bool, max_megabytes:
         max_seconds=60 * minutes,
         hosts=hosts_of(host),
     )
-    run(
-        app,
-        host=host,
-        port=port,
-        public=public,
-        started=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
-    )
+    with suppress(KeyboardInterrupt):  # the way to end it
+        run(
+            app,
+            host=host,
+            port=port,
+            public=public,
+            started=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
+        )
 
 
 def live(
@@ -617,15 +688,12 @@ def live(
     """Recognise live, from a camera and a microphone or from a file played as if live."""
     from cfnsr.inference.live import live as listen
     from cfnsr.inference.live_view import watch
-
-    model = recogniser(checkpoint, None)
     from cfnsr.media.capture import Player
     from cfnsr.media.devices import Devices
 
-    source: Player | Devices
-    if file is not None:
-        source = Player(file)
-    else:
+    source: Player | Devices | None = None if file is None else Player(file)
+    model = recogniser(checkpoint, None)
+    if source is None:
         source = Devices(
             camera if "video" in model.reads else None, microphone if "audio" in model.reads else None
         )

@@ -345,8 +345,8 @@ def test_without_any_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     with pytest.raises(MediaError, match=r"^there is no microphone: expected a sound card"):
         Devices(None, "default")
     monkeypatch.setattr(av, "formats_available", {"matroska"})
-    with pytest.raises(MediaError, match=r"^this PyAV was built without v4l2"):
-        Devices("/dev/video0", None)
+    with pytest.raises(MediaError, match=r"^this PyAV was built without alsa"):
+        Devices(None, "plughw:1")
 
 
 def test_the_first_camera_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -368,6 +368,7 @@ def test_addresses_that_are_not_there(ear: Any) -> None:
         ({"queue": -1}, "queue is -1: expected 0 or more"),
         ({"workers": 0}, "workers is 0: expected 1 or more"),
         ({"max_seconds": float("nan")}, "max_seconds is nan: expected 1 or more"),
+        ({"max_seconds": float("inf")}, "max_seconds is inf: expected 1 or more"),
     ],
 )
 def test_limits_that_leave_nothing(new_ear: Make, limits: dict[str, Any], message: str) -> None:

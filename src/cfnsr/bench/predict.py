@@ -6,7 +6,6 @@ A model of the paper's size with random weights is measured, because weights do 
 from __future__ import annotations
 
 import datetime
-import itertools
 import platform
 import statistics
 import subprocess
@@ -15,20 +14,24 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from cfnsr.bench.server import ask, serving
+from cfnsr.bench.subjects import LONG, Progress, Subjects, prepare
 from cfnsr.errors import InputError
 from cfnsr.machine import cores
 from cfnsr.media.container import probe
-from cfnsr.media.decode import decode
-from cfnsr.media.encode import write_video
 
 ROUNDS = 5  # of everything, in alternation; the median is told
-LONG = 60.0  # seconds of the long video
 HOP = 1.0
-Progress = Callable[[str], object]
+# Ways to run a model.
+CALLED = {
+    "torch": "PyTorch",
+    "onnx": "exported (.onnx)",
+    "int8": "exported (int8)",
+    "features": "PyTorch, `cfn_sr_features`",
+}
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,6 @@ class Figure:
         return {**told, "unit": self.unit, "goal": self.goal}
 
 
-@dataclass(frozen=True)
-class Subjects:
-    """What is measured: the same model as a checkpoint and exported, a clip, and a long video of it."""
-
-    checkpoint: Path
-    onnx: Path
-    int8: Path
-    clip: Path
-    long: Path
-
-
 def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda what: None) -> list[Figure]:
     """Measure all of it on a real clip.
 
@@ -92,46 +84,6 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
             *one_file(subjects, rounds, progress),
             *long_video(subjects, rounds, progress),
         ]
-
-
-def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
-    """A checkpoint of the paper's size, its exported forms and a long video, in a folder."""
-    import torch
-
-    from cfnsr.corpus.take import Take
-    from cfnsr.data.clip import Preparation, prepare_clip
-    from cfnsr.export.onnx import export_onnx
-    from cfnsr.export.openvino import export_int8
-    from cfnsr.models.zoo import create_model
-    from cfnsr.training.checkpoint import Config, save_weights
-
-    progress("a model of the paper's size is exported")
-    settings = {"classes": 8, "mfcc_steps": 212, "width": 1.0}
-    checkpoint = folder / "checkpoint"
-    checkpoint.mkdir()
-    torch.manual_seed(0)
-    save_weights(create_model("cfn_sr", classes=8), checkpoint)
-    Config("cfn_sr", settings).write(checkpoint)
-    prepared = prepare_clip(Take(clip.stem, "", 0, video=clip, audio=clip), Preparation()).tensors
-    onnx, int8 = folder / "model.onnx", folder / "int8.xml"
-    export_onnx(checkpoint, onnx, [prepared])
-    export_int8(checkpoint, int8, [prepared])
-    progress(f"the clip is repeated for {LONG:g} s")
-    return Subjects(checkpoint, onnx, int8, clip, repeated(clip, folder / "long.mp4", LONG))
-
-
-def repeated(clip: Path, out: Path, seconds: float) -> Path:
-    """A clip again and again, as one video of some seconds."""
-    info = probe(clip)
-    whole = decode(clip, frames=info.frame_count)
-    assert whole.frames is not None and whole.waveform is not None  # noqa: S101 - asked for
-    length = round(info.frame_count / info.fps * whole.sample_rate)
-    sound = np.pad(whole.waveform, (0, max(0, length - len(whole.waveform))))[:length]
-    height, width = (side // 2 * 2 for side in whole.frames.shape[1:3])
-    pictures = itertools.islice(itertools.cycle(whole.frames[:, :height, :width]), round(seconds * info.fps))
-    times = int(seconds * info.fps / info.frame_count) + 1
-    waveform = np.tile(sound, times)[: round(seconds * whole.sample_rate)]
-    return write_video(out, pictures, info.fps, waveform, whole.sample_rate)
 
 
 def starts(rounds: int, progress: Progress) -> list[Figure]:
@@ -158,38 +110,55 @@ def starts(rounds: int, progress: Progress) -> list[Figure]:
 
 
 def one_file(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
-    """One file, start to end in a new process and within a running one."""
+    """One file, start to end in a new process, within a running one, and by a running server."""
     progress("one file, in new processes")
-    paths = {"torch": subjects.checkpoint, "onnx": subjects.onnx, "int8": subjects.int8}
-    new = alternated({name: command(path, subjects.clip) for name, path in paths.items()}, rounds)
+    new = alternated({name: command(path, subjects.clip) for name, path in subjects.pixels.items()}, rounds)
     progress("one file, within a running process")
-    running = alternated({name: recognise(path, subjects.clip) for name, path in paths.items()}, rounds)
-    torch = "`cfnsr predict` on one file, start to end, "
-    within = "the same within a running process, "
+    running = alternated(
+        {name: recognise(path, subjects.clip) for name, path in subjects.pixels.items()}, rounds
+    )
+    progress("one file, by a running server")
+    with serving(subjects.pixels["torch"]) as plain, serving(subjects.pixels["int8"]) as ours:
+        servers = {"torch": plain, "int8": ours}
+        for address in servers.values():
+            ask(address, subjects.clip)  # the first time loads what is loaded when needed
+        served = alternated(
+            {name: partial(ask, address, subjects.clip) for name, address in servers.items()}, rounds
+        )
+    start, within, server = (
+        "`cfnsr predict` on one file, start to end, ",
+        "one file within a running process, ",
+        "one file by a running `cfnsr serve`, ",
+    )
     return [
-        Figure(torch + "PyTorch", None, new["torch"], "s", 5.0),
-        Figure(torch + "exported (.onnx)", new["torch"], new["onnx"], "s", 2.0),
-        Figure(torch + "exported (int8)", new["torch"], new["int8"], "s", 2.0),
-        Figure(within + "PyTorch", None, running["torch"], "s"),
-        Figure(within + "exported (.onnx)", running["torch"], running["onnx"], "s", 0.8),
-        Figure(within + "exported (int8)", running["torch"], running["int8"], "s", 0.8),
+        Figure(start + CALLED["torch"], None, new["torch"], "s", 5.0),
+        Figure(start + CALLED["onnx"], new["torch"], new["onnx"], "s"),
+        Figure(start + CALLED["int8"], new["torch"], new["int8"], "s", 2.0),
+        Figure(within + CALLED["torch"], None, running["torch"], "s"),
+        Figure(within + CALLED["onnx"], running["torch"], running["onnx"], "s"),
+        Figure(within + CALLED["int8"], running["torch"], running["int8"], "s"),
+        Figure(server + CALLED["torch"], None, served["torch"], "s"),
+        Figure(server + CALLED["int8"], served["torch"], served["int8"], "s", 0.8),
     ]
 
 
 def long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
     """Seconds of work for a second of video, in windows a second apart."""
     progress(f"a video of {LONG:g} s")
-    paths = {"torch": subjects.checkpoint, "onnx": subjects.onnx, "int8": subjects.int8}
-    measured = alternated(
-        {name: recognise(path, subjects.long, hop=HOP) for name, path in paths.items()}, max(1, rounds // 2)
-    )
+    tasks = {name: recognise(path, subjects.long, hop=HOP) for name, path in subjects.pixels.items()}
+    if subjects.features is not None:
+        tasks["features"] = recognise(subjects.features, subjects.long, hop=HOP, openface=subjects.track)
+    measured = alternated(tasks, max(1, rounds // 2))
     share = {name: seconds / LONG for name, seconds in measured.items()}
     what = f"{LONG:g} s of video, hop {HOP:g} s, "
-    return [
-        Figure(what + "PyTorch", None, share["torch"], "s/s"),
-        Figure(what + "exported (.onnx)", share["torch"], share["onnx"], "s/s"),
-        Figure(what + "exported (int8)", share["torch"], share["int8"], "s/s", 0.35),
+    figures = [
+        Figure(what + CALLED["torch"], None, share["torch"], "s/s"),
+        Figure(what + CALLED["onnx"], share["torch"], share["onnx"], "s/s"),
+        Figure(what + CALLED["int8"], share["torch"], share["int8"], "s/s", 0.35),
     ]
+    if "features" in share:
+        figures.append(Figure(what + CALLED["features"], None, share["features"], "s/s", 0.2))
+    return figures
 
 
 def alternated(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -219,7 +188,9 @@ def command(model: Path, clip: Path) -> Callable[[], None]:
     return lambda: run([*CFNSR, "predict", str(model), str(clip), "--json"])
 
 
-def recognise(model: Path, file: Path, hop: float = HOP) -> Callable[[], object]:
+def recognise(
+    model: Path, file: Path, hop: float = HOP, openface: Path | None = None
+) -> Callable[[], object]:
     """The same in this process, with the model loaded and used once before."""
     from cfnsr.inference.predict import as_recogniser, predict
 
@@ -231,7 +202,7 @@ def recognise(model: Path, file: Path, hop: float = HOP) -> Callable[[], object]
         from cfnsr.inference.exported import load_exported
 
         recogniser = load_exported(model)
-    return lambda: predict(recogniser, file, hop=hop)
+    return lambda: predict(recogniser, file, hop=hop, openface=openface)
 
 
 def page(figures: Sequence[Figure], clip: Path) -> str:
@@ -242,7 +213,13 @@ def page(figures: Sequence[Figure], clip: Path) -> str:
         "",
         f"`cfnsr bench predict CLIP --out docs/benchmarks.md` on {datetime.date.today().isoformat()}: "
         f"{cores()} cores of {processor()}; a clip of {info.duration:.1f} s, {info.width} x {info.height}; "
-        "`cfn_sr` at the paper's size with random weights. Medians of rounds in which all take turns.",
+        "`cfn_sr` at the paper's size with random weights, because weights do not change the time. Medians "
+        "of rounds in which all take turns.",
+        "",
+        "Start to end is a new process; within a running process and by a running server the model is loaded "
+        "before, and the server is asked by `POST /predict`. s/s are seconds of work for a second of video. "
+        "`cfn_sr_features` is given a made-up OpenFace track (OpenFace's own work is not counted), and hears "
+        "by the speech encoder that `CFNSR_SPEECH_ENCODER` names.",
         "",
         "| what | goal | measured | PyTorch | times as fast |",
         "| --- | ---: | ---: | ---: | ---: |",

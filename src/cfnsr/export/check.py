@@ -12,7 +12,9 @@ from jaxtyping import Float
 from cfnsr.data.clip import SOUND_FEATURES
 from cfnsr.data.dataset import Batch, as_tensor, needed
 from cfnsr.errors import InputError
-from cfnsr.inference.arrays import Clip, waveform
+from cfnsr.export.graph import manifest_of
+from cfnsr.inference import arrays
+from cfnsr.inference.arrays import Clip
 from cfnsr.inference.exported import ExportedModel
 from cfnsr.inference.manifest import Manifest
 from cfnsr.models.zoo import Model
@@ -51,20 +53,22 @@ def reference(model: Model, config: Config, clips: Sequence[Clip]) -> Float[np.n
     """Calibrated log-probabilities as PyTorch has them, by the way that `predict` and training go.
 
     Only the waveform is taken from the clip for what is heard, not the features that were made of it before
-    it was rounded to 16 bits: the graph is given the same.
+    it was rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model
+    cannot read.
     """
-    preparation = config.preparation
+    preparation, manifest = config.preparation, manifest_of(model, config)
     rows = []
     with torch.inference_mode():
         for clip in clips:
+            arrays.batch([clip], manifest)  # says what is missing
             inputs = {}
             for modality, name in model.reads.items():
                 if name in SOUND_FEATURES:
-                    array = SOUND_FEATURES[name](waveform(clip["waveform"]))
+                    array = SOUND_FEATURES[name](arrays.waveform(clip["waveform"]))
                     inputs[modality] = torch.from_numpy(array)[None]
                 else:
-                    arrays = {key: clip[key] for key in needed(name, preparation)}
-                    inputs[modality] = as_tensor(name, arrays, config.look)[None]
+                    read = {key: clip[key] for key in needed(name, preparation)}
+                    inputs[modality] = as_tensor(name, read, config.look)[None]
             nothing = torch.empty(0)
             batch = Batch(inputs.get("video", nothing), inputs.get("audio", nothing), nothing, nothing)
             scores = answer(model, to_input(batch, torch.device("cpu"))) / config.temperature

@@ -58,9 +58,9 @@ def export_onnx(
         require(package)
     model, config = loaded(model)
     manifest = manifest_of(model, config)
-    data = sealed(graph_of(Graph(model, config), manifest), manifest)
     given, real = clips_for(manifest, clips)
     expected = reference(model, config, given)
+    data = sealed(graph_of(Graph(model, config), manifest), manifest)
     found = [
         difference(load_onnx(data, out, runtime), given, expected)
         for runtime in RUNTIMES[".onnx"]

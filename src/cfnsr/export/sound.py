@@ -78,9 +78,11 @@ class Mfcc(nn.Module):
     def forward(self, waveform: Float[Tensor, "B N"]) -> Float[Tensor, "B 13 S"]:
         decibels = self.decibels(waveform)
         # What all bands have in common goes into the first coefficient alone. Added up with the rest in
-        # float32, it would cost a digit of every one.
-        level = decibels.mean(dim=(1, 2), keepdim=True)
-        cepstrum: Tensor = (decibels - level) @ self.cosines + level * self.of_level
+        # float32, it would cost a digit of every one. It is taken away as a sum with its negative, made by
+        # a constant other than -1: OpenVINO would rewrite a difference, or a product with -1, and forget
+        # that it is to be computed in float32.
+        negative = decibels.sum(dim=(1, 2), keepdim=True) * (-1 / decibels[0].numel())
+        cepstrum: Tensor = (decibels + negative) @ self.cosines + negative * -self.of_level
         return cepstrum.transpose(1, 2)
 
 

@@ -17,6 +17,7 @@ from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.inference import arrays, seal
 from cfnsr.inference.manifest import KEY, OUTPUT, PRECISIONS, Manifest
+from cfnsr.inference.untold import untold
 from cfnsr.machine import cores
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -273,7 +274,8 @@ def _onnxruntime(data: bytes, manifest: Manifest, threads: int) -> Run:
 
 
 def _openvino(model: bytes, weights: bytes | None, manifest: Manifest, precision: str, threads: int) -> Run:
-    import openvino
+    with untold():
+        import openvino
 
     core = openvino.Core()
     if weights is None:

@@ -1,4 +1,4 @@
-"""A camera and a microphone as a source of pictures and sound, through FFmpeg's devices."""
+"""A camera and a microphone as a source of pictures and sound, through FFmpeg's devices or OpenCV's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import av
 import numpy as np
@@ -22,6 +22,7 @@ from cfnsr.media.capture import Heard, Pace, Seen
 from cfnsr.media.container import find_streams
 from cfnsr.media.decode import _mono, _rgb
 from cfnsr.media.errors import MediaError
+from cfnsr.media.webcam import Webcam
 
 Kind = Literal["camera", "microphone"]
 T = TypeVar("T")
@@ -67,20 +68,21 @@ class Devices:
     dropped = 0  # a camera that nobody reads drops its pictures by itself and does not tell
 
     def __init__(self, camera: str | None = "default", microphone: str | None = "default") -> None:
-        self._camera = None if camera is None else _Device("camera", camera)
+        self._camera = None if camera is None else _camera(camera)
         self._microphone = None if microphone is None else _Device("microphone", microphone)
         self.pictured, self.sounding = self._camera is not None, self._microphone is not None
         self.name = " and ".join(each.title for each in (self._camera, self._microphone) if each is not None)
 
     def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:
         """See `Source`; the second of a picture is that of its arrival."""
-        wanted: Nearest[VideoFrame] = Nearest(step)
+        wanted: Nearest[Any] = Nearest(step)
         like: NDArray[np.uint8] | None = None
-        for frame in cast("_Device", self._camera).frames(pace):
+        camera = cast("_Device | Webcam", self._camera)
+        for frame in camera.frames(pace):
             if frame is None:
                 continue
-            for arrived, chosen in wanted.add(pace.second(), cast("VideoFrame", frame)):
-                picture = np.ascontiguousarray(_rgb(chosen, like))
+            for arrived, chosen in wanted.add(pace.second(), frame):
+                picture = camera.picture(chosen, like)
                 like = picture[None]
                 yield Seen(arrived, arrived, picture)
 
@@ -141,8 +143,7 @@ class _Device:
 
     def __init__(self, kind: Kind, given: str) -> None:
         self.kind = kind
-        head, colon, rest = given.partition(":")
-        self.format, name = (head, rest) if colon and head in FORMATS else (_format(kind), given)
+        self.format, name = _named(kind, given)
         if self.format not in av.formats_available:
             raise MediaError(
                 "missing", f"this PyAV was built without {self.format}: expected it for the {kind} {given}"
@@ -182,6 +183,11 @@ class _Device:
                 with suppress(av.FFmpegError):  # some begin with half a picture
                     yield from cast("list[VideoFrame | AudioFrame]", packet.decode())
 
+    @staticmethod
+    def picture(frame: VideoFrame, like: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        """A camera's frame as RGB; of the size of `like` (1, H, W, 3), where that is given."""
+        return np.ascontiguousarray(_rgb(frame, like))
+
     def _open(self) -> InputContainer:
         name, always = self.name, dict(NONBLOCK)
         if self.format == "avfoundation":
@@ -215,6 +221,20 @@ class _Device:
 
     def _error(self, what: str, expected: str) -> MediaError:
         return MediaError("missing", f"{self.title} {what}: expected {expected}")
+
+
+def _camera(given: str) -> _Device | Webcam:
+    """A camera by the device that can open it."""
+    format, name = _named("camera", given)
+    if format != "v4l2" or format in av.formats_available:
+        return _Device("camera", given)
+    return Webcam(_default("camera", format) if name == "default" else name)
+
+
+def _named(kind: Kind, given: str) -> tuple[str, str]:
+    """FFmpeg's device and the name in it that a user's name tells."""
+    head, colon, rest = given.partition(":")
+    return (head, rest) if colon and head in FORMATS else (_format(kind), given)
 
 
 def _format(kind: Kind) -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI, Request
@@ -25,6 +26,7 @@ from cfnsr.serve.guard import HEADERS, LOOPBACK, Guard
 from cfnsr.serve.jobs import Jobs
 from cfnsr.serve.limits import Limits
 from cfnsr.serve.refusals import Reason, Refusal, internal
+from cfnsr.serve.work import Stopped
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
@@ -89,10 +91,14 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with jobs.running():
-            drawing = asyncio.create_task(_draw(drawn, jobs)) if examples else None
-            yield
-            if drawing is not None:
-                drawing.cancel()
+            over = Event()
+            drawing = asyncio.create_task(_draw(drawn, jobs, over)) if examples else None
+            try:
+                yield
+            finally:
+                over.set()
+                if drawing is not None:  # waited for: its thread is not to write where all was deleted
+                    await drawing
 
     app = FastAPI(
         title="cfnsr",
@@ -135,12 +141,19 @@ def _check_model(recogniser: Recogniser) -> None:
         evaluate()
 
 
-async def _draw(drawn: dict[str, Path], jobs: Jobs) -> None:
-    """Make the examples that are not there yet, one after the other."""
+async def _draw(drawn: dict[str, Path], jobs: Jobs, over: Event) -> None:
+    """Make the examples that are not there yet, one after the other, until it is over."""
+
+    def step() -> None:
+        if over.is_set():
+            raise Stopped
+
     folder = await asyncio.to_thread(cache) or jobs.root
     for example in EXAMPLES:
         try:
-            drawn[example.name] = await asyncio.to_thread(make, example, folder)
+            drawn[example.name] = await asyncio.to_thread(make, example, folder, step)
+        except Stopped:
+            return
         except OSError:
             log.warning("an example cannot be written", exc_info=True)
 

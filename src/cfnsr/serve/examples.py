@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -66,17 +66,30 @@ def cache() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def make(example: Example, folder: Path) -> Path:
+def make(example: Example, folder: Path, step: Callable[[], object] = lambda: None) -> Path:
     """An example's file, which is made if it is not there: two seconds of work for each take.
+
+    Args:
+        example: what to draw.
+        folder: of the file.
+        step: called before each picture; what it raises ends the work, and no part of a file stays.
 
     Raises:
         OSError: it cannot be written.
     """
     path = folder / example.file
     if not path.is_file():
-        played = [_play(take) for take in example.takes]
-        pictures = chain.from_iterable(pictures for pictures, _ in played)
-        write_video(path, pictures, FPS, np.concatenate([sound for _, sound in played]), SAMPLE_RATE)
+
+        def drawn() -> Iterator[NDArray[np.uint8]]:
+            for picture in chain.from_iterable(pictures for pictures, _ in played):
+                step()
+                yield picture
+
+        played = []
+        for take in example.takes:
+            step()
+            played.append(_play(take))
+        write_video(path, drawn(), FPS, np.concatenate([sound for _, sound in played]), SAMPLE_RATE)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from cfnsr.errors import InputError
@@ -50,7 +51,7 @@ class Limits:
             ("stall_seconds", self.stall_seconds, 0.1),
             ("upload_seconds", self.upload_seconds, 0.1),
         ):
-            if not value >= least:
+            if not least <= value < math.inf:
                 raise InputError(f"{name} is {value:g}: expected {least:g} or more")
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Collection
@@ -91,8 +92,10 @@ def listen(host: str, port: int, *, public: bool = False) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot listen at {host}, port {port} ({why}): give another --port") from None
+        why = str(getattr(error, "strerror", None) or error).split(" (while")[0].rstrip(".")
+        elsewhere = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL
+        option = "--host, an address of this machine" if elsewhere else "--port"
+        raise InputError(f"cannot listen at {host}, port {port} ({why}): give another {option}") from None
 
 
 def is_loopback(host: str) -> bool:

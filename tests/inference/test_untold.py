@@ -1,0 +1,108 @@
+"""What OpenVINO and NNCF would send of their use: watched from inside, in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openvino_telemetry")
+
+# Whatever is sent goes by way of urllib from a forked process: there it is written down, and stopped.
+WATCH = """
+import os, sys, time
+def watch(event, arguments):
+    if event in ("urllib.Request", "socket.connect", "socket.getaddrinfo"):
+        with open(os.environ["SENT"], "a") as file:
+            print(event, file=file)
+        raise OSError("stopped by the test")
+sys.addaudithook(watch)
+def sent():
+    return os.path.exists(os.environ["SENT"])
+"""
+LOUD = "import openvino\n"
+# Sent from another thread: the telemetry's own way of waiting for it.
+WAIT = """
+import sys
+if "openvino_telemetry" in sys.modules:
+    sys.modules["openvino_telemetry"].Telemetry().sender.executor.shutdown(wait=True)
+"""
+GRAPH = """
+import io, onnx
+from onnx import TensorProto, helper
+value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])
+graph = helper.make_graph([helper.make_node("Relu", ["in"], ["out"])], "g", [value("in")], [value("out")])
+opset = helper.make_opsetid("", 18)
+written = io.BytesIO(helper.make_model(graph, opset_imports=[opset]).SerializeToString())
+"""
+CONVERT = "openvino.convert_model(written)\n"
+
+
+def traces(code: str, tmp_path: Path) -> list[str]:
+    """What a program sent, and the files it left in the home folder; of a user who never answered."""
+    home, sent = tmp_path / "home", tmp_path / "sent"
+    home.mkdir()
+    silencing = {"CI", "TF_BUILD", "JENKINS_URL", "NNCF_CI", "NNCF_DEV"}
+    environment = {name: value for name, value in os.environ.items() if name not in silencing}
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH + code + WAIT],
+        env={**environment, "HOME": str(home), "SENT": str(sent)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    left = [file.name for file in home.rglob("openvino*")]
+    return (sent.read_text().splitlines() if sent.exists() else []) + left
+
+
+def test_without_care_it_is_sent(tmp_path: Path) -> None:
+    """Otherwise the other tests would show nothing."""
+    assert {"urllib.Request", "openvino_ga_cid"} <= set(traces(LOUD, tmp_path))
+
+
+def test_nothing_is_sent(tmp_path: Path) -> None:
+    """By an import, a conversion or a quantisation inside, and by a conversion after it."""
+    code = (
+        "from cfnsr.inference.untold import untold\n"
+        "with untold():\n import openvino, nncf\n"
+        "from nncf.telemetry import telemetry\n"
+        "telemetry.send_event('nncf', 'test', 'test')\n"
+    )
+    assert traces(code + GRAPH + CONVERT, tmp_path) == []
+
+
+def test_one_that_is_loaded_is_silent_for_as_long_as_it_lasts(tmp_path: Path) -> None:
+    loud = tmp_path / "loud"
+    loud.mkdir()
+    code = LOUD + GRAPH + "from cfnsr.inference.untold import untold\nwith untold():\n " + CONVERT
+    once = len(traces(LOUD, loud))
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    assert len(traces(code, inside)) == once
+    after = tmp_path / "after"
+    after.mkdir()
+    assert len(traces(code + "written.seek(0)\n" + CONVERT, after)) > once
+
+
+def test_what_was_there_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cfnsr.inference.untold import untold
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "openvino_telemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    with untold():
+        with pytest.raises(ImportError):
+            import openvino_telemetry
+        with untold(), pytest.raises(ImportError):
+            import openvino_telemetry
+        with pytest.raises(ImportError):
+            import openvino_telemetry
+    import openvino_telemetry
+    from openvino_telemetry.utils.sender import TelemetrySender
+
+    send = TelemetrySender.send
+    with pytest.raises(KeyError), untold():
+        assert TelemetrySender.send is not send
+        raise KeyError
+    assert TelemetrySender.send is send and sys.modules["openvino_telemetry"] is openvino_telemetry
