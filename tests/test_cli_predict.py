@@ -442,6 +442,8 @@ def test_live_sources_that_cannot_be(
     short = live(hearing, "--from", files["short"], "--window", 2)
     refused(short, "short.wav ends after 0.8", "expected at least 2 s", "cfnsr predict")
     refused(live(hearing, "--from", files["talk"], "--every", 0.05), "--every is 0.05 s: expected 0.1 to 10")
+    for device in ("--camera", "--microphone"):
+        refused(live(hearing, "--from", files["talk"], device, "x"), f"{device} x: expected one of the two")
     done = live(seeing, "--camera", "/dev/video99")
     refused(done, "/dev/", "expected")  # no such camera, or no microphone either, which is told first
     assert done.stdout == ""

@@ -583,8 +583,12 @@ def serve(
 def live(
     checkpoint: CheckpointArgument,
     file: Annotated[Path | None, typer.Option("--from", help="Play this file as if live.")] = None,
-    camera: Annotated[str, typer.Option(help="default, or its name, such as /dev/video0.")] = "default",
-    microphone: Annotated[str, typer.Option(help="default, or its name, such as plughw:1.")] = "default",
+    camera: Annotated[
+        str | None, typer.Option(help="Its name, such as /dev/video0; the first if not given.")
+    ] = None,
+    microphone: Annotated[
+        str | None, typer.Option(help="Its name, such as plughw:1; the system's own if not given.")
+    ] = None,
     window: WindowOption = None,
     every: Annotated[float, typer.Option(help="Seconds from one answer to the next.")] = 0.4,
     as_json: JsonOption = False,

@@ -510,56 +510,23 @@ def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window:
         window: see `predict`.
 
     Raises:
-        InputError: a second that the file has not, or nobody to be seen or heard then; a model or a picture
-            that cannot be.
+        InputError: see `explain_second`; or a picture that cannot be written.
     """
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} has another ending: expected .png")
     check_file(out)
     if Path(checkpoint).suffix.lower() in EXPORTED:
         raise InputError(f"{checkpoint} is exported, and cannot be looked into: give its checkpoint's folder")
-    from cfnsr.media.container import scan_packets
-
-    duration = scan_packets(file).duration
-    if at is not None and not 0 <= at <= duration:
-        raise InputError(f"--at is {at:g} s, and {file} has {duration:.1f} s: expected 0 to {duration:.1f}")
-
-    from cfnsr.inference.explain import explain as look_into
-    from cfnsr.inference.heatmap import sheet
-    from cfnsr.inference.predict import tolerates, used
+    from cfnsr.inference.explained import explain_second
     from cfnsr.inference.recogniser import TorchRecogniser
-    from cfnsr.inference.windows import Windows, heard_at
+    from cfnsr.media.container import probe
 
+    probe(file)  # before a model is loaded for it
     model = recogniser(checkpoint, None)
     assert isinstance(model, TorchRecogniser)  # noqa: S101 - it is not exported
-    if "openface" in model.preparation.modalities:
-        raise InputError(f"model {model.name} sees OpenFace tracks: expected a model of pictures or of sound")
-    if model.normalised:
-        raise InputError(
-            f"model {model.name} was trained on speakers standardised over all their takes, and a file alone "
-            "cannot be: expected a model trained without --speaker-normalisation"
-        )
-    windows = Windows(file, model.preparation, length=window, tolerant=tolerates(model))
-    middle = duration / 2 if at is None else at
-    chosen = min(windows.spans, key=lambda span: abs(span.start + span.end - 2 * middle))
-    stretch = next(stretch for stretch in windows if stretch.span == chosen)
-    if len(used(model, stretch)) < len(model.reads):
-        missing = " and ".join(
-            what for what, there in (("face", stretch.face), ("speech", stretch.speech)) if there is False
-        )
-        raise InputError(
-            f"{file} has no {missing} from {chosen.start:.1f} to {chosen.end:.1f} s: expected a moment with "
-            "what the model needs; give another with --at"
-        )
-    tensors = stretch.tensors
-    picture = sheet(
-        look_into(model.model, tensors),
-        frames=tensors.get("video"),
-        times=tensors.get("times"),
-        sound=tensors.get("waveform", tensors.get("audio")),
-        span=heard_at(chosen.start, model.preparation),
-        name=f"{file.name}, {chosen.start:.1f} to {chosen.end:.1f} s",
-    )
+    explained = explain_second(model, file, at, window=window)
+    start, end = explained.span
+    picture = explained.as_png(f"{file.name}, {start:.1f} to {end:.1f} s")
     write_atomically(out, lambda temporary: temporary.write_bytes(picture))
     print(f"written: {out}")
 
@@ -691,11 +658,15 @@ def live(
     from cfnsr.media.capture import Player
     from cfnsr.media.devices import Devices
 
+    for option, device in (("--camera", camera), ("--microphone", microphone)):
+        if file is not None and device is not None:
+            raise InputError(f"--from {file} with {option} {device}: expected one of the two; leave one out")
     source: Player | Devices | None = None if file is None else Player(file)
     model = recogniser(checkpoint, None)
     if source is None:
         source = Devices(
-            camera if "video" in model.reads else None, microphone if "audio" in model.reads else None
+            (camera or "default") if "video" in model.reads else None,
+            (microphone or "default") if "audio" in model.reads else None,
         )
     watch(
         listen(model, source, window=window, every=every),

@@ -91,7 +91,7 @@ def test_a_card_stands_beside_its_checkpoint(tmp_path: Path, fabricate: Fabricat
         assert what in text
     assert "Fold 2 of 6, nested protocol, seed 4" in text
     assert "| tested on | 4 | 5, 6, 7, 8 |" in text and "| chose the epoch | 4 | 9, 10, 11, 12 |" in text
-    assert 'cfnsr.load_model("FOLDER")' in text and str(tmp_path) not in text
+    assert 'cfnsr.from_pretrained("FOLDER")' in text and str(tmp_path) not in text
 
 
 def test_its_figures_are_those_of_its_own_fold(tmp_path: Path, fabricate: Fabricate) -> None:

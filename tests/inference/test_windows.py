@@ -479,6 +479,33 @@ def test_everyone_is_followed_and_keeps_a_number(film: Film, spots: Any) -> None
         assert first.tensors["audio"] is second.tensors["audio"]
 
 
+def test_one_window_alone_is_as_among_the_others(
+    film: Film, spots: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same faces at the same places; of the others only the one before is prepared."""
+    sound = np.random.default_rng(0).normal(0, 0.1, 12 * RATE)
+    path = film(12.0, faces=beside, sound=[(0.0, sound)])
+    settings: dict[str, Any] = {"length": 2.0, "hop": 0.7, "everyone": True}
+    found = list(Windows(path, SMALL, **settings))
+    heard: list[float] = []
+    cut = windows._Sound.cut
+    monkeypatch.setattr(windows._Sound, "cut", lambda self, *span: heard.append(span[0]) or cut(self, *span))
+    for place, span in enumerate(Windows(path, SMALL, **settings).spans):
+        heard.clear()
+        several = Windows(path, SMALL, **settings)
+        alone, expected = several.one(place), [each for each in found if each.span == span]
+        assert len(alone) == len(expected) == 2
+        for each, other in zip(sorted(alone, key=side), sorted(expected, key=side), strict=True):
+            assert (each.span, each.face, each.speech) == (span, other.face, other.speech)
+            alike(each, dict(other.tensors), {})
+        assert heard == [each.start for each in several.spans[max(0, place - 1) : place + 1]]
+
+
+def side(stretch: Stretch) -> float:
+    """Where a face is, from the left."""
+    return float(stretch.tensors["squares"][0, 0])
+
+
 def test_who_leaves_and_returns(film: Film, spots: Any) -> None:
     """Away for less than a window, the same; away for longer, somebody new. Nobody is marked in between."""
 

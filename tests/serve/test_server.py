@@ -185,6 +185,15 @@ serve(create_app(Slow(), examples=False), port=0, started=lambda address: print(
 """
 
 
+def test_a_second_ctrl_c_does_not_cut_the_end_short() -> None:
+    """uvicorn would leave at once, without the application's own end and with a traceback of it."""
+    orderly = server._server()(server.configure(lambda scope: None))
+    for _ in range(3):
+        orderly.handle_exit(signal.SIGINT, None)
+    assert orderly.should_exit and not orderly.force_exit
+    assert orderly._captured_signals == [signal.SIGINT], "which ends the process then"
+
+
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_server_that_is_told_to_stop_leaves_nothing(
     record: Make, tmp_path: Path, until: Until, by: signal.Signals, monkeypatch: pytest.MonkeyPatch

@@ -202,7 +202,8 @@ def _keeps_its_encoders(run: Run, config: "Config") -> bool:
 
 
 def _loading(run: Run, config: "Config") -> str:
-    lines = ["import cfnsr", "", 'model = cfnsr.load_model("FOLDER")  # the folder of this file']
+    load = 'model = cfnsr.from_pretrained("FOLDER")  # the folder of this file, or its name on the hub'
+    lines = ["import cfnsr", "", load]
     if not config.normalised:
         lines += [*_predicting(run), "print(result.emotion, result.probabilities)"]
     said = [

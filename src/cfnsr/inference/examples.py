@@ -9,7 +9,7 @@ from cfnsr.errors import InputError
 from cfnsr.evaluation.page import Example
 from cfnsr.evaluation.runs import Run
 from cfnsr.inference.explain import explain
-from cfnsr.inference.heatmap import sheet
+from cfnsr.inference.sheet import sheet
 from cfnsr.inference.windows import heard_at
 from cfnsr.training.checkpoint import config_of, load_model
 

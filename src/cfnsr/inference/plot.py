@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.files import write_atomically
+from cfnsr.inference.drawing import FAINT, style
 from cfnsr.inference.palette import colours, ink
 from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.segments import Segment, everyone, labels, segments
@@ -26,23 +27,10 @@ CELLS = 300  # along the time; more stretches than that are averaged, so that ea
 PEOPLE = 8  # with a panel of their own
 WIDTH, ROW, STRIP, HEAD, FOOT = 9.0, 0.3, 0.2, 0.55, 0.35  # inches
 DPI = 140
-INK, OUTLINE, FAINT, MISSING = "#222222", "#888888", "#dddddd", "#555555"
+OUTLINE, MISSING = "#888888", "#555555"
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200)  # s
 MOST_TICKS = 9
 LABEL_SHARE = 0.011  # of the width, that a letter takes within the strip of answers
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "cfnsr",
-    "text.parse_math": False,  # a file may be called $1
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "ytick.major.size": 0,
-    "figure.facecolor": "white",
-}
 
 
 def plot(prediction: Prediction, path: Path | str) -> Path:
@@ -59,7 +47,6 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
         InputError: another suffix, or a prediction without a timeline.
         OSError: the file cannot be written.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     path = Path(path)
@@ -77,7 +64,7 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
     panel = HEAD + STRIP + ROW * len(names) + STRIP * len(strips) + FOOT
     begin = min(window.start for each in told for window in each.timeline)
     end = max(window.end for each in told for window in each.timeline)
-    with rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(WIDTH, 0.45 + panel * len(shown)), layout="constrained")
         figure.get_layout_engine().set(h_pad=0.08, w_pad=0.1)  # type: ignore[union-attr, call-arg]
         figure.suptitle(_title(prediction, more), x=0.02, ha="left", fontsize=11, fontweight="bold")

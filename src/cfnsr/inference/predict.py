@@ -125,7 +125,7 @@ def answers(recogniser: Recogniser, stretches: Iterable[Stretch]) -> Iterator[tu
     while group := list(islice(waiting, BATCH)):
         uses = [used(recogniser, stretch) for stretch in group]
         told = [place for place, modalities in enumerate(uses) if modalities]
-        clips = [_complete(recogniser, group[place], uses[place]) for place in told]
+        clips = [complete(recogniser, group[place], uses[place]) for place in told]
         values = dict(zip(told, recogniser.probabilities(clips).tolist(), strict=True)) if clips else {}
         for place, stretch in enumerate(group):
             probabilities = None
@@ -146,8 +146,14 @@ def used(recogniser: Recogniser, stretch: Stretch) -> tuple[str, ...]:
     return ()
 
 
-def _complete(recogniser: Recogniser, stretch: Stretch, uses: Sequence[str]) -> Mapping[str, np.ndarray]:
-    """A clip's tensors, with what a model reads of no face and of no sound where that is missing."""
+def complete(recogniser: Recogniser, stretch: Stretch, uses: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """A window's tensors as a clip has them, what is missing being what a model reads of no face or no sound.
+
+    Args:
+        recogniser: that reads it.
+        stretch: the window.
+        uses: see `used`; not empty.
+    """
     preparation = recogniser.preparation
     tensors = dict(stretch.tensors)
     if "video" in recogniser.reads and "video" not in uses:

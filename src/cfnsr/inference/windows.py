@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -161,18 +161,37 @@ class Windows:
         return len(self.spans)
 
     def __iter__(self) -> Iterator[Stretch]:
-        pictures = self._pictures() if self.pictured else repeat([])
-        sound = _Sound(stream_sound(self.file, self.scan)) if self.sounding else None
-        for span in self.spans:
+        sound = self._sound()
+        yield from self._prepared(self.spans, sound)
+        if sound is not None:
+            for _ in sound.parts:  # at the end it is told whether too much was lost
+                pass
+
+    def one(self, place: int) -> list[Stretch]:
+        """A single window's stretches, instead of iterating: the same as then, in little time.
+
+        Only the window before is prepared too, so who has come first there, and not who has since the
+        beginning, comes first here.
+
+        Args:
+            place: in `spans`.
+        """
+        wanted = self.spans[place]
+        near = self.spans[max(0, place - 1) : place + 1]
+        return [stretch for stretch in self._prepared(near, self._sound()) if stretch.span == wanted]
+
+    def _sound(self) -> _Sound | None:
+        return _Sound(stream_sound(self.file, self.scan)) if self.sounding else None
+
+    def _prepared(self, wanted: Sequence[Span], sound: _Sound | None) -> Iterator[Stretch]:
+        pictures = self._pictures(wanted) if self.pictured else repeat([])
+        for span in wanted:
             tensors: Mapping[str, np.ndarray] = {}
             if sound is not None:
                 part = sound.cut(span.start, math.inf if self.whole else self.length)
                 tensors = heard(part, sound.rate, self.preparation, self.threads)
             # Unnamed here, so that no window's pictures are held while the next one's are read.
             yield from self._stretches(span, next(pictures), tensors)
-        if sound is not None:
-            for _ in sound.parts:  # at the end it is told whether too much was lost
-                pass
 
     def _read_track(self, path: Path) -> OpenFaceTrack | None:
         if is_means(path):
@@ -194,11 +213,10 @@ class Windows:
             return spread(len(times), preparation.frames, preparation.sampling)
         return sampled(times, span, self.length, preparation, usual=1 / self.scan.fps)
 
-    def _pictures(self) -> Iterator[list[tuple[int, Picture]]]:
+    def _pictures(self, spans: Sequence[Span]) -> Iterator[list[tuple[int, Picture]]]:
         """The pictures of each window with their numbers; each is decoded and searched for faces once."""
-        wanted = [self._numbers(span) for span in self.spans]
-        numbers = np.unique(np.concatenate(wanted))
-        stream = self._searched(numbers)
+        wanted = [self._numbers(span) for span in spans]
+        stream = self._searched(np.unique(np.concatenate(wanted)))
         kept: dict[int, Picture] = {}
         for window in wanted:
             if not len(window):
@@ -215,14 +233,20 @@ class Windows:
     def _searched(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, Picture]]:
         """Some pictures with their numbers and who is in them; several are searched at once."""
         times = self.scan.times[numbers]
-        detect = not self.tracked and (self.track is None or self.track.landmarks is None)
-        due = searched(times) if detect else np.zeros(len(times), bool)
-        if detect and (self.whole or self.preparation.sampling != "even"):
-            due[:] = True
+        due = np.isin(numbers, self._due)
         frames = stream_pictures(self.file, self.scan, numbers, threads=self.threads)
         pictures = zip(numbers.tolist(), times.tolist(), due.tolist(), frames, strict=True)
         for number, time, frame, faces in mapped(_search, pictures, _pool(), READ_AHEAD):
             yield number, Picture(time, frame, None if faces is None else self._followed.add(faces))
+
+    @cached_property
+    def _due(self) -> NDArray[np.int64]:
+        """Which of the pictures of all windows are searched for faces."""
+        if self.tracked or (self.track is not None and self.track.landmarks is not None):
+            return np.empty(0, np.int64)
+        numbers = np.unique(np.concatenate([self._numbers(span) for span in self.spans]))
+        every = self.whole or self.preparation.sampling != "even"
+        return numbers if every else numbers[searched(self.scan.times[numbers])]
 
     def _stretches(
         self, span: Span, seen: Sequence[tuple[int, Picture]], sound: Mapping[str, np.ndarray]

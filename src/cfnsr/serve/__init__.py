@@ -6,6 +6,6 @@ so it works offline and under a strict content security policy; uploads are limi
 deleted by this package and not by a framework's cache. That is three static files, and no build step.
 
 One idea a module: `limits` (what is taken), `refusals` (how it is declined), `uploads` (a request becomes a
-file), `jobs` (the queue), `explained` (one window of a job), `guard` (who may ask), `app` (the routes),
+file), `work` (what is done with it), `jobs` (the queue), `guard` (who may ask), `routes` and `app` (the API),
 `server` (a process that serves them).
 """

@@ -26,13 +26,13 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cfnsr.inference.prediction import Prediction
-from cfnsr.serve.explained import Explained, Options, explain_window
 from cfnsr.serve.limits import MOST_KEPT, MOST_SHEETS, MOST_UPLOADS_KEPT, Limits
 from cfnsr.serve.refusals import Refusal
 from cfnsr.serve.uploads import private_folder, sweep
-from cfnsr.serve.work import Stopped, explain_all, recognise, refusing
+from cfnsr.serve.work import Options, Stopped, explain_all, explain_one, recognise, refusing
 
 if TYPE_CHECKING:
+    from cfnsr.inference.explained import Explained
     from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
 
 State = Literal["waiting", "working", "done", "failed", "cancelled"]
@@ -232,7 +232,7 @@ class Jobs:
             with refusing(file):
                 latest = job.latest
                 if latest is None or latest[0] != key:
-                    latest = key, explain_window(recogniser, file, prediction, number, job.options)
+                    latest = key, explain_one(recogniser, file, prediction, number, job.options)
                     job.latest = latest
                 explained = latest[1]
                 png = explained.as_png(prediction.file) if drawn else None

@@ -21,11 +21,11 @@ from cfnsr.inference.subtitles import to_srt, to_vtt
 from cfnsr.inference.windows import HOP, LEAST_HOP, LONGEST, spans
 from cfnsr.inference.writers import to_csv, to_json
 from cfnsr.serve import schemas
-from cfnsr.serve.explained import Options, drawing
 from cfnsr.serve.jobs import Job, Jobs, explainable
 from cfnsr.serve.refusals import Refusal
 from cfnsr.serve.uploads import PART, receive
 from cfnsr.serve.words import in_words
+from cfnsr.serve.work import Options
 
 ASK_AGAIN = 0.25  # seconds between two looks whether a client that waits is still there
 
@@ -256,7 +256,7 @@ Writer = Callable[[Prediction, Jobs], str | bytes]
 def _png(prediction: Prediction, jobs: Jobs) -> bytes:
     from cfnsr.inference.plot import plot
 
-    with drawing, tempfile.TemporaryDirectory(dir=jobs.root) as folder:
+    with tempfile.TemporaryDirectory(dir=jobs.root) as folder:
         return plot(prediction, Path(folder) / "timeline.png").read_bytes()
 
 

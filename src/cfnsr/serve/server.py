@@ -8,13 +8,14 @@ import ipaddress
 import socket
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cfnsr.errors import InputError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from uvicorn import Config
+    from uvicorn import Config, Server
 
 HOST, PORT = "127.0.0.1", 8000
 HEADER_SECONDS = 10.0  # for the head of a request to arrive
@@ -59,11 +60,8 @@ def serve(
     Raises:
         InputError: an address that others reach, without `public`; or one that cannot be had.
     """
-    import uvicorn
-
     with listen(host, port, public=public) as listener:
-        config = configure(app)
-        server = uvicorn.Server(config)
+        server = _server()(configure(app))
         address = address_of(listener)
 
         async def run() -> None:
@@ -151,6 +149,20 @@ def configure(app: Any) -> Config:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=LEAVE_SECONDS,
     )
+
+
+def _server() -> type[Server]:
+    """uvicorn's server, which on a second Ctrl-C would drop the application without letting it clean up."""
+    from uvicorn import Server
+
+    class Orderly(Server):
+        """Leaves once, however often it is told to; it takes `LEAVE_SECONDS` at most, and a window's work."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if not self.should_exit:
+                super().handle_exit(sig, frame)
+
+    return Orderly
 
 
 def _protocol() -> type[asyncio.Protocol]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
 from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import spans
+from cfnsr.inference.windows import HOP, spans
 from cfnsr.media.container import find_streams, open_media, scan_packets
 from cfnsr.media.errors import MediaError
-from cfnsr.serve.explained import Options, explain_window
 from cfnsr.serve.limits import MOST_EXPLAINED, MOST_PIXELS, Limits
 from cfnsr.serve.refusals import Refusal, internal, of_media
 
 if TYPE_CHECKING:
+    from cfnsr.inference.explained import Explained
     from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,25 @@ log = logging.getLogger(__name__)
 
 class Stopped(Exception):  # noqa: N818 - no error either
     """Nobody waits for the result any more."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is to be done with a recording.
+
+    Args:
+        window: seconds, see `predict`.
+        hop: seconds.
+        all_faces: follow everyone.
+        explain: explain all windows at once.
+        keep: keep the recording for a while, so that single windows can be explained.
+    """
+
+    window: float | None = None
+    hop: float = HOP
+    all_faces: bool = False
+    explain: bool = False
+    keep: bool = False
 
 
 @contextmanager
@@ -85,9 +105,29 @@ def explain_all(
     for place, number in enumerate(told):
         progress(place, len(told))
         with refusing(file):
-            explained = explain_window(recogniser, file, prediction, number, options)
+            explained = explain_one(recogniser, file, prediction, number, options)
         explanations.append({"window": number, **explained.explanation.as_json()})
     return explanations
+
+
+def explain_one(
+    recogniser: TorchRecogniser, file: Path, prediction: Prediction, number: int, options: Options
+) -> Explained:
+    """One window's explanation.
+
+    Raises:
+        Refusal: there is no such window, or no answer in it.
+        MediaError: the file is no longer there.
+    """
+    from cfnsr.inference.explained import explain_window
+
+    there = number < len(prediction.timeline)
+    try:
+        return explain_window(recogniser, file, prediction, number, window=options.window, hop=options.hop)
+    except MediaError:
+        raise
+    except InputError as error:
+        raise Refusal(*((422, "no answer") if there else (404, "not found")), str(error)) from None
 
 
 def check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) -> None:

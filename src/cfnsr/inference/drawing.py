@@ -1,0 +1,38 @@
+"""How our pictures look, whichever thread draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any
+
+INK, FAINT = "#222222", "#dddddd"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cfnsr",
+    "text.parse_math": False,  # a file may be called $1
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "ytick.major.size": 0,
+    "figure.facecolor": "white",
+}
+
+_one_at_a_time = RLock()  # matplotlib's settings are the process's, and a server draws in several threads
+
+
+@contextmanager
+def style(more: Mapping[Any, Any] | None = None) -> Iterator[None]:
+    """Draw in our style while this lasts; other threads that want to wait.
+
+    Args:
+        more: matplotlib's settings (rcParams) of one picture, besides those of all.
+    """
+    from matplotlib import rc_context
+
+    with _one_at_a_time, rc_context({**STYLE, **(more or {})}):
+        yield

@@ -1,0 +1,155 @@
+"""One window of a recording, explained: its clip is made anew, and is the one that was predicted from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cfnsr.errors import InputError
+from cfnsr.inference.explain import Explanation, explain
+from cfnsr.inference.predict import complete, tolerates, used
+from cfnsr.inference.prediction import Prediction
+from cfnsr.inference.recogniser import TorchRecogniser
+from cfnsr.inference.sheet import sheet
+from cfnsr.inference.windows import HOP, Span, Stretch, Windows, heard_at
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """One window's explanation and the clip that it is of.
+
+    Args:
+        explanation: what the answer rests on.
+        clip: the tensors it was made from.
+        span: of the window in the file.
+        heard: seconds of the file where the sound begins and ends that is listened to.
+    """
+
+    explanation: Explanation
+    clip: Mapping[str, np.ndarray]
+    span: Span
+    heard: tuple[float, float]
+
+    def as_png(self, name: str) -> bytes:
+        """A sheet that shows the whole of it under a name, see `sheet`."""
+        return sheet(
+            self.explanation,
+            frames=self.clip.get("video"),
+            times=self.clip.get("times"),
+            sound=self.clip.get("waveform", self.clip.get("audio", self.clip.get("log_mel"))),
+            span=self.heard,
+            name=name,
+        )
+
+
+def explain_second(
+    recogniser: TorchRecogniser, file: Path, second: float | None = None, *, window: float | None = None
+) -> Explained:
+    """Explain what a model answers about the largest face at one moment of a recording.
+
+    Args:
+        recogniser: of a checkpoint.
+        file: video or sound.
+        second: of the file; None takes its middle. The window whose middle is the nearest is explained.
+        window: seconds of a window, see `predict`.
+
+    Raises:
+        InputError: a model that sees OpenFace tracks or standardised speakers, a second that the file has
+            not, or nobody to be seen or heard then.
+        MediaError: the file is broken, or lacks what the model needs.
+    """
+    if "openface" in recogniser.preparation.modalities:
+        raise InputError(
+            f"model {recogniser.name} sees OpenFace tracks: expected a model of pictures or of sound"
+        )
+    if recogniser.normalised:
+        raise InputError(
+            f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
+            "alone cannot be: expected a model trained without --speaker-normalisation"
+        )
+    windows = Windows(file, recogniser.preparation, length=window, tolerant=tolerates(recogniser))
+    duration = windows.scan.duration
+    if second is not None and not 0 <= second <= duration:
+        raise InputError(
+            f"--at is {second:g} s, and {file} has {duration:.1f} s: expected 0 to {duration:.1f}"
+        )
+    middle = duration / 2 if second is None else second
+    place, _ = min(enumerate(windows.spans), key=lambda each: abs(sum(each[1]) - 2 * middle))
+    stretch = windows.one(place)[0]
+    explained = _explain(recogniser, stretch)
+    if explained is None:
+        missing = " and ".join(
+            what for what, there in (("face", stretch.face), ("speech", stretch.speech)) if there is False
+        )
+        start, end = stretch.span
+        raise InputError(
+            f"{file} has no {missing} from {start:.1f} to {end:.1f} s: expected a moment with what the model "
+            "needs; give another with --at"
+        )
+    return explained
+
+
+def explain_window(
+    recogniser: TorchRecogniser,
+    file: Path,
+    prediction: Prediction,
+    number: int,
+    *,
+    window: float | None = None,
+    hop: float = HOP,
+) -> Explained:
+    """Explain one window of a prediction.
+
+    Args:
+        recogniser: what predicted.
+        file: the recording.
+        prediction: of it, or of one person in it.
+        number: of the window, from 0, in the timeline of the prediction.
+        window, hop: seconds that the prediction was made with.
+
+    Raises:
+        InputError: there is no such window, or no answer in it.
+        MediaError: the file is no longer there.
+    """
+    if not 0 <= number < len(prediction.timeline):
+        last = len(prediction.timeline) - 1
+        raise InputError(f"there is no window {number}: expected one from 0 to {last}")
+    told = prediction.timeline[number]
+    windows = Windows(
+        file,
+        recogniser.preparation,
+        length=window,
+        hop=hop,
+        everyone=recogniser.reads.get("video") == "video",
+        tolerant=tolerates(recogniser),
+    )
+    spans = windows.spans
+    place = min(range(len(spans)), key=lambda place: abs(spans[place].start - told.start))
+    stretch = min(windows.one(place), key=lambda stretch: _distance(stretch, prediction))
+    explained = None if told.probabilities is None else _explain(recogniser, stretch)
+    if explained is None:
+        raise InputError(f"the model gave no answer from {told.start:.1f} to {told.end:.1f} s")
+    return explained
+
+
+def _explain(recogniser: TorchRecogniser, stretch: Stretch) -> Explained | None:
+    """A window's explanation; None where the model abstains."""
+    uses = used(recogniser, stretch)
+    if not uses:
+        return None
+    clip = complete(recogniser, stretch, uses)
+    heard = heard_at(stretch.span.start, recogniser.preparation)
+    return Explained(explain(recogniser.model, clip), clip, stretch.span, heard)
+
+
+def _distance(stretch: Stretch, prediction: Prediction) -> float:
+    """How far the face in a window is from where the prediction saw it, in pixels."""
+    if "squares" not in stretch.tensors or not len(prediction.faces):
+        return np.inf
+    squares: np.ndarray = stretch.tensors["squares"]
+    times = prediction.faces[:, 0]
+    nearest = np.abs(times[None] - stretch.tensors["times"][:, None]).argmin(axis=1)
+    return float(np.abs(squares[:, :2] - prediction.faces[nearest, 1:3]).mean())

@@ -1,0 +1,332 @@
+"""One answer explained on one page: what was looked at, what was listened to, what each modality added."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfnsr.inference.drawing import FAINT, INK, style
+from cfnsr.inference.heatmap import COLOURS, LEAST_SCALE, blended, heatmap, scale_colours, scale_of
+from cfnsr.media.decode import spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from cfnsr.inference.explain import Block, Contribution, Explanation
+
+NO_PROOF = "Weights inside the model; not proof of cause."
+CROPS = 6  # a row
+ROWS = 8  # features with the largest weights
+LONGEST_NAME = 64  # letters
+WIDTH = 9.6  # inches
+DPI = 110
+# After Okabe & Ito (2008), told apart by the colour-blind; the emotions' own colours stand for emotions.
+BLUE, ORANGE, GREEN = "#0072b2", "#d98200", "#009e73"
+CALLED = {"video": "face", "audio": "sound"}
+WITHOUT = {"video": ORANGE, "audio": GREEN}
+STYLE: dict[Any, Any] = {
+    "axes.edgecolor": "#999999",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.major.size": 0,
+}
+
+# What moves in a face (Ekman, Friesen & Hager 2002, Facial Action Coding System).
+MOVEMENTS = {
+    1: "inner brow raiser",
+    2: "outer brow raiser",
+    4: "brow lowerer",
+    5: "upper lid raiser",
+    6: "cheek raiser",
+    7: "lid tightener",
+    9: "nose wrinkler",
+    10: "upper lip raiser",
+    12: "lip corner puller",
+    14: "dimpler",
+    15: "lip corner depressor",
+    17: "chin raiser",
+    20: "lip stretcher",
+    23: "lip tightener",
+    25: "lips part",
+    26: "jaw drop",
+    28: "lip suck",
+    45: "blink",
+}
+
+
+def sheet(
+    explanation: Explanation,
+    *,
+    frames: NDArray[np.uint8] | None = None,
+    times: NDArray[np.floating] | None = None,
+    sound: NDArray[Any] | None = None,
+    span: tuple[float, float] | None = None,
+    name: str = "",
+) -> bytes:
+    """One answer explained on one page: what was looked at, what was listened to, what each modality added.
+
+    What the model has not is not drawn.
+
+    Args:
+        explanation: of the clip.
+        frames: (T, H, W, 3) uint8, the face's crops, as `prepare_clip` makes them.
+        times: (T,) seconds of them in the file.
+        sound: waveform (N,) or its features (F, S), such as MFCCs.
+        span: seconds in the file where that sound begins and ends.
+        name: of the file.
+
+    Returns:
+        a PNG.
+    """
+    buffer = io.BytesIO()
+    with style(STYLE):
+        figure = _figure(explanation, frames, times, sound, span, name)
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _figure(
+    explanation: Explanation,
+    frames: NDArray[np.uint8] | None,
+    times: NDArray[np.floating] | None,
+    sound: NDArray[Any] | None,
+    span: tuple[float, float] | None,
+    name: str,
+) -> Figure:
+    """A figure of its own: no pyplot, so no window system and no state between sheets."""
+    from matplotlib.figure import Figure
+
+    block = explanation.blocks[0] if explanation.blocks else None
+    parts: list[tuple[float, Callable[[SubFigure], None]]] = []  # inches of its height, and who draws it
+    if explanation.features and block is not None:
+        parts.append((2.75, lambda part: _draw_features(part, explanation, block)))
+    elif frames is not None:
+        parts.append((2.5, lambda part: _draw_faces(part, explanation, block, frames, times)))
+    if sound is not None or block is not None:
+        parts.append((2.5, lambda part: _draw_sound(part, explanation, block, sound, span)))
+    if explanation.contributions:
+        parts.append((1.75, lambda part: _draw_contributions(part, explanation)))
+    parts.append((0.75 + 0.3 * len(explanation.emotions), lambda part: _draw_answer(part, explanation)))
+    heights = [height for height, _ in parts]
+    figure = Figure(figsize=(WIDTH, 0.4 + sum(heights)), dpi=DPI, layout="constrained")
+    of = f"{name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + '…'}: " if name else ""
+    title = f"{of}{explanation.emotion}, probability {explanation.probabilities.max():.2f}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    rows = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for row, (_, draw) in zip(rows, parts, strict=True):
+        draw(row)
+    return figure
+
+
+def label(feature: str) -> str:
+    """An OpenFace column in words.
+
+    >>> label("AU12_r"), label("AU28_c"), label("pose_Rx")
+    ('AU12 lip corner puller, strength', 'AU28 lip suck, presence', 'pose_Rx')
+    """
+    number, _, kind = feature.removeprefix("AU").partition("_")
+    if not feature.startswith("AU") or kind not in ("r", "c"):
+        return feature
+    return f"AU{number} {MOVEMENTS[int(number)]}, {'strength' if kind == 'r' else 'presence'}"
+
+
+def _head(part: SubFigure, title: str, note: str) -> None:
+    """What is shown, and beneath what it means."""
+    part.suptitle(
+        "\n".join([title, *textwrap.wrap(note, 128)]), x=0.01, ha="left", fontsize=9, linespacing=1.3
+    )
+
+
+def _draw_faces(
+    part: SubFigure,
+    explanation: Explanation,
+    block: Block | None,
+    frames: NDArray[np.uint8],
+    times: NDArray[np.floating] | None,
+) -> None:
+    chosen = spread(len(frames), CROPS)
+    drawn = frames
+    if block is not None:
+        drawn = heatmap(frames, block.places, centres=block.centres)
+        _head(part, *_looked(explanation, block))
+    else:
+        _head(part, "What the model saw", "It has no cross-modal block, so there is no map to show.")
+    row = part.subplots(1, len(chosen))
+    for axis, place in zip(np.atleast_1d(row), chosen, strict=True):
+        axis.imshow(drawn[place])
+        axis.set_axis_off()
+        at = f"{100 * (place + 0.5) / len(frames):.0f} %" if times is None else f"{times[place]:.2f} s"
+        axis.set_title(at, fontsize=8)
+    if block is not None:
+        _draw_scale(part, list(np.atleast_1d(row)), scale_of(block.places), over_pictures=True)
+
+
+def _draw_features(part: SubFigure, explanation: Explanation, block: Block) -> None:
+    shares = block.places[..., 0].T * block.places.size  # (features, T)
+    order = np.argsort(-shares.mean(axis=1), kind="stable")[:ROWS]
+    _head(part, *_looked(explanation, block))
+    axis: Axes = part.subplots()
+    names = [label(explanation.features[place]) for place in order]
+    if shares.shape[1] == 1:
+        axis.barh(names, shares[order, 0], color=BLUE, height=0.6)
+        axis.bar_label(axis.containers[0], fmt="%.2f", padding=3)  # type: ignore[arg-type]
+        axis.axvline(1, color=INK, linewidth=0.8, linestyle="--")
+        axis.set_xlabel("weight, in multiples of an even share")
+        axis.margins(x=0.08)
+    else:
+        scale = scale_of(block.places)
+        extent = (0, 100, len(order) - 0.5, -0.5)
+        axis.imshow(shares[order], COLOURS, aspect="auto", vmin=0, vmax=scale, extent=extent)
+        axis.set_yticks(range(len(order)), names)
+        axis.set_xlabel("time, % of the window")
+        _draw_scale(part, [axis], scale, over_pictures=False)
+    axis.set_ylim(len(order) - 0.5, -0.5)
+
+
+def _draw_scale(part: SubFigure, axes: list[Axes], scale: float, *, over_pictures: bool) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    steps = np.linspace(0, 1, 256)
+    colours = blended(np.full(256, 128, np.float32), steps) if over_pictures else scale_colours()
+    shown = ScalarMappable(Normalize(0, scale), ListedColormap(colours / 255))
+    bar = part.colorbar(shown, ax=axes, fraction=0.03, pad=0.01)
+    bar.set_label("times an even share", fontsize=8)
+    bar.outline.set_visible(False)
+
+
+def _looked(explanation: Explanation, block: Block) -> tuple[str, str]:
+    """What the picture over the video map shows, and what it does not."""
+    rows = "features of the face" if explanation.features else "places of the video"
+    if block.weighs == "video":
+        title = f"Where the cross-modal block looked: its softmax map over the {rows}"
+    else:
+        title = f"Which {rows} the cross-modal block's self-attention chose (attention rollout)"
+    return title, NO_PROOF + (_moved(explanation, block) if block.weighs == "video" else "")
+
+
+def _moved(explanation: Explanation, block: Block) -> str:
+    change = _signed(-block.moved, 3)
+    return f" With even weights the log-probability of {explanation.emotion} would change by {change}."
+
+
+def _draw_sound(
+    part: SubFigure,
+    explanation: Explanation,
+    block: Block | None,
+    sound: NDArray[Any] | None,
+    span: tuple[float, float] | None,
+) -> None:
+    start, end = span or (0.0, 100.0)
+    if block is None:
+        _head(part, "What the model heard", "It has no cross-modal block, so no steps were chosen.")
+    elif block.weighs == "video":
+        title = "Which audio steps self-attention chose for the cross-modal block (attention rollout)"
+        _head(part, title, f"How much of each step is in the vector that weighs the video. {NO_PROOF}")
+    else:
+        title = "Which audio steps the cross-modal block weighed: its softmax over the steps"
+        _head(part, title, NO_PROOF + _moved(explanation, block))
+    rows = (sound is not None) + (block is not None)
+    axes = list(np.atleast_1d(part.subplots(rows, 1, sharex=True)))
+    if sound is not None:
+        _draw_signal(axes[0], sound, start, end)
+    if block is not None:
+        edges = np.linspace(start, end, len(block.steps) + 1)
+        shares = block.steps * block.steps.size
+        axes[-1].bar(edges[:-1], shares, np.diff(edges) * 0.92, align="edge", color=BLUE)
+        axes[-1].axhline(1, color=INK, linewidth=0.8, linestyle="--")
+        axes[-1].set_ylabel("times an\neven share")
+        axes[-1].set_ylim(0, max(LEAST_SCALE, 1.05 * shares.max()))
+    axes[-1].set_xlim(start, end)
+    axes[-1].tick_params(axis="x", pad=7)  # the first time is not to touch the lowest weight
+    axes[-1].set_xlabel("time in the file, s" if span else "time, % of the sound")
+
+
+def _draw_signal(axis: Axes, sound: NDArray[Any], start: float, end: float) -> None:
+    if sound.ndim == 2:
+        values = sound.astype(np.float64)
+        deviation = values.std(axis=1, keepdims=True)
+        values = (values - values.mean(axis=1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
+        extent = (start, end, -0.5, len(values) - 0.5)
+        axis.imshow(values, "cividis", aspect="auto", origin="lower", extent=extent, vmin=-2.5, vmax=2.5)
+        axis.set_yticks([])
+        axis.set_ylabel("features of\nthe sound")
+        return
+    columns = np.array_split(sound.astype(np.float64), min(len(sound), 800))  # as many as pixels, about
+    low, high = (np.array([limit(column) for column in columns]) for limit in (np.min, np.max))
+    loudest = max(abs(low).max(), abs(high).max()) or 1.0
+    moments = start + (np.arange(len(columns)) + 0.5) / len(columns) * (end - start)
+    axis.fill_between(moments, low / loudest, high / loudest, color="#777777", linewidth=0.3)
+    axis.set_ylim(-1.05, 1.05)
+    axis.set_yticks([])
+    axis.set_ylabel("sound")
+
+
+def _draw_contributions(part: SubFigure, explanation: Explanation) -> None:
+    title = f"What each modality adds to the answer {explanation.emotion}: with both, less without it"
+    met = "" if explanation.tolerant else " The model was not trained to do without one."
+    _head(part, title, f"What both say alike counts for neither.{met}")
+    axis: Axes = part.subplots()
+    rows = np.arange(len(explanation.contributions))
+    changes = np.array([each.log_change for each in explanation.contributions])
+    axis.barh(rows, changes, color=[WITHOUT[each.modality] for each in explanation.contributions], height=0.6)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    reach = max(0.5, 1.1 * abs(changes).max())
+    axis.set_xlim(min(-0.25 * reach, 1.1 * changes.min()), reach)
+    axis.set_yticks(rows, [_called(each) for each in explanation.contributions])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_xlabel("change of the log-probability, nats")
+    figures = axis.secondary_yaxis("right")
+    figures.set_yticks(rows, [_told(explanation, each) for each in explanation.contributions])
+    figures.spines["right"].set_visible(False)
+
+
+def _called(contribution: Contribution) -> str:
+    return f"{CALLED[contribution.modality]}\n(else {contribution.instead})"
+
+
+def _told(explanation: Explanation, contribution: Contribution) -> str:
+    place = explanation.emotions.index(explanation.emotion)
+    with_both, lacking = explanation.probabilities[place], contribution.probabilities[place]
+    change = _signed(contribution.log_change, 2)
+    return f"{change} nats\nprobability {lacking:.2f} without, {with_both:.2f} with"
+
+
+def _signed(value: float, digits: int) -> str:
+    """With its sign, and nothing as nothing.
+
+    >>> _signed(0.126, 2), _signed(-0.001, 2)
+    ('+0.13', '0.00')
+    """
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
+
+
+def _draw_answer(part: SubFigure, explanation: Explanation) -> None:
+    lacking = ", and what it would be without one modality" if explanation.contributions else ""
+    _head(part, f"The answer{lacking}", "")
+    series = [("the answer", explanation.probabilities, BLUE)]
+    for each in explanation.contributions:
+        series.append((f"without the {CALLED[each.modality]}", each.probabilities, WITHOUT[each.modality]))
+    axis: Axes = part.subplots()
+    rows = np.arange(len(explanation.emotions))
+    height = 0.8 / len(series)
+    for place, (title, probabilities, colour) in enumerate(series):
+        at = rows + (place - (len(series) - 1) / 2) * height
+        axis.barh(at, probabilities, 0.9 * height, color=colour, label=title)
+    axis.set_yticks(rows, explanation.emotions)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("probability")
+    axis.grid(visible=True, axis="x")
+    if len(series) > 1:
+        part.legend(loc="outside right upper", frameon=False)
