@@ -84,10 +84,11 @@ def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(place, "LONG", 7.0)
     told: list[str] = []
     figures = measure(sorted((shared / "clips").rglob("*.mp4"))[1], rounds=1, progress=told.append)
-    assert len(told) == 7 and [figure.goal for figure in figures if figure.goal] == [
+    assert len(told) == 8 and [figure.goal for figure in figures if figure.goal] == [
         *(0.3, 0.5),  # import, help
         *(5.0, 2.0, 0.8),  # one file
         *(0.35, 0.2),  # a long one
+        *(0.5, 1.0),  # live
     ]
     assert all(0 < figure.ours < 60 for figure in figures if "import" not in figure.what)
     json.dumps([figure.as_json() for figure in figures])

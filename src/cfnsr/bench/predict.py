@@ -1,4 +1,4 @@
-"""How long a prediction takes: start to end, within a running process, and along a long video.
+"""How long a prediction takes: start to end, within a running process, along a long video, and live.
 
 A model of the paper's size with random weights is measured, because weights do not change the time.
 """
@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from cfnsr.bench.server import ask, serving
 from cfnsr.bench.subjects import LONG, Progress, Subjects, prepare
@@ -83,6 +85,7 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
             *starts(rounds, progress),
             *one_file(subjects, rounds, progress),
             *long_video(subjects, rounds, progress),
+            *in_front_of_it(subjects, progress),
         ]
 
 
@@ -161,6 +164,26 @@ def long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figu
     return figures
 
 
+def in_front_of_it(subjects: Subjects, progress: Progress) -> list[Figure]:
+    """How often `cfnsr live` answers and how late, with the long video played as if live."""
+    from cfnsr.inference.exported import load_exported
+    from cfnsr.inference.live import live
+    from cfnsr.media.capture import Player
+
+    progress(f"{LONG:g} s live")
+    told = [
+        (moment.second, moment.delay)
+        for moment in live(load_exported(subjects.pixels["int8"]), Player(subjects.long))
+        if moment.delay is not None
+    ]
+    seconds, delays = zip(*told, strict=True)
+    what = f"`cfnsr live` for {LONG:g} s, {CALLED['int8']}, "
+    return [
+        Figure(what + "from one answer to the next", None, float(np.diff(seconds).mean()), "s", 0.5),
+        Figure(what + "delay of the latest in twenty", None, float(np.quantile(delays, 0.95)), "s", 1.0),
+    ]
+
+
 def alternated(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """The median seconds of some tasks that take turns, so that what slows the machine slows all."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
@@ -218,6 +241,8 @@ def page(figures: Sequence[Figure], clip: Path) -> str:
         "",
         "Start to end is a new process; within a running process and by a running server the model is loaded "
         "before, and the server is asked by `POST /predict`. s/s are seconds of work for a second of video. "
+        "Live, the video is played as if it came from a camera, once; the delay is from the arrival of a "
+        "window's newest picture or sound to its answer, and one answer in twenty was later than told. "
         "`cfn_sr_features` is given a made-up OpenFace track (OpenFace's own work is not counted), and hears "
         "by the speech encoder that `CFNSR_SPEECH_ENCODER` names.",
         "",
