@@ -274,7 +274,7 @@ class _Pictures:
         self.good += key in self.awaited
         stop = int(np.searchsorted(self.wanted, key, side="right"))
         if stop > self.kept:
-            self._fill(stop, _rgb(frame, self.frames))
+            self._fill(stop, to_rgb(frame, self.frames))
 
     def _fill(self, stop: int, picture: NDArray[np.uint8]) -> None:
         if self.frames is None:
@@ -355,7 +355,7 @@ class _Sound:
             shown = self.scan.frame_count > 0 and clock < self.scan.times[-1]  # the pictures agree
             if GAP_SECONDS[0] < gap and (gap < GAP_SECONDS[1] or shown):
                 self._keep(np.zeros(round(gap * self.rate), np.float32))
-        self._keep(_mono(frame))
+        self._keep(to_mono(frame))
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
         position = self.position or 0
@@ -377,7 +377,7 @@ class _Sound:
         return waveform
 
 
-def _mono(frame: AudioFrame) -> NDArray[np.float32]:
+def to_mono(frame: AudioFrame) -> NDArray[np.float32]:
     """The mean of a frame's channels (FFmpeg's own downmix is not normalised), full scale 1."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
@@ -390,7 +390,7 @@ def _mono(frame: AudioFrame) -> NDArray[np.float32]:
     return mono.astype(np.float32)
 
 
-def _rgb(frame: VideoFrame, like: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def to_rgb(frame: VideoFrame, like: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """A picture as shown, turned or mirrored: (H, W, 3) uint8 RGB.
 
     `like`, where given, is a batch of pictures whose size this one takes (a stream may change size).

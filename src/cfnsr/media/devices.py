@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cfnsr.media.capture import Heard, Pace, Seen
 from cfnsr.media.container import find_streams
-from cfnsr.media.decode import _mono, _rgb
+from cfnsr.media.decode import to_mono, to_rgb
 from cfnsr.media.errors import MediaError
 from cfnsr.media.webcam import Webcam
 
@@ -98,7 +98,7 @@ class Devices:
                     position += lost
                 continue
             frame = cast("AudioFrame", each)
-            samples, begin = _mono(frame), round(arrived * frame.sample_rate) - frame.samples
+            samples, begin = to_mono(frame), round(arrived * frame.sample_rate) - frame.samples
             if not rate:
                 position, rate = max(0, begin), frame.sample_rate
             if position - begin <= OFF * rate:  # else the samples run ahead of the clock
@@ -186,7 +186,7 @@ class _Device:
     @staticmethod
     def picture(frame: VideoFrame, like: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         """A camera's frame as RGB; of the size of `like` (1, H, W, 3), where that is given."""
-        return np.ascontiguousarray(_rgb(frame, like))
+        return np.ascontiguousarray(to_rgb(frame, like))
 
     def _open(self) -> InputContainer:
         name, always = self.name, dict(NONBLOCK)
