@@ -75,8 +75,9 @@ def test_it_is_given_back_when_nothing_more_is_wanted(film: Path, monkeypatch: p
 
 
 def test_a_camera_that_changes_its_size_keeps_that_of_its_first_picture() -> None:
-    first, second = np.zeros((1, 48, 64, 3), np.uint8), np.full((96, 128, 3), (10, 20, 30), np.uint8)
-    found = Webcam.picture(second, first)
+    camera = Webcam("a camera")
+    assert camera.picture(np.zeros((48, 64, 3), np.uint8)).shape == (48, 64, 3)
+    found = camera.picture(np.full((96, 128, 3), (10, 20, 30), np.uint8))
     assert found.shape == (48, 64, 3) and (found == (30, 20, 10)).all()
 
 

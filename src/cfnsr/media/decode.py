@@ -123,7 +123,7 @@ def decode(
 
 
 def stream_pictures(
-    path: Path, scan: Scan, numbers: NDArray[np.int64], *, threads: int = 0
+    path: Path, scan: Scan, numbers: NDArray[np.int64], *, longest: int | None = None, threads: int = 0
 ) -> Iterator[NDArray[np.uint8]]:
     """Some pictures (H, W, 3) uint8 RGB of a file, one by one, so that a long file needs no more memory.
 
@@ -131,6 +131,7 @@ def stream_pictures(
         path: the file.
         scan: of this file, from `scan_packets`.
         numbers: positions of the pictures in the whole video, in rising order; repeated ones come repeatedly.
+        longest: pixels of the longer side; larger pictures are shrunk to that.
         threads: of the decoder; 0 lets FFmpeg choose.
 
     Raises:
@@ -138,7 +139,7 @@ def stream_pictures(
     """
     if not len(numbers):
         return
-    pictures = _PictureStream(path, scan, numbers)
+    pictures = _PictureStream(path, scan, numbers, longest)
     for _ in _read(path, scan, pictures, None, threads=threads, start=float(scan.times[numbers[0]])):
         if pictures.done:
             pictures.check()  # before the last one, after which nobody may ask for more
@@ -251,11 +252,14 @@ def nearest(times: NDArray[np.floating], wanted: NDArray[np.floating]) -> NDArra
 class _Pictures:
     """Keeps the wanted pictures out of those decoded, which come in the order shown."""
 
-    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64]) -> None:
+    def __init__(
+        self, path: Path, scan: Scan, numbers: NDArray[np.int64], longest: int | None = None
+    ) -> None:
         self.path, self.stamped = path, scan.stamped
         self.wanted, self.times = scan.keys[numbers], scan.times[numbers]
         self.awaited = set(self.wanted.tolist())
         self.frames: NDArray[np.uint8] | None = None
+        self.shown = Shown(longest)
         self.errors = self.seen = self.good = self.kept = 0
 
     @property
@@ -274,7 +278,7 @@ class _Pictures:
         self.good += key in self.awaited
         stop = int(np.searchsorted(self.wanted, key, side="right"))
         if stop > self.kept:
-            self._fill(stop, to_rgb(frame, self.frames))
+            self._fill(stop, self.shown(frame))
 
     def _fill(self, stop: int, picture: NDArray[np.uint8]) -> None:
         if self.frames is None:
@@ -302,13 +306,13 @@ class _Pictures:
 class _PictureStream(_Pictures):
     """Hands the wanted pictures on instead of keeping them."""
 
-    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64]) -> None:
-        super().__init__(path, scan, numbers)
+    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64], longest: int | None) -> None:
+        super().__init__(path, scan, numbers, longest)
         self.ready: list[NDArray[np.uint8]] = []
 
     def _fill(self, stop: int, picture: NDArray[np.uint8]) -> None:
         picture = np.ascontiguousarray(picture)
-        self.frames = picture[None]  # whose size the following ones take
+        self.frames = picture[None]
         self.ready += [picture] * (stop - self.kept)
         self.kept = stop
 
@@ -390,16 +394,30 @@ def to_mono(frame: AudioFrame) -> NDArray[np.float32]:
     return mono.astype(np.float32)
 
 
-def to_rgb(frame: VideoFrame, like: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """A picture as shown, turned or mirrored: (H, W, 3) uint8 RGB.
+class Shown:
+    """The pictures of one stream as they are shown: turned or mirrored, and all of the first one's size.
 
-    `like`, where given, is a batch of pictures whose size this one takes (a stream may change size).
+    How they are turned is read from the first picture alone: PyAV 18 keeps a picture whose side data was
+    looked at, with the threads that converted it, until Python's next search for circles.
+
+    Args:
+        longest: pixels of the longer side; larger pictures are shrunk to that.
     """
-    turned, rows_reversed, columns_reversed = orientation(frame)
-    width, height = frame.width, frame.height
-    if like is not None:
-        width, height = (like.shape[1], like.shape[2]) if turned else (like.shape[2], like.shape[1])
-    picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)  # type: ignore[assignment]
-    if turned:
-        picture = picture.swapaxes(0, 1)
-    return picture[:: -1 if rows_reversed else 1, :: -1 if columns_reversed else 1]
+
+    def __init__(self, longest: int | None = None) -> None:
+        self._longest = longest
+        self._size: tuple[int, int] | None = None  # width and height before they are turned
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """A picture (H, W, 3) uint8 RGB."""
+        if self._size is None:
+            self._turned, *self._reversed = orientation(frame)
+            larger = 1.0 if self._longest is None else max(frame.width, frame.height) / self._longest
+            sides = (frame.width / max(1.0, larger), frame.height / max(1.0, larger))
+            self._size = max(1, round(sides[0])), max(1, round(sides[1]))
+        width, height = self._size
+        picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)  # type: ignore[assignment]
+        if self._turned:
+            picture = picture.swapaxes(0, 1)
+        rows, columns = self._reversed
+        return picture[:: -1 if rows else 1, :: -1 if columns else 1]

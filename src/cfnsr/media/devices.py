@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cfnsr.media.capture import Heard, Pace, Seen
 from cfnsr.media.container import find_streams
-from cfnsr.media.decode import to_mono, to_rgb
+from cfnsr.media.decode import Shown, to_mono
 from cfnsr.media.errors import MediaError
 from cfnsr.media.webcam import Webcam
 
@@ -76,15 +76,12 @@ class Devices:
     def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:
         """See `Source`; the second of a picture is that of its arrival."""
         wanted: Nearest[Any] = Nearest(step)
-        like: NDArray[np.uint8] | None = None
         camera = cast("_Device | Webcam", self._camera)
         for frame in camera.frames(pace):
             if frame is None:
                 continue
             for arrived, chosen in wanted.add(pace.second(), frame):
-                picture = camera.picture(chosen, like)
-                like = picture[None]
-                yield Seen(arrived, arrived, picture)
+                yield Seen(arrived, arrived, camera.picture(chosen))
 
     def sound(self, pace: Pace) -> Iterator[Heard]:
         """See `Source`. Samples are counted, for their arrival is uneven; silence stands for those lost."""
@@ -150,6 +147,7 @@ class _Device:
             )
         self.name = _default(kind, self.format) if name == "default" else name
         self.title = f"{kind} {self.name}"
+        self._shown = Shown()
 
     def frames(self, pace: Pace) -> Iterator[VideoFrame | AudioFrame | None]:
         """What it sees or hears, as it comes, until nothing more is wanted; None whenever all has been read.
@@ -183,10 +181,9 @@ class _Device:
                 with suppress(av.FFmpegError):  # some begin with half a picture
                     yield from cast("list[VideoFrame | AudioFrame]", packet.decode())
 
-    @staticmethod
-    def picture(frame: VideoFrame, like: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """A camera's frame as RGB; of the size of `like` (1, H, W, 3), where that is given."""
-        return np.ascontiguousarray(to_rgb(frame, like))
+    def picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """A camera's frame (H, W, 3) uint8 RGB; all are of the first one's size."""
+        return np.ascontiguousarray(self._shown(frame))
 
     def _open(self) -> InputContainer:
         name, always = self.name, dict(NONBLOCK)

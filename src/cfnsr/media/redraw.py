@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.media.container import Scan, find_streams, open_media, read_packets, scan_packets
-from cfnsr.media.decode import GAP_SECONDS, LOST_FRACTION, to_rgb
+from cfnsr.media.decode import GAP_SECONDS, LOST_FRACTION, Shown
 from cfnsr.media.encode import AAC_OPTIONS, X264_OPTIONS, create, video_codec
 from cfnsr.media.errors import MediaError
 
@@ -146,8 +146,8 @@ class _Pictures:
     ) -> None:
         self.path, self.scan, self.origin = path, scan, origin
         self.writing, self.draw, self.progress = writing, draw, progress
-        like = to_rgb(first)
-        self.like = like[None]
+        self.shown = Shown()
+        like = self.shown(first)
         self.below = below
         self.height, self.width = like.shape[0] // 2 * 2, like.shape[1] // 2 * 2
         if not self.height or not self.width:
@@ -191,7 +191,7 @@ class _Pictures:
         if ticks <= self.last:
             return
         picture = np.full((self.height + self.below, self.width, 3), 255, np.uint8)
-        picture[: self.height] = to_rgb(frame, self.like)[: self.height, : self.width]
+        picture[: self.height] = self.shown(frame)[: self.height, : self.width]
         self.draw(picture, second)
         planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), np.uint8)
         drawn = av.VideoFrame.from_ndarray(planes, format="yuv420p")

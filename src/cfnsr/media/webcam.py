@@ -28,6 +28,7 @@ class Webcam:
     def __init__(self, name: str) -> None:
         self.name = name
         self.title = f"camera {name}"
+        self._size: tuple[int, int] | None = None  # width and height of the first picture
 
     def frames(self, pace: Pace) -> Iterator[NDArray[np.uint8]]:
         """What it sees, (H, W, 3) BGR, as it comes, until nothing more is wanted.
@@ -50,13 +51,14 @@ class Webcam:
         finally:
             camera.release()
 
-    @staticmethod
-    def picture(frame: NDArray[np.uint8], like: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """What `frames` gave as RGB; of the size of `like` (1, H, W, 3), where that is given."""
+    def picture(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What `frames` gave as (H, W, 3) uint8 RGB; all are of the first one's size."""
         import cv2
 
-        if like is not None and like.shape[1:] != frame.shape:
-            frame = cv2.resize(frame, (like.shape[2], like.shape[1]), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        size = frame.shape[1], frame.shape[0]
+        self._size = self._size or size
+        if size != self._size:
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
     def _open(self) -> Any:
