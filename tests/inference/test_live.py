@@ -336,7 +336,7 @@ def test_what_is_kept_does_not_grow(monkeypatch: pytest.MonkeyPatch, seconds: fl
         pass
     most, samples = np.array(sizes).max(axis=0)
     assert most <= 20 * kept + 2 and samples <= 8000 * (kept + 0.06)
-    assert max(pictures) <= 20 * kept + 2 and listener.follower.forget == SMALL.frames
+    assert max(pictures) <= 20 * kept + 2 and listener.follower.forget == 6, "searches in a window of 1.5 s"
 
 
 def test_a_stream_that_stays_away_is_waited_for_half_a_second_alone() -> None:

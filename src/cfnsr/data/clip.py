@@ -233,6 +233,8 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         with _naming(take.audio):
             assert sound.waveform is not None  # noqa: S101 - asked for
             tensors |= sound_tensors(sound.waveform, sound.sample_rate, preparation, threads)
+            if "waveform" in tensors:  # a store keeps 16 bits
+                tensors["waveform"] = np.round(np.clip(tensors["waveform"], -1, 1) * PCM).astype(np.int16)
         tensors["duration"] = np.array([sound.duration])
     if "openface" in wanted and track is not None:
         with _naming(take.openface):
@@ -314,7 +316,7 @@ def track_tensors(track: openface.OpenFaceTrack) -> dict[str, np.ndarray]:
 def sound_tensors(
     sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int = 0
 ) -> dict[str, np.ndarray]:
-    """What `prepare_clip` makes of a sound.
+    """What `prepare_clip` makes of a sound, but for the waveform: here it is float32, as all else is made of.
 
     Args:
         sound: mono, full scale 1, (N,).
@@ -332,7 +334,7 @@ def sound_tensors(
         waveform = mfcc.resample(sound, sample_rate)
         heard, _ = mfcc.window(waveform, skip=preparation.skip, keep=preparation.keep)
         tensors |= {name: SOUND_FEATURES[name](heard) for name in sorted(wanted)}
-        tensors["waveform"] = np.round(np.clip(heard, -1, 1) * PCM).astype(np.int16)
+        tensors["waveform"] = heard
     level = 10 * np.log10(np.mean(np.square(heard), dtype=np.float64) + SILENCE)
     tensors["level"] = np.array([level], np.float32)
     if "speech" in preparation.modalities:

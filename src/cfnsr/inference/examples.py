@@ -9,8 +9,9 @@ from cfnsr.errors import InputError
 from cfnsr.evaluation.page import Example
 from cfnsr.evaluation.runs import Run
 from cfnsr.inference.explain import explain
+from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.inference.sheet import sheet
-from cfnsr.inference.windows import heard_at
+from cfnsr.inference.windows import Span, heard_at
 from cfnsr.training.checkpoint import config_of, load_model
 
 
@@ -34,6 +35,7 @@ def examples(run: Run, store: Store) -> list[Example]:
             f"{run.folder} was trained on standardised speakers, and one clip alone cannot be: expected runs "
             "without --speaker-normalisation"
         )
+    heard = TorchRecogniser(model).preparation
     sees, hears = model.reads.get("video") == "video", "audio" in model.reads
     test = run.test
     emotions = run.labels.emotions
@@ -47,12 +49,13 @@ def examples(run: Run, store: Store) -> list[Example]:
         tensors = store.load(name)
         explanation = explain(model, tensors)
         sound = tensors.get("waveform") if hears else None
+        length = float(tensors["duration"][0]) if "duration" in tensors else heard.skip + heard.keep
         picture = sheet(
             explanation,
             frames=tensors.get("video") if sees else None,
             times=tensors.get("times"),
             sound=sound,
-            span=None if sound is None else heard_at(0.0, config.preparation),
+            span=None if sound is None else heard_at(Span(0.0, length), heard),
             name=name,
         )
         caption = (

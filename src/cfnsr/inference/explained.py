@@ -141,7 +141,7 @@ def _explain(recogniser: TorchRecogniser, stretch: Stretch) -> Explained | None:
     if not uses:
         return None
     clip = complete(recogniser, stretch, uses)
-    heard = heard_at(stretch.span.start, recogniser.preparation)
+    heard = heard_at(stretch.span, recogniser.preparation)
     return Explained(explain(recogniser.model, clip), clip, stretch.span, heard)
 
 

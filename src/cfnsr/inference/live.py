@@ -20,6 +20,7 @@ from cfnsr.inference.prediction import Window
 from cfnsr.inference.rolling import LAG, Rolling, Stream
 from cfnsr.inference.windows import (
     HOP,
+    SEARCH,
     Picture,
     Span,
     Stretch,
@@ -171,7 +172,7 @@ class _Listener:
         self.streams += ["audio"] if self.hears and source.sounding else []
         self.rolling = Rolling(self.streams, self.step if self.even else 0, length + LAG + self.step)
         self.pictures: list[tuple[Picture, float]] = []  # and the second at which each arrived
-        self.follower = Follower(forget=self.steps)
+        self.follower = Follower(forget=math.ceil(length / max(SEARCH, self.step)))
         self.looked: list[float] = []  # when the last picture was that was searched
         self.main: int | None = None
         self.skipped = 0
@@ -260,11 +261,12 @@ class _Listener:
         span = Span(start, start + self.length)
         tensors: dict[str, np.ndarray] = {}
         arrived = 0.0
+        speech = False if self.hears else None
         if "audio" in self.streams:
             sound = self.rolling.between(*span)
             tensors |= heard(sound.samples, sound.rate, self.preparation)
+            speech = bool(tensors) and loud(sound.samples, sound.rate, self.preparation)
             arrived = sound.arrived
-        speech = loud(tensors) if self.hears else None
         pictures = self._pictures(span)
         arrived = max([arrived, *(each for _, each in pictures)])
         people = main_first(present([picture for picture, _ in pictures]), self.main)

@@ -32,8 +32,13 @@ HOP = 1.0  # seconds from one window to the next
 LONGEST = 30.0  # seconds of a window, and from one to the next
 LEAST_HEARD = 1.0  # seconds of a window, besides those that are left out of its sound at the start
 LEAST_HOP = 0.1
+REST = 0.1  # seconds at the end that need no window of their own
 STALE = 0.5  # seconds from the nearest picture from which on nothing is to be seen
-SPEECH_LEVEL = -55.0  # dBFS; below it the window is taken for silent
+# dBFS of the loudest tenth of a second; below it a window is taken for silent. The quietest of RAVDESS's 1440
+# takes reaches -56.1.
+SPEECH_LEVEL = -60.0
+LOUDEST_FOR = 0.1  # seconds
+LONGEST_SIDE = 1920  # pixels; larger pictures of long files are shrunk, for a window's are held at once
 SEARCH = 0.25  # seconds, in each of which one picture of a long file is searched for faces
 READ_AHEAD = 4  # pictures that are decoded while those before are searched for faces
 SWITCH = 1.5  # how much larger another face must be before the main person changes
@@ -97,9 +102,13 @@ def spans(duration: float, preparation: Preparation, length: float | None, hop: 
     long = usual if length is None else length
     if duration <= (max(LONGEST_TAKE, usual) if length is None else long):
         return [Span(0.0, duration)]
+    return _side_by_side(duration, long, hop)
+
+
+def _side_by_side(duration: float, long: float, hop: float) -> list[Span]:
     last = duration - long
     starts = np.arange(int(last / hop) + 1) * hop
-    if last - starts[-1] > hop / 2:  # the rest is worth a window of its own
+    if last - starts[-1] > REST + 1e-9:  # the end is shown and heard too
         starts = np.append(starts, last)
     return [Span(float(start), float(start + long)) for start in starts]
 
@@ -135,10 +144,8 @@ class Windows:
         threads: int = 0,
     ) -> None:
         self.file, self.preparation, self.everyone, self.threads = file, preparation, everyone, threads
+        self.tolerant = tolerant
         self.scan = scan_packets(file)
-        self.spans = spans(self.scan.duration, preparation, length, hop)
-        self.length = self.spans[0].end  # of each window
-        self.whole = self.spans == [Span(0.0, self.scan.duration)]  # prepared just as a take is
         roles = {clip.MODALITIES[modality] for modality in preparation.modalities}
         self.sees, self.hears = "video" in roles, "audio" in roles
         self.pictured = self.sees and self.scan.frame_count > 0
@@ -151,11 +158,18 @@ class Windows:
             raise MediaError(
                 "no sound", f"{file} has no sound: give a recording with sound, or choose a model of pictures"
             )
+        self.spans = spans(self.scan.duration, preparation, length, hop)
+        if length is None and len(self.spans) == 1:
+            self.spans = self._speaks_late(hop) or self.spans
+        self.length = self.spans[0].end  # of each window
+        self.whole = self.spans == [Span(0.0, self.scan.duration)]  # prepared just as a take is
+        self.shrunk = 1.0 if self.whole else max(1.0, self.scan.side / LONGEST_SIDE)
         self.tracked = "openface" in preparation.modalities
         self.openface = openface if self.sees or self.tracked else None
         self.track = None if self.openface is None else self._read_track(self.openface)
         self._main: int | None = None
-        self._followed = face.Follower(forget=preparation.frames)
+        a_window = math.ceil(self.length / max(SEARCH, self.length / preparation.frames))  # in searches
+        self._followed = face.Follower(forget=preparation.frames if self.whole else a_window)
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -187,11 +201,35 @@ class Windows:
         pictures = self._pictures(wanted) if self.pictured else repeat([])
         for span in wanted:
             tensors: Mapping[str, np.ndarray] = {}
+            speech = False if self.hears else None
             if sound is not None:
                 part = sound.cut(span.start, math.inf if self.whole else self.length)
                 tensors = heard(part, sound.rate, self.preparation, self.threads)
+                if self.whole and not tensors and not self.tolerant:
+                    self._refuse_short(len(part) / sound.rate)
+                speech = bool(tensors) and loud(part, sound.rate, self.preparation)
             # Unnamed here, so that no window's pictures are held while the next one's are read.
-            yield from self._stretches(span, next(pictures), tensors)
+            yield from self._stretches(span, next(pictures), tensors, speech)
+
+    def _refuse_short(self, seconds: float) -> None:
+        least = self.preparation.skip + LEAST_SOUND
+        raise MediaError(
+            "too short",
+            f"{self.file} has {seconds:.2f} s of sound: expected at least {least:g} s, because the first "
+            f"{self.preparation.skip:g} s are left out; give a longer recording",
+        )
+
+    def _speaks_late(self, hop: float) -> list[Span]:
+        """Windows of a file of a take's length, where what is heard of a take is silent and they are not."""
+        usual = self.preparation.skip + self.preparation.keep
+        sound = self._sound()
+        if sound is None or self.scan.duration <= usual:
+            return []
+        samples, rate = sound.cut(0.0, math.inf), sound.rate
+        later = _side_by_side(self.scan.duration, usual, hop)
+        parts = [samples[round(span.start * rate) : round(span.end * rate)] for span in later]
+        heard_later = [loud(part, rate, self.preparation) for part in parts]
+        return later if any(heard_later) and not loud(samples, rate, self.preparation) else []
 
     def _read_track(self, path: Path) -> OpenFaceTrack | None:
         if is_means(path):
@@ -210,8 +248,9 @@ class Windows:
         """Which pictures of the file a window shows; none where there are no pictures at that time."""
         times, preparation = self.scan.times, self.preparation
         if self.whole:
-            return spread(len(times), preparation.frames, preparation.sampling)
-        return sampled(times, span, self.length, preparation, usual=1 / self.scan.fps)
+            over = times[-1] + self._usual < face.LEAST_FOUND * span.end
+            return spread(0 if over else len(times), preparation.frames, preparation.sampling)
+        return sampled(times, span, self.length, preparation, usual=self._usual)
 
     def _pictures(self, spans: Sequence[Span]) -> Iterator[list[tuple[int, Picture]]]:
         """The pictures of each window with their numbers; each is decoded and searched for faces once."""
@@ -234,10 +273,16 @@ class Windows:
         """Some pictures with their numbers and who is in them; several are searched at once."""
         times = self.scan.times[numbers]
         due = np.isin(numbers, self._due)
-        frames = stream_pictures(self.file, self.scan, numbers, threads=self.threads)
+        frames = stream_pictures(self.file, self.scan, numbers, shrunk=self.shrunk, threads=self.threads)
         pictures = zip(numbers.tolist(), times.tolist(), due.tolist(), frames, strict=True)
         for number, time, frame, faces in mapped(_search, pictures, _pool(), READ_AHEAD):
             yield number, Picture(time, frame, None if faces is None else self._followed.add(faces))
+
+    @cached_property
+    def _usual(self) -> float:
+        """Seconds from one picture to the next."""
+        times = self.scan.times
+        return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
     @cached_property
     def _due(self) -> NDArray[np.int64]:
@@ -249,9 +294,12 @@ class Windows:
         return numbers if every else numbers[searched(self.scan.times[numbers])]
 
     def _stretches(
-        self, span: Span, seen: Sequence[tuple[int, Picture]], sound: Mapping[str, np.ndarray]
+        self,
+        span: Span,
+        seen: Sequence[tuple[int, Picture]],
+        sound: Mapping[str, np.ndarray],
+        speech: bool | None,
     ) -> Iterator[Stretch]:
-        speech = loud(sound) if self.hears else None
         if not self.sees and not self.tracked:
             yield Stretch(span, sound, None, speech)
             return
@@ -285,7 +333,13 @@ class Windows:
             return []
         self._main = people[0][0]
         told = people if self.everyone else people[:1]
-        return [(person, cut(pictures, track, self.preparation)) for person, track in told]
+        return [(person, self._unshrunk(cut(pictures, track, self.preparation))) for person, track in told]
+
+    def _unshrunk(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """With squares in pixels of the file's own pictures."""
+        if self.shrunk == 1:
+            return tensors
+        return {**tensors, "squares": tensors["squares"] * np.float32(self.shrunk)}
 
     def _by_points(
         self, seen: Sequence[tuple[int, Picture]]
@@ -296,11 +350,13 @@ class Windows:
         times = np.array([picture.time for _, picture in seen])
         if points.success.mean() < face.LEAST_FOUND:
             return []
+        if points.landmarks is not None:
+            points = replace(points, landmarks=points.landmarks / self.shrunk)
         height, width = frames[0].shape[:2]
         clip.check_points(self.openface, points, self.track, (height, width, self.scan.frame_count))
         settings = self.preparation
         faces = face.cut_faces(frames, times, points, margin=settings.margin, size=settings.size)
-        return [(None, clip.picture_tensors(faces, times))]
+        return [(None, self._unshrunk(clip.picture_tensors(faces, times)))]
 
 
 def searched(times: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -369,18 +425,27 @@ def heard(
         return {}
 
 
-def heard_at(start: float, preparation: Preparation) -> tuple[float, float]:
-    """When the sound begins and ends of which a window's waveform is made, in seconds.
+def heard_at(span: Span, preparation: Preparation) -> Span:
+    """When the sound of a window begins and ends that a model listens to, in seconds.
 
-    >>> heard_at(3.0, Preparation())
-    (3.5, 5.95)
+    >>> heard_at(Span(3.0, 9.0), Preparation())
+    Span(start=3.5, end=5.95)
     """
-    return start + preparation.skip, start + preparation.skip + preparation.keep
+    if "speech" in preparation.modalities:
+        return span
+    begin = span.start + preparation.skip
+    return Span(begin, begin + preparation.keep)
 
 
-def loud(sound: Mapping[str, np.ndarray]) -> bool:
-    """Whether a window's sound is louder than silence."""
-    return "level" in sound and bool(sound["level"][0] > SPEECH_LEVEL)
+def loud(sound: NDArray[np.float32], rate: int, preparation: Preparation) -> bool:
+    """Whether there is more than silence in what is listened to of a window's sound (N,) at `rate` Hz."""
+    start, end = heard_at(Span(0.0, len(sound) / rate), preparation)
+    part = sound[round(start * rate) : round(end * rate)]
+    if not len(part):
+        return False
+    size = max(1, round(LOUDEST_FOR * rate))
+    sums = np.add.reduceat(np.square(part, dtype=np.float64), np.arange(0, len(part), size))
+    return bool(sums.max() / size > 10 ** (SPEECH_LEVEL / 10))
 
 
 def present(pictures: Sequence[Picture]) -> list[tuple[int, face.Track]]:

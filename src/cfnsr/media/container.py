@@ -174,6 +174,7 @@ class Scan:
         sample_rate: of the sound as declared, in Hz; 0 without any.
         sound_start: second at which the sound begins, from time 0.
         duration: seconds from time 0 to the end of the last picture or sample.
+        side: pixels of the longer side of its pictures, as declared; 0 without any.
     """
 
     keys: NDArray[np.int64]
@@ -184,6 +185,7 @@ class Scan:
     sample_rate: int
     sound_start: float
     duration: float
+    side: int = 0
 
     @property
     def frame_count(self) -> int:
@@ -246,6 +248,7 @@ def scan_packets(path: Path) -> Scan:
             sample_rate=audio.codec_context.sample_rate if audio is not None and sound_stamps else 0,
             sound_start=first_sound - zero if sound_stamps else 0.0,
             duration=max(ends.values()) - zero,
+            side=max(video.codec_context.width, video.codec_context.height) if video is not None else 0,
         )
 
 

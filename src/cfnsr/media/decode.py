@@ -123,7 +123,7 @@ def decode(
 
 
 def stream_pictures(
-    path: Path, scan: Scan, numbers: NDArray[np.int64], *, longest: int | None = None, threads: int = 0
+    path: Path, scan: Scan, numbers: NDArray[np.int64], *, shrunk: float = 1.0, threads: int = 0
 ) -> Iterator[NDArray[np.uint8]]:
     """Some pictures (H, W, 3) uint8 RGB of a file, one by one, so that a long file needs no more memory.
 
@@ -131,7 +131,7 @@ def stream_pictures(
         path: the file.
         scan: of this file, from `scan_packets`.
         numbers: positions of the pictures in the whole video, in rising order; repeated ones come repeatedly.
-        longest: pixels of the longer side; larger pictures are shrunk to that.
+        shrunk: how many times smaller the pictures are made.
         threads: of the decoder; 0 lets FFmpeg choose.
 
     Raises:
@@ -139,7 +139,7 @@ def stream_pictures(
     """
     if not len(numbers):
         return
-    pictures = _PictureStream(path, scan, numbers, longest)
+    pictures = _PictureStream(path, scan, numbers, shrunk)
     for _ in _read(path, scan, pictures, None, threads=threads, start=float(scan.times[numbers[0]])):
         if pictures.done:
             pictures.check()  # before the last one, after which nobody may ask for more
@@ -252,14 +252,12 @@ def nearest(times: NDArray[np.floating], wanted: NDArray[np.floating]) -> NDArra
 class _Pictures:
     """Keeps the wanted pictures out of those decoded, which come in the order shown."""
 
-    def __init__(
-        self, path: Path, scan: Scan, numbers: NDArray[np.int64], longest: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64], shrunk: float = 1.0) -> None:
         self.path, self.stamped = path, scan.stamped
         self.wanted, self.times = scan.keys[numbers], scan.times[numbers]
         self.awaited = set(self.wanted.tolist())
         self.frames: NDArray[np.uint8] | None = None
-        self.shown = Shown(longest)
+        self.shown = Shown(shrunk)
         self.errors = self.seen = self.good = self.kept = 0
 
     @property
@@ -306,8 +304,8 @@ class _Pictures:
 class _PictureStream(_Pictures):
     """Hands the wanted pictures on instead of keeping them."""
 
-    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64], longest: int | None) -> None:
-        super().__init__(path, scan, numbers, longest)
+    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64], shrunk: float) -> None:
+        super().__init__(path, scan, numbers, shrunk)
         self.ready: list[NDArray[np.uint8]] = []
 
     def _fill(self, stop: int, picture: NDArray[np.uint8]) -> None:
@@ -401,20 +399,21 @@ class Shown:
     looked at, with the threads that converted it, until Python's next search for circles.
 
     Args:
-        longest: pixels of the longer side; larger pictures are shrunk to that.
+        shrunk: how many times smaller they are made.
     """
 
-    def __init__(self, longest: int | None = None) -> None:
-        self._longest = longest
+    def __init__(self, shrunk: float = 1.0) -> None:
+        self._shrunk = shrunk
         self._size: tuple[int, int] | None = None  # width and height before they are turned
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """A picture (H, W, 3) uint8 RGB."""
         if self._size is None:
             self._turned, *self._reversed = orientation(frame)
-            larger = 1.0 if self._longest is None else max(frame.width, frame.height) / self._longest
-            sides = (frame.width / max(1.0, larger), frame.height / max(1.0, larger))
-            self._size = max(1, round(sides[0])), max(1, round(sides[1]))
+            self._size = (
+                max(1, round(frame.width / self._shrunk)),
+                max(1, round(frame.height / self._shrunk)),
+            )
         width, height = self._size
         picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)  # type: ignore[assignment]
         if self._turned:
