@@ -572,7 +572,7 @@ def serve(
     public: Annotated[
         bool, typer.Option("--public", help="Let other machines in: no passwords, no encryption.")
     ] = False,
-    max_megabytes: Annotated[int, typer.Option(help="Of an upload.")] = 200,
+    max_megabytes: Annotated[int, typer.Option(help="Of an upload, in MiB.")] = 200,
     minutes: Annotated[float, typer.Option(help="Longest recording.")] = 10.0,
 ) -> None:
     """Serve a web page and a REST API on this machine: upload or record, see the timeline."""

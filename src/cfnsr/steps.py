@@ -465,14 +465,13 @@ def predict(
                     all_faces=all_faces,
                     progress=progress,
                 )
+            told.append(prediction.as_json())  # before it is written, which may fail
+            if not as_json:
+                print(to_table(prediction), flush=True)
             outputs.write(prediction, file)
-        except InputError as error:
+        except (InputError, OSError) as error:
             say(f"cfnsr: {error}")
             well = False
-            continue
-        told.append(prediction.as_json())
-        if not as_json:
-            print(to_table(prediction))
     if as_json:
         print(json.dumps(told, indent=2))
     return well
@@ -553,6 +552,7 @@ def export(checkpoint: Path, out: Path, *, precision: str, data: Path | None) ->
         raise InputError(f"--precision {precision} is not known: expected one of {', '.join(PRECISIONS)}")
     if suffix == ".onnx" and precision != "f32":
         raise InputError(f"--precision {precision} for {out.name}: expected an .xml file, or f32")
+    check_file(out)
     if precision == "int8" and data is None:
         raise InputError("int8 is calibrated on training clips: expected --data with a prepared corpus")
     clips = _Clips(checkpoint, data)
@@ -623,12 +623,13 @@ def serve(checkpoint: str, *, host: str, port: int, public: bool, max_megabytes:
     if not 1 <= 60 * minutes < math.inf:
         raise InputError(f"--minutes is {minutes:g}: expected a second or more, such as 10")
     from cfnsr.serve.app import create_app
+    from cfnsr.serve.limits import MEBIBYTE
     from cfnsr.serve.server import hosts_of
     from cfnsr.serve.server import serve as run
 
     app = create_app(
         recogniser(checkpoint, None),
-        max_bytes=max_megabytes * 10**6,
+        max_bytes=max_megabytes * MEBIBYTE,
         max_seconds=60 * minutes,
         hosts=hosts_of(host),
     )

@@ -1,3 +1,4 @@
+import gc
 import os
 import pickle
 import random
@@ -521,3 +522,24 @@ def test_the_nearest_picture() -> None:
     expected = [min(range(4), key=lambda place: (abs(times[place] - each), place)) for each in wanted]
     assert nearest(times, wanted).tolist() == expected == [0, 0, 0, 1, 1, 2, 2, 3, 3]
     assert nearest(np.array([5.0]), wanted).tolist() == [0] * 9
+
+
+def test_pictures_leave_no_threads_behind(media: Media) -> None:
+    """PyAV keeps a picture whose side data was looked at, with its converter's threads, for the collector."""
+
+    def threads() -> int:
+        """Of this process, also those that are not Python's."""
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    if not Path("/proc/self/task").exists():
+        pytest.skip("the system does not tell of threads")
+    path = media("a.mp4")
+    decode(path, frames=30, audio=False, threads=1)
+    gc.collect()
+    gc.disable()
+    try:
+        before = threads()
+        decode(path, frames=30, audio=False, threads=1)
+        assert threads() <= before + 8, "those of one picture, which says how all are turned"
+    finally:
+        gc.enable()

@@ -1,5 +1,6 @@
 """A server as a process: who is let in, slow and broken connections, and how it ends."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 from cfnsr.errors import InputError
 from cfnsr.serve import server
 from cfnsr.serve.server import hosts_of, listen
-from cfnsr.serve.uploads import private_folder
+from cfnsr.serve.uploads import private_folder, release
 
 Make = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], None]
@@ -187,9 +188,17 @@ serve(create_app(Slow(), examples=False), port=0, started=lambda address: print(
 
 def test_a_second_ctrl_c_does_not_cut_the_end_short() -> None:
     """uvicorn would leave at once, without the application's own end and with a traceback of it."""
-    orderly = server._server()(server.configure(lambda scope: None))
-    for _ in range(3):
-        orderly.handle_exit(signal.SIGINT, None)
+    left = []
+
+    async def told() -> Any:
+        orderly = server._server(lambda: left.append("left"))(server.configure(lambda scope: None))
+        for _ in range(3):
+            orderly.handle_exit(signal.SIGINT, None)
+        await asyncio.sleep(0)
+        return orderly
+
+    orderly = asyncio.run(told())
+    assert left == ["left"]
     assert orderly.should_exit and not orderly.force_exit
     assert orderly._captured_signals == [signal.SIGINT], "which ends the process then"
 
@@ -224,5 +233,7 @@ def test_a_server_that_is_told_to_stop_leaves_nothing(
         assert len(list(temporary.glob("*/*/upload.wav"))) == 2, "nobody could delete them"
         os.utime(folder, (1, 1))
         monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-        private_folder().rmdir()  # as the next server does when it starts
+        another = private_folder()  # as the next server does when it starts
+        another.rmdir()
+        release(another)
     assert [path for path in temporary.iterdir() if path.name.startswith("cfnsr")] == []

@@ -236,6 +236,11 @@ def test_what_dead_servers_left_is_deleted(tmp_path: Path, monkeypatch: pytest.M
     for path in tmp_path.iterdir():
         if path.name != "cfnsr-serve-alive":
             os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+    sleeps = uploads.private_folder()  # its server slept, and is alive
+    os.utime(sleeps, (long_ago, long_ago))
+    sweep()
+    assert sleeps.exists()
+    uploads.release(sleeps)
     sweep()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"cfnsr-serve-alive", "other-serve-dead", "kept", "cfnsr-serve-link", "cfnsr-serve-file"}

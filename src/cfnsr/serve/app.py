@@ -68,8 +68,8 @@ def create_app(
         examples: offer examples; they are drawn at the first start and kept in the user's cache.
 
     Raises:
-        InputError: a limit that leaves nothing, a model that needs more than a recording, no face detector,
-            or several workers for one.
+        InputError: a limit that leaves nothing, a model that needs more than a recording, or no face
+            detector.
     """
     recogniser = as_recogniser(model)
     _check_model(recogniser)
@@ -82,9 +82,6 @@ def create_app(
         stall_seconds=stall_seconds,
         upload_seconds=upload_seconds,
     )
-    if workers > 1 and "video" in recogniser.preparation.modalities:
-        # OpenCV's network gives wrong faces where two threads ask it, and a process has one.
-        raise InputError(f"workers is {workers}: expected 1 for a model that looks for faces")
     jobs = Jobs(recogniser, limits)
     drawn: dict[str, Path] = {}
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from cfnsr.inference.prediction import Prediction
 from cfnsr.serve.limits import MOST_KEPT, MOST_SHEETS, MOST_UPLOADS_KEPT, Limits
 from cfnsr.serve.refusals import Refusal
-from cfnsr.serve.uploads import private_folder, sweep
+from cfnsr.serve.uploads import private_folder, release, sweep
 from cfnsr.serve.work import Options, Stopped, explain_all, explain_one, recognise, refusing
 
 if TYPE_CHECKING:
@@ -151,6 +151,14 @@ class Jobs:
             await asyncio.sleep(0)  # lets the last jobs end
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.to_thread(shutil.rmtree, self.root, ignore_errors=True)
+            release(self.root)
+
+    def stop(self) -> None:
+        """Give up all jobs: their requests are answered at once, as cancelled."""
+        for job in self.jobs.values():
+            job.stopped.set()
+            if job.future is not None:
+                job.future.cancel()
 
     async def _stay_alive(self) -> None:
         while True:
@@ -286,6 +294,7 @@ class Jobs:
 
     async def _delete(self, job: Job) -> None:
         job.file = job.latest = None
+        job.sheets.clear()
         await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
 
     def _work(self, job: Job, file: Path) -> None:

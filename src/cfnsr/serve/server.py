@@ -61,7 +61,7 @@ def serve(
         InputError: an address that others reach, without `public`; or one that cannot be had.
     """
     with listen(host, port, public=public) as listener:
-        server = _server()(configure(app))
+        server = _server(app.state.jobs.stop)(configure(app))
         address = address_of(listener)
 
         async def run() -> None:
@@ -151,8 +151,12 @@ def configure(app: Any) -> Config:
     )
 
 
-def _server() -> type[Server]:
-    """uvicorn's server, which on a second Ctrl-C would drop the application without letting it clean up."""
+def _server(leave: Callable[[], object]) -> type[Server]:
+    """uvicorn's server, which on a second Ctrl-C would drop the application without letting it clean up.
+
+    Args:
+        leave: called in the event loop when the server is told to stop, so that no request keeps it.
+    """
     from uvicorn import Server
 
     class Orderly(Server):
@@ -161,6 +165,7 @@ def _server() -> type[Server]:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if not self.should_exit:
                 super().handle_exit(sig, frame)
+                asyncio.get_event_loop().call_soon_threadsafe(leave)
 
     return Orderly
 

@@ -20,6 +20,11 @@ from starlette.requests import ClientDisconnect, Request
 from cfnsr.serve.limits import MEBIBYTE, Limits
 from cfnsr.serve.refusals import Refusal
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 PART = "file"  # name of the form's part
 NAME = "upload"  # of every file: what the client calls it is never looked at but for the suffix
 SUFFIXES = frozenset(
@@ -34,26 +39,51 @@ HEADERS = 8 * 1024  # bytes of a part's headers
 DRAIN_SECONDS, DRAIN_BYTES = 2.0, 64 * MEBIBYTE  # what is read of a body that is declined
 PREFIX = "cfnsr-serve-"
 STALE = 600.0  # seconds after which a folder that no server touches is a dead one's
+_held: dict[Path, int] = {}  # folders of this process, and what their locks hang on
 FORM = f"expected multipart/form-data with one part named {PART!r}"
 
 
 def private_folder() -> Path:
     """A new folder that only this user may enter; what dead servers have left behind is deleted."""
     sweep()
-    return Path(tempfile.mkdtemp(prefix=PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    if fcntl is not None:
+        _held[folder] = os.open(folder, os.O_RDONLY)
+        fcntl.flock(_held[folder], fcntl.LOCK_EX)
+    return folder
+
+
+def release(folder: Path) -> None:
+    """Let go of a private folder, which may be deleted then."""
+    if folder in _held:
+        os.close(_held.pop(folder))
 
 
 def sweep(older: float = STALE) -> None:
     """Delete the folders of servers that were killed: those that nobody has touched for so many seconds.
 
-    A server touches its own one with `touch`. Links, and folders of other users, are left alone.
+    A server touches its own one with `touch`, and holds a lock on it, where the system has such, which stays
+    while it sleeps. Links, and folders of other users, are left alone.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
             found = folder.lstat()
             own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
             if stat.S_ISDIR(found.st_mode) and own and time.time() - found.st_mtime > older:
-                shutil.rmtree(folder, ignore_errors=True)
+                _delete_unlocked(folder)
+
+
+def _delete_unlocked(folder: Path) -> None:
+    """Delete a folder that no living process holds; raises `OSError` where one does."""
+    if fcntl is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    held = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(held)
 
 
 def suffix_of(name: str) -> str:

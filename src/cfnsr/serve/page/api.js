@@ -47,7 +47,12 @@ export function send(file, parameters, told, signal) {
   });
 }
 
-// Delete a job, also while the page is left.
-export function forget(id) {
-  return fetch(`/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+// Delete a job, also while the page is left; whether there is nothing of it any more.
+export async function forget(id) {
+  try {
+    const response = await fetch(`/jobs/${id}`, { method: "DELETE", keepalive: true });
+    return response.ok || response.status === 404;
+  } catch {
+    return false;
+  }
 }

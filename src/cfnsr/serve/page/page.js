@@ -232,28 +232,34 @@ function moved(stretch, text) {
 
 async function explain() {
   const stretch = chosen;
-  const person = whom ? result.people[whom - 1].person : null;
+  const [mine, of] = [job, whom];
+  const shown = of ? result.people[of - 1] : result;
+  const asked = () => job === mine && whom === of; // else another recording or person is shown by now
+  const person = of ? shown.person : null;
   const query = new URLSearchParams({ window: stretch.window, ...(person ? { person } : {}) });
   const address = `/jobs/${job}/explanation?${query}`;
   const button = $("explain");
   button.setAttribute("aria-busy", "true");
+  button.disabled = true;
   button.textContent = "Explaining …";
   said("Explaining");
   $("error").hidden = true;
   try {
-    showExplanation(stretch, await askJson(address));
-    showSheet(await (await ask(`${address}&format=png`)).blob());
+    const told = await askJson(address);
+    if (asked()) showExplanation(shown.timeline[stretch.window], told);
+    const picture = asked() && (await (await ask(`${address}&format=png`)).blob());
+    if (asked()) showSheet(picture);
   } catch (error) {
-    complain(error);
+    if (asked()) complain(error);
   } finally {
     button.removeAttribute("aria-busy");
+    button.disabled = !job || chosen.probabilities === null || chosen.window === null;
     button.textContent = "Explain this part";
   }
 }
 
-function showExplanation(stretch, told) {
+function showExplanation(window, told) {
   const modality = { video: "pictures", audio: "sound" };
-  const window = (whom ? result.people[whom - 1] : result).timeline[stretch.window];
   $("explanation-title").textContent = `Why ${told.emotion}: the window from ${clock(window.start, true)} to ${clock(window.end, true)}`;
   const reasons = [`Probability of ${told.emotion} by all that was seen and heard: ${percent(told.probabilities[told.emotion])}.`];
   for (const each of told.contributions) {
@@ -369,8 +375,11 @@ function listen() {
   });
   $("explain").addEventListener("click", explain);
   $("forget").addEventListener("click", async () => {
-    await forget(job);
-    gone("Deleted. What you see is in this browser alone.");
+    const mine = job;
+    const deleted = await forget(mine);
+    if (job !== mine) return; // another recording is shown by now
+    if (deleted) gone("Deleted. What you see is in this browser alone.");
+    else complain(new Problem("The server did not delete it: try again, or it goes by itself after its time."));
   });
   for (const kind of Object.keys(KINDS)) {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: KINDS[kind], title: TITLES[kind] });
@@ -398,6 +407,9 @@ function listen() {
     if (file) look(file);
   });
   addEventListener("pagehide", stop);
+  addEventListener("pageshow", (event) => {
+    if (event.persisted && result) gone("The recording was deleted when you left the page. What you see is in this browser alone.");
+  });
 }
 
 async function begin() {

@@ -25,16 +25,25 @@ export class Studio {
   }
 
   async open() {
+    const turn = (this.turn = (this.turn ?? 0) + 1); // a camera that opens after its turn is closed at once
+    let stream;
     try {
       if (!navigator.mediaDevices || !window.MediaRecorder) {
         throw new Problem("The browser lets no page record here: open it as http://localhost, or choose a file.");
       }
       const picture = this.sees ? { facingMode: "user", width: { ideal: 1280 } } : false;
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: picture, audio: this.hears });
+      stream = await navigator.mediaDevices.getUserMedia({ video: picture, audio: this.hears });
     } catch (error) {
-      this.failed(error instanceof Problem ? error : new Problem(DENIED[error.name] ?? `The camera does not work: ${error.message}`));
+      if (turn === this.turn) {
+        this.failed(error instanceof Problem ? error : new Problem(DENIED[error.name] ?? `The camera does not work: ${error.message}`));
+      }
       return;
     }
+    if (turn !== this.turn) {
+      stream.getTracks().forEach((track) => track.stop());
+      return;
+    }
+    this.stream = stream;
     this.preview.hidden = !this.sees;
     this.preview.srcObject = this.stream;
     this.preview.play().catch(() => {});
@@ -46,6 +55,7 @@ export class Studio {
   }
 
   close() {
+    this.turn = (this.turn ?? 0) + 1;
     if (this.recorder?.state === "recording") {
       this.recorder.onstop = null;
       this.recorder.stop();
