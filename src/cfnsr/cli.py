@@ -471,8 +471,8 @@ def predict(
     window: Annotated[
         float | None,
         typer.Option(
-            help="Seconds of a window. If not given, a file of up to 6 s is one, and a longer one is cut "
-            "into windows as long as the sound of a training clip."
+            help="Seconds of a window, of whose sound as much is heard as of a training clip. If not given, "
+            "a file of up to 6 s is one, and a longer one is cut into windows as long as that sound."
         ),
     ] = None,
     hop: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
@@ -542,9 +542,10 @@ def explain(
     out: Annotated[Path, typer.Argument(help="The picture to write, .png.")],
     at: Annotated[float | None, typer.Option(help="Second of the file; its middle if not given.")] = None,
     window: WindowOption = None,
+    openface: Annotated[Path | None, typer.Option(help="The file's OpenFace CSV; see predict.")] = None,
 ) -> None:
     """Draw where and when the model looked, what it listened to, and how much each modality counted."""
-    steps.explain(checkpoint, file, out, at=at, window=window)
+    steps.explain(checkpoint, file, out, at=at, window=window, openface=openface)
 
 
 @app.command(epilog="Example: cfnsr export runs/nested/cfn_sr/seed_0/fold_1 model.onnx --data prepared")

@@ -22,6 +22,8 @@ class LabelSet:
             raise InputError(
                 f"label set {self.name!r} is {list(self.emotions)}: expected at least two different emotions"
             )
+        if not all(emotion.isprintable() for emotion in self.emotions):
+            raise InputError(f"label set {self.name!r} is {list(self.emotions)}: expected letters")
 
     def __len__(self) -> int:
         return len(self.emotions)

@@ -422,6 +422,7 @@ def recogniser(checkpoint: str, speech_encoder: str | None) -> "Recogniser":
     elif not path.exists() and HUB_NAME.fullmatch(checkpoint):
         from cfnsr.sharing.pretrained import from_pretrained
 
+        say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
         found = as_recogniser(from_pretrained(checkpoint))
     else:
         from cfnsr.training.checkpoint import load_model
@@ -498,7 +499,15 @@ class TimelineBar:
         self._step(completed=done)
 
 
-def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window: float | None) -> None:
+def explain(
+    checkpoint: str,
+    file: Path,
+    out: Path,
+    *,
+    at: float | None,
+    window: float | None,
+    openface: Path | None,
+) -> None:
     """Draw why a model answers one window of a file as it does.
 
     Args:
@@ -506,7 +515,7 @@ def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window:
         file: video or sound.
         out: the picture, .png.
         at: second of the file; None takes its middle.
-        window: see `predict`.
+        window, openface: see `predict`.
 
     Raises:
         InputError: see `explain_second`; or a picture that cannot be written.
@@ -523,7 +532,7 @@ def explain(checkpoint: str, file: Path, out: Path, *, at: float | None, window:
     probe(file)  # before a model is loaded for it
     model = recogniser(checkpoint, None)
     assert isinstance(model, TorchRecogniser)  # noqa: S101 - it is not exported
-    explained = explain_second(model, file, at, window=window)
+    explained = explain_second(model, file, at, window=window, openface=openface)
     start, end = explained.span
     picture = explained.as_png(f"{file.name}, {start:.1f} to {end:.1f} s")
     write_atomically(out, lambda temporary: temporary.write_bytes(picture))

@@ -345,7 +345,7 @@ def test_a_stream_that_stays_away_is_waited_for_half_a_second_alone() -> None:
     told = [each for each in (next(moments) for _ in range(25)) if each.window is not None]
     moments.close()
     frozen = [each for each in told if each.second > 5.0]
-    assert frozen and all(clock.now() for _ in frozen)
+    assert len(frozen) > 5
     np.testing.assert_allclose(np.diff([each.second for each in frozen]), 3 * STEP)
     late = [each.delay for each in frozen if each.second > 5 + LAG]
     assert max(late) <= LAG + STEP + PIECE  # type: ignore[type-var]

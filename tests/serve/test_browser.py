@@ -145,8 +145,44 @@ def test_from_a_file_to_its_downloads(open_page: Make, served: Any, talk: Path, 
     assert len(served.left()) == 2
     page.click("#forget")
     until(lambda: served.left() == [] and served.app.state.jobs.jobs == {})
-    assert page.locator("#explain").is_disabled()
+    until(lambda: page.locator("#explain").is_disabled())
     assert "in this browser alone" in page.inner_text("#kept")
+
+
+def test_a_deletion_that_fails_is_told(open_page: Make, served: Any, talk: Path, until: Make) -> None:
+    page = open_page(served)
+    look(page, talk)
+    page.evaluate("() => { real = fetch; fetch = () => Promise.reject(new TypeError('no network')); }")
+    page.click("#forget")
+    page.locator("#error").wait_for()
+    assert "did not delete it" in page.inner_text("#error") and page.locator("#forget").is_enabled()
+    page.evaluate("() => { fetch = real; }")
+    page.click("#forget")
+    until(lambda: "Deleted." in page.inner_text("#kept"))
+    assert served.left() == []
+
+
+def test_an_explanation_that_comes_late_is_not_shown_for_another_person(
+    open_page: Make, served: Any, film: Make
+) -> None:
+    both = film(9, lambda time: [("r", 20)] + ([("b", 130)] if 2 < time < 8 else []))
+    page = open_page(served)
+    page.click("#options summary")
+    page.get_by_label("Follow everyone in the picture").check()
+    look(page, both)
+    waiting: list[Any] = []
+    page.route("**/explanation?*", lambda route: waiting.append(route))
+    page.locator("#track").focus()
+    page.keyboard.press("Home")
+    page.click("#explain")
+    page.locator("#explain[aria-busy]").wait_for()
+    assert page.locator("#explain").is_disabled(), "one question at a time"
+    page.get_by_label("Person 1").check()
+    page.wait_for_timeout(50)
+    for route in waiting:
+        route.continue_()
+    page.locator("#explain:not([aria-busy])").wait_for()
+    assert page.locator("#explanation").is_hidden() and page.locator("#error").is_hidden()
 
 
 def test_a_part_is_explained_on_demand(open_page: Make, served: Any, talk: Path) -> None:

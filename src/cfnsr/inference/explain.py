@@ -1,7 +1,6 @@
 """What an answer rests on: where the cross-modal block looked, and how much each modality moved it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple, cast
@@ -16,7 +15,7 @@ from torch.nn import functional
 from cfnsr.data import conditions
 from cfnsr.data.dataset import Batch
 from cfnsr.errors import InputError
-from cfnsr.inference.recogniser import TorchRecogniser
+from cfnsr.inference.recogniser import TorchRecogniser, evaluated
 from cfnsr.logarithmic import expanded
 from cfnsr.media import log_mel, mfcc
 from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE
@@ -191,7 +190,7 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
     ((1, 2, 2), (26,))
     """
     config = config_of(model)
-    with torch.inference_mode(), _evaluated(model):
+    with torch.inference_mode(), evaluated(model):
         given = _input(model, clip)
         both, noted = _watched(model, given) if isinstance(model, TwoStream) else (answer(model, given), [])
         told = _calibrated(both, config.temperature)
@@ -395,16 +394,3 @@ def _calibrated(log_probabilities: Tensor, temperature: float) -> Floats:
 def _array(values: Tensor) -> Floats:
     array: Floats = values.double().cpu().numpy()
     return array
-
-
-@contextmanager
-def _evaluated(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation, and afterwards each part of it as it was."""
-    training = [module for module in model.modules() if module.training]
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

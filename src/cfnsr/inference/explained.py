@@ -46,7 +46,12 @@ class Explained:
 
 
 def explain_second(
-    recogniser: TorchRecogniser, file: Path, second: float | None = None, *, window: float | None = None
+    recogniser: TorchRecogniser,
+    file: Path,
+    second: float | None = None,
+    *,
+    window: float | None = None,
+    openface: Path | None = None,
 ) -> Explained:
     """Explain what a model answers about the largest face at one moment of a recording.
 
@@ -54,23 +59,25 @@ def explain_second(
         recogniser: of a checkpoint.
         file: video or sound.
         second: of the file; None takes its middle. The window whose middle is the nearest is explained.
-        window: seconds of a window, see `predict`.
+        window, openface: see `predict`.
 
     Raises:
-        InputError: a model that sees OpenFace tracks or standardised speakers, a second that the file has
-            not, or nobody to be seen or heard then.
+        InputError: a model that sees OpenFace tracks without one, or standardised speakers, a second that
+            the file has not, or nobody to be seen or heard then.
         MediaError: the file is broken, or lacks what the model needs.
     """
-    if "openface" in recogniser.preparation.modalities:
+    if "openface" in recogniser.preparation.modalities and openface is None:
         raise InputError(
-            f"model {recogniser.name} sees OpenFace tracks: expected a model of pictures or of sound"
+            f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {file.name}"
         )
     if recogniser.normalised:
         raise InputError(
             f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
             "alone cannot be: expected a model trained without --speaker-normalisation"
         )
-    windows = Windows(file, recogniser.preparation, length=window, tolerant=tolerates(recogniser))
+    windows = Windows(
+        file, recogniser.preparation, length=window, openface=openface, tolerant=tolerates(recogniser)
+    )
     duration = windows.scan.duration
     if second is not None and not 0 <= second <= duration:
         raise InputError(

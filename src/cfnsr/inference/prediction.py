@@ -62,7 +62,7 @@ class Prediction:
         probabilities: of each emotion, in class order; they sum to 1; the mean over the timeline.
         timeline: the same over time, in order of start; windows overlap where the hop is shorter than they.
         person: number from 1, where several people are followed.
-        people: each person's prediction, where all faces were asked for; the largest face comes first.
+        people: each person's prediction, where all faces were asked for; the largest and longest seen first.
         faces: (N, 4) second, centre x, centre y and side of the face's square, in the file's pixels.
     """
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import nn
 
 from cfnsr.data.clip import Preparation
 from cfnsr.data.dataset import Batch, as_tensor, needed
@@ -79,12 +81,21 @@ class TorchRecogniser:
 
     def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, "B classes"]:
         """See `Recogniser`."""
-        training = self.model.training
-        try:
-            with torch.inference_mode():
-                log_probabilities = answer(self.model.eval(), self.batch(clips))
-                values = (log_probabilities / self.config.temperature).softmax(dim=1)
-        finally:
-            self.model.train(training)
+        with torch.inference_mode(), evaluated(self.model):
+            log_probabilities = answer(self.model, self.batch(clips))
+            values = (log_probabilities / self.config.temperature).softmax(dim=1)
         probabilities: np.ndarray = values.double().cpu().numpy()
         return probabilities
+
+
+@contextmanager
+def evaluated(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation while this lasts, and afterwards each part of it as it was."""
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
