@@ -113,7 +113,7 @@ def test_whereabouts_between_squares() -> None:
     assert where.at(5) is None
     assert Whereabouts(faces()).at(0) is None
     assert Whereabouts(faces((3, 1, 2, 4))).at(3.1) == Square(1, 2, 4)
-    assert not where.gone
+    assert not where.gone(where.times[0], where.times[-1] + 0.2) and where.gone(0.0, where.times[-1] + 0.3)
     sparse = Whereabouts(faces(*((float(at), 10.0 + at, 10, 8) for at in range(30))))
     assert sparse.at(7.5) == Square(17.5, 10, 8), "a window of 30 s has a square each second"
 

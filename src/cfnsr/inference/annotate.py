@@ -82,9 +82,10 @@ class Whereabouts:
         steps = np.sort(np.diff(self.times))
         self.gap = max(HOLD, STEPS * float(steps[(len(steps) - 1) // 2])) if len(steps) else HOLD
 
-    @property
-    def gone(self) -> bool:
-        """Whether there are times between the first square and the last at which there is none."""
+    def gone(self, start: float, end: float) -> bool:
+        """Whether there may be moments from `start` to `end`, seconds, at which there is none."""
+        if not len(self.times) or self.times[0] - start > HOLD / 2 or end - self.times[-1] > HOLD / 2:
+            return True
         return bool((np.diff(self.times) > self.gap).any())
 
     def at(self, second: float) -> Square | None:
@@ -106,7 +107,8 @@ class Whereabouts:
             return Square(*((1 - part) * np.array(one) + part * np.array(other)).tolist())
         near = [at for at in (before, after) if 0 <= at < len(self.times)]
         nearest = min(near, key=lambda at: abs(self.times[at] - second), default=None)
-        if nearest is None or abs(self.times[nearest] - second) > HOLD / 2:
+        hold = HOLD if len(near) == 1 else HOLD / 2  # faces are not searched for in each picture
+        if nearest is None or abs(self.times[nearest] - second) > hold:
             return None
         return Square(*self.faces[nearest, 1:].tolist())
 
@@ -135,7 +137,8 @@ class Speaker:
     @property
     def marks(self) -> set[str]:
         """All that may be said of what is missing."""
-        ways = (False, True) if self.whereabouts.gone else (False,)
+        gone = self.segments and self.whereabouts.gone(self.starts[0], self.segments[-1].end)
+        ways = (False, True) if gone else (False,)
         return {_mark(each, gone=gone) for each in self.segments for gone in ways}
 
 
