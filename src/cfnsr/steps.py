@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from cfnsr.training.record import Job
 
 EXPORTED = (".onnx", ".xml")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 FEWEST_OF_A_BAR = 10  # windows
 # Clips that an export is checked on, calibrated by, and measured on.
 CHECKED, CALIBRATION, MEASURED = 6, 48, 200
@@ -413,13 +411,14 @@ class Outputs:
 def recogniser(checkpoint: str, speech_encoder: str | None) -> "Recogniser":
     """A model to predict with: a checkpoint's folder, an exported file, or a name on the Hugging Face hub."""
     from cfnsr.inference.predict import as_recogniser
+    from cfnsr.sharing import hub
 
     path = Path(checkpoint)
     if path.suffix.lower() in EXPORTED:
         from cfnsr.inference.exported import load_exported
 
         found: Recogniser = load_exported(path)
-    elif not path.exists() and HUB_NAME.fullmatch(checkpoint):
+    elif not path.exists() and hub.NAME.fullmatch(checkpoint):
         from cfnsr.sharing.pretrained import from_pretrained
 
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")

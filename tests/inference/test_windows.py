@@ -376,6 +376,12 @@ def test_sound_that_is_not_there_all_along(film: Film, spots: Any, case: str) ->
     assert silent == {"late": 4, "early": 3, "hole": 5, "long hole": 14}[case]
 
 
+def test_a_clock_that_leaps_is_refused(film: Film) -> None:
+    path = film(3.0, times=[0.0, 0.5, 1.0, 400_000.0], sound=[])
+    with pytest.raises(MediaError, match=r"film.mkv tells of 111 hours: expected at most 100"):
+        Windows(path, SIGHT)
+
+
 def test_sound_of_an_hour_late_takes_no_memory(film: Film) -> None:
     """Silence before it comes in small parts, as all sound."""
     times = [0.0, 0.5, 1.0, 4000.0]

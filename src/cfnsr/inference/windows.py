@@ -32,6 +32,7 @@ HOP = 1.0  # seconds from one window to the next
 LONGEST = 30.0  # seconds of a window, and from one to the next
 LEAST_HEARD = 1.0  # seconds of a window, besides those that are left out of its sound at the start
 LEAST_HOP = 0.1
+LONGEST_FILE = 100 * 3600.0  # seconds; what tells of more has a wrong clock
 REST = 0.1  # seconds at the end that need no window of their own
 STALE = 0.5  # seconds from the nearest picture from which on nothing is to be seen
 # dBFS of the loudest tenth of a second; below it a window is taken for silent. The quietest of RAVDESS's 1440
@@ -157,6 +158,12 @@ class Windows:
         if self.hears and not self.sounding and not (tolerant and self.pictured):
             raise MediaError(
                 "no sound", f"{file} has no sound: give a recording with sound, or choose a model of pictures"
+            )
+        if self.scan.duration > LONGEST_FILE:
+            raise MediaError(
+                "broken",
+                f"{file} tells of {self.scan.duration / 3600:.0f} hours: expected at most "
+                f"{LONGEST_FILE / 3600:g}; its time stamps leap, so convert it",
             )
         self.spans = spans(self.scan.duration, preparation, length, hop)
         if length is None and len(self.spans) == 1:
