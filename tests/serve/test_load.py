@@ -1,5 +1,6 @@
-"""Eight clients at once: no failure, no file left, no more memory than before."""
+"""Eight clients at once: no failure, no file left, neither more memory nor more threads than before."""
 
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -45,3 +46,24 @@ def test_eight_clients_and_two_hundred_requests(
         assert served.left() == []
         assert grown < MOST_GROWTH
         print(f"grown by {grown / 1e6:.1f} MB")
+
+
+def test_films_leave_no_threads_and_no_memory(serve: Make, new_seer: Make, film: Make, until: Make) -> None:
+    """Decoders have threads of their own, and their pictures are large."""
+    content = film(3, lambda time: [("r", 20)]).read_bytes()
+
+    def ask(number: int) -> int:
+        status: int = served.client.post("/predict", files={"file": ("film.mp4", content)}).status_code
+        return status
+
+    process = psutil.Process()
+    gc.collect()
+    threads = process.num_threads()
+    with serve(new_seer()) as served, ThreadPoolExecutor(CLIENTS) as clients:
+        assert set(clients.map(ask, range(16))) == {200}
+        memory = process.memory_info().rss
+        assert set(clients.map(ask, range(48))) == {200}
+        until(lambda: served.client.get("/health").json()["queue"]["busy"] == 0)
+        assert process.num_threads() <= threads + 60, "clients, server and one decoder; not one a picture"
+        assert process.memory_info().rss - memory < 4 * MOST_GROWTH
+        assert served.left() == []
