@@ -112,3 +112,9 @@ def make() -> Make:
 def _meet(model: Model, config: Config, clips: list[Clip]) -> None:
     with torch.no_grad():
         answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))
+
+
+@pytest.fixture(scope="module")
+def model(make: Make) -> Model:
+    """The one that most tests export."""
+    return make("cfn_sr")

@@ -90,11 +90,6 @@ def test_every_model_says_what_it_says_in_torch(
 
 
 @pytest.fixture(scope="module")
-def model(make: Callable[..., Model]) -> Model:
-    return make("cfn_sr")
-
-
-@pytest.fixture(scope="module")
 def exported(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("onnx") / "model.onnx"
     export_onnx(model, out)

@@ -90,11 +90,6 @@ def graphs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def model(make: Callable[..., Model]) -> Model:
-    return make("cfn_sr")
-
-
-@pytest.fixture(scope="module")
 def float32(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("openvino") / "model.xml"
     checked = export_openvino(model, out, CLIPS)

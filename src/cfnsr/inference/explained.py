@@ -10,7 +10,7 @@ import numpy as np
 
 from cfnsr.errors import InputError
 from cfnsr.inference.explain import Explanation, explain
-from cfnsr.inference.predict import complete, tolerates, used
+from cfnsr.inference.predict import complete, refuse_standardised, tolerates, used
 from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.inference.sheet import sheet
@@ -70,11 +70,7 @@ def explain_second(
         raise InputError(
             f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {file.name}"
         )
-    if recogniser.normalised:
-        raise InputError(
-            f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
-            "alone cannot be: expected a model trained without --speaker-normalisation"
-        )
+    refuse_standardised(recogniser)
     windows = Windows(
         file, recogniser.preparation, length=window, openface=openface, tolerant=tolerates(recogniser)
     )

@@ -73,11 +73,7 @@ def predict(
     if speech_encoder is not None:
         choose_encoder(str(speech_encoder))
     path = Path(file)
-    if recogniser.normalised:
-        raise InputError(
-            f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
-            "alone cannot be: expected a model trained without --speaker-normalisation"
-        )
+    refuse_standardised(recogniser)
     if openface is None and "openface" in recogniser.preparation.modalities:
         raise InputError(
             f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {path.name}, "
@@ -111,6 +107,15 @@ def as_recogniser(model: Model | Recogniser) -> Recogniser:
     from cfnsr.inference.recogniser import TorchRecogniser
 
     return TorchRecogniser(cast("Model", model))
+
+
+def refuse_standardised(recogniser: Recogniser) -> None:
+    """Raises `InputError` for a model of standardised speakers, whom one recording does not tell."""
+    if recogniser.normalised:
+        raise InputError(
+            f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
+            "alone cannot be: expected a model trained without --speaker-normalisation"
+        )
 
 
 def tolerates(recogniser: Recogniser) -> bool:

@@ -183,7 +183,7 @@ class Windows:
 
     def __iter__(self) -> Iterator[Stretch]:
         sound = self._sound()
-        yield from self._prepared(self.spans, sound)
+        yield from self._prepared(range(len(self.spans)), sound)
         if sound is not None:
             for _ in sound.parts:  # at the end it is told whether too much was lost
                 pass
@@ -197,16 +197,15 @@ class Windows:
         Args:
             place: in `spans`.
         """
-        wanted = self.spans[place]
-        near = self.spans[max(0, place - 1) : place + 1]
-        return [stretch for stretch in self._prepared(near, self._sound()) if stretch.span == wanted]
+        near = range(max(0, place - 1), place + 1)
+        return [each for each in self._prepared(near, self._sound()) if each.span == self.spans[place]]
 
     def _sound(self) -> _Sound | None:
         return _Sound(stream_sound(self.file, self.scan)) if self.sounding else None
 
-    def _prepared(self, wanted: Sequence[Span], sound: _Sound | None) -> Iterator[Stretch]:
-        pictures = self._pictures(wanted) if self.pictured else repeat([])
-        for span in wanted:
+    def _prepared(self, places: range, sound: _Sound | None) -> Iterator[Stretch]:
+        pictures = self._pictures(places) if self.pictured else repeat([])
+        for span in self.spans[places.start : places.stop]:
             tensors: Mapping[str, np.ndarray] = {}
             speech = False if self.hears else None
             if sound is not None:
@@ -259,9 +258,9 @@ class Windows:
             return spread(0 if over else len(times), preparation.frames, preparation.sampling)
         return sampled(times, span, self.length, preparation, usual=self._usual)
 
-    def _pictures(self, spans: Sequence[Span]) -> Iterator[list[tuple[int, Picture]]]:
+    def _pictures(self, places: range) -> Iterator[list[tuple[int, Picture]]]:
         """The pictures of each window with their numbers; each is decoded and searched for faces once."""
-        wanted = [self._numbers(span) for span in spans]
+        wanted = self._wanted[places.start : places.stop]
         stream = self._searched(np.unique(np.concatenate(wanted)))
         kept: dict[int, Picture] = {}
         for window in wanted:
@@ -292,11 +291,16 @@ class Windows:
         return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
     @cached_property
+    def _wanted(self) -> list[NDArray[np.int64]]:
+        """Which pictures of the file each window shows."""
+        return [self._numbers(span) for span in self.spans]
+
+    @cached_property
     def _due(self) -> NDArray[np.int64]:
         """Which of the pictures of all windows are searched for faces."""
         if self.tracked or (self.track is not None and self.track.landmarks is not None):
             return np.empty(0, np.int64)
-        numbers = np.unique(np.concatenate([self._numbers(span) for span in self.spans]))
+        numbers = np.unique(np.concatenate(self._wanted))
         every = self.whole or self.preparation.sampling != "even"
         return numbers if every else numbers[searched(self.scan.times[numbers])]
 
