@@ -110,9 +110,7 @@ class ResNeXt3D(nn.Module):
         self.stages = nn.ModuleList(
             [
                 nn.Sequential(
-                    _norm_act(
-                        nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)
-                    ),  # the released code loses this ReLU when it cuts the network into stages
+                    _norm_act(nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)),
                     nn.MaxPool3d(3, stride=2, padding=1),
                     layers[0],
                     layers[1],
@@ -126,6 +124,11 @@ class ResNeXt3D(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, Bottleneck):
                 module.start_near_shortcut()
+
+    def drop_stem_relu(self) -> None:
+        """Leave out the stem's ReLU, which the released code loses when it cuts the network into stages."""
+        stem = cast(nn.Sequential, cast(nn.Sequential, self.stages[0])[0])
+        stem[-1] = nn.Identity()
 
     def check(self, video: Tensor | None) -> Float[Tensor, "B 3 T H W"]:
         """The pictures as they came; raises `InputError` for another shape or raw bytes."""
