@@ -1,5 +1,6 @@
 """Recipes: as files, by single settings, and the schedules of the learning rate."""
 
+import re
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -135,6 +136,23 @@ def test_settings_as_they_are_typed() -> None:
             parse_settings([text])
     with pytest.raises(InputError, match="--set: colour is unknown"):
         _recipe(settings=["colour=0.5"])
+
+
+def test_the_recipe_of_the_page(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "recipe.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    recipe = load_recipe(written(tmp_path, block))
+    assert (recipe.preset, recipe.epochs, recipe.fused_epochs, recipe.clip_gradient) == (
+        "small",
+        30,
+        30,
+        None,
+    )
+    described = set(
+        re.findall(r"`(\w+)`", page[page.index("| setting |") : page.index("The other settings")])
+    )
+    values = {"constant", "cosine", "one_cycle", "step", "accuracy", "uar"}
+    assert described - values <= {field.name for field in fields(Recipe)}
 
 
 def test_the_cosine_by_hand() -> None:
