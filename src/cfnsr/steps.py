@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cfnsr.synthesis.corpus import Part
     from cfnsr.training.config import Recipe
     from cfnsr.training.loop import Step
+    from cfnsr.training.prepared import PreparedCorpus
     from cfnsr.training.record import Job
 
 EXPORTED = (".onnx", ".xml")
@@ -261,6 +262,7 @@ def crossval(
     ]
     jobs = [job for plan in plans for job in plan]
     training.check_jobs(jobs, corpus, out, resume=resume)
+    _say_unheard(corpus)
     with TrainingBar(jobs) as progress:
         if workers > 1:
             return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
@@ -283,6 +285,7 @@ def train(
     jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
+    _say_unheard(corpus)
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with TrainingBar(jobs) as progress:
         for job in jobs:
@@ -300,6 +303,11 @@ def train(
 
         write_card(out)
     return out
+
+
+def _say_unheard(corpus: "PreparedCorpus") -> None:
+    if warning := corpus.unheard():
+        say(f"note: {warning}")
 
 
 def report(runs: Path, *, explain: Path | None = None) -> None:

@@ -140,6 +140,15 @@ class Store:
             )
         return sorted(found, key=lambda header: header.name)
 
+    def tensors(self, name: str) -> frozenset[str]:
+        """Names of the tensors that a clip has."""
+        path = self.path(name)
+        try:
+            with safe_open(path, framework="np") as file:
+                return frozenset(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
+
     def load(self, name: str, tensors: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Some tensors of a clip, read from disk; all of them if none are named."""
         path = self.path(name)
