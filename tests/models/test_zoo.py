@@ -99,8 +99,9 @@ def test_table_tells_the_counts_of_real_models() -> None:
     rows = listing.as_json()
     assert [row["name"] for row in rows] == [*PAPERS, OURS]
     for row in rows:
-        assert set(row) == {"name", "params", "paper_params", "paper_accuracy", "fusion"}
-    assert {row["name"]: row["params"] for row in rows[:-1]} == PARAMETERS
+        assert set(row) == {"name", "params", "paper_params", "paper_accuracy", "fusion", "trained_params"}
+    for key in ("params", "trained_params"):  # the paper's rows have no encoder but their own
+        assert {row["name"]: row[key] for row in rows[:-1]} == PARAMETERS
     assert rows[-1]["paper_params"] is None and rows[-1]["paper_accuracy"] is None
 
 

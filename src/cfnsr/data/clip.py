@@ -252,6 +252,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         sources={role: fingerprint(path, take) for role, path in used.items()},
         preparation=preparation.as_json(),
         face=facts,
+        speech_parameters=_encoder(preparation).parameters if "speech" in wanted else 0,
     )
     return Clip(header, tensors)
 
@@ -357,12 +358,16 @@ def _speech_tensors(
     sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int
 ) -> dict[str, np.ndarray]:
     """The whole take, as it is and at the further speeds; a faster one is higher too."""
-    encoder = speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
+    encoder = _encoder(preparation)
     tensors = {}
     for speed in (1.0, *preparation.speech_speeds):
         heard = mfcc.resample(sound, round(sample_rate * speed), speech.SAMPLE_RATE)
         tensors[speech_at(speed)] = encoder.features(heard, threads=threads)
     return tensors
+
+
+def _encoder(preparation: Preparation) -> speech.SpeechEncoder:
+    return speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
 
 
 def read_track(take: Take, path: Path) -> openface.OpenFaceTrack:

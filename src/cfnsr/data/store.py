@@ -35,6 +35,7 @@ class Header:
             modification time in nanoseconds and SHA-256.
         preparation: the settings it was made with, and the number of the recipe.
         face: where the crop came from ("openface" or "detector") and in how many sampled frames a face was.
+        speech_parameters: of the speech encoder whose states it has; 0 for none.
         cfnsr: version of the package that made it.
         format: of this file.
     """
@@ -47,6 +48,7 @@ class Header:
     sources: Mapping[str, Mapping[str, Any]]
     preparation: Mapping[str, Any]
     face: Mapping[str, Any] = field(default_factory=dict)
+    speech_parameters: int = 0
     cfnsr: str = __version__
     format: int = FORMAT
 

@@ -28,6 +28,7 @@ from cfnsr.data.folds import Unit, choose_folds, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.files import write_json, write_text
 from cfnsr.models import zoo
+from cfnsr.models.parameters import count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import Config, load_model, temper
@@ -134,7 +135,8 @@ def train_fold(
             history = (folder / SELECTED / "history.jsonl").read_text(encoding="utf-8")
             write_text(folder / "history.jsonl", history)
         outcome = {
-            "params": zoo.count_parameters(accelerator.unwrap_model(testing.model)),
+            "params": count_total(accelerator.unwrap_model(testing.model), corpus.speech_parameters),
+            "trained_params": zoo.count_parameters(accelerator.unwrap_model(testing.model)),
             "predicted": len(predicted),
             "epoch": state.best_epoch,
             "temperature": temperature,

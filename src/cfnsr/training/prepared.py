@@ -17,6 +17,7 @@ from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.media.fingerprint import Content, copies, sound_map
 from cfnsr.media.mfcc import SAMPLE_RATE
+from cfnsr.models.parameters import whisper_encoder
 
 
 class PreparedCorpus:
@@ -66,6 +67,17 @@ class PreparedCorpus:
         """Layers and width of the speech encoder's states."""
         layers, _, width = self.store.load(self.headers[0].name, ["speech"])["speech"].shape
         return layers, width
+
+    @cached_property
+    def speech_parameters(self) -> int:
+        """Parameters of the speech encoder; 0 where there is none, or an earlier version kept no count."""
+        if "speech" not in self.preparation.modalities:
+            return 0
+        counted = max(header.speech_parameters for header in self.headers)
+        if counted or "whisper" not in self.preparation.speech_encoder.lower():
+            return counted
+        layers, width = self.speech_shape
+        return whisper_encoder(width, layers - 1, 4 * width)  # as all of them are built
 
     def silence(self, reads: str | None) -> Tensor | None:
         """What a model reads of no sound, if it reads any."""
@@ -153,14 +165,14 @@ class PreparedCorpus:
                 for content in self._contents(self.headers[place]):
                     before, other = owner.setdefault(content, (part, name))
                     if before != part:
+                        kind = "sound" if isinstance(content, int) else "bytes"
                         raise InputError(
-                            f"fold {fold.number} leaks: the recording of {other} in {before} is that of {name} "
-                            f"in {part}, by its {'sound' if isinstance(content, int) else 'bytes'}: remove the "
-                            "copy and its prepared clip"
+                            f"fold {fold.number} leaks: the recording of {other} in {before} is that of "
+                            f"{name} in {part}, by its {kind}: remove the copy and its prepared clip"
                         )
 
     def _contents(self, header: Header) -> list[str | int]:
-        """What a clip is known by: SHA-256 of its files, of an OpenFace table the clip's own row; its sound."""
+        """SHA-256 of a clip's files, of an OpenFace table its own row; and the number of its sound."""
         files = [source["sha256"] for role, source in header.sources.items() if role != "openface"]
         sound = self._copies.get(header.name, -1)
         return [*files, *self._tracks.get(header.name, ()), *([sound] if sound >= 0 else [])]
@@ -184,7 +196,7 @@ class PreparedCorpus:
 
     @cached_property
     def _copies(self) -> dict[str, int]:
-        """By clip, the number of the set of those that are copies by their sound; -1 for one that has none."""
+        """By clip, the number of its set of copies by their sound; -1 for one that has none."""
         sets = copies([Content("", sound) for sound in self._sounds.values()])
         return dict(zip(self._sounds, sets.tolist(), strict=True))
 
@@ -194,8 +206,8 @@ class PreparedCorpus:
         if not mute:
             return ""
         return (
-            f"{mute} of {len(self.headers)} clips have no sound to compare: a re-coded copy of one under another "
-            "name would not be found, only the same bytes; check the files with cfnsr check-split"
+            f"{mute} of {len(self.headers)} clips have no sound to compare: a re-coded copy of one under "
+            "another name would not be found, only the same bytes; check the files with cfnsr check-split"
         )
 
     @cached_property
