@@ -14,7 +14,7 @@ from cfnsr.console import bar, say
 from cfnsr.errors import InputError
 
 if TYPE_CHECKING:
-    from cfnsr.training.config import Recipe
+    from cfnsr.training.config import Recipe, WeightsFile
 
 # What lists are written as: 1,2,5 or 1-4.
 Numbers = str
@@ -71,6 +71,13 @@ OpenFaceStepsOption = Annotated[
 ModalityDropoutOption = Annotated[
     float | None,
     typer.Option(help="Probability that a training clip loses its pictures or its sound, 0 to 0.9."),
+]
+VideoWeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of weights, safetensors or a PyTorch state dict, that the 3D ResNeXt-50 begins with, such "
+        "as those published for Kinetics; those of ResNeXt-101 do not fit."
+    ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -299,6 +306,14 @@ def _recipe(preset: str, **changes: object) -> "Recipe":
     return find_recipe(preset).changed(**changes)
 
 
+def _weights(path: Path | None) -> "WeightsFile | None":
+    if path is None:
+        return None
+    from cfnsr.training.weights import find_weights
+
+    return find_weights(path)
+
+
 @app.command(epilog="Example: cfnsr train cfn_sr --data prepared --fold 1 --out cfn_sr_fold_1")
 def train(
     model: Annotated[str, typer.Argument(help="One of `cfnsr models`.")],
@@ -318,6 +333,7 @@ def train(
     pretrain: PretrainOption = None,
     modality_dropout: ModalityDropoutOption = None,
     openface_steps: OpenFaceStepsOption = None,
+    video_weights: VideoWeightsOption = None,
     resume: ResumeOption = False,
 ) -> None:
     """Train one model on one fold of whole actors."""
@@ -332,6 +348,7 @@ def train(
         pretrain=pretrain,
         modality_dropout=modality_dropout,
         openface_steps=openface_steps,
+        video_weights=_weights(video_weights),
     )
     (named,) = steps.rows_of([model], (), video=video, audio=audio)
     if speaker_normalisation:
@@ -374,6 +391,7 @@ def crossval(
     pretrain: PretrainOption = None,
     modality_dropout: ModalityDropoutOption = None,
     openface_steps: OpenFaceStepsOption = None,
+    video_weights: VideoWeightsOption = None,
     workers: Annotated[
         int, typer.Option(help="Processes on a CPU, each of which trains some of the folds.")
     ] = 1,
@@ -391,6 +409,7 @@ def crossval(
         pretrain=pretrain,
         modality_dropout=modality_dropout,
         openface_steps=openface_steps,
+        video_weights=_weights(video_weights),
     )
     _check_workers(workers)
     alone = speaker_normalisation or recipe.needs_validation

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cfnsr.training.loop import Step
     from cfnsr.training.prepared import PreparedCorpus
     from cfnsr.training.record import Job
+    from cfnsr.training.weights import Match
 
 EXPORTED = (".onnx", ".xml")
 FEWEST_OF_A_BAR = 10  # windows
@@ -263,6 +264,7 @@ def crossval(
     jobs = [job for plan in plans for job in plan]
     training.check_jobs(jobs, corpus, out, resume=resume)
     _say_unheard(corpus)
+    _say_weights(training.match_weights(jobs, corpus))
     with TrainingBar(jobs) as progress:
         if workers > 1:
             return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
@@ -286,6 +288,7 @@ def train(
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
     _say_unheard(corpus)
+    _say_weights(training.match_weights(jobs, corpus))
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with TrainingBar(jobs) as progress:
         for job in jobs:
@@ -308,6 +311,11 @@ def train(
 def _say_unheard(corpus: "PreparedCorpus") -> None:
     if warning := corpus.unheard():
         say(f"note: {warning}")
+
+
+def _say_weights(found: "Match | None") -> None:
+    for line in found.lines() if found is not None else ():
+        say(f"video weights: {line}")
 
 
 def report(runs: Path, *, explain: Path | None = None) -> None:

@@ -209,9 +209,9 @@ class SpeechEncoder:
                     output_loading_info=True,
                 )
         except Exception as error:  # transformers, safetensors and torch each raise their own
+            reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{self.folder} cannot be read as a {CLASSES[self.kind]} ({' '.join(str(error).split())[:200]}): "
-                "copy the encoder again"
+                f"{self.folder} cannot be read as a {CLASSES[self.kind]} ({reason}): copy the encoder again"
             ) from None
         missing = sorted(set(report["missing_keys"]) - UNUSED)
         if missing:

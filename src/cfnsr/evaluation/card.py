@@ -178,8 +178,8 @@ def _about(run: Run, config: "Config", weights: Path) -> str:
     if fusion == FUSIONS["model"] and _keeps_its_encoders(run, config):
         fusion = FROZEN
     trained = (
-        f", {run.trained_params:,} of them trained (the others are a pretrained speech encoder's, and those of "
-        "discriminants that are solved in closed form)"
+        f", {run.trained_params:,} of them trained (the others are a pretrained speech encoder's, and "
+        "those of discriminants that are solved in closed form)"
         if run.trained_params < run.params
         else ""
     )
@@ -187,8 +187,8 @@ def _about(run: Run, config: "Config", weights: Path) -> str:
     return (
         f"Recognises one of {len(run.labels)} acted emotions ({safe(emotions)}) in a short take of one "
         f"person. It reads {safe(reads)}. {fusion} A model of cfnsr's zoo, which rebuilds CFN-SR (arXiv "
-        f"2111.02172) and the models it is compared with. {run.params:,} parameters{trained}; the weights are "
-        f"{len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
+        f"2111.02172) and the models it is compared with. {run.params:,} parameters{trained}; "
+        f"the weights are {len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
     )
 
 

@@ -64,7 +64,7 @@ class Line:
 
     @cached_property
     def params(self) -> tuple[tuple[int, int], ...]:
-        """Parameters of our model, in all and trained; more than one where its rows differ (another preset)."""
+        """Parameters of our model, in all and trained; more than one pair where its rows differ."""
         runs = [row.runs[0] for row in self.rows.values()]
         return tuple(dict.fromkeys((run.params, run.trained_params) for run in runs))
 

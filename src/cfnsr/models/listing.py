@@ -10,9 +10,9 @@ from cfnsr.models.zoo import ENTRIES, TABLES, Settings, build, count_parameters
 
 OPTIMISTIC = "optimistic: the best epoch on the test fold"
 COUNTED = (
-    "all that a prediction needs; a model that hears by a pretrained speech encoder counts Whisper tiny.en's "
-    f"{whisper_encoder():,}, which are computed once for each speed it listens at (three unless set otherwise), "
-    "and its discriminants, solved in closed form"
+    "all that a prediction needs. A model that hears by a pretrained speech encoder counts Whisper tiny.en's "
+    f"{whisper_encoder():,}, which run once for each speed it listens at, three unless set otherwise. "
+    "Discriminants, solved in closed form, count too"
 )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,14 @@ from cfnsr.errors import InputError
 
 WARM_UP = 0.2  # of the steps, in which the learning rate rises
 COLD_START = 0.04  # of it, where it begins
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights: where it lies, and the SHA-256 by which a run knows it wherever it lies."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Recipe:
         openface_epochs: of a model that sees OpenFace tracks alone, whose few weights need more of them; None
             for the same.
         clip_gradient: norm to which a longer gradient is cut.
+        video_weights: what a 3D ResNeXt that starts from nothing begins with; None for random weights.
         keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest.
     """
 
@@ -77,6 +87,7 @@ class Recipe:
     openface_epochs: int | None = None
     clip_gradient: float | None = None
     keep: str = "best"
+    video_weights: WeightsFile | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -132,8 +143,8 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as `run.json` keeps them."""
-        return asdict(self)
+        """The settings as `run.json` keeps them; a file is its SHA-256."""
+        return {**asdict(self), "video_weights": self.video_weights and self.video_weights.sha256}
 
     def changed(self, **changes: Any) -> "Recipe":
         """The same settings with those changed that are not None; `epochs` are those of all models."""
