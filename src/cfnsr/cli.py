@@ -75,8 +75,8 @@ ModalityDropoutOption = Annotated[
 VideoWeightsOption = Annotated[
     Path | None,
     typer.Option(
-        help="A file of weights, safetensors or a PyTorch state dict, that the 3D ResNeXt-50 begins with, such "
-        "as those published for Kinetics; those of ResNeXt-101 do not fit."
+        help="Weights that the 3D ResNeXt-50 begins with, such as those published for Kinetics: safetensors or a "
+        "PyTorch state dict. Those of ResNeXt-101 do not fit."
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]

@@ -341,8 +341,8 @@ def match_weights(jobs: Sequence[Job], corpus: PreparedCorpus) -> Match | None:
         if (matched := begin_with(model, file)) is not None:
             return matched
     raise InputError(
-        f"video weights {file.path}: none of {', '.join(dict.fromkeys(job.model for job in jobs))} begins with "
-        "a 3D ResNeXt; leave them out, or choose a model that sees pixels"
+        f"video weights {file.path}: none of {', '.join(dict.fromkeys(job.model for job in jobs))} begins "
+        "with a 3D ResNeXt; leave them out, or choose a model that sees pixels"
     )
 
 

@@ -124,8 +124,8 @@ def match(encoder: ResNeXt3D, tensors: Mapping[str, Tensor], path: Path) -> Matc
             left_out.append(name)
     if deeper:
         raise InputError(
-            f"{path} is of another network than the 3D ResNeXt-50 here, which has no {_some(deeper)}; files of "
-            "ResNeXt-101 do not fit"
+            f"{path} is of another network than the 3D ResNeXt-50 here, which has no {_some(deeper)}; files "
+            "of ResNeXt-101 do not fit"
         )
     if not taken:
         reason = f"other shapes ({_some(misshapen)})" if misshapen else f"other names ({_some(left_out)})"
