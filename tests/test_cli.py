@@ -48,6 +48,7 @@ def test_version_and_models(cfnsr: Run) -> None:
         "paper_params": 25.88,
         "paper_accuracy": 0.6299,
         "fusion": "none",
+        "trained_params": 25882056,
     }
     assert "26,301,417" in cfnsr("models").stdout
     assert len(rows) == 16

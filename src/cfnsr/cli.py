@@ -17,7 +17,7 @@ from cfnsr.console import bar, say
 from cfnsr.errors import InputError
 
 if TYPE_CHECKING:
-    from cfnsr.training.config import Recipe
+    from cfnsr.training.config import Recipe, WeightsFile
 
 # What lists are written as: 1,2,5 or 1-4.
 Numbers = str
@@ -310,12 +310,30 @@ def _recipe(
     openface_steps: Annotated[
         int | None, typer.Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
     ] = None,
+    video_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights that the 3D ResNeXt-50 begins with, such as those published for Kinetics: "
+            "safetensors or a PyTorch state dict. Those of ResNeXt-101 do not fit."
+        ),
+    ] = None,
+    tune: Annotated[
+        bool | None,
+        typer.Option(
+            "--tune",
+            help="Choose epochs and learning rate on each fold's inner validation actors, for every model "
+            "from the same grid.",
+        ),
+    ] = None,
 ) -> "Recipe":
     """The recipe of a training: a preset, changed by a file, then by --set, then by the options."""
     from cfnsr.training.config import find_recipe, load_recipe, parse_settings
 
     recipe = load_recipe(config, preset) if config is not None else find_recipe(preset or "paper")
-    return recipe.with_settings(parse_settings(settings or ()), "--set").changed(
+    written = parse_settings(settings or ())
+    if video_weights is not None:
+        written = {**written, "video_weights": str(video_weights)}
+    return recipe.with_settings(written, "--set").changed(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -323,6 +341,7 @@ def _recipe(
         pretrain=pretrain,
         modality_dropout=modality_dropout,
         openface_steps=openface_steps,
+        tune=tune,
     )
 
 

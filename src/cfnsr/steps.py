@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from cfnsr.synthesis.corpus import Part
     from cfnsr.training.config import Recipe
     from cfnsr.training.loop import Step
+    from cfnsr.training.prepared import PreparedCorpus
     from cfnsr.training.record import Job
+    from cfnsr.training.weights import Match
 
 EXPORTED = (".onnx", ".xml")
 FEWEST_OF_A_BAR = 10  # windows
@@ -261,6 +263,8 @@ def crossval(
     ]
     jobs = [job for plan in plans for job in plan]
     training.check_jobs(jobs, corpus, out, resume=resume)
+    _say_unheard(corpus)
+    _say_weights(training.match_weights(jobs, corpus))
     with TrainingBar(jobs) as progress:
         if workers > 1:
             return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
@@ -283,6 +287,8 @@ def train(
     jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
+    _say_unheard(corpus)
+    _say_weights(training.match_weights(jobs, corpus))
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with TrainingBar(jobs) as progress:
         for job in jobs:
@@ -300,6 +306,16 @@ def train(
 
         write_card(out)
     return out
+
+
+def _say_unheard(corpus: "PreparedCorpus") -> None:
+    if warning := corpus.unheard():
+        say(f"note: {warning}")
+
+
+def _say_weights(found: "Match | None") -> None:
+    for line in found.lines() if found is not None else ():
+        say(f"video weights: {line}")
 
 
 def report(runs: Path, *, explain: Path | None = None) -> None:

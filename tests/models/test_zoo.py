@@ -113,8 +113,9 @@ def test_table_tells_the_counts_of_real_models() -> None:
     rows = {row["name"]: row for row in listing.as_json()}
     assert list(rows) == [*PAPERS, *VARIANTS, OURS]
     for row in rows.values():
-        assert set(row) == {"name", "params", "paper_params", "paper_accuracy", "fusion"}
-    assert {name: rows[name]["params"] for name in PAPERS} == PARAMETERS
+        assert set(row) == {"name", "params", "paper_params", "paper_accuracy", "fusion", "trained_params"}
+    for key in ("params", "trained_params"):  # the paper's rows have no encoder but their own
+        assert {name: rows[name][key] for name in PAPERS} == PARAMETERS
     assert rows[OURS]["paper_params"] is None and rows[OURS]["paper_accuracy"] is None
 
 

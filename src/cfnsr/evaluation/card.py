@@ -177,17 +177,18 @@ def _about(run: Run, config: "Config", weights: Path) -> str:
     fusion = FUSIONS.get(found.fusion, "") if found is not None else ""
     if fusion == FUSIONS["model"] and _keeps_its_encoders(run):
         fusion = FROZEN
-    solved = (
-        " (the weights of discriminants, solved in closed form, come on top)"
-        if {"speech", "openface"} & {*encoders_of(run.model)}
+    trained = (
+        f", {run.trained_params:,} of them trained (the others are a pretrained speech encoder's, and "
+        "those of discriminants that are solved in closed form)"
+        if run.trained_params < run.params
         else ""
     )
     emotions = ", ".join(run.labels.emotions)
     return (
         f"Recognises one of {len(run.labels)} acted emotions ({safe(emotions)}) in a short take of one "
         f"person. It reads {safe(reads)}. {fusion} A model of cfnsr's zoo, which rebuilds CFN-SR (arXiv "
-        f"2111.02172) and the models it is compared with. {run.params:,} parameters{solved}; the weights are "
-        f"{len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
+        f"2111.02172) and the models it is compared with. {run.params:,} parameters{trained}; "
+        f"the weights are {len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
     )
 
 

@@ -280,7 +280,8 @@ def _settings(row: Row) -> dict[str, str]:
     about = {
         "preset": run.preset,
         "corpus": f"{run.corpus}, {run.clips} clips",
-        "parameters": f"{run.params:,}",
+        "parameters": f"{run.params:,}"
+        + (f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""),
     }
     return about | _together([run.settings for run in row.runs])
 

@@ -47,6 +47,7 @@ def _row(row: Row) -> dict[str, Any]:
         "caveat": row.caveat,
         "seeds": list(row.seeds),
         "params": row.runs[0].params,
+        "trained_params": row.runs[0].trained_params,
         **{name: _spread(spread) for name, spread in row.spreads.items()},
         "difference_to_cfn_sr": _difference(row.versus),
         "folds": [

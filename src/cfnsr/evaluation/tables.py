@@ -175,8 +175,12 @@ def in_column(row: Row | None, caveat: str = "") -> str:
 
 
 def ours(line: Line) -> str:
-    """Our parameters of a line, in millions."""
-    return " / ".join(dict.fromkeys(millions(params / 1e6) for params in line.params)) or NOTHING
+    """Our parameters of a line in millions, and how many of them were trained where that is not all."""
+    said = (
+        millions(total / 1e6) + (f" ({millions(trained / 1e6)} trained)" if trained < total else "")
+        for total, trained in line.params
+    )
+    return " / ".join(dict.fromkeys(said)) or NOTHING
 
 
 def _layout_table(table: Table) -> str:

@@ -16,7 +16,17 @@ from cfnsr.errors import InputError
 ONE_CYCLE_WARM_UP = 0.2  # of the steps, in which the learning rate of one_cycle rises
 COLD_START = 0.04  # of the learning rate, where a warm-up begins
 NONE = "none"  # how TOML, which has no null, writes that there is none
+# Multiples of a recipe's epochs and learning rates that --tune tries; the first of equal ones is chosen.
+TUNED = tuple((epochs, rate) for epochs in (1, 2) for rate in (1.0, 1 / 3, 3.0))
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: f'"{NONE}"'}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights: where it lies, and the SHA-256 by which a run knows it wherever it lies."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Recipe:
         openface_epochs: of a model that sees OpenFace tracks alone, whose few weights need more of them; None
             for the same.
         clip_gradient: norm to which a longer gradient is cut.
+        video_weights: what a 3D ResNeXt that starts from nothing begins with; None for random weights.
         keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest.
         select_by: the figure that makes an epoch the best: "accuracy", or "uar", the mean recall of the
             classes (unweighted average recall); of equal ones the lower loss.
@@ -74,6 +85,8 @@ class Recipe:
         time_mask: largest share of the steps of MFCCs or of a spectrogram that is hidden in one stretch
             (Park et al. 2019, SpecAugment); 0 for none.
         frequency_mask: the same of their coefficients or bands.
+        tune: choose epochs and learning rate on each fold's inner validation actors, for every model from the
+            same grid of multiples of these (`TUNED`). Needs a protocol with inner validation actors.
     """
 
     preset: str
@@ -113,6 +126,7 @@ class Recipe:
     colour_jitter: float = 0.0
     time_mask: float = 0.0
     frequency_mask: float = 0.0
+    tune: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -170,7 +184,7 @@ class Recipe:
     @property
     def needs_validation(self) -> bool:
         """Whether inner validation actors have a part in it beside the choice of an epoch."""
-        return self.refit or self.calibrated_start
+        return self.refit or self.calibrated_start or self.tune
 
     def rate(self, progress: float) -> float:
         """The learning rate after a share of the training.
@@ -190,12 +204,12 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as `run.json` keeps them."""
-        return asdict(self)
+        """The settings as `run.json` keeps them; a file is its SHA-256."""
+        return {**asdict(self), "video_weights": self.video_weights and self.video_weights.sha256}
 
     def as_toml(self) -> str:
         """The settings as a file that `load_recipe` reads."""
-        return "".join(f"{name} = {_as_toml(value)}\n" for name, value in asdict(self).items())
+        return "".join(f"{name} = {_as_toml(value)}\n" for name, value in vars(self).items())
 
     def changed(self, **changes: Any) -> "Recipe":
         """The same settings with those changed that are not None; `epochs` are those of all models."""
@@ -227,6 +241,8 @@ class Recipe:
 def _as_toml(value: object) -> str:
     if value is None:
         return f'"{NONE}"'
+    if isinstance(value, WeightsFile):
+        value = str(value.path)
     return json.dumps(value) if isinstance(value, str | bool) else repr(value)
 
 
@@ -237,6 +253,10 @@ def _checked(name: str, value: object, source: str) -> object:
         raise InputError(f"{source}: {name} is unknown: expected some of {', '.join(types)}")
     if value == NONE and NoneType in types[name]:
         return None
+    if type(value) is str and WeightsFile in types[name]:
+        from cfnsr.training.weights import find_weights
+
+        return find_weights(Path(value))
     if type(value) is int and float in types[name]:
         return float(value)
     if type(value) not in types[name]:  # exactly: true is no whole number
