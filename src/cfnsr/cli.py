@@ -17,7 +17,7 @@ from cfnsr.console import bar, say
 from cfnsr.errors import InputError
 
 if TYPE_CHECKING:
-    from cfnsr.training.config import Recipe, WeightsFile
+    from cfnsr.training.config import Recipe
 
 # What lists are written as: 1,2,5 or 1-4.
 Numbers = str
