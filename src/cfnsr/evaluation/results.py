@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cfnsr.evaluation.calibration import Answered, Calibration
-from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.comparison import Comparison, Difference
 from cfnsr.evaluation.layout import layout
 from cfnsr.evaluation.names import Encoders
 from cfnsr.evaluation.runs import Unfinished
@@ -14,13 +14,17 @@ from cfnsr.evaluation.summary import Row
 VERSION = 1
 
 
-def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[str, Any]:
+def results(
+    rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), compared: Sequence[Comparison] = ()
+) -> dict[str, Any]:
     """All figures as fractions, one row a model and protocol.
 
     `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
     `encoders` is what reads the pictures and the sound, None for a modality that is not looked at;
-    `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `calibration` has
-    "tempered" figures, and `abstention` has entries, only where the protocol leaves validation clips.
+    `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `comparisons` are
+    those that were asked for, of `a` less `b`, with a `reason` and no figures where nothing can be said.
+    `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and
+    `abstention` has entries, only where the protocol leaves validation clips.
     """
     return {
         "version": VERSION,
@@ -33,6 +37,7 @@ def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[
             }
             for table in layout(rows)
         ],
+        "comparisons": [_comparison(each) for each in compared],
         "unfinished": [{"folder": run.folder.as_posix(), "reason": run.reason} for run in unfinished],
     }
 
@@ -87,7 +92,20 @@ def _difference(versus: Difference | str) -> dict[str, Any] | None:
         "ci95": list(versus.ci95),
         "p": versus.p,
         "p_holm": versus.p_holm,
+        "equivalence": {"margin": versus.margin, "p": versus.p_equivalent},
+        "folds": versus.folds,
         "actors": versus.actors,
+    }
+
+
+def _comparison(each: Comparison) -> dict[str, Any]:
+    figures = dict.fromkeys(("mean", "ci95", "p", "p_holm", "equivalence", "folds", "actors"))
+    return {
+        "a": each.a,
+        "b": each.b,
+        "protocol": each.protocol,
+        **(_difference(each.found) or figures),
+        "reason": each.found if isinstance(each.found, str) else None,
     }
 
 
