@@ -20,7 +20,9 @@ def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[
     `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
     `encoders` is what reads the pictures and the sound, None for a modality that is not looked at;
     `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `calibration` has
-    "tempered" figures, and `abstention` has entries, only where the protocol leaves validation clips.
+    "tempered" figures, and `abstention` has entries, only where the protocol leaves validation clips;
+    `confusion` counts clips by acted (rows) and predicted emotion (columns), averaged over seeds, `actors`
+    has each tested actor's accuracy, and `last_epoch_test_accuracy` is None where no epoch was tested.
     """
     return {
         "version": VERSION,
@@ -42,6 +44,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "model": row.model,
         "encoders": _encoders(row.encoders),
+        "fusion": row.fusion,
         "protocol": row.protocol,
         "optimistic": row.optimistic,
         "caveat": row.caveat,
@@ -56,6 +59,8 @@ def _row(row: Row) -> dict[str, Any]:
                 **figures,
                 "test_actors": list(run.test_actors),
                 "epoch": run.epoch,
+                "seconds": run.seconds,
+                "last_epoch_test_accuracy": run.history[-1].get("test_accuracy"),
             }
             for run, figures in zip(row.runs, row.fold_figures, strict=True)
         ],
@@ -67,6 +72,9 @@ def _row(row: Row) -> dict[str, Any]:
         "calibration": _calibration(row.calibration),
         "abstention": [{"wanted": each.wanted, **_answered(each)} for each in row.calibration.abstention],
         "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
+        "emotions": list(row.emotions),
+        "confusion": row.counts.pooled().confusion.tolist(),
+        "actors": {str(actor): share for actor, share in row.accuracy_of.items()},
     }
 
 
