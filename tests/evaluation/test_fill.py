@@ -246,6 +246,7 @@ def test_what_is_kept_is_small(
     pages.store(tmp_path / "results.json", "small.json")
     text = (tmp_path / "small.json").read_text(encoding="utf-8")
     assert text == (kept / "real.json").read_text(encoding="utf-8")
+    assert pages.slim(json.loads(text)) == text
     assert len(text) < 0.5 * len(json.dumps(whole))
     small = json.loads(text)
     assert set(whole) - set(small) == {"unfinished"}
