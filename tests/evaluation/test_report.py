@@ -110,7 +110,7 @@ def test_results_have_the_agreed_form(full: Written) -> None:
 
 def test_every_figure_can_be_recomputed_from_the_predictions(full: Written, full_runs: Path) -> None:
     for row in rows_of(full):
-        by_fold, right_of = [], {}
+        by_fold, right_of, confusion = [], {}, np.zeros((8, 8))
         for fold in row["folds"]:
             folder = full_runs / row["protocol"] / row["model"] / "seed_0" / f"fold_{fold['fold']}"
             right = []
@@ -119,11 +119,14 @@ def test_every_figure_can_be_recomputed_from_the_predictions(full: Written, full
                     if line["split"] == "test":
                         answer = max(list(line)[4:], key=lambda name, line=line: float(line[name]))
                         right.append(answer == line["label"])
+                        confusion[row["emotions"].index(line["label"]), row["emotions"].index(answer)] += 1
                         right_of.setdefault(int(line["actor"]), []).append(right[-1])
             assert fold["accuracy"] == pytest.approx(np.mean(right))
             by_fold.append(np.mean(right))
         assert row["accuracy"]["mean"] == pytest.approx(np.mean(by_fold))
         assert row["accuracy"]["std"] == pytest.approx(np.std(by_fold, ddof=1))
+        assert row["confusion"] == confusion.tolist()
+        assert row["actors"] == pytest.approx({str(actor): np.mean(each) for actor, each in right_of.items()})
         shares = [np.mean(values) for values in right_of.values()]
         limits = stats.ttest_1samp(shares, 0).confidence_interval(0.95)
         assert row["accuracy"]["ci95"] == pytest.approx([limits.low, limits.high])

@@ -24,7 +24,9 @@ def results(
     `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `comparisons` are
     those that were asked for, of `a` less `b`, with a `reason` and no figures where nothing can be said.
     `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and
-    `abstention` has entries, only where the protocol leaves validation clips.
+    `abstention` has entries, only where the protocol leaves validation clips; `confusion`
+    counts clips by acted (rows) and predicted emotion (columns), averaged over seeds, `actors` has each tested
+    actor's accuracy, and `last_epoch_test_accuracy` is None where no epoch was tested.
     """
     return {
         "version": VERSION,
@@ -47,6 +49,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "model": row.model,
         "encoders": _encoders(row.encoders),
+        "fusion": row.fusion,
         "protocol": row.protocol,
         "optimistic": row.optimistic,
         "caveat": row.caveat,
@@ -62,6 +65,8 @@ def _row(row: Row) -> dict[str, Any]:
                 **figures,
                 "test_actors": list(run.test_actors),
                 "epoch": run.epoch,
+                "seconds": run.seconds,
+                "last_epoch_test_accuracy": run.history[-1].get("test_accuracy"),
             }
             for run, figures in zip(row.runs, row.fold_figures, strict=True)
         ],
@@ -73,6 +78,9 @@ def _row(row: Row) -> dict[str, Any]:
         "calibration": _calibration(row.calibration),
         "abstention": [{"wanted": each.wanted, **_answered(each)} for each in row.calibration.abstention],
         "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
+        "emotions": list(row.emotions),
+        "confusion": row.counts.pooled().confusion.tolist(),
+        "actors": {str(actor): share for actor, share in row.accuracy_of.items()},
     }
 
 
