@@ -25,8 +25,8 @@ def results(
     those that were asked for, of `a` less `b`, with a `reason` and no figures where nothing can be said.
     `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and
     `abstention` has entries, only where the protocol leaves validation clips; `confusion`
-    counts clips by acted (rows) and predicted emotion (columns), averaged over seeds, `actors` has each tested
-    actor's accuracy, and `last_epoch_test_accuracy` is None where no epoch was tested.
+    counts clips by acted (rows) and predicted emotion (columns), averaged over seeds, `actors` has each
+    tested actor's accuracy, and `last_epoch_test_accuracy` is None where no epoch was tested.
     """
     return {
         "version": VERSION,
