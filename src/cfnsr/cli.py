@@ -321,7 +321,7 @@ def _recipe(
         bool | None,
         typer.Option(
             "--tune",
-            help="Choose epochs and learning rate on each fold's inner validation actors, for every model "
+            help="Choose epochs and learning rate of a fused model on each fold's inner validation actors, "
             "from the same grid.",
         ),
     ] = None,

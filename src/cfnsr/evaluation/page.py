@@ -12,6 +12,7 @@ from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation import calibration, plots
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.comparison import Comparison
+from cfnsr.evaluation.interaction import DISTURBANCES
 from cfnsr.evaluation.layout import layout, reasons
 from cfnsr.evaluation.metrics import Floats
 from cfnsr.evaluation.names import called
@@ -25,8 +26,11 @@ from cfnsr.evaluation.tables import (
     HOW_CALIBRATION,
     HOW_COMPARISONS,
     HOW_DIFFERENCE,
+    HOW_INTERACTION,
     HOW_PAIRS,
     HOW_TEST,
+    beyond_late,
+    effect,
     equivalence,
     in_column,
     limits,
@@ -94,6 +98,8 @@ def html(
         "words": condition_label,
         "broken": _broken,
         "called": called,
+        "effect": effect,
+        "beyond_late": beyond_late,
     }
     anchors = {(row.model, row.protocol): f"row-{number}" for number, row in enumerate(rows, start=1)}
     environment.globals |= {
@@ -104,6 +110,7 @@ def html(
             "difference": HOW_DIFFERENCE,
             "pairs": HOW_PAIRS,
             "comparisons": HOW_COMPARISONS,
+            "interaction": HOW_INTERACTION,
             "test": HOW_TEST,
             "calibration": HOW_CALIBRATION,
             "conditions": MEANINGS,
@@ -111,6 +118,7 @@ def html(
         "anchor": lambda row: anchors[row.model, row.protocol],
         "reasons": reasons,
         "ours": ours,
+        "disturbances": DISTURBANCES,
         "curves": _curves,
         "epoch_of": _epoch,
         "actor_bars": _actor_bars,

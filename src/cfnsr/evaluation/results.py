@@ -5,6 +5,7 @@ from typing import Any
 
 from cfnsr.evaluation.calibration import Answered, Calibration
 from cfnsr.evaluation.comparison import Comparison, Difference
+from cfnsr.evaluation.interaction import Interaction
 from cfnsr.evaluation.layout import layout
 from cfnsr.evaluation.names import Encoders
 from cfnsr.evaluation.runs import Unfinished
@@ -19,6 +20,8 @@ def results(
 ) -> dict[str, Any]:
     """All figures as fractions, one row a model and protocol.
 
+    `interaction` is None for a row of one modality, else by disturbance of the exchange the share of answers
+    that change and the mean change of a probability; `beyond_late` is the difference to the late rule `late`.
     `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
     `encoders` is what reads the pictures and the sound, None for a modality that is not looked at;
     `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `comparisons` are
@@ -78,9 +81,22 @@ def _row(row: Row) -> dict[str, Any]:
         "calibration": _calibration(row.calibration),
         "abstention": [{"wanted": each.wanted, **_answered(each)} for each in row.calibration.abstention],
         "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
+        "interaction": _interaction(row.interaction),
         "emotions": list(row.emotions),
         "confusion": row.counts.pooled().confusion.tolist(),
         "actors": {str(actor): share for actor, share in row.accuracy_of.items()},
+    }
+
+
+def _interaction(found: Interaction | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        **{how: {"changed": each.changed, "moved": each.moved} for how, each in found.effects.items()},
+        "entropy": found.entropy,
+        "inert": found.inert,
+        "late": found.late or None,
+        "beyond_late": _difference(found.beyond),
     }
 
 

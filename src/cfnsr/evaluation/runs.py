@@ -37,6 +37,7 @@ ALIKE = (
     "source",
 )
 ABOUT, HISTORY, PREDICTIONS, CONDITIONS = "run.json", "history.jsonl", "predictions.csv", "conditions.csv"
+INTERACTION = "interaction.csv"
 LEAKY = "leaky: actors shared between training and test"
 # What `models.zoo.entry` registers, with the encoders that a name may choose.
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\+[a-z][a-z0-9_]*){0,2}")
@@ -64,6 +65,8 @@ class Run:
         temperature: fitted by the training on the validation clips; None where it fitted none.
         test, validation: the predictions at the chosen epoch.
         conditions: those of the test clips under bad input; empty where the run was not scored so.
+        interaction: the same with the exchange between the modalities disturbed.
+        attention_entropy: of the exchange's weights, 1 where they are uniform; None where it has none.
     """
 
     folder: Path
@@ -96,6 +99,8 @@ class Run:
     test: Predictions
     validation: Predictions
     conditions: Mapping[str, Predictions]
+    interaction: Mapping[str, Predictions]
+    attention_entropy: float | None
 
     @property
     def optimistic(self) -> bool:
@@ -149,6 +154,7 @@ def read_run(folder: Path) -> Run:
             _check_leaks(splits, path)
         test, validation = read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
         temperature = about.get("temperature")
+        entropy = about.get("attention_entropy")
         run = Run(
             folder=folder,
             model=str(about["model"]),
@@ -180,6 +186,8 @@ def read_run(folder: Path) -> Run:
             test=test,
             validation=validation,
             conditions=read_conditions(folder / CONDITIONS, labels, test),
+            interaction=read_conditions(folder / INTERACTION, labels, test),
+            attention_entropy=None if entropy is None else float(entropy),
         )
     except InputError:
         raise

@@ -10,6 +10,7 @@ from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
+from cfnsr.evaluation.interaction import Interaction, audit
 from cfnsr.evaluation.metrics import FEWEST, FIGURES, TOO_FEW, Counts, Floats, accuracy, interval, recalls
 from cfnsr.evaluation.names import (
     PAPERS,
@@ -58,6 +59,7 @@ class Row:
         paper: the paper's figures, if it has the model.
         versus: the difference to CFN-SR with the same encoders under the same protocol, or why there is none.
         pair: of encoders, whose table the row stands in.
+        interaction: what the exchange between its modalities does; None for a row of one modality.
     """
 
     tally: Tally
@@ -66,6 +68,7 @@ class Row:
     paper: Paper | None = None
     versus: Difference | str = "not compared"
     pair: Encoders = PAPERS
+    interaction: Interaction | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -244,7 +247,8 @@ def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
         fusion = found.fusion if found is not None else None
         model = together[0].model
         rows.append(Row(counted, actors, fusion, paper_of(model), pair=pairs[model]))
-    return _compared(rows, margin)
+    compared = _compared(rows, margin)
+    return [replace(row, interaction=audit(row, compared, margin)) for row in compared]
 
 
 def paper_of(model: str) -> Paper | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.evaluation.calibration import COVERAGES
 from cfnsr.evaluation.comparison import Comparison, Difference
+from cfnsr.evaluation.interaction import DISTURBANCES, Effect, Interaction
 from cfnsr.evaluation.layout import Line, Table, layout, reasons
 from cfnsr.evaluation.robustness import MEANINGS, conditions_of, label
 from cfnsr.evaluation.runs import Unfinished
@@ -128,6 +129,8 @@ def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished], compared: Sequ
     ]
     if conditions_of([row.conditions for row in rows]):
         parts += ["## Accuracy under bad input", _conditions_table(rows), how_conditions(rows)]
+    if audited := [row for row in rows if row.interaction is not None]:
+        parts += ["## What the exchange does", _interaction_table(audited), HOW_INTERACTION]
     if unfinished:
         parts.append("## Unfinished runs, not counted")
         parts.append("\n".join(f"- {safe(str(run.folder))}: {safe(run.reason)}" for run in unfinished))
@@ -148,6 +151,15 @@ HOW_TEST = (
     "no proof that two models are equally good. What the tests cannot tell: whether another corpus or "
     "another language would give the same order; nor do they see that the training sets of the folds "
     "overlap. Rows whose settings or seeds differ are not compared."
+)
+HOW_INTERACTION = (
+    "The test clips answered again, first without the exchange between the modalities (under uniform "
+    "weights, or passed by; of a model that fuses early, by the nearest sum of a score of each modality), "
+    "then with the exchange alone given another clip's sound or picture: the share of answers that become "
+    "another emotion and, in brackets, the mean change of an emotion's probability, both in per cent. "
+    "Entropy is that of the attention weights, 1 where they are uniform. Beyond late fusion: accuracy less "
+    "that of the late rule on the same encoders that does best on the inner validation clips, paired by fold. "
+    "A dash stands where a row has no such exchange."
 )
 HOW_DIFFERENCE = "The difference to CFN-SR is paired by fold, under the nested protocol."
 HOW_COMPARISONS = "Each difference is the first model less the second, in points, paired by fold."
@@ -276,6 +288,36 @@ def _comparisons_table(compared: Sequence[Comparison]) -> str:
             ]
         lines.append([each.a, each.b, each.protocol_label, *figures])
     return cells([*head, "folds"], lines, texts=3)
+
+
+def effect(found: Effect | None) -> str:
+    """Answers that change, and in brackets the mean change of a probability, in per cent.
+
+    >>> effect(Effect(0.0125, 0.00021)), effect(None)
+    ('1.2 (0.02)', '–')
+    """
+    return NOTHING if found is None else f"{percent(found.changed)} ({100 * found.moved:.2f})"
+
+
+def beyond_late(found: Interaction) -> str:
+    """The difference to the best late rule in points, with its interval and p."""
+    versus = found.beyond
+    if isinstance(versus, str):
+        return NOTHING
+    limits = pair(versus.ci95, signed=True)
+    return f"{percent(versus.mean, signed=True)} ({limits}), p {p_value(versus.p)}, {found.late}"
+
+
+def _interaction_table(rows: Sequence[Row]) -> str:
+    head = ["model", "protocol", *DISTURBANCES.values(), "entropy", "beyond late fusion, points"]
+    lines = []
+    for row in rows:
+        found = row.interaction
+        if found is not None:
+            entropy = NOTHING if found.entropy is None else f"{found.entropy:.3f}"
+            effects = [effect(found.effects.get(how)) for how in DISTURBANCES]
+            lines.append([row.model, row.protocol_label, *effects, entropy, beyond_late(found)])
+    return cells(head, lines, texts=2)
 
 
 def _figures_table(rows: Sequence[Row]) -> str:

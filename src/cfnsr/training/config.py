@@ -17,7 +17,7 @@ ONE_CYCLE_WARM_UP = 0.2  # of the steps, in which the learning rate of one_cycle
 COLD_START = 0.04  # of the learning rate, where a warm-up begins
 NONE = "none"  # how TOML, which has no null, writes that there is none
 # Multiples of a recipe's epochs and learning rates that --tune tries; the first of equal ones is chosen.
-TUNED = tuple((epochs, rate) for epochs in (1, 2) for rate in (1.0, 1 / 3, 3.0))
+TUNED = tuple((epochs, rate) for epochs in (1, 2) for rate in (1.0, 3.0))
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: f'"{NONE}"'}
 
 
@@ -85,8 +85,9 @@ class Recipe:
             (Park et al. 2019, SpecAugment); 0 for none.
         frequency_mask: the same of their coefficients or bands.
         video_weights: what a 3D ResNeXt that starts from nothing begins with; None for random weights.
-        tune: choose epochs and learning rate on each fold's inner validation actors, for every model from the
-            same grid of multiples of these (`TUNED`). Needs a protocol with inner validation actors.
+        tune: choose the epochs and the learning rate of a model that starts from trained encoders on each
+            fold's inner validation actors, for every such model from the same grid of multiples of these
+            (`TUNED`). Needs a protocol with inner validation actors.
     """
 
     preset: str
@@ -211,6 +212,18 @@ class Recipe:
     def as_toml(self) -> str:
         """The settings as a file that `load_recipe` reads."""
         return "".join(f"{name} = {_as_toml(value)}\n" for name, value in vars(self).items())
+
+    def scaled(self, epochs: int, rate: float) -> "Recipe":
+        """The same with multiples of its epochs and of its learning rates."""
+        fused_rate = self.fused_learning_rate
+        return replace(
+            self,
+            epochs=epochs * self.epochs,
+            fused_epochs=epochs * self.fused_epochs,
+            openface_epochs=self.openface_epochs and epochs * self.openface_epochs,
+            learning_rate=rate * self.learning_rate,
+            fused_learning_rate=fused_rate and rate * fused_rate,
+        )
 
     def changed(self, **changes: Any) -> "Recipe":
         """The same settings with those changed that are not None; `epochs` are those of all models."""

@@ -4,8 +4,10 @@ RUNS/<protocol>/<model>/seed_<s>/fold_<k>/
     config.json, model.safetensors   the checkpoint of the chosen epoch
     history.jsonl, tensorboard/      what happened in each epoch
     selected/                        where the model is refitted: the checkpoint before that, and its history
+    tried.json                       with --tune: figures of each choice of epochs and learning rate
     predictions.csv                  log-probabilities of every validation and test clip
     conditions.csv                   the same of the test clips under bad input
+    interaction.csv                  the same with the exchange between the modalities disturbed
     run.json                         who trained, who was tested, settings and versions; written last
 """
 
@@ -26,20 +28,22 @@ from cfnsr.data.conditions import Condition, conditions_of
 from cfnsr.data.dataset import Batch
 from cfnsr.data.folds import Unit, choose_folds, find_protocol
 from cfnsr.errors import InputError
-from cfnsr.files import write_json, write_text
+from cfnsr.files import read_json, write_json, write_text
 from cfnsr.models import zoo
 from cfnsr.models.encoders.resnext import start_residuals
 from cfnsr.models.parameters import count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import Config, load_model, temper
-from cfnsr.training.config import Recipe, mix
+from cfnsr.training.config import TUNED, Recipe, mix
 from cfnsr.training.inputs import at_one_speed, to_input
+from cfnsr.training.interaction import WITHOUT, beside, disturbances, disturbed, entropies
 from cfnsr.training.loop import Step, Trainer
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job, describe, described_row, is_finished, refuse_differences
 from cfnsr.training.weights import Match, begin_with
 
+TRIED = "tried"  # folder of the choice of epochs and learning rate that is being tried
 SELECTED = "selected"  # folder of what the validation actors chose, before it is refitted to them too
 INITIAL = 3  # what a mixed seed is for, beside those of the loop
 
@@ -82,43 +86,54 @@ def train_fold(
     main = accelerator.is_main_process
     protocol = find_protocol(job.protocol)
 
-    def trainer(part: Path, units: Sequence[Unit], select: Sequence[Unit], **how: Any) -> Trainer:
-        model, config = _begin(job, corpus, start_from, part)
+    behind = 0  # epochs of the trainings before the one at work
+
+    def trainer(
+        chosen: Job, begin: Path, place: Path, units: Sequence[Unit], select: Sequence[Unit], **how: Any
+    ) -> Trainer:
+        model, config = _begin(job, corpus, start_from, begin)
         if main:
-            config.write(folder / part)
+            config.write(folder / place)
+        done = behind
         return Trainer(
             model,
             corpus.clips(model.reads, config.look, normalised=protocol.normalised),
             corpus.places(job.protocol, units),
             corpus.places(job.protocol, select),
-            job.recipe,
-            epochs=job.epochs,
+            chosen.recipe,
+            epochs=chosen.epochs,
             seed=job.seed,
-            folder=folder / part,
+            folder=folder / place,
             selected_on=protocol.selected_on,
             accelerator=accelerator,
+            progress=lambda step: progress(job, replace(step, epoch=done + step.epoch, epochs=job.passes)),
             **how,
         )
 
     if main:
         write_json(folder / "run.json", {**describe(job, corpus), "finished": False})
-    selecting = trainer(
-        Path(SELECTED if job.refits else ""),
-        job.fold.train,
-        getattr(job.fold, protocol.selected_on),
-        progress=lambda step: progress(job, replace(step, epochs=job.passes)),
-    )
+    part = Path(SELECTED if job.refits else "")
+    choosing = job.fold.train, getattr(job.fold, protocol.selected_on)
+    chosen, tried = job, _Tried(folder, resume)
+    if job.tunes:
+        for number, candidate in enumerate(job.candidates()):
+            if number >= len(tried.figures):
+                trying = trainer(candidate, part, Path(TRIED), *choosing)
+                figures = trying.fit(resume=resume).kept
+                trying.close()
+                accelerator.wait_for_everyone()
+                if main:
+                    shutil.rmtree(folder / TRIED)
+                tried.add(figures, main)
+            behind += candidate.epochs
+        chosen = job.candidates()[tried.best]
+    selecting = trainer(chosen, part, part, *choosing)
     state = selecting.fit(resume=resume)
     testing, seconds = selecting, state.seconds
     if job.refits:
+        behind += chosen.epochs
         testing = trainer(
-            Path(),
-            (*job.fold.train, *job.fold.validation),
-            (),
-            stop=state.best_epoch,
-            progress=lambda step: progress(
-                job, replace(step, epoch=job.epochs + step.epoch, epochs=job.passes)
-            ),
+            chosen, Path(), Path(), (*job.fold.train, *job.fold.validation), (), stop=state.best_epoch
         )
         seconds += testing.fit(resume=resume).seconds
     predicted = [
@@ -126,6 +141,7 @@ def train_fold(
         *_predict(testing, "test", job, corpus),
     ]
     spoiled = _predict_spoiled(testing, job, corpus)
+    audited, entropy = _audit(testing, job, corpus)
     if main:
         temperature = _temperature(predicted)
         if temperature is not None:
@@ -133,6 +149,8 @@ def train_fold(
                 replace(Config.read(written), temperature=temperature).write(written)
         _write_predictions(folder / "predictions.csv", "split", corpus, predicted)
         _write_predictions(folder / "conditions.csv", "condition", corpus, spoiled)
+        if audited:
+            _write_predictions(folder / "interaction.csv", "condition", corpus, audited)
         if job.refits:
             history = (folder / SELECTED / "history.jsonl").read_text(encoding="utf-8")
             write_text(folder / "history.jsonl", history)
@@ -140,8 +158,11 @@ def train_fold(
             "params": count_total(accelerator.unwrap_model(testing.model), corpus.speech_parameters),
             "trained_params": zoo.count_parameters(accelerator.unwrap_model(testing.model)),
             "predicted": len(predicted),
+            "epochs": chosen.epochs,
             "epoch": state.best_epoch,
+            "learning_rate": chosen.recipe.learning_rate,
             "temperature": temperature,
+            "attention_entropy": entropy,
             "seconds": round(seconds, 1),
             "finished": True,
         }
@@ -150,6 +171,31 @@ def train_fold(
         each.close()
     accelerator.wait_for_everyone()
     return folder
+
+
+class _Tried:
+    """The figures of the choices of epochs and learning rate that were tried, kept in the run's folder.
+
+    Args:
+        folder: of the run.
+        resume: read those that an earlier run has tried.
+    """
+
+    def __init__(self, folder: Path, resume: bool) -> None:
+        self.path = folder / "tried.json"
+        found = read_json(self.path, "what was tried") if resume and self.path.exists() else {"figures": []}
+        self.figures = [tuple(each) for each in found["figures"]]
+
+    def add(self, figures: tuple[float, float], write: bool) -> None:
+        """Keep the figure by which the epoch is selected, and minus the loss, of the next choice."""
+        self.figures.append(figures)
+        if write:
+            write_json(self.path, {"multiples": TUNED, "figures": self.figures})
+
+    @property
+    def best(self) -> int:
+        """The number of the best choice; of equal ones the first."""
+        return self.figures.index(max(self.figures))
 
 
 def _begin(
@@ -221,6 +267,26 @@ def _predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list
             for (place, clip), row in zip(clips, rows, strict=True)
         ]
     return predicted
+
+
+def _audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[list[Predicted], float | None]:
+    """The test clips under every disturbance of the exchange, and the entropy of its weights."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not isinstance(model, TwoStream):
+        return [], None
+    clips = corpus.part(job.protocol, job.fold.test)
+    places, labels = [place for place, _ in clips], trainer.clips.labels
+    predicted: list[Predicted] = []
+    entropy: list[torch.Tensor] = []
+    for how in disturbances(model):
+        with disturbed(model, how), entropies(model) as noted:
+            change = beside(trainer.clips, places) if how != WITHOUT else None
+            rows = trainer.predict(places, *([change] if change else [])).numpy()
+        entropy = noted if how == WITHOUT else entropy
+        predicted += [
+            Predicted(how, *clip, labels[clip[0]], row) for clip, row in zip(clips, rows, strict=True)
+        ]
+    return predicted, float(torch.cat(entropy).mean()) if entropy else None
 
 
 def _temperature(predicted: Sequence[Predicted]) -> float | None:

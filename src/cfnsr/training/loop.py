@@ -80,6 +80,7 @@ class State:
     epoch: int = 0
     best_epoch: int = 0
     best: tuple[float, float] = (-1.0, -math.inf)  # accuracy or UAR, then minus the loss
+    kept: tuple[float, float] = (-1.0, -math.inf)  # the same of the epoch that is kept, which may be the last
     seconds: float = 0.0
 
 
@@ -179,15 +180,16 @@ class Trainer:
         for epoch in range(state.epoch + 1, self.stop + 1):
             started = monotonic()
             record = {"epoch": epoch, **self._train_epoch(epoch)}
-            score = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
+            score = figures = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
             if self.selecting is not None:
                 record |= self._select(self.selecting)
+                figure = record[f"{self.selected_on}_{self.recipe.select_by}"]
+                figures = (figure, -record[f"{self.selected_on}_loss"])
                 if self.recipe.keep == "best":
-                    figure = record[f"{self.selected_on}_{self.recipe.select_by}"]
-                    score = (figure, -record[f"{self.selected_on}_loss"])
+                    score = figures
             state.epoch = epoch
             if score > state.best:
-                state.best, state.best_epoch = score, epoch
+                state.best, state.best_epoch, state.kept = score, epoch, figures
                 if main and (self.selecting is not None or epoch == self.stop):
                     save_weights(self.accelerator.unwrap_model(self._kept), self.folder)
             state.seconds += monotonic() - started
@@ -371,7 +373,8 @@ class Trainer:
             for batch in loader:
                 batch = to_input(change(Batch(*batch)), self.accelerator.device)
                 with self.accelerator.autocast():
-                    log_probabilities = answer(model, batch)
+                    # What a change has put behind the batch's own clips is no answer to them.
+                    log_probabilities = answer(model, batch)[: len(batch.label)]
                 rows.append(
                     self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
                 )

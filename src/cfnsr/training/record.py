@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from cfnsr.data.folds import Fold, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.files import read_json
 from cfnsr.models import zoo
-from cfnsr.training.config import Recipe
+from cfnsr.training.config import TUNED, Recipe
 from cfnsr.training.prepared import PreparedCorpus
 
 SHOWN = 5  # differences of settings that are named
@@ -50,9 +50,19 @@ class Job:
         return self.recipe.refit and find_protocol(self.protocol).selected_on == "validation"
 
     @property
+    def tunes(self) -> bool:
+        """Whether its epochs and learning rate are chosen on the fold's inner validation actors."""
+        return self.recipe.tune and bool(self.starts_from)
+
+    def candidates(self) -> list["Job"]:
+        """The same with every choice of epochs and learning rate that is tried."""
+        return [replace(self, recipe=self.recipe.scaled(*multiples)) for multiples in TUNED]
+
+    @property
     def passes(self) -> int:
-        """Epochs at most, those of the refit included."""
-        return 2 * self.epochs if self.refits else self.epochs
+        """Epochs at most, those of the refit and of what is tried before included."""
+        tried = [each.epochs for each in self.candidates()] if self.tunes else []
+        return sum(tried) + max([self.epochs, *tried]) * (2 if self.refits else 1)
 
     def folder(self, runs: Path) -> Path:
         """Where this cell's run lies."""
@@ -121,7 +131,8 @@ def refuse_differences(folder: Path, description: Mapping[str, object]) -> None:
     different = [
         f"{key} {before.get(key)} (now {value})"
         for key, value in now.items()
-        if not key.startswith("versions") and before.get(key) != value
+        # The epochs follow from the settings, or were chosen.
+        if not key.startswith("versions") and key != "epochs" and before.get(key) != value
     ]
     if different:
         raise InputError(

@@ -66,6 +66,8 @@ class CompactBilinear(nn.Module):
     1.0
     """
 
+    early = True  # the modalities meet in it, not in a sum of their scores
+
     def __init__(self, video_dim: int, audio_dim: int, classes: int, *, sketch_dim: int = 16_000) -> None:
         super().__init__()
         if sketch_dim < 1:

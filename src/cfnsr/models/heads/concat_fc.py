@@ -17,6 +17,8 @@ class ConcatFC(nn.Module):
     1.0
     """
 
+    early = True  # the modalities meet in it, not in a sum of their scores
+
     def __init__(self, video_dim: int, audio_dim: int, classes: int, *, hidden: int = 256) -> None:
         super().__init__()
         hidden = max(hidden, 2 * classes)
@@ -55,6 +57,8 @@ class ConcatFCHeads(nn.Module):
     >>> round(ConcatFCHeads(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item(), 5)
     1.0
     """
+
+    early = True  # the modalities meet in it, not in a sum of their scores
 
     def __init__(self, video_dim: int, audio_dim: int, classes: int, *, hidden: int = 256) -> None:
         super().__init__()
