@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,8 +51,8 @@ def test_version_and_models(cfnsr: Run) -> None:
         "trained_params": 25882056,
     }
     assert "26,301,417" in cfnsr("models").stdout
-    assert len(rows) == 16
-    assert [row["name"] for row in rows[-2:]] == ["cfn_sr_no_residual", "cfn_sr_features"]
+    names = [row["name"] for row in rows]
+    assert names[names.index("cfn_sr_features") + 1 :][:4] == ["lda_video", "lda_audio", "lda", "lda_late"]
 
 
 def test_the_readme_has_the_list_of_models(cfnsr: Run) -> None:
@@ -372,6 +373,32 @@ def test_train_one_fold(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
     refused(cfnsr("train", "cfn_sr", *common, "--fold", 2), "has a run already: add --resume")
     assert cfnsr("train", "cfn_sr", *common, "--fold", 2, "--resume").returncode == 0
     refused(cfnsr("train", "cfn_sr", *common, "--fold", 1, "--resume"), "of other settings", "fold")
+
+
+def test_a_recipe_from_a_file(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
+    """What is printed can be fed back, needs neither a model nor data, and is what the run says it had."""
+    file = tmp_path / "recipe.toml"
+    shown = cfnsr("train", "--show-config", "--preset", "small", "--set", "accumulate=2", "--epochs", 1)
+    assert shown.returncode == 0 and 'preset = "small"\n' in shown.stdout, shown.stderr
+    file.write_text(shown.stdout)
+    assert cfnsr("train", "--show-config", "--config", file).stdout == shown.stdout
+    out = tmp_path / "fold"
+    common = ("train", "audio", "--data", prepared, "--out", out, "--config", file)
+    done = cfnsr(*common, "--set", "select_by=uar", "--batch-size", 4)
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert settings == tomllib.loads(shown.stdout) | {
+        "fused_learning_rate": None,
+        "openface_epochs": None,
+        "clip_gradient": None,
+        "select_by": "uar",
+        "batch_size": 4,
+    }
+    refused(cfnsr(*common, "--set", "colour=1"), "--set: colour is unknown", "colour_jitter")
+    file.write_text("epoch = 3\n")
+    refused(cfnsr(*common), "recipe.toml: epoch is unknown: expected some of preset, frames")
+    refused(cfnsr("crossval", *common[1:-1], tmp_path / "no.toml"), "no.toml cannot be read")
+    refused(cfnsr("train", "audio"), "train needs a model, --data and --out")
 
 
 def test_labels_outside_the_set(cfnsr: Run, prepared: Path, synthetic: Path, tmp_path: Path) -> None:

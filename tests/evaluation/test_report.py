@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cfnsr.data.clip import Preparation
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import Difference
@@ -22,6 +23,7 @@ from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import safe, tables
 from cfnsr.models.zoo import TABLES, list_models
+from cfnsr.training.config import PRESETS
 
 Fabricate = Callable[..., Path]
 SMALL = {"takes": 16, "epochs": 4}
@@ -610,6 +612,26 @@ def test_a_comparable_row_beside_one_that_is_not(tmp_path: Path, fabricate: Fabr
     # Two clips lost in preparation do not make another corpus.
     fabricate(tmp_path / "b", corpus={"name": "RAVDESS", "clips": 1438}, **SMALL)
     assert "not comparable" not in markdown_of(tmp_path / "b")
+
+
+def test_what_the_paper_says_is_what_makes_a_run_comparable(tmp_path: Path, fabricate: Fabricate) -> None:
+    """Its text has consecutive pictures, its code evenly spaced ones; how it cuts the face it leaves open."""
+    paper = PRESETS["paper"].as_json()
+    clips = Preparation().as_json()
+    for number, (settings, preparation, reason) in enumerate(
+        [
+            (paper, clips, ""),
+            (paper, {**clips, "sampling": "consecutive", "margin": 0.0}, ""),
+            (paper, {**clips, "frames": 20}, "frames 20, not 30"),
+            ({**paper, "precision": "bf16"}, clips, ""),
+            ({**paper, "residual_start": 0.2}, clips, "residual_start 0.2, not 1.0"),
+            ({**paper, "schedule": "cosine", "select_by": "uar"}, clips, "select_by uar, not accuracy"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        fabricate(folder, settings=settings, preparation=preparation, **SMALL)
+        text = markdown_of(folder)
+        assert ("not comparable" in text) is bool(reason) and reason in text
 
 
 def test_one_fold_has_no_deviation(tmp_path: Path, fabricate: Fabricate) -> None:

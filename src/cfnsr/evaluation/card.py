@@ -175,7 +175,7 @@ def _about(run: Run, config: "Config", weights: Path) -> str:
     content = weights.read_bytes()
     reads = called(encoders_of(run.model))
     fusion = FUSIONS.get(found.fusion, "") if found is not None else ""
-    if fusion == FUSIONS["model"] and _keeps_its_encoders(run, config):
+    if fusion == FUSIONS["model"] and _keeps_its_encoders(run):
         fusion = FROZEN
     trained = (
         f", {run.trained_params:,} of them trained (the others are a pretrained speech encoder's, and "
@@ -192,14 +192,9 @@ def _about(run: Run, config: "Config", weights: Path) -> str:
     )
 
 
-def _keeps_its_encoders(run: Run, config: "Config") -> bool:
-    """Whether the encoders it started from were frozen; some exchanges need theirs to learn all the same."""
-    from cfnsr.models.zoo import create_model
-
-    if not run.settings.get("frozen_encoders") or run.settings.get("pretrain") is False:
-        return False
-    exchanges = getattr(create_model(config.model, **config.settings), "exchanges", ())
-    return not any(getattr(exchange, "rescales", False) for exchange in exchanges)
+def _keeps_its_encoders(run: Run) -> bool:
+    """Whether the encoders it started from were frozen."""
+    return bool(run.settings.get("frozen_encoders")) and run.settings.get("pretrain") is not False
 
 
 def _loading(run: Run, config: "Config") -> str:

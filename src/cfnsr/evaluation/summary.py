@@ -31,7 +31,9 @@ PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     **{
         f"prepared {key}": value
         for key, value in Preparation().as_json().items()
-        if key != "modalities" and not key.startswith("speech_")  # no row of the paper hears through one
+        # No row of the paper hears through a speech encoder. Of sampling its text and its code say two
+        # things, and of the face its text says only that it is cut out.
+        if key not in ("modalities", "sampling", "margin") and not key.startswith("speech_")
     },
 }
 OF_TWO_STREAMS = ("fused_epochs", "pretrain", "modality_dropout")  # settings that concern no other model

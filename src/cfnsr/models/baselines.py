@@ -1,6 +1,6 @@
-"""The simple baselines: a clip's statistics under a linear classifier that is solved, not trained by gradient.
+"""The simple baselines: statistics of a clip under a linear classifier that is solved at once.
 
-A solver is fitted at each of its strengths in turn, where a network is trained for an epoch, so the clips that
+A solver runs at each of its strengths in turn, where a network is trained for an epoch, so the clips that
 choose a network's epoch choose the strength.
 """
 
@@ -80,7 +80,7 @@ def logistic_regression(
         return found
 
     with torch.enable_grad():
-        optimizer.step(loss)
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
 
 
@@ -119,17 +119,12 @@ class Statistics(nn.Module):
 
     def check(self, given: Tensor | None) -> Tensor:
         """The features as they came; raises `InputError` for another shape."""
-        shape = () if given is None else given.shape[1:]
-        fits = len(shape) == len(self.shape)
-        if (
-            given is None
-            or not fits
-            or any(want not in (None, have) for have, want in zip(shape, self.shape))
-        ):
-            expected = ", ".join("any" if side is None else str(side) for side in self.shape)
-            raise InputError(
-                f"{self.reads} is {'none' if given is None else tuple(given.shape)}: expected shape (B, {expected})"
-            )
+        shape = () if given is None else tuple(given.shape[1:])
+        fits = [want in (None, have) for want, have in zip(self.shape, shape, strict=False)]
+        if given is None or len(shape) != len(self.shape) or not all(fits):
+            found = "none" if given is None else tuple(given.shape)
+            sides = ", ".join("any" if side is None else str(side) for side in self.shape)
+            raise InputError(f"{self.reads} is {found}: expected shape (B, {sides})")
         return given
 
     def pool(self, given: Tensor) -> Float[Tensor, "B dim"]:

@@ -28,6 +28,7 @@ from cfnsr.data.folds import Unit, choose_folds, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.files import write_json, write_text
 from cfnsr.models import zoo
+from cfnsr.models.encoders.resnext import start_residuals
 from cfnsr.models.parameters import count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
@@ -422,6 +423,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
     torch.manual_seed(mix(job.seed, 0, INITIAL))
     with torch.device(device):
         model = zoo.create_model(job.model, **settings)  # type: ignore[arg-type]
+        start_residuals(model, job.recipe.residual_start)
     reads = model.reads.values()
     missing = sorted(set(reads) - set(preparation.modalities))
     if missing:

@@ -53,9 +53,10 @@ def solve(model: nn.Module, solver: Solver, strength: float, clips: Clips, train
         for modality, stream, values in zip(clips.columns, streams, measured, strict=True):
             values.append(stream.measure(stream.check(inputs[modality])))
     pooled = []
-    for stream, values in zip(streams, map(torch.cat, measured), strict=True):
-        stream.standardise(values)
-        pooled.append(stream.scaled(values).double())
+    for stream, values in zip(streams, measured, strict=True):
+        every = torch.cat(values)
+        stream.standardise(every)
+        pooled.append(stream.scaled(every).double())
     together = torch.cat(labels).to(linear.weight.device)
     weight, bias = solver.solve(torch.cat(pooled, dim=1), together, linear.out_features, strength)
     linear.weight.copy_(weight.T)
