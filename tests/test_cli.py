@@ -80,6 +80,18 @@ def test_report_and_results(cfnsr: Run, runs: Path) -> None:
     assert row["params"] < 26_301_417 and row["paper"] == {"accuracy": 0.7576, "params": 26.30}
     assert "not comparable" in (runs / "report.html").read_text()
     assert (runs / "tables.md").exists()
+    assert "no interval (fewer than 8 actors" in done.stdout
+
+
+def test_report_compares_the_rows_that_are_asked_for(cfnsr: Run, runs: Path) -> None:
+    done = cfnsr("report", runs, "--compare", "video,audio", "--compare", "cfn_sr,audio", "--margin", 3)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((runs / "results.json").read_text())["comparisons"]
+    assert [(each["a"], each["b"]) for each in found] == [("video", "audio"), ("cfn_sr", "audio")]
+    assert "\nvideo less audio, nested protocol: not compared: " in done.stdout  # of a single fold
+    for wrong, says in (("video", "--compare video: expected two models"), ("video,gate", "no run of gate")):
+        refused(cfnsr("report", runs, "--compare", wrong), says)
+    refused(cfnsr("report", runs, "--margin", 0), "a margin of 0 points")
 
 
 def test_predict_with_landmarks(cfnsr: Run, checkpoint: Path, synthetic: Path) -> None:

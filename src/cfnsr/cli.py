@@ -454,7 +454,7 @@ def crossval(
     steps.report(out)
 
 
-@app.command(epilog="Example: cfnsr report runs")
+@app.command(epilog="Example: cfnsr report runs --compare cfn_sr,audio")
 def report(
     runs: Annotated[Path, typer.Argument(help="Folder of runs.")],
     explain: Annotated[
@@ -464,9 +464,26 @@ def report(
             "each row rest on."
         ),
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B",
+            help="Two models whose difference is tested, such as cfn_sr,audio; give it once a pair.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Points of accuracy that do not matter: the tests of equivalence use it.")
+    ] = 2.0,
 ) -> None:
     """Write report.html, tables.md and results.json into the folder of the runs."""
-    steps.report(runs, explain=explain)
+    steps.report(runs, explain=explain, compare=[_pair(each) for each in compare or ()], margin=margin / 100)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    names = _names(text)
+    if len(names) != 2:
+        raise InputError(f"--compare {text}: expected two models with a comma between, such as cfn_sr,audio")
+    return names[0], names[1]
 
 
 @app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")

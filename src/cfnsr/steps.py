@@ -318,25 +318,44 @@ def _say_weights(found: "Match | None") -> None:
         say(f"video weights: {line}")
 
 
-def report(runs: Path, *, explain: Path | None = None) -> None:
+def report(
+    runs: Path,
+    *,
+    explain: Path | None = None,
+    compare: Sequence[tuple[str, str]] = (),
+    margin: float | None = None,
+) -> None:
     """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies.
 
     Args:
         runs: their folder.
         explain: the prepared folder that the runs were given: two test clips of each row are explained.
+        compare: pairs of models whose difference is tested, and printed too.
+        margin: of equivalence, as a fraction of accuracy; the report's own if not given.
     """
+    from cfnsr.evaluation.comparison import MARGIN
+    from cfnsr.evaluation.metrics import TOO_FEW
     from cfnsr.evaluation.report import report as write
-    from cfnsr.evaluation.tables import limits, mean_and_deviation
+    from cfnsr.evaluation.tables import limits, mean_and_deviation, versus
 
     if not speaks():
         return
-    written = write(runs, explained=lambda rows: {} if explain is None else _explained(rows, explain))
+    written = write(
+        runs,
+        compare=compare,
+        margin=MARGIN if margin is None else margin,
+        explained=lambda rows: {} if explain is None else _explained(rows, explain),
+    )
     for row in written.rows:
         spread = row.spreads["accuracy"]
+        interval = f"95 % interval {limits(spread)}" if spread.ci95 else f"no interval ({TOO_FEW})"
         print(
-            f"{row.model}: accuracy {mean_and_deviation(spread)} %, 95 % interval {limits(spread)}, "
+            f"{row.model}: accuracy {mean_and_deviation(spread)} %, {interval}, "
             f"{row.protocol_label}, {row.progress}"
         )
+    for each in written.compared:
+        said = f"not compared: {each.found}" if isinstance(each.found, str) else versus(each.found)
+        print(f"{each.a} less {each.b}, {each.protocol_label}: {said}")
     print(f"report: {written.html}")
 
 

@@ -17,6 +17,7 @@ from cfnsr.data.clip import Preparation
 from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.card import model_card, write_card
+from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.runs import read_run, read_runs
 from cfnsr.evaluation.summary import summarise
 from cfnsr.inference.predict import predict
@@ -108,6 +109,7 @@ def test_its_figures_are_those_of_its_own_fold(tmp_path: Path, fabricate: Fabric
     assert found["expected calibration error %, raw"] == f"{100 * sum(gaps) / len(right):.1f}"
     assert any(name.startswith("expected calibration error %, temperature ") for name in found)
     text = model_card(folder)
+    assert found["accuracy %, 95 % interval by actor"] == f"– ({TOO_FEW})" and text.count(TOO_FEW) == 1
     assert "The whole cross-validation" not in text
     for actor in (1, 2, 3, 4):
         of = np.array(run.test.actors) == actor

@@ -16,6 +16,7 @@ from cfnsr.corpus.take import Actor
 from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
+from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.names import called, encoders_of, entry_of
 from cfnsr.evaluation.runs import Run, read_run
 from cfnsr.evaluation.summary import Row, summarise
@@ -298,9 +299,13 @@ def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
     caveat = f" **{safe(run.caveat)}.**" if run.caveat else ""
     found = row.calibration
     figures = row.fold_figures[0]
+    accuracy = row.spreads["accuracy"]
     lines = [
         ["accuracy %", percent(figures["accuracy"])],
-        ["accuracy %, 95 % interval by actor", limits(row.spreads["accuracy"])],
+        [
+            "accuracy %, 95 % interval by actor",
+            limits(accuracy) if accuracy.ci95 else f"{NOTHING} ({TOO_FEW})",
+        ],
         ["unweighted average recall %", percent(figures["uar"])],
         ["macro F1 %", percent(figures["macro_f1"])],
         ["expected calibration error %, raw", percent(found.ece["raw"].mean)],

@@ -66,7 +66,6 @@ class Recipe:
         openface_epochs: of a model that sees OpenFace tracks alone, whose few weights need more of them; None
             for the same.
         clip_gradient: norm to which a longer gradient is cut.
-        video_weights: what a 3D ResNeXt that starts from nothing begins with; None for random weights.
         keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest.
         select_by: the figure that makes an epoch the best: "accuracy", or "uar", the mean recall of the
             classes (unweighted average recall); of equal ones the lower loss.
@@ -85,6 +84,7 @@ class Recipe:
         time_mask: largest share of the steps of MFCCs or of a spectrogram that is hidden in one stretch
             (Park et al. 2019, SpecAugment); 0 for none.
         frequency_mask: the same of their coefficients or bands.
+        video_weights: what a 3D ResNeXt that starts from nothing begins with; None for random weights.
         tune: choose epochs and learning rate on each fold's inner validation actors, for every model from the
             same grid of multiples of these (`TUNED`). Needs a protocol with inner validation actors.
     """
@@ -126,6 +126,7 @@ class Recipe:
     colour_jitter: float = 0.0
     time_mask: float = 0.0
     frequency_mask: float = 0.0
+    video_weights: WeightsFile | None = None
     tune: bool = False
 
     def __post_init__(self) -> None:
@@ -260,7 +261,7 @@ def _checked(name: str, value: object, source: str) -> object:
     if type(value) is int and float in types[name]:
         return float(value)
     if type(value) not in types[name]:  # exactly: true is no whole number
-        expected = " or ".join(WORDS[each] for each in types[name])
+        expected = " or ".join(WORDS.get(each, "the name of a file") for each in types[name])
         raise InputError(f"{source}: {name} is {value!r}: expected {expected}")
     return value
 
