@@ -222,3 +222,19 @@ def test_statistics_say_what_shape_they_expect() -> None:
     with pytest.raises(cfnsr.InputError, match=r"speech is none"):
         model(None, None)
     assert isinstance(model.encoder, Statistics)
+
+
+def test_predict_answers_by_them(synthetic: Path, prepared: Path, tmp_path: Path) -> None:
+    """A take of the test actor, from its file: what the run says of its clip, calibrated."""
+    corpus = PreparedCorpus(Store(prepared))
+    recipe = find_recipe("small").changed(batch_size=8)
+    jobs = plan(["lda_audio"], corpus, protocol="nested", recipe=recipe, folds=[1])
+    (where,) = crossval(jobs, corpus, tmp_path, accelerator=Accelerator())
+    row = next(row for row in csv.DictReader((where / "predictions.csv").open()) if row["split"] == "test")
+    (file,) = synthetic.rglob(f"{row['clip']}.mp4")
+    model = cfnsr.load_model(where)
+    told = cfnsr.predict(model, file).probabilities
+    assert told is not None
+    logs = np.array([float(row[emotion]) for emotion in told]) / config_of(model).temperature
+    expected = np.exp(logs) / np.exp(logs).sum()
+    np.testing.assert_allclose(list(told.values()), expected, atol=1e-4)
