@@ -17,13 +17,18 @@ from cfnsr.training.checkpoint import load_weights, save_weights
 NAMES = cfnsr.list_models()
 OURS = "cfn_sr_features"
 VARIANTS = ["cfn_sr_map", "cfn_sr_released", "concat_fc_heads"]  # other readings of the paper's rows
-PAPERS = [name for name in NAMES if name not in (OURS, *VARIANTS)]
+SOLVED = [name for name in NAMES if zoo.ENTRIES[name].solver]
+PAPERS = [name for name in NAMES if name not in (OURS, *VARIANTS, *SOLVED)]
+BASELINES = ["lda_video", "lda_audio", "lda", "lda_late"]  # the other solver has the same networks
 FUSED = [name for name in PAPERS if zoo.ENTRIES[name].fusion != "none"]
 ON_FEATURES = ["video+openface", "audio+speech", OURS, *(f"{name}+openface+speech" for name in FUSED)]
+SOLVED_FEATURES = ["lda_audio+speech", "lda+openface+speech", "logistic_late+openface+speech"]
 GRAPHS = [
     *PAPERS,
     *VARIANTS,
     *ON_FEATURES[:3],
+    *BASELINES,
+    *SOLVED_FEATURES,
 ]  # all encoders, and all exchanges and heads: their pairs take minutes
 MIXTURES = ["cfn_sr+speech", "cfn_sr+openface", "mmtm+speech", "mcbp+openface", "cfn_sr_released+openface"]
 PARAMETERS = {
@@ -46,7 +51,9 @@ PARAMETERS = {
 OTHER_RECIPE = {"concat_fc", "mcbp", "mmtm", "cfn_sr_video_to_audio"}  # the paper's cannot be known
 
 
-@pytest.fixture(scope="module", params=[*PAPERS, *VARIANTS, *ON_FEATURES, *MIXTURES])
+@pytest.fixture(
+    scope="module", params=[*PAPERS, *VARIANTS, *ON_FEATURES, *MIXTURES, *BASELINES, *SOLVED_FEATURES]
+)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -111,7 +118,7 @@ def test_a_variant_says_what_the_paper_reports_for_no_row_of_its_own() -> None:
 
 def test_table_tells_the_counts_of_real_models() -> None:
     rows = {row["name"]: row for row in listing.as_json()}
-    assert list(rows) == [*PAPERS, *VARIANTS, OURS]
+    assert list(rows) == [*PAPERS, *VARIANTS, OURS, *SOLVED]
     for row in rows.values():
         assert set(row) == {"name", "params", "paper_params", "paper_accuracy", "fusion", "trained_params"}
     for key in ("params", "trained_params"):  # the paper's rows have no encoder but their own
@@ -168,7 +175,7 @@ def test_any_clip_length_and_picture_size(name: str, frames: int, size: int) -> 
         assert torch.isfinite(model(*clips(1, frames, size, model=model))).all()
 
 
-@pytest.mark.parametrize("name", ON_FEATURES)
+@pytest.mark.parametrize("name", [*ON_FEATURES, *SOLVED_FEATURES])
 @pytest.mark.parametrize(("frames", "steps"), [(1, 1), (1, 60), (20, 1), (20, 130)])
 def test_any_length_of_features(name: str, frames: int, steps: int) -> None:
     """From a table of clip means, with one step, on; in training too.
@@ -244,7 +251,7 @@ def test_the_paper_has_two_tables_of_eleven_and_six_rows() -> None:
     first, second = ([name for _, name in zoo.TABLES[number]] for number in (1, 2))
     assert len(first) == 11 and len(second) == 6 and second.count("cfn_sr") == 2
     assert list(dict.fromkeys([*first, *second])) == PAPERS, "the zoo is in the order of the tables"
-    assert len(PAPERS) == 15 and NAMES[-1] == OURS
+    assert len(PAPERS) == 15 and NAMES[-1 - len(SOLVED)] == OURS
 
 
 def test_an_ablation_is_what_differs_from_cfn_sr() -> None:
@@ -311,7 +318,9 @@ def test_unknown_model_and_impossible_settings() -> None:
         cfnsr.create_model("audio", mfcc_steps=3)
 
 
-@pytest.mark.parametrize("name", [*FUSED, *VARIANTS, *ON_FEATURES[2:], *MIXTURES])
+@pytest.mark.parametrize(
+    "name", [*FUSED, *VARIANTS, *ON_FEATURES[2:], *MIXTURES, "lda", *SOLVED_FEATURES[1:]]
+)
 def test_fused_model_takes_over_trained_streams(name: str) -> None:
     video, audio = map(small, zoo.find(name).starts_from)
     fused = small(name)
@@ -375,7 +384,7 @@ def test_a_name_chooses_the_encoders(
 
 
 def test_every_starting_point_is_a_model() -> None:
-    for name in [*FUSED, *ON_FEATURES[2:], *MIXTURES]:
+    for name in [*FUSED, *ON_FEATURES[2:], *MIXTURES, *SOLVED_FEATURES[1:]]:
         video, audio = map(zoo.find, zoo.find(name).starts_from)
         assert video.by_modality | audio.by_modality == zoo.encoders_of(name)
 

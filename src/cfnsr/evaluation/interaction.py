@@ -8,6 +8,7 @@ import numpy as np
 
 from cfnsr.evaluation.comparison import Difference, compare
 from cfnsr.evaluation.metrics import probabilities
+from cfnsr.evaluation.names import entry_of
 from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import over_folds
 
@@ -98,10 +99,16 @@ def _best_late_rule(row: "Row", rows: Sequence["Row"]) -> "Row | None":
         for each in rows
         if each.fusion == LATE
         and each is not row
-        and (each.protocol, each.encoders) == (row.protocol, row.encoders)
+        and (each.protocol, _parts(each)) == (row.protocol, _parts(row))
         and all(run.validation.clips for run in each.runs)
     ]
     return max(rules, key=_validation_accuracy, default=None)
+
+
+def _parts(row: "Row") -> tuple[object, ...]:
+    """The encoders of a row, and the models of one modality that it starts from."""
+    found = entry_of(row.model)
+    return row.encoders, found and found.starts_from
 
 
 def _validation_accuracy(row: "Row") -> float:

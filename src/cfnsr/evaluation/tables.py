@@ -158,8 +158,8 @@ HOW_INTERACTION = (
     "then with the exchange alone given another clip's sound or picture: the share of answers that become "
     "another emotion and, in brackets, the mean change of an emotion's probability, both in per cent. "
     "Entropy is that of the attention weights, 1 where they are uniform. Beyond late fusion: accuracy less "
-    "that of the late rule on the same encoders that does best on the inner validation clips, paired by fold. "
-    "A dash stands where a row has no such exchange."
+    "that of the late rule on the same encoders that does best on the inner validation clips, paired by "
+    "fold. A dash stands where a row has no such exchange."
 )
 HOW_DIFFERENCE = "The difference to CFN-SR is paired by fold, under the nested protocol."
 HOW_COMPARISONS = "Each difference is the first model less the second, in points, paired by fold."

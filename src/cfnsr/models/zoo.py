@@ -11,6 +11,7 @@ from typing import cast
 from torch import nn
 
 from cfnsr.errors import InputError
+from cfnsr.models.baselines import AS_BEGUN, SOLVERS, Solver, added, heard, seen, spliced
 from cfnsr.models.encoders.cnn import AudioCNN
 from cfnsr.models.encoders.erann import ERANN
 from cfnsr.models.encoders.openface import OpenFaceEncoder
@@ -128,6 +129,9 @@ class Entry:
             run is not resumed with other code under its name; empty for the package's own.
         encoders: names of its encoders, one a modality.
         fixed: whether it has these encoders alone, so that a name cannot choose others.
+        solver: of a model that is solved and not trained by gradient.
+        alone: of a model of two modalities, the models of one that it starts from, by their names without
+            encoders.
     """
 
     build: Callable[[Settings], Model]
@@ -139,6 +143,8 @@ class Entry:
     source: str = ""
     encoders: tuple[str, ...] = ("pixels", "mfcc")
     fixed: bool = False
+    solver: Solver | None = None
+    alone: tuple[str, str] = ("video", "audio")
 
     @property
     def by_modality(self) -> dict[str, str]:
@@ -158,7 +164,9 @@ class Entry:
         """
         if len(self.modalities) == 1:
             return ()
-        return tuple(_written(modality, [encoder]) for modality, encoder in self.by_modality.items())
+        return tuple(
+            _written(name, [encoder]) for name, encoder in zip(self.alone, self.encoders, strict=True)
+        )
 
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -200,6 +208,8 @@ def entry(
     modalities: tuple[str, ...] = ("video", "audio"),
     note: str = "",
     encoders: tuple[str, ...] = (),
+    solver: Solver | None = None,
+    alone: tuple[str, str] = ("video", "audio"),
 ) -> Callable[[Build], Build]:
     """Register a function that builds a model from `Settings` under a name; see `Entry` for the rest.
 
@@ -230,6 +240,8 @@ def entry(
             _source_of(build),
             encoders or tuple(CHOICES[modality][0] for modality in ordered),
             bool(encoders),
+            solver,
+            alone,
         )
         return build
 
@@ -393,6 +405,16 @@ def _concat_fc_heads(settings: Settings) -> Model:
 def _cfn_sr_features(settings: Settings) -> Model:
     """CFN-SR's block under a head that keeps a judgement of each modality and multiplies them."""
     return settings.fuse(CrossModal, head=Multiplication)
+
+
+# Not the paper's either: statistics of what is seen and heard under a linear classifier, alone and fused.
+
+for _name, _solver in SOLVERS.items():
+    _alone = f"{_name}_video", f"{_name}_audio"
+    entry(_alone[0], fusion="none", modalities=("video",), solver=_solver)(seen)
+    entry(_alone[1], fusion="none", modalities=("audio",), solver=_solver)(heard)
+    entry(_name, fusion="early", solver=_solver, alone=_alone)(spliced)
+    entry(f"{_name}_late", fusion="late", solver=AS_BEGUN, alone=_alone)(added)
 
 
 def list_models() -> list[str]:

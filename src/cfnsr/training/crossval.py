@@ -107,6 +107,7 @@ def train_fold(
             selected_on=protocol.selected_on,
             accelerator=accelerator,
             progress=lambda step: progress(job, replace(step, epoch=done + step.epoch, epochs=job.passes)),
+            solver=zoo.find(job.model).solver,
             **how,
         )
 
@@ -214,7 +215,7 @@ def _begin(
         video, audio = (load_model(trained / part) for trained in start_from.values())
         if not isinstance(video, OneStream) or not isinstance(audio, OneStream):
             raise InputError("a two-stream model starts from one-stream models: give runs of video and audio")
-        if job.recipe.calibrated_start:
+        if job.recipe.calibrated_start or zoo.find(job.model).solver:
             temper(video)
             temper(audio)
         model.start_from(video, audio)
@@ -514,7 +515,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
         preparation,
         source=zoo.find(job.model).source,
         normalised=find_protocol(job.protocol).normalised,
-        modality_dropout=job.recipe.modality_dropout,
+        modality_dropout=0.0 if zoo.find(job.model).solver else job.recipe.modality_dropout,
     )
     return model, config
 

@@ -1,16 +1,19 @@
-"""What a model knows in closed form: fitted once, before it is trained by gradient."""
+"""What a model knows in closed form: fitted once, before it is trained by gradient or in its stead."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from cfnsr.data.dataset import Batch, Clips
+from cfnsr.models.baselines import Solver, Statistics
 from cfnsr.models.encoders.discriminant import Judging
 from cfnsr.models.streams import OneStream
+from cfnsr.training.inputs import at_every_speed, to_input
 
 BATCH = 64
+PICTURED = 16  # clips at once where there may be pictures, which are large once normalised
 EVERY_SPEED = 5  # dimensions of speech, whose takes come at several speeds (B, speeds, layers, S, width)
 
 
@@ -32,3 +35,29 @@ def fit_discriminants(model: nn.Module, clips: Clips, train: Sequence[int]) -> N
             values.append(stage.statistics(given.to(stage.discriminant.mean)))
             labels.append(batch.label.repeat_interleave(len(given) // len(batch.label)))
         stage.discriminant.fit(torch.cat(values), torch.cat(labels).to(values[0].device))
+
+
+@torch.no_grad()
+def solve(model: nn.Module, solver: Solver, strength: float, clips: Clips, train: Sequence[int]) -> None:
+    """Give a model of statistics the linear classifier of the training clips, at every speed they have."""
+    if solver.solve is None:
+        return
+    streams = [module for module in model.modules() if isinstance(module, Statistics)]
+    (linear,) = (module for module in model.modules() if isinstance(module, nn.Linear))
+    measured: list[list[Tensor]] = [[] for _ in streams]
+    labels = []
+    for batch in map(Batch._make, DataLoader(Subset(clips, train), PICTURED)):
+        spread, speeds = at_every_speed(to_input(batch, linear.weight.device))
+        labels.append(batch.label.repeat_interleave(speeds))
+        inputs = spread._asdict()
+        for modality, stream, values in zip(clips.columns, streams, measured, strict=True):
+            values.append(stream.measure(stream.check(inputs[modality])))
+    pooled = []
+    for stream, values in zip(streams, measured, strict=True):
+        every = torch.cat(values)
+        stream.standardise(every)
+        pooled.append(stream.scaled(every).double())
+    together = torch.cat(labels).to(linear.weight.device)
+    weight, bias = solver.solve(torch.cat(pooled, dim=1), together, linear.out_features, strength)
+    linear.weight.copy_(weight.T)
+    linear.bias.copy_(bias)

@@ -62,14 +62,21 @@ def mixed(
     return batch._replace(video=mix(batch.video), audio=mix(batch.audio)), mix(targets)
 
 
-def answer(model: nn.Module, batch: Batch) -> Float[Tensor, "B classes"]:
-    """A model's log-probabilities; of speech at several speeds their mean, which sums to 1 again."""
+def at_every_speed(batch: Batch) -> tuple[Batch, int]:
+    """Speech at every speed as a clip of its own, beside the same pictures; and how many speeds there are."""
     if batch.audio.dim() != 5:
-        log_probabilities: Tensor = model(batch.video, batch.audio)
-        return log_probabilities
+        return batch, 1
     clips, speeds = batch.audio.shape[:2]
     video = batch.video
     if len(video) == clips and video.dim() > 1:
         video = video.repeat_interleave(speeds, dim=0)
-    each: Tensor = model(video, batch.audio.flatten(0, 1))
-    return functional.log_softmax(each.float().view(clips, speeds, -1).mean(dim=1), dim=1)
+    return batch._replace(video=video, audio=batch.audio.flatten(0, 1)), speeds
+
+
+def answer(model: nn.Module, batch: Batch) -> Float[Tensor, "B classes"]:
+    """A model's log-probabilities; of speech at several speeds their mean, which sums to 1 again."""
+    spread, speeds = at_every_speed(batch)
+    each: Tensor = model(spread.video, spread.audio)
+    if batch.audio.dim() != 5:
+        return each
+    return functional.log_softmax(each.float().view(-1, speeds, each.shape[1]).mean(dim=1), dim=1)

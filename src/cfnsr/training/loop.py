@@ -26,9 +26,10 @@ from cfnsr.data.clip import SOUND_FEATURES
 from cfnsr.data.dataset import Batch, Clips
 from cfnsr.errors import InputError
 from cfnsr.files import write_atomically, write_text
+from cfnsr.models.baselines import Solver
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
-from cfnsr.training.discriminants import fit_discriminants
+from cfnsr.training.discriminants import fit_discriminants, solve
 from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
 
 READERS = 4  # processes that read ahead when the clips do not fit into memory
@@ -99,6 +100,8 @@ class Trainer:
         selected_on: "validation" or "test": what the selecting clips are called in the history.
         stop: the epoch after which to stop, where no clips select: `epochs` still sets the schedule.
         accelerator: device, mixed precision and processes.
+        solver: of a model that is not trained by gradient; each epoch solves it at one of the strengths, and
+            the selecting clips choose among them.
         progress: called after every step.
     """
 
@@ -116,6 +119,7 @@ class Trainer:
         selected_on: str,
         accelerator: Accelerator,
         stop: int | None = None,
+        solver: Solver | None = None,
         progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
         if recipe.modality_dropout and len(clips.columns) > 1 and clips.silence is None:
@@ -132,13 +136,14 @@ class Trainer:
         self.folder = folder
         self.selected_on = selected_on
         self.accelerator = accelerator
+        self.solver = solver
         self.progress = progress
         model = _synchronised(model, accelerator)
         optimizer = _optimizer(model, recipe)
         self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         if any(column.name == "video" for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._average = _average_of(model, recipe, accelerator.device)
+        self._average = None if solver else _average_of(model, recipe, accelerator.device)
         self._fill = self._mean_sound() if recipe.time_mask or recipe.frequency_mask else None
         self._sizes = _batch_sizes(len(train), recipe.batch_size)
         loader = DataLoader(
@@ -179,13 +184,13 @@ class Trainer:
             fit_discriminants(self.accelerator.unwrap_model(self.model), self.clips, self.train)
         for epoch in range(state.epoch + 1, self.stop + 1):
             started = monotonic()
-            record = {"epoch": epoch, **self._train_epoch(epoch)}
+            record = {"epoch": epoch, **(self._solve(epoch) if self.solver else self._train_epoch(epoch))}
             score = figures = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
             if self.selecting is not None:
                 record |= self._select(self.selecting)
                 figure = record[f"{self.selected_on}_{self.recipe.select_by}"]
                 figures = (figure, -record[f"{self.selected_on}_loss"])
-                if self.recipe.keep == "best":
+                if self.recipe.keep == "best" or self.solver:
                     score = figures
             state.epoch = epoch
             if score > state.best:
@@ -212,6 +217,21 @@ class Trainer:
         """The network that chooses the epoch and is kept."""
         model: nn.Module = self.model if self._average is None else self._average.module
         return model
+
+    def _solve(self, epoch: int) -> Record:
+        """Solve the model at the strength of an epoch; of those before the one to stop at nothing is kept."""
+        assert self.solver is not None  # noqa: S101 - asked before
+        strength = self.solver.strengths[epoch - 1]
+        if self.selecting is None and epoch < self.stop:
+            return {}
+        solve(self.accelerator.unwrap_model(self.model), self.solver, strength, self.clips, self.train)
+        log_probabilities = self.predict(self.train)
+        labels = torch.tensor([self.clips.labels[place] for place in self.train])
+        loss = functional.nll_loss(log_probabilities, labels).item()
+        accuracy = (log_probabilities.argmax(1) == labels).float().mean().item()
+        if self.accelerator.is_main_process:
+            self.progress(Step(epoch, self.epochs, 1, 1, loss, accuracy))
+        return {"strength": strength, "train_loss": loss, "train_accuracy": accuracy}
 
     def _train_epoch(self, epoch: int) -> Record:
         device = self.accelerator.device

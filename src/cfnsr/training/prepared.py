@@ -183,13 +183,12 @@ class PreparedCorpus:
         found = {}
         for header in self.headers:
             there = self.store.tensors(header.name)
+            sound: np.ndarray | None = None
             if "sound_map" in there:
                 sound = self.store.load(header.name, ["sound_map"])["sound_map"]
             elif "waveform" in there:
                 waveform = self.store.load(header.name, ["waveform"])["waveform"]
-                sound = sound_map(waveform.astype(np.float32) / PCM, SAMPLE_RATE)
-            else:
-                continue
+                sound = sound_map((waveform / PCM).astype(np.float32), SAMPLE_RATE)
             if sound is not None and sound.any():
                 found[header.name] = sound
         return found

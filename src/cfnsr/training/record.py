@@ -33,11 +33,14 @@ class Job:
     @property
     def starts_from(self) -> tuple[str, ...]:
         """The one-stream models whose encoders it starts from, that of what is seen first."""
-        return zoo.find(self.model).starts_from if self.recipe.pretrain else ()
+        found = zoo.find(self.model)
+        return found.starts_from if self.recipe.pretrain or found.solver else ()
 
     @property
     def epochs(self) -> int:
-        """Passes over the training clips."""
+        """Passes over the training clips; of a model that is solved, the strengths that it is solved at."""
+        if (solver := zoo.find(self.model).solver) is not None:
+            return len(solver.strengths)
         if self.starts_from:
             return self.recipe.fused_epochs
         if self.recipe.openface_epochs is not None and zoo.find(self.model).encoders == ("openface",):
@@ -52,7 +55,7 @@ class Job:
     @property
     def tunes(self) -> bool:
         """Whether its epochs and learning rate are chosen on the fold's inner validation actors."""
-        return self.recipe.tune and bool(self.starts_from)
+        return self.recipe.tune and bool(self.starts_from) and zoo.find(self.model).solver is None
 
     def candidates(self) -> list["Job"]:
         """The same with every choice of epochs and learning rate that is tried."""

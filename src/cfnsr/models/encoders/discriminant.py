@@ -77,16 +77,7 @@ class Discriminant(nn.Module):
         self.mean.copy_(mean)
         self.deviation.copy_(deviation + LEAST_DEVIATION)
         values = self._judged(values).double()
-        classes = self.bias.numel()
-        members = torch.nn.functional.one_hot(labels, classes).to(values)
-        counts = members.sum(dim=0)
-        means = torch.where(
-            counts[:, None] > 0, members.T @ values / counts.clamp(min=1)[:, None], values.mean(dim=0)
-        )
-        weight = _solve(values - means[labels], means.T, self.shrinkage)
-        bias = ((counts + 1) / (len(values) + classes)).log() - (means.T * weight).sum(dim=0) / 2
-        if counts.any():  # what was never met lies near to everything when there are more values than clips
-            bias = torch.where(counts > 0, bias, bias[counts > 0].min())
+        weight, bias = linear_discriminant(values, labels, self.bias.numel(), self.shrinkage)
         scores = values @ weight + bias
         centred = scores - scores.mean(dim=1, keepdim=True)
         scale = self.spread / centred.std(correction=0).clamp(min=LEAST_DEVIATION)
@@ -98,6 +89,31 @@ class Discriminant(nn.Module):
         if self.training and not self.speaks:
             return values.new_zeros(len(values), self.bias.numel())
         return self._judged(values) @ self.weight + self.bias
+
+
+def linear_discriminant(
+    values: Float[Tensor, "N F"], labels: Int[Tensor, " N"], classes: int, shrinkage: float
+) -> tuple[Float[Tensor, "F classes"], Float[Tensor, " classes"]]:
+    """Weights and bias of Gaussian classes of one shrunk covariance, so that scores are log-probabilities.
+
+    A class without a clip lies in the middle of all and is the least likely.
+
+    Args:
+        values: in float64, for there may be more values than clips.
+        labels: class of each clip.
+        classes: number of classes.
+        shrinkage: of the covariance, see `Discriminant`.
+    """
+    members = functional.one_hot(labels, classes).to(values)
+    counts = members.sum(dim=0)
+    means = torch.where(
+        counts[:, None] > 0, members.T @ values / counts.clamp(min=1)[:, None], values.mean(dim=0)
+    )
+    weight = _solve(values - means[labels], means.T, shrinkage)
+    bias = ((counts + 1) / (len(values) + classes)).log() - (means.T * weight).sum(dim=0) / 2
+    if counts.any():  # what was never met lies near to everything when there are more values than clips
+        bias = torch.where(counts > 0, bias, bias[counts > 0].min())
+    return weight, bias
 
 
 class Judging(nn.Module):

@@ -58,9 +58,7 @@ class Heard(Judging):
 
     def statistics(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B 3*layers*width"]:
         """Mean, deviation and deviation of the changes of every value over the steps."""
-        changes = states.diff(dim=2) if states.shape[2] > 1 else torch.zeros_like(states)
-        parts = [states.mean(dim=2), _deviation(states), _deviation(changes)]
-        return torch.cat(parts, dim=2).flatten(1)
+        return over_time(states)
 
 
 class Attention(nn.Module):
@@ -85,6 +83,16 @@ class Attention(nn.Module):
     def forward(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B C S"]:
         attended: Tensor = self.layer(speech[:, : self.channels].transpose(1, 2))
         return torch.cat([attended.transpose(1, 2), speech[:, self.channels :]], dim=1)
+
+
+def over_time(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B F"]:
+    """Mean, deviation and deviation of the changes of every value over the steps.
+
+    >>> over_time(torch.tensor([[[1.0, 3.0, 1.0]]])).round(decimals=2)
+    tensor([[1.6700, 0.9400, 2.0000]])
+    """
+    changes = values.diff(dim=2) if values.shape[2] > 1 else torch.zeros_like(values)
+    return torch.cat([values.mean(dim=2), _deviation(values), _deviation(changes)], dim=-1).flatten(1)
 
 
 def _deviation(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B C *width"]:

@@ -99,7 +99,8 @@ class CrossModalReleased(CrossModalMap):
         """The attention of each place; sums to 16 over the places of each time step."""
         selected = self.selection(audio.transpose(1, 2))
         scores = self.agreement.scores(video.flatten(2).transpose(1, 2), selected)
-        weights = GROUP * scores.unflatten(1, (video.shape[2], -1)).softmax(dim=2)
+        by_step: Tensor = scores.reshape(len(scores), video.shape[2], -1)
+        weights: Tensor = GROUP * by_step.softmax(dim=2)
         return weights.reshape(-1, 1, *video.shape[2:])
 
     def uniform(

@@ -97,4 +97,6 @@ class CompactBilinear(nn.Module):
         products = self.pool(video, audio)
         roots = products / (products.abs() + LEAST_PRODUCT).sqrt()
         scores: Tensor = self.classify(functional.normalize(roots, dim=1, eps=LEAST_NORM))
-        return (scores.float() + sum(self.streams(video, audio))).log_softmax(dim=1)
+        by_video, by_audio = self.streams(video, audio)
+        together: Tensor = scores.float() + by_video + by_audio
+        return together.log_softmax(dim=1)

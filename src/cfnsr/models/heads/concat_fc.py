@@ -75,4 +75,6 @@ class ConcatFCHeads(nn.Module):
         self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
     ) -> Float[Tensor, "B classes"]:
         scores: Tensor = self.classify(self.hidden(torch.cat([video, audio], dim=1)).relu())
-        return (scores.float() + sum(self.streams(video, audio))).log_softmax(dim=1)
+        by_video, by_audio = self.streams(video, audio)
+        together: Tensor = scores.float() + by_video + by_audio
+        return together.log_softmax(dim=1)
