@@ -19,7 +19,7 @@ from cfnsr.files import read_json, write_atomically, write_json
 from cfnsr.models.streams import OneStream
 from cfnsr.models.zoo import Model, Settings, create_model, find
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,197 @@
+"""The audit of the exchange, against the maps and vectors computed one clip at a time."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from cfnsr.data.dataset import Batch, Look
+from cfnsr.data.store import Store
+from cfnsr.models import zoo
+from cfnsr.models.streams import TwoStream
+from cfnsr.training.config import find_recipe
+from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.interaction import (
+    OTHER_AUDIO,
+    OTHER_VIDEO,
+    WITHOUT,
+    beside,
+    disturbances,
+    disturbed,
+    entropies,
+)
+from cfnsr.training.prepared import PreparedCorpus
+
+EVERY = (WITHOUT, OTHER_AUDIO, OTHER_VIDEO)
+RECIPE = find_recipe("features").changed(epochs=2, fused_epochs=1, batch_size=8)
+
+
+def made(name: str) -> TwoStream:
+    torch.manual_seed(0)
+    model = zoo.create_model(f"{name}+openface+speech", speech_layers=2, speech_width=8).eval()
+    assert isinstance(model, TwoStream)
+    return model
+
+
+def clips(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    track = 3 * torch.rand(count, 35, 4, generator=generator)
+    return track, 3 * torch.randn(count, 2, 5, 8, generator=generator)
+
+
+def stages(model: TwoStream, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps before the last exchange, of a model that has no other."""
+    for seen, heard in zip(model.video.stages, model.audio.stages, strict=True):  # type: ignore[arg-type]
+        video, audio = seen(video), heard(audio)
+    return video, audio
+
+
+def answer(model: TwoStream, video: Tensor, audio: Tensor) -> Tensor:
+    told: Tensor = model.head(model.video.pool(video), model.audio.pool(audio))  # type: ignore[operator]
+    return told
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("multiplication", ()),
+        ("cfn_sr_no_cross_modal", ()),
+        ("concat_fc", (WITHOUT,)),
+        ("mcbp", (WITHOUT,)),
+        ("mmtm", EVERY),
+        ("msaf", EVERY),
+        ("cfn_sr", EVERY),
+    ],
+)
+def test_only_where_modalities_meet_can_it_be_disturbed(name: str, expected: tuple[str, ...]) -> None:
+    assert disturbances(made(name)) == expected
+    assert disturbances(zoo.create_model("video+openface")) == ()
+
+
+@pytest.mark.parametrize("name", ["cfn_sr", "cfn_sr_video_to_audio", "cfn_sr_map"])
+@torch.no_grad()
+def test_the_exchange_alone_is_disturbed(name: str) -> None:
+    model = made(name)
+    video, audio = clips(6)
+    block = model.exchanges[2]
+    both = stages(model, video, audio)
+    own, others = [each[:3] for each in both], [each[3:] for each in both]
+    with disturbed(model, WITHOUT):
+        torch.testing.assert_close(model(video, audio), answer(model, *block.uniform(*both)))  # type: ignore[operator]
+    with disturbed(model, OTHER_AUDIO):
+        expected = answer(model, block.forward(own[0], others[1])[0], block.forward(*own)[1])
+        torch.testing.assert_close(model(video, audio)[:3], expected)
+    with disturbed(model, OTHER_VIDEO):
+        expected = answer(model, block.forward(*own)[0], block.forward(others[0], own[1])[1])
+        torch.testing.assert_close(model(video, audio)[:3], expected)
+    torch.testing.assert_close(model(video, audio), answer(model, *block(*both)))
+
+
+@torch.no_grad()
+def test_an_exchange_without_uniform_weights_is_passed_by() -> None:
+    model, inputs = made("mmtm"), clips(4)
+    with disturbed(model, WITHOUT):
+        without = model(*inputs)
+    torch.testing.assert_close(without, answer(model, *stages(model, *inputs)))
+    assert not torch.allclose(without, model(*inputs), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["concat_fc", "concat_fc_heads", "mcbp"])
+@torch.no_grad()
+def test_an_early_head_becomes_the_nearest_sum(name: str) -> None:
+    """Two-way analysis of variance, entry by entry: grand mean and the two main effects."""
+    model, (video, audio) = made(name), clips(4)
+    pooled = [
+        encoder.pool(each)  # type: ignore[operator]
+        for encoder, each in zip((model.video, model.audio), stages(model, video, audio), strict=True)
+    ]
+    with disturbed(model, WITHOUT):
+        found = model(video, audio)
+    scores = torch.stack(
+        [torch.stack([model.head(v[None], a[None])[0] for a in pooled[1]]) for v in pooled[0]]
+    )
+    for clip in range(4):
+        sums = scores[clip].mean(dim=0) + scores[:, clip].mean(dim=0) - scores.mean(dim=(0, 1))
+        torch.testing.assert_close(found[clip], sums.log_softmax(dim=0), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_sum_of_scores_is_its_own_nearest_sum() -> None:
+    model, inputs = made("concat_fc"), clips(4)
+    alone = [nn.Linear(width, 8) for width in (136, 136)]
+    model.head.start_from(*alone)  # type: ignore[operator]
+    with disturbed(model, WITHOUT):
+        without = model(*inputs)
+    torch.testing.assert_close(without, model(*inputs), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_entropy_is_one_where_weights_are_uniform() -> None:
+    model, inputs = made("cfn_sr"), clips(3)
+    block = model.exchanges[2]
+    with entropies(model) as noted:
+        model(*inputs)
+    weights = block.weights(*stages(model, *inputs)).flatten(1).double()  # type: ignore[operator]
+    expected = [-sum(w * torch.log(w) for w in each) / torch.log(torch.tensor(140.0)) for each in weights]
+    torch.testing.assert_close(torch.cat(noted), torch.stack(expected))
+    nn.init.zeros_(block.agreement.score.weight)  # type: ignore[union-attr, arg-type]
+    with entropies(model) as noted:
+        model(*inputs)
+    torch.testing.assert_close(torch.cat(noted), torch.ones(3, dtype=torch.float64))
+    nn.init.constant_(block.agreement.score.weight, 1000)  # type: ignore[union-attr, arg-type]
+    with entropies(model) as noted:
+        model(*inputs)
+    assert torch.cat(noted).max() < 0.5
+
+
+@pytest.fixture(scope="module")
+def corpus(features: Store) -> PreparedCorpus:
+    return PreparedCorpus(features)
+
+
+def test_the_others_stand_behind_the_batch(corpus: PreparedCorpus) -> None:
+    job = plan(["cfn_sr_features"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
+    places = corpus.places("nested", job.fold.test)
+    held = corpus.clips({"video": "openface", "audio": "speech"}, Look(8, 64))
+    batch = Batch(
+        *(torch.stack(column) for column in zip(*(held[place] for place in places[:2]), strict=True))
+    )
+    double = beside(held, places)(batch)
+    for at, place in enumerate(places[:2]):
+        other = places[(at + len(places) // 2) % len(places)]
+        assert other != place
+        assert torch.equal(double.video[at], held[place].video)
+        assert torch.equal(double.video[2 + at], held[other].video)
+        assert torch.equal(double.audio[2 + at], held[other].audio)
+    assert torch.equal(double.label, batch.label)
+
+
+def test_a_run_has_its_audit(corpus: PreparedCorpus, tmp_path: Path) -> None:
+    models = ["cfn_sr_features", "concat_fc+openface+speech", "averaging+openface+speech"]
+    jobs = plan(models, corpus, protocol="nested", recipe=RECIPE, folds=[1])
+    folders = dict(
+        zip(
+            [job.model for job in jobs],
+            crossval(jobs, corpus, tmp_path, accelerator=Accelerator()),
+            strict=True,
+        )
+    )
+    tested = [
+        row["clip"]
+        for row in csv.DictReader((folders[models[0]] / "predictions.csv").open())
+        if row["split"] == "test"
+    ]
+    for name, expected in zip(models, (EVERY, (WITHOUT,), ()), strict=True):
+        path = folders[name] / "interaction.csv"
+        assert path.exists() == bool(expected)
+        rows = list(csv.DictReader(path.open())) if expected else []
+        assert [(row["condition"], row["clip"]) for row in rows] == [
+            (how, clip) for how in expected for clip in tested
+        ]
+        entropy = json.loads((folders[name] / "run.json").read_text())["attention_entropy"]
+        assert (entropy is not None) == (name == "cfn_sr_features")
+        assert entropy is None or 0 < entropy <= 1
