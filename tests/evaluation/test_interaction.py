@@ -1,0 +1,100 @@
+"""The audit of the exchange in the report: effects by hand, and the late rule that validation chooses."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.interaction import DISTURBANCES
+from cfnsr.evaluation.page import html
+from cfnsr.evaluation.results import results
+from cfnsr.evaluation.runs import read_runs
+from cfnsr.evaluation.summary import Row, summarise
+from cfnsr.evaluation.tables import effect, tables
+from cfnsr.training import interaction as training
+
+Fabricate = Callable[..., Path]
+SMALL = {"takes": 16, "epochs": 3}
+LATE = {"multiplication": 1.0, "averaging": 2.2}  # by how much the right emotion stands out
+
+
+def disturb(folder: Path, how: str, every: int) -> None:
+    """Answer each so-many-th test clip by the emotion after its own, with its probabilities moved along."""
+    rows = list(csv.reader((folder / "predictions.csv").open()))
+    head, tested = rows[0], [row for row in rows[1:] if row[2] == "test"]
+    path = folder / "interaction.csv"
+    lines = [] if path.exists() else [",".join([*head[:2], "condition", *head[3:]])]
+    for number, (clip, actor, _, label, *logs) in enumerate(tested):
+        moved = [logs[-1], *logs[:-1]] if number % every == 0 else logs
+        lines.append(",".join([clip, actor, how, label, *moved]))
+    with path.open("a") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def rows(fabricate_all: Fabricate, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+    runs = tmp_path_factory.mktemp("runs")
+    for model, skill in LATE.items():
+        fabricate_all(runs, (model,), ("nested",), skill=skill, **SMALL)
+    fabricate_all(runs, ("video", "cfn_sr", "mmtm"), ("nested",), **SMALL)
+    for fold in (runs / "nested" / "cfn_sr" / "seed_0").iterdir():
+        for how, every in zip(DISTURBANCES, (2, 4, 1000), strict=True):
+            disturb(fold, how, every)
+    for about in (runs / "nested" / "cfn_sr" / "seed_0").glob("*/run.json"):
+        about.write_text(about.read_text().replace('"seconds"', '"attention_entropy": 0.75, "seconds"'))
+    return {row.model: row for row in summarise(read_runs(runs))}
+
+
+def test_the_report_knows_what_training_disturbs() -> None:
+    assert tuple(DISTURBANCES) == (training.WITHOUT, training.OTHER_AUDIO, training.OTHER_VIDEO)
+
+
+def test_effects_are_shares_of_answers_and_changes_of_probabilities(rows: dict[str, Row]) -> None:
+    found = rows["cfn_sr"].interaction
+    assert found is not None and not found.inert and found.entropy == 0.75
+    for how, every in zip(DISTURBANCES, (2, 4, 1000), strict=True):
+        shares, moves = [], []
+        for run in rows["cfn_sr"].runs:
+            before = np.exp(run.test.log_probabilities)
+            after = before.copy()
+            after[::every] = np.roll(before[::every], 1, axis=1)
+            shares.append(np.mean(after.argmax(axis=1) != before.argmax(axis=1)))
+            moves.append(np.mean(np.abs(after - before)))
+        assert (
+            found.effects[how].changed == pytest.approx(np.mean(shares)) == pytest.approx(1 / every, abs=0.02)
+        )
+        assert found.effects[how].moved == pytest.approx(np.mean(moves), rel=1e-4)
+
+
+def test_the_late_rule_is_chosen_on_validation(rows: dict[str, Row]) -> None:
+    for model in ("cfn_sr", "mmtm"):
+        found = rows[model].interaction
+        assert found is not None and found.late == "averaging" and isinstance(found.beyond, Difference)
+        ours, theirs = (rows[name].spreads["accuracy"].mean for name in (model, "averaging"))
+        assert found.beyond.mean == pytest.approx(ours - theirs)
+    late = rows["averaging"].interaction
+    assert late is not None and late.late == "multiplication" and late.effects == {}
+    assert rows["video"].interaction is None
+
+
+def test_it_stands_in_the_report(rows: dict[str, Row]) -> None:
+    row = next(row for row in results(list(rows.values()))["rows"] if row["model"] == "cfn_sr")
+    assert set(row["interaction"]) == {*DISTURBANCES, "entropy", "inert", "late", "beyond_late"}
+    text = tables(list(rows.values()), ())
+    line = next(line for line in text.splitlines() if line.startswith("| cfn_sr |") and "0.750" in line)
+    found = rows["cfn_sr"].interaction
+    assert found is not None
+    assert all(effect(found.effects[how]) in line for how in DISTURBANCES) and "averaging" in line
+    page = html(list(rows.values()))
+    assert "What the exchange does" in page and "no effect" not in page
+
+
+def test_an_exchange_that_changes_nothing_is_called_inert(fabricate: Fabricate, tmp_path: Path) -> None:
+    disturb(fabricate(tmp_path, "cfn_sr", takes=32, epochs=3), "other_audio", 1000)
+    (row,) = summarise(read_runs(tmp_path))
+    assert row.interaction is not None and row.interaction.inert
+    assert row.interaction.beyond == "no late rule on these encoders was run"
+    assert "no effect" in html([row])
