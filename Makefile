@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo table protocols ravdess-features docs test check constraints clean
+.PHONY: setup demo demo-figures table protocols ravdess-features docs test check constraints clean
 
 setup: $(STAMP)
 
@@ -26,11 +26,25 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/cfnsr demo --out demo
 
-# Both tables of the paper, all fifteen models under both protocols, on the synthetic corpus at a CPU's size.
+# What a report of runs says goes without its long parts into docs/results, and `fill` writes the pages from there.
+keep = $(BIN)/cfnsr report $(1) && $(BIN)/python docs/fill.py --store $(1)/results.json $(2).json
+fill = $(BIN)/python docs/fill.py
+
+# README.md's table of the demo.
+demo-figures: demo
+	$(call keep,demo/runs,demo)
+	$(fill)
+
+# docs/synthetic-tables.md: all fifteen models under both protocols, on the synthetic corpus at a CPU's size.
+SMALL := $(BIN)/cfnsr crossval --data table/prepared --preset small --workers $(WORKERS) --resume
 table: setup
 	$(BIN)/cfnsr synthesize table/corpus
 	$(BIN)/cfnsr prepare table/corpus table/prepared --modalities video,audio,log_mel --size 64
-	$(BIN)/cfnsr crossval --table 1 --table 2 --data table/prepared --out table/runs --preset small --workers $(WORKERS) --resume
+	$(SMALL) --table 1 --table 2 --out table/runs
+	$(SMALL) cfn_sr --modality-dropout 0.4 --out table/runs-dropout
+	$(call keep,table/runs,synthetic)
+	$(call keep,table/runs-dropout,synthetic-dropout)
+	$(fill)
 
 # docs/protocols.md: what each habit of the field adds, on real sound. RAVDESS is a folder of its recordings.
 protocols: setup
@@ -38,22 +52,31 @@ protocols: setup
 	$(BIN)/cfnsr prepare $(RAVDESS) protocols/prepared --modalities audio
 	$(BIN)/cfnsr crossval audio --data protocols/prepared --out protocols/runs --workers $(WORKERS) --resume \
 		--protocol nested,best_epoch_on_test,paper,shared_actors,repeated_takes
-	$(BIN)/python docs/write_protocols.py protocols/runs docs/protocols.md
+	$(call keep,protocols/runs,protocols)
+	$(fill)
 
 # docs/ravdess-features.md: every fusion on OpenFace action units and a pretrained speech encoder, on real people.
+# All rows choose their epochs and rate from one grid, on each fold's inner validation actors, and have the same seeds.
+SEEDS ?= 0,1,2
 FEATURES := $(BIN)/cfnsr crossval --preset features --workers $(WORKERS) --resume
+TUNED := $(FEATURES) --tune --seeds $(SEEDS)
 BOTH := --video openface --audio speech --data features/prepared --out features/runs
 MAIN := video audio multiplication cfn_sr_features
 ravdess-features: setup
 	@test -e "$(RAVDESS_SOUND)" || { echo "make ravdess-features RAVDESS_SOUND=folder OPENFACE=folder-or-csv OPENFACE_FRAMES=folder SPEECH=openai/whisper-tiny.en"; exit 2; }
 	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) features/prepared --modalities openface,speech --openface $(OPENFACE) --speech-encoder $(SPEECH)
-	$(FEATURES) $(BOTH) cfn_sr_features --table 1 --table 2 --protocol nested
-	$(FEATURES) $(BOTH) $(MAIN) --protocol nested --seeds 1,2
-	$(FEATURES) $(BOTH) $(MAIN) --protocol nested --seeds 0,1,2 --speaker-normalisation
+	$(TUNED) $(BOTH) cfn_sr_features --table 1 --table 2 --protocol nested
+	$(TUNED) $(BOTH) $(MAIN) --protocol nested --speaker-normalisation
+	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) features/sound --modalities audio,speech --speech-encoder $(SPEECH)
+	$(TUNED) audio audio+speech --data features/sound --out features/runs-sound --protocol nested
 	$(BIN)/cfnsr prepare $(OPENFACE_FRAMES) features/frames --modalities openface
 	$(FEATURES) video --video openface --data features/frames --out features/runs-sequence --protocol leave_one_actor_out
 	$(FEATURES) video --video openface --data features/frames --out features/runs-mean --protocol leave_one_actor_out --openface-steps 1
-	$(BIN)/python docs/write_features.py features/runs features/runs-sequence features/runs-mean docs/ravdess-features.md
+	$(call keep,features/runs,ravdess-features)
+	$(call keep,features/runs-sound,ravdess-sound)
+	$(call keep,features/runs-sequence,ravdess-frames)
+	$(call keep,features/runs-mean,ravdess-frame-means)
+	$(fill)
 
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_version_and_models(cfnsr: Run) -> None:
         "paper_params": 25.88,
         "paper_accuracy": 0.6299,
         "fusion": "none",
+        "trained_params": 25882056,
     }
     assert "26,301,417" in cfnsr("models").stdout
     assert len(rows) == 16
@@ -78,6 +80,18 @@ def test_report_and_results(cfnsr: Run, runs: Path) -> None:
     assert row["params"] < 26_301_417 and row["paper"] == {"accuracy": 0.7576, "params": 26.30}
     assert "not comparable" in (runs / "report.html").read_text()
     assert (runs / "tables.md").exists()
+    assert "no interval (fewer than 8 actors" in done.stdout
+
+
+def test_report_compares_the_rows_that_are_asked_for(cfnsr: Run, runs: Path) -> None:
+    done = cfnsr("report", runs, "--compare", "video,audio", "--compare", "cfn_sr,audio", "--margin", 3)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((runs / "results.json").read_text())["comparisons"]
+    assert [(each["a"], each["b"]) for each in found] == [("video", "audio"), ("cfn_sr", "audio")]
+    assert "\nvideo less audio, nested protocol: not compared: " in done.stdout  # of a single fold
+    for wrong, says in (("video", "--compare video: expected two models"), ("video,gate", "no run of gate")):
+        refused(cfnsr("report", runs, "--compare", wrong), says)
+    refused(cfnsr("report", runs, "--margin", 0), "a margin of 0 points")
 
 
 def test_predict_with_landmarks(cfnsr: Run, checkpoint: Path, synthetic: Path) -> None:
@@ -371,6 +385,32 @@ def test_train_one_fold(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
     refused(cfnsr("train", "cfn_sr", *common, "--fold", 2), "has a run already: add --resume")
     assert cfnsr("train", "cfn_sr", *common, "--fold", 2, "--resume").returncode == 0
     refused(cfnsr("train", "cfn_sr", *common, "--fold", 1, "--resume"), "of other settings", "fold")
+
+
+def test_a_recipe_from_a_file(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
+    """What is printed can be fed back, needs neither a model nor data, and is what the run says it had."""
+    file = tmp_path / "recipe.toml"
+    shown = cfnsr("train", "--show-config", "--preset", "small", "--set", "accumulate=2", "--epochs", 1)
+    assert shown.returncode == 0 and 'preset = "small"\n' in shown.stdout, shown.stderr
+    file.write_text(shown.stdout)
+    assert cfnsr("train", "--show-config", "--config", file).stdout == shown.stdout
+    out = tmp_path / "fold"
+    common = ("train", "audio", "--data", prepared, "--out", out, "--config", file)
+    done = cfnsr(*common, "--set", "select_by=uar", "--batch-size", 4)
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert settings == tomllib.loads(shown.stdout) | {
+        "fused_learning_rate": None,
+        "openface_epochs": None,
+        "clip_gradient": None,
+        "select_by": "uar",
+        "batch_size": 4,
+    }
+    refused(cfnsr(*common, "--set", "colour=1"), "--set: colour is unknown", "colour_jitter")
+    file.write_text("epoch = 3\n")
+    refused(cfnsr(*common), "recipe.toml: epoch is unknown: expected some of preset, frames")
+    refused(cfnsr("crossval", *common[1:-1], tmp_path / "no.toml"), "no.toml cannot be read")
+    refused(cfnsr("train", "audio"), "train needs a model, --data and --out")
 
 
 def test_labels_outside_the_set(cfnsr: Run, prepared: Path, synthetic: Path, tmp_path: Path) -> None:

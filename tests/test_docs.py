@@ -11,6 +11,7 @@ from html import unescape
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -131,6 +132,31 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", text)
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.fixture
+def fill(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script that writes the pages' figures."""
+    monkeypatch.syspath_prepend(DOCS)
+    return import_module("fill")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_figures_are_those_of_the_kept_results(page: Path, fill: ModuleType) -> None:
+    """What a page marks as a figure of a results file is what the file says."""
+    text = page.read_text(encoding="utf-8")
+    filled, wrong, missing = fill.fill(text)
+    assert (wrong, list(fill.differences(text, filled))) == ([], [])
+    if missing:
+        pytest.skip(f"docs/results/{', '.join(missing)} is missing: run the command that the page names")
+
+
+def test_kept_results_are_small_and_stand_in_a_page(fill: ModuleType) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for path in fill.RESULTS.glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text) <= fill.LARGEST and f" {path.name} " in pages, path.name
+        assert fill.slim(json.loads(text)) == text, f"{path.name}: keep it with docs/fill.py --store"
 
 
 def test_the_architecture_page_names_what_there_is() -> None:

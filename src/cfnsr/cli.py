@@ -3,9 +3,12 @@
 import errno
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,12 +34,6 @@ app = typer.Typer(
 )
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder made by `cfnsr prepare`.")]
-PresetOption = Annotated[
-    str,
-    typer.Option(
-        help="paper (30 frames of 224 px, 70 epochs), small (for a CPU), or features (OpenFace and speech)."
-    ),
-]
 ProtocolOption = Annotated[
     str,
     typer.Option(
@@ -56,21 +53,6 @@ SpeakerOption = Annotated[
         help="Standardise the features of each person without labels; needs several takes of each. The "
         "protocol is then called ..._normalised.",
     ),
-]
-EpochsOption = Annotated[int | None, typer.Option(help="Epochs, if not the preset's.")]
-BatchOption = Annotated[int | None, typer.Option(help="Clips a step, if not the preset's.")]
-RateOption = Annotated[float | None, typer.Option(help="Learning rate of Adam, if not the preset's.")]
-PrecisionOption = Annotated[str | None, typer.Option(help="no (float32) or bf16 (mixed precision).")]
-PretrainOption = Annotated[
-    bool | None,
-    typer.Option("--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."),
-]
-OpenFaceStepsOption = Annotated[
-    int | None, typer.Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
-]
-ModalityDropoutOption = Annotated[
-    float | None,
-    typer.Option(help="Probability that a training clip loses its pictures or its sound, 0 to 0.9."),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -293,38 +275,65 @@ def models(
         print(listing.as_markdown() if as_markdown else listing.as_text())
 
 
-def _recipe(preset: str, **changes: object) -> "Recipe":
-    from cfnsr.training.config import find_recipe
+def _recipe(
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper (30 frames of 224 px, 70 epochs; the default), recommended (our changes to it), "
+            "small (for a CPU), or features (OpenFace and speech)."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A recipe as TOML, as `cfnsr train --show-config` prints it, or a part of one."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of a recipe, such as schedule=cosine; may be repeated."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs, if not the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips a step, if not the preset's.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of Adam, if not the preset's.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="no (float32) or bf16 (mixed precision).")] = None,
+    pretrain: Annotated[
+        bool | None,
+        typer.Option(
+            "--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."
+        ),
+    ] = None,
+    modality_dropout: Annotated[
+        float | None,
+        typer.Option(help="Probability that a training clip loses its pictures or its sound, 0 to 0.9."),
+    ] = None,
+    openface_steps: Annotated[
+        int | None, typer.Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
+    ] = None,
+    video_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights that the 3D ResNeXt-50 begins with, such as those published for Kinetics: "
+            "safetensors or a PyTorch state dict. Those of ResNeXt-101 do not fit."
+        ),
+    ] = None,
+    tune: Annotated[
+        bool | None,
+        typer.Option(
+            "--tune",
+            help="Choose epochs and learning rate on each fold's inner validation actors, for every model "
+            "from the same grid.",
+        ),
+    ] = None,
+) -> "Recipe":
+    """The recipe of a training: a preset, changed by a file, then by --set, then by the options."""
+    from cfnsr.training.config import find_recipe, load_recipe, parse_settings
 
-    return find_recipe(preset).changed(**changes)
-
-
-@app.command(epilog="Example: cfnsr train cfn_sr --data prepared --fold 1 --out cfn_sr_fold_1")
-def train(
-    model: Annotated[str, typer.Argument(help="One of `cfnsr models`.")],
-    data: DataOption,
-    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
-    fold: Annotated[int, typer.Option(help="Number of the fold, from 1.")] = 1,
-    video: VideoOption = None,
-    audio: AudioOption = None,
-    protocol: ProtocolOption = "nested",
-    speaker_normalisation: SpeakerOption = False,
-    preset: PresetOption = "paper",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    epochs: EpochsOption = None,
-    batch_size: BatchOption = None,
-    learning_rate: RateOption = None,
-    precision: PrecisionOption = None,
-    pretrain: PretrainOption = None,
-    modality_dropout: ModalityDropoutOption = None,
-    openface_steps: OpenFaceStepsOption = None,
-    resume: ResumeOption = False,
-) -> None:
-    """Train one model on one fold of whole actors."""
-    from cfnsr.data.folds import with_normalised_speakers
-
-    recipe = _recipe(
-        preset,
+    recipe = load_recipe(config, preset) if config is not None else find_recipe(preset or "paper")
+    written = parse_settings(settings or ())
+    if video_weights is not None:
+        written = {**written, "video_weights": str(video_weights)}
+    return recipe.with_settings(written, "--set").changed(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -332,7 +341,56 @@ def train(
         pretrain=pretrain,
         modality_dropout=modality_dropout,
         openface_steps=openface_steps,
+        tune=tune,
     )
+
+
+def _with_recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_recipe`, and pass it the recipe in their stead."""
+    shared, whole = signature(_recipe).parameters, signature(command)
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(recipe=_recipe(**{name: given.pop(name) for name in shared}), **given)
+
+    own = [parameter for name, parameter in whole.parameters.items() if name != "recipe"]
+    options = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*own, *shared.values())]
+    run.__signature__ = whole.replace(parameters=options)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in options}
+    return run
+
+
+@app.command(
+    epilog="Examples: cfnsr train cfn_sr --data prepared --fold 1 --out cfn_sr_fold_1; "
+    "cfnsr train --show-config --preset small > recipe.toml"
+)
+@_with_recipe
+def train(
+    recipe: "Recipe",
+    model: Annotated[str | None, typer.Argument(help="One of `cfnsr models`.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder made by `cfnsr prepare`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint.")] = None,
+    fold: Annotated[int, typer.Option(help="Number of the fold, from 1.")] = 1,
+    video: VideoOption = None,
+    audio: AudioOption = None,
+    protocol: ProtocolOption = "nested",
+    speaker_normalisation: SpeakerOption = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    resume: ResumeOption = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print the recipe as TOML for --config, and train nothing.")
+    ] = False,
+) -> None:
+    """Train one model on one fold of whole actors."""
+    from cfnsr.data.folds import with_normalised_speakers
+
+    if show_config:
+        print(recipe.as_toml(), end="")
+        return
+    if model is None or data is None or out is None:
+        raise InputError(
+            "train needs a model, --data and --out: see cfnsr train --help, or give --show-config"
+        )
     (named,) = steps.rows_of([model], (), video=video, audio=audio)
     if speaker_normalisation:
         protocol = with_normalised_speakers(protocol)
@@ -346,7 +404,9 @@ def train(
     "cfnsr crossval --table 1 --video openface --audio speech --data features --out runs; "
     "cfnsr crossval cfn_sr_features --speaker-normalisation --data features --out runs"
 )
+@_with_recipe
 def crossval(
+    recipe: "Recipe",
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")],
     models: Annotated[list[str] | None, typer.Argument(help="Some of `cfnsr models`.")] = None,
@@ -364,16 +424,8 @@ def crossval(
         ),
     ] = None,
     speaker_normalisation: SpeakerOption = False,
-    preset: PresetOption = "paper",
     seeds: Annotated[Numbers, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
     folds: Annotated[Numbers | None, typer.Option(help="Folds, such as 1,2; all if not given.")] = None,
-    epochs: EpochsOption = None,
-    batch_size: BatchOption = None,
-    learning_rate: RateOption = None,
-    precision: PrecisionOption = None,
-    pretrain: PretrainOption = None,
-    modality_dropout: ModalityDropoutOption = None,
-    openface_steps: OpenFaceStepsOption = None,
     workers: Annotated[
         int, typer.Option(help="Processes on a CPU, each of which trains some of the folds.")
     ] = 1,
@@ -382,16 +434,6 @@ def crossval(
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
     from cfnsr.data.folds import with_normalised_speakers
 
-    recipe = _recipe(
-        preset,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        precision=precision,
-        pretrain=pretrain,
-        modality_dropout=modality_dropout,
-        openface_steps=openface_steps,
-    )
     _check_workers(workers)
     alone = speaker_normalisation or recipe.needs_validation
     usual = "nested,paper" if table and not alone else "nested"
@@ -412,7 +454,7 @@ def crossval(
     steps.report(out)
 
 
-@app.command(epilog="Example: cfnsr report runs")
+@app.command(epilog="Example: cfnsr report runs --compare cfn_sr,audio")
 def report(
     runs: Annotated[Path, typer.Argument(help="Folder of runs.")],
     explain: Annotated[
@@ -422,9 +464,26 @@ def report(
             "each row rest on."
         ),
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B",
+            help="Two models whose difference is tested, such as cfn_sr,audio; give it once a pair.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Points of accuracy that do not matter: the tests of equivalence use it.")
+    ] = 2.0,
 ) -> None:
     """Write report.html, tables.md and results.json into the folder of the runs."""
-    steps.report(runs, explain=explain)
+    steps.report(runs, explain=explain, compare=[_pair(each) for each in compare or ()], margin=margin / 100)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    names = _names(text)
+    if len(names) != 2:
+        raise InputError(f"--compare {text}: expected two models with a comma between, such as cfn_sr,audio")
+    return names[0], names[1]
 
 
 @app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")

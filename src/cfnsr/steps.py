@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from cfnsr.synthesis.corpus import Part
     from cfnsr.training.config import Recipe
     from cfnsr.training.loop import Step
+    from cfnsr.training.prepared import PreparedCorpus
     from cfnsr.training.record import Job
+    from cfnsr.training.weights import Match
 
 EXPORTED = (".onnx", ".xml")
 FEWEST_OF_A_BAR = 10  # windows
@@ -261,6 +263,8 @@ def crossval(
     ]
     jobs = [job for plan in plans for job in plan]
     training.check_jobs(jobs, corpus, out, resume=resume)
+    _say_unheard(corpus)
+    _say_weights(training.match_weights(jobs, corpus))
     with TrainingBar(jobs) as progress:
         if workers > 1:
             return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
@@ -283,6 +287,8 @@ def train(
     jobs = training.plan([model], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
+    _say_unheard(corpus)
+    _say_weights(training.match_weights(jobs, corpus))
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with TrainingBar(jobs) as progress:
         for job in jobs:
@@ -302,25 +308,54 @@ def train(
     return out
 
 
-def report(runs: Path, *, explain: Path | None = None) -> None:
+def _say_unheard(corpus: "PreparedCorpus") -> None:
+    if warning := corpus.unheard():
+        say(f"note: {warning}")
+
+
+def _say_weights(found: "Match | None") -> None:
+    for line in found.lines() if found is not None else ():
+        say(f"video weights: {line}")
+
+
+def report(
+    runs: Path,
+    *,
+    explain: Path | None = None,
+    compare: Sequence[tuple[str, str]] = (),
+    margin: float | None = None,
+) -> None:
     """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies.
 
     Args:
         runs: their folder.
         explain: the prepared folder that the runs were given: two test clips of each row are explained.
+        compare: pairs of models whose difference is tested, and printed too.
+        margin: of equivalence, as a fraction of accuracy; the report's own if not given.
     """
+    from cfnsr.evaluation.comparison import MARGIN
+    from cfnsr.evaluation.metrics import TOO_FEW
     from cfnsr.evaluation.report import report as write
-    from cfnsr.evaluation.tables import limits, mean_and_deviation
+    from cfnsr.evaluation.tables import limits, mean_and_deviation, versus
 
     if not speaks():
         return
-    written = write(runs, explained=lambda rows: {} if explain is None else _explained(rows, explain))
+    written = write(
+        runs,
+        compare=compare,
+        margin=MARGIN if margin is None else margin,
+        explained=lambda rows: {} if explain is None else _explained(rows, explain),
+    )
     for row in written.rows:
         spread = row.spreads["accuracy"]
+        interval = f"95 % interval {limits(spread)}" if spread.ci95 else f"no interval ({TOO_FEW})"
         print(
-            f"{row.model}: accuracy {mean_and_deviation(spread)} %, 95 % interval {limits(spread)}, "
+            f"{row.model}: accuracy {mean_and_deviation(spread)} %, {interval}, "
             f"{row.protocol_label}, {row.progress}"
         )
+    for each in written.compared:
+        said = f"not compared: {each.found}" if isinstance(each.found, str) else versus(each.found)
+        print(f"{each.a} less {each.b}, {each.protocol_label}: {said}")
     print(f"report: {written.html}")
 
 

@@ -41,7 +41,7 @@ def test_clips_are_drawn_apart_and_seeds_repeat() -> None:
     flipped = (drawn[:, 0, 0] < 0).float().mean()
     assert 0.45 < flipped < 0.55
     side = drawn[:, 1, 1]
-    assert side.min() >= augment.SMALLEST_CROP and side.max() <= 1
+    assert side.min() >= 0.85 and side.max() <= 1
 
 
 def test_a_crop_stays_inside_the_picture() -> None:
@@ -58,3 +58,81 @@ def test_no_change_and_a_plain_crop() -> None:
     corner = torch.tensor([[[0.5, 0, -0.5], [0, 0.5, -0.5]]])
     out = augment.apply(video, corner)
     assert out.min() >= 0 and out.max() <= 27.0 + 4.5  # the corner's last pixel is 27; its border blends on
+
+
+def test_without_a_flip_or_a_crop() -> None:
+    plain = augment.draw(1000, torch.Generator().manual_seed(0), smallest=0.5, flip=False)
+    assert plain[:, 0, 0].min() >= 0.5 and torch.equal(plain[:, 0, 0], plain[:, 1, 1])
+    whole = augment.draw(1000, torch.Generator().manual_seed(0), smallest=1.0, flip=False)
+    assert torch.equal(whole, torch.eye(2, 3).expand(1000, 2, 3))
+
+
+def test_colours_by_hand() -> None:
+    """Red of 200 everywhere: half as bright 100, its grey 29.9, half the contrast around that, then 1.5."""
+    red = torch.tensor([200.0, 0, 0]).view(1, 3, 1, 1, 1).expand(1, 3, 2, 4, 4)
+    out = augment.jitter(red, torch.tensor([[0.5, 0.5, 1.5]]))
+    for channel, expected in enumerate((82.475, 7.475, 7.475)):
+        assert torch.allclose(out[:, channel], torch.tensor(expected), atol=1e-3)
+    assert augment.jitter(red, torch.tensor([[1.5, 1.0, 1.0]])).max() == 255
+
+
+def test_colours_pixel_by_pixel() -> None:
+    video = torch.randint(0, 256, (2, 3, 2, 3, 4), dtype=torch.uint8)
+    factors = augment.draw_colours(2, 0.5, torch.Generator().manual_seed(0))
+    out = augment.jitter(video, factors)
+
+    def grey(red: float, green: float, blue: float) -> float:
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    for clip, (brightness, contrast, saturation) in enumerate(factors.tolist()):
+        pixels = video[clip].flatten(1).T.tolist()
+        mean = sum(grey(*(brightness * value for value in pixel)) for pixel in pixels) / len(pixels)
+        for place, pixel in enumerate(pixels):
+            seen = [mean + contrast * (brightness * value - mean) for value in pixel]
+            expected = [grey(*seen) + saturation * (value - grey(*seen)) for value in seen]
+            expected = [min(max(value, 0), 255) for value in expected]
+            torch.testing.assert_close(
+                out[clip].flatten(1)[:, place], torch.tensor(expected), atol=1e-2, rtol=0
+            )
+
+
+def test_colours_of_a_clip_are_its_own_and_ones_change_nothing() -> None:
+    video = torch.randint(0, 256, (4, 3, 2, 8, 8), dtype=torch.uint8)
+    ones = augment.draw_colours(4, 0.0, torch.Generator())
+    torch.testing.assert_close(augment.jitter(video, ones), video.float(), atol=1e-3, rtol=0)
+    drawn = augment.draw_colours(4, 0.3, torch.Generator().manual_seed(1))
+    together = augment.jitter(video, drawn)
+    for clip in range(4):
+        alone = augment.jitter(video[clip : clip + 1], drawn[clip : clip + 1])
+        torch.testing.assert_close(together[clip : clip + 1], alone, atol=1e-3, rtol=0)
+    many = augment.draw_colours(10_000, 0.3, torch.Generator().manual_seed(1))
+    assert 0.7 <= many.min() < 0.701 and 1.299 < many.max() <= 1.3
+    assert (many.mean(dim=0) - 1).abs().max() < 0.01
+
+
+def test_masks_cell_by_cell() -> None:
+    audio, fill = torch.randn(50, 13, 20), torch.arange(13.0)[:, None]
+    drawn = augment.draw_masks(50, torch.Generator().manual_seed(0))
+    out = augment.mask(audio, drawn, fill, time=0.3, frequency=0.25)
+    for clip in range(50):
+        spans = []
+        for (wide, where), count, widest in zip(drawn[clip].tolist(), (20, 13), (6, 3), strict=True):
+            width = int(wide * (widest + 1))
+            first = int(where * (count - width + 1))
+            spans.append(range(first, first + width))
+        for row in range(13):
+            for step in range(20):
+                hidden = step in spans[0] or row in spans[1]
+                assert out[clip, row, step] == (fill[row, 0] if hidden else audio[clip, row, step])
+
+
+def test_masks_of_no_width_change_nothing_and_all_widths_are_alike() -> None:
+    audio, drawn = torch.ones(8000, 10, 10), augment.draw_masks(8000, torch.Generator().manual_seed(0))
+    assert torch.equal(augment.mask(audio, drawn, torch.zeros(10, 1), time=0, frequency=0.05), audio)
+    out = augment.mask(audio, drawn, torch.zeros(10, 1), time=0.3, frequency=0)
+    widths = (out == 0).all(dim=1).sum(dim=1)
+    assert torch.equal((out == 0).any(dim=1).sum(dim=1), widths)
+    shares = torch.bincount(widths, minlength=4) / 8000
+    assert len(shares) == 4 and (shares - 0.25).abs().max() < 0.02
+    alone = augment.mask(audio[5:6], drawn[5:6], torch.zeros(10, 1), time=0.3, frequency=0)
+    assert torch.equal(alone, out[5:6])

@@ -487,7 +487,7 @@ def test_a_clip_has_its_speech_at_every_speed(settings: Preparation, synthetic: 
     take = scan(synthetic).takes[0]
     assert take.audio is not None
     clip = prepare_clip(take, settings)
-    assert set(clip.tensors) == {"speech", "speech_0.9", "speech_1.1", "level", "duration"}
+    assert set(clip.tensors) == {"speech", "speech_0.9", "speech_1.1", "level", "duration", "sound_map"}
     sound = decode(take.audio, video=False)
     assert sound.waveform is not None
     encoder, seconds = SpeechEncoder(whisper), len(sound.waveform) / sound.sample_rate

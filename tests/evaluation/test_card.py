@@ -17,6 +17,7 @@ from cfnsr.data.clip import Preparation
 from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.card import model_card, write_card
+from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.runs import read_run, read_runs
 from cfnsr.evaluation.summary import summarise
 from cfnsr.inference.predict import predict
@@ -108,6 +109,7 @@ def test_its_figures_are_those_of_its_own_fold(tmp_path: Path, fabricate: Fabric
     assert found["expected calibration error %, raw"] == f"{100 * sum(gaps) / len(right):.1f}"
     assert any(name.startswith("expected calibration error %, temperature ") for name in found)
     text = model_card(folder)
+    assert found["accuracy %, 95 % interval by actor"] == f"– ({TOO_FEW})" and text.count(TOO_FEW) == 1
     assert "The whole cross-validation" not in text
     for actor in (1, 2, 3, 4):
         of = np.array(run.test.actors) == actor
@@ -156,7 +158,8 @@ def code_of(text: str) -> list[str]:
 def test_its_code_gives_predict_what_the_model_needs(
     tmp_path: Path, fabricate: Fabricate, model: str, wanted: set[str]
 ) -> None:
-    text = model_card(checkpoint(fabricate(tmp_path, model, **SMALL), model))
+    sizes = {"params": 1000, "trained_params": 600 if wanted else 1000}
+    text = model_card(checkpoint(fabricate(tmp_path, model, **SMALL, **sizes), model))
     calls = [node for node in ast.walk(ast.parse("\n".join(code_of(text)))) if isinstance(node, ast.Call)]
     (call,) = [node for node in calls if ast.unparse(node.func) == "cfnsr.predict"]
     given = {keyword.arg for keyword in call.keywords}
@@ -164,8 +167,9 @@ def test_its_code_gives_predict_what_the_model_needs(
     hears = "speech_encoder" in wanted
     cited = f"speech encoder whisper-tiny-en-encoder (SHA-256 `{'5e' * 32}`; licence: see its own card)."
     assert text.split("## Data")[0].count(cited) == hears == text.split("## Citation")[1].count(cited)
-    assert ("of discriminants, solved in closed form" in text) is bool(wanted)
-    assert "1,000 parameters" in text or model == "cfn_sr"
+    assert ("discriminants that are solved in closed form" in text) is bool(wanted)
+    assert ("1,000 parameters, 600 of them trained (" in text) is bool(wanted)
+    assert "1,000 parameters" in text
     assert "trained parameters" not in text
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from cfnsr.evaluation.names import (
-    OURS,
     PAPERS,
     Encoders,
     encoders_of,
@@ -15,6 +14,7 @@ from cfnsr.evaluation.names import (
 )
 from cfnsr.models.zoo import list_models
 
+OURS = "cfn_sr_features"
 BOTH = Encoders("openface", "speech")
 
 

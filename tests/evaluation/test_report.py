@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from cfnsr.data.clip import Preparation
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
-from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.comparison import Difference, comparisons
 from cfnsr.evaluation.page import Example, Examples, html
 from cfnsr.evaluation.report import Written, report
 from cfnsr.evaluation.results import results
@@ -22,6 +24,7 @@ from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import safe, tables
 from cfnsr.models.zoo import TABLES, list_models
+from cfnsr.training.config import PRESETS
 
 Fabricate = Callable[..., Path]
 SMALL = {"takes": 16, "epochs": 4}
@@ -107,7 +110,7 @@ def test_results_have_the_agreed_form(full: Written) -> None:
 
 def test_every_figure_can_be_recomputed_from_the_predictions(full: Written, full_runs: Path) -> None:
     for row in rows_of(full):
-        by_fold, right_of = [], {}
+        by_fold, right_of, confusion = [], {}, np.zeros((8, 8))
         for fold in row["folds"]:
             folder = full_runs / row["protocol"] / row["model"] / "seed_0" / f"fold_{fold['fold']}"
             right = []
@@ -116,16 +119,17 @@ def test_every_figure_can_be_recomputed_from_the_predictions(full: Written, full
                     if line["split"] == "test":
                         answer = max(list(line)[4:], key=lambda name, line=line: float(line[name]))
                         right.append(answer == line["label"])
+                        confusion[row["emotions"].index(line["label"]), row["emotions"].index(answer)] += 1
                         right_of.setdefault(int(line["actor"]), []).append(right[-1])
             assert fold["accuracy"] == pytest.approx(np.mean(right))
             by_fold.append(np.mean(right))
         assert row["accuracy"]["mean"] == pytest.approx(np.mean(by_fold))
         assert row["accuracy"]["std"] == pytest.approx(np.std(by_fold, ddof=1))
-        # Another draw of casts: the same interval but for the chance of the draw.
-        shares = np.array([np.mean(values) for _, values in sorted(right_of.items())])
-        rng = np.random.default_rng(99)
-        casts = shares[rng.integers(0, len(shares), (10_000, len(shares)))].mean(axis=1)
-        assert row["accuracy"]["ci95"] == pytest.approx(np.percentile(casts, [2.5, 97.5]).tolist(), abs=0.005)
+        assert row["confusion"] == confusion.tolist()
+        assert row["actors"] == pytest.approx({str(actor): np.mean(each) for actor, each in right_of.items()})
+        shares = [np.mean(values) for values in right_of.values()]
+        limits = stats.ttest_1samp(shares, 0).confidence_interval(0.95)
+        assert row["accuracy"]["ci95"] == pytest.approx([limits.low, limits.high])
 
 
 def markdown_of(runs: Path) -> str:
@@ -184,10 +188,73 @@ def test_the_difference_to_cfn_sr_stands_in_all_three_files(full: Written) -> No
     found = differences["video", "nested"]
     assert found["actors"] == 24 and differences["video", "paper"]["actors"] == 20
     assert found["ci95"][0] <= found["mean"] <= found["ci95"][1] and found["p"] <= found["p_holm"] <= 1
+    assert found["folds"] == 6 and found["equivalence"]["margin"] == 0.02
+    assert 0 <= found["equivalence"]["p"] <= 1
     cell = table_of(full, "Table 1")[0][f"{NESTED}: difference to CFN-SR"]
     assert cell.startswith(f"{100 * found['mean']:+.1f} (".replace("-", "−")) and "Holm" in cell
+    assert "within 2 points p " in cell
     for text in (full.tables.read_text(), Page(full.html.read_text()).text):
-        assert "sign-flip permutation test over actors" in text and "cannot tell" in text
+        assert text.count("the unit is the fold") == 1 and "cannot tell" in text
+        assert "within 2 points p " in text
+    assert json.loads(full.results.read_text())["comparisons"] == []
+    assert "Comparisons" not in full.tables.read_text() + full.html.read_text()
+
+
+def test_asked_comparisons_stand_in_all_three_files(tmp_path: Path, fabricate_all: Fabricate) -> None:
+    fabricate_all(tmp_path, ("video", "audio", "cfn_sr"), ("nested",), **SMALL)
+    fabricate_all(tmp_path, ("audio", "cfn_sr"), ("paper",), preset="small", **SMALL)
+    asked = [("video", "audio"), ("audio", "cfn_sr")]
+    rows = summarise(read_runs(tmp_path), margin=0.03)
+    compared = comparisons(rows, asked, 0.03)
+    found = results(rows, (), compared)["comparisons"]
+    assert [(each["a"], each["b"], each["protocol"]) for each in found] == [
+        ("video", "audio", "nested"),
+        ("audio", "cfn_sr", "nested"),
+        ("audio", "cfn_sr", "paper"),
+    ]
+    (versus,) = [row.versus for row in rows if row.name == "audio, nested protocol"]
+    assert isinstance(versus, Difference) and found[1]["p"] == versus.p
+    assert all(each["reason"] is None and each["equivalence"]["margin"] == 0.03 for each in found)
+    markdown, page = tables(rows, [], compared), html(rows[:1], compared=compared)
+    section = markdown.split("## Comparisons")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    shown = page.split('<section id="comparisons">')[1].split("</section>")[0]
+    for line, each in zip(lines[2:], found, strict=True):
+        for text in (line, shown):
+            assert f"{100 * each['mean']:+.1f}".replace("-", "−") in text and "within 3 points p " in text
+        assert (OPTIMISTIC in line) is (each["protocol"] == "paper")
+    assert shown.count(OPTIMISTIC) == 1
+    assert Page(page).text.count("the unit is the fold") == markdown.count("the unit is the fold") == 1
+
+
+def test_a_comparison_that_cannot_be_made_has_a_reason_and_no_p(
+    tmp_path: Path, fabricate_all: Fabricate
+) -> None:
+    fabricate_all(tmp_path, ("video",), ("nested",), settings={"<rate>": 1}, **SMALL)
+    fabricate_all(tmp_path, ("audio",), ("nested",), settings={"<rate>": 2}, **SMALL)
+    written = report(tmp_path, compare=[("video", "audio")])
+    (found,) = json.loads(written.results.read_text())["comparisons"]
+    assert found.pop("reason") == "trained with <rate> 1, audio with 2"
+    assert {name for name, value in found.items() if value is not None} == {"a", "b", "protocol"}
+    assert "not compared: trained with &lt;rate&gt; 1, audio with 2" in written.tables.read_text()
+    assert "not compared: trained with &lt;rate&gt; 1, audio with 2" in written.html.read_text()
+    for margin in (0, -0.02, 1, math.nan):
+        with pytest.raises(InputError, match=r"a margin of .* points: expected more than 0"):
+            report(tmp_path, margin=margin)
+
+
+def test_few_actors_have_no_interval_and_the_reason_stands_there_once(
+    tmp_path: Path, fabricate: Fabricate
+) -> None:
+    fabricate(tmp_path, **SMALL)
+    written = report(tmp_path)
+    (row,) = rows_of(written)
+    assert all(row[name]["ci95"] == [None, None] for name in ("accuracy", "uar", "macro_f1", "ece"))
+    assert row["abstention"][1]["accuracy"]["ci95"] == [None, None]
+    for text in (written.tables.read_text(), Page(written.html.read_text()).text):
+        assert text.count("No 95 % interval for cfn_sr, nested protocol: fewer than 8 actors") == 1
+    assert table_of(written, "Other figures")[0]["95 % interval"] == "–"
+    assert "nan" not in written.html.read_text().lower()
 
 
 def test_a_model_of_ones_own_stands_beside_cfn_sr(tmp_path: Path, fabricate_all: Fabricate) -> None:
@@ -208,7 +275,7 @@ def test_why_there_is_no_difference_is_told(tmp_path: Path, fabricate: Fabricate
     fabricate(tmp_path, "video", preset="small", **SMALL)
     written = report(tmp_path)
     for text in (written.tables.read_text(), Page(written.html.read_text()).text):
-        assert "No difference to CFN-SR for 1D CNN: 4 actors in common" in text
+        assert "No difference to CFN-SR for 1D CNN: 4 actors in common; fewer than 8" in text
         assert "No difference to CFN-SR for 3D ResNeXt-50: run with another preset than cfn_sr" in text
     assert all(row["difference_to_cfn_sr"] is None for row in rows_of(written))
 
@@ -235,9 +302,9 @@ def test_rows_of_other_settings_are_not_compared(tmp_path: Path, fabricate_all: 
     told = {model: rows[model].versus for model in (*own, *one)}
     # What only a model of two streams can be trained with cannot concern one of one.
     assert isinstance(told["same"], Difference) and isinstance(told["audio"], Difference)
-    assert told["dropping"] == "trained with modality_dropout 0.3, CFN-SR with 0.0"
-    assert told["slow"] == "trained with learning_rate 0.0001 and pretrain False, CFN-SR with 0.001 and True"
-    assert told["video"] == "trained with width 0.5, CFN-SR with not told"
+    assert told["dropping"] == "trained with modality_dropout 0.3, cfn_sr with 0.0"
+    assert told["slow"] == "trained with learning_rate 0.0001 and pretrain False, cfn_sr with 0.001 and True"
+    assert told["video"] == "trained with width 0.5, cfn_sr with not told"
     assert str(told["other"]).startswith("trained with knob 0 0 and knob 1 1 and ")
     assert str(told["other"]).endswith("; 4 more settings differ")
     # Holm's correction is over the rows that were compared alone.
@@ -245,7 +312,7 @@ def test_rows_of_other_settings_are_not_compared(tmp_path: Path, fabricate_all: 
     assert max(told[model].p_holm for model in ("same", "audio")) == pytest.approx(max(2 * min(p), max(p)))
     text = markdown_of(tmp_path)
     assert "for dropping: trained with modality\\_dropout" not in text
-    assert "No difference to CFN-SR for dropping: trained with modality_dropout 0.3, CFN-SR with 0.0." in text
+    assert "No difference to CFN-SR for dropping: trained with modality_dropout 0.3, cfn_sr with 0.0." in text
 
 
 def test_rows_of_other_seeds_are_not_compared(tmp_path: Path, fabricate_all: Fabricate) -> None:
@@ -254,7 +321,7 @@ def test_rows_of_other_seeds_are_not_compared(tmp_path: Path, fabricate_all: Fab
     fabricate_all(tmp_path, ("audio",), ("nested",), seed=0, **SMALL)
     rows = compared(tmp_path)
     assert isinstance(rows["same"].versus, Difference)
-    assert rows["audio"].versus == "trained with seed 0, CFN-SR with seeds 0, 1"
+    assert rows["audio"].versus == "trained with seed 0, cfn_sr with seeds 0, 1"
 
 
 STANDARDISED = "speakers standardised: needs several takes of each person"
@@ -612,11 +679,31 @@ def test_a_comparable_row_beside_one_that_is_not(tmp_path: Path, fabricate: Fabr
     assert "not comparable" not in markdown_of(tmp_path / "b")
 
 
+def test_what_the_paper_says_is_what_makes_a_run_comparable(tmp_path: Path, fabricate: Fabricate) -> None:
+    """Its text has consecutive pictures, its code evenly spaced ones; how it cuts the face it leaves open."""
+    paper = PRESETS["paper"].as_json()
+    clips = Preparation().as_json()
+    for number, (settings, preparation, reason) in enumerate(
+        [
+            (paper, clips, ""),
+            (paper, {**clips, "sampling": "consecutive", "margin": 0.0}, ""),
+            (paper, {**clips, "frames": 20}, "frames 20, not 30"),
+            ({**paper, "precision": "bf16"}, clips, ""),
+            ({**paper, "residual_start": 0.2}, clips, "residual_start 0.2, not 1.0"),
+            ({**paper, "schedule": "cosine", "select_by": "uar"}, clips, "select_by uar, not accuracy"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        fabricate(folder, settings=settings, preparation=preparation, **SMALL)
+        text = markdown_of(folder)
+        assert ("not comparable" in text) is bool(reason) and reason in text
+
+
 def test_one_fold_has_no_deviation(tmp_path: Path, fabricate: Fabricate) -> None:
     fabricate(tmp_path, **SMALL)
     written = report(tmp_path)
     (row,) = rows_of(written)
-    assert row["accuracy"]["std"] is None and not math.isnan(row["accuracy"]["ci95"][0])
+    assert row["accuracy"]["std"] is None
     assert "nan" not in written.html.read_text().lower()
 
 
@@ -639,8 +726,8 @@ def test_several_seeds_are_averaged_fold_by_fold_first(tmp_path: Path, fabricate
                     answer = max(list(line)[4:], key=lambda name, line=line: float(line[name]))
                     right_of.setdefault(line["actor"], []).append(answer == line["label"])
     shares = np.array([np.mean(right_of[str(actor)]) for actor in range(1, 13)])
-    casts = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=10_000) @ shares / 12
-    assert row["accuracy"]["ci95"] == pytest.approx(np.percentile(casts, [2.5, 97.5]).tolist())
+    limits = stats.ttest_1samp(shares, 0).confidence_interval(0.95)
+    assert row["accuracy"]["ci95"] == pytest.approx([limits.low, limits.high])
     page = Page(written.html.read_text())
     assert "3 of 6 folds, 2 seeds" in page.text
 

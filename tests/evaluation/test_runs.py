@@ -47,7 +47,8 @@ def refused(runs: Path) -> str:
 def test_a_run_is_read_as_it_was_written(tmp_path: Path, fabricate: Fabricate) -> None:
     (run,) = read_runs(fabricate(tmp_path, fold=2, **SMALL).parents[3])
     assert (run.model, run.protocol, run.fold, run.folds, run.seed) == ("cfn_sr", "nested", 2, 6, 0)
-    assert run.params == 26_301_417 and run.corpus == "ravdess" and run.clips == 1440
+    assert run.params == run.trained_params == 26_301_417, "one of an earlier version told but one number"
+    assert run.corpus == "ravdess" and run.clips == 1440
     assert not run.optimistic and run.selected_on == "validation"
     assert run.test_actors == (5, 6, 7, 8) and set(run.test.actors) == {5, 6, 7, 8}
     assert set(run.validation.actors) == {9, 10, 11, 12}

@@ -167,17 +167,17 @@ def test_maps_are_those_of_the_block(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cfn_sr", "cfn_sr_no_residual", "cfn_sr_video_to_audio"])
 def test_what_the_weighing_moves(name: str) -> None:
-    """The answer less that of even weights: a block that divides the map by the number of its places."""
+    """The answer less that of uniform weights, under which the vector that is added is the map's mean."""
     model = small(name)
     assert isinstance(model, TwoStream)
     batch = clip(model, 1)
     found = explain(model, batch)
     video, audio = stages(model, shown(model, batch), batch.audio)
-    beside = 0 if name == "cfn_sr_no_residual" else 1
     if name == "cfn_sr_video_to_audio":
-        audio = audio * (beside + 1 / 26)
+        audio = audio + audio.mean(dim=2, keepdim=True)
     else:
-        video = video * (beside + 1 / 8)
+        mean = video.mean(dim=(2, 3, 4), keepdim=True)
+        video = mean.expand_as(video) if name == "cfn_sr_no_residual" else video + mean
     with torch.no_grad():
         even = model.head(model.video.pool(video), model.audio.pool(audio))[0]  # type: ignore[operator]
     place = int(found.probabilities.argmax())
@@ -327,7 +327,7 @@ def test_a_planted_place_and_step_show(planted: TwoStream) -> None:
     np.testing.assert_allclose(found.steps, np.where(np.arange(7) == 5, 0.5, 0) + 0.5 / 7, atol=1e-3)
     seen, heard = found.contributions
     assert (seen.log_change, seen.change) == (0, 0), "the answer is by the sound alone"
-    assert found.blocks[0].moved == 0
+    assert found.blocks[0].moved == 0 and not found.blocks[0].effective
     assert found.emotions == ("class 0", "class 1"), "no names are made up"
     # The head's first score is a fifth of the first band's mean, with both and in silence.
     bias = planted.head.classify.bias.detach().numpy()  # type: ignore[union-attr,operator]

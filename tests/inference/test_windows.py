@@ -134,7 +134,8 @@ def test_a_short_file_is_prepared_as_a_take(film: Film, spots: Any, sampling: An
     clip = prepare_clip(Take("film", "", 0, video=path, audio=path), preparation)
     (found,) = Windows(path, preparation)
     assert found.span == (0, pytest.approx(5.4, abs=0.01)) and found.face and found.speech
-    prepared = {name: array for name, array in clip.tensors.items() if name not in ("duration", "waveform")}
+    others = ("duration", "waveform", "sound_map")
+    prepared = {name: array for name, array in clip.tensors.items() if name not in others}
     waveform = found.tensors.pop("waveform")  # type: ignore[attr-defined]
     alike(found, prepared, {})
     assert waveform.dtype == np.float32, "not yet of 16 bits, as a store keeps it"

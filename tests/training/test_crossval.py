@@ -348,7 +348,9 @@ def test_a_copied_recording_is_a_leak(corpus: PreparedCorpus) -> None:
     other = next(index for index, header in enumerate(leaking.headers) if header.actor != first.actor)
     leaking.headers[other] = replace(leaking.headers[other], sources=first.sources)
     fold = Fold(1, (first.actor,), (), (leaking.headers[other].actor,))
-    with pytest.raises(InputError, match=r"fold 1 leaks: the recording of .* stands in train and in test"):
+    with pytest.raises(
+        InputError, match=r"fold 1 leaks: the recording of .* in train is that of .* in test, by its bytes"
+    ):
         leaking.check("nested", fold)
 
 

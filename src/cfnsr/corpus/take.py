@@ -1,5 +1,7 @@
 """A take: what an actor performed once, and the files that recorded it; a corpus: many takes."""
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +151,28 @@ def by_actor(take: Take) -> tuple[bool, int, str, str]:
     ['a', 'c', 'b']
     """
     return *actor_order(take.actor), take.name
+
+
+def same_person(actor: Actor) -> str:
+    """A key that all spellings of one person share: capitals, blanks, Unicode forms, ways to write a number.
+
+    >>> {same_person(name) for name in ("KL", "kl", " K L", "\uff2b\uff2c")}
+    {'kl'}
+    >>> {same_person(name) for name in (1, "1", "01", "1.0")}
+    {'1'}
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(actor)).casefold())
+    visible = "".join(char for char in folded if char.isprintable())  # no tabs, nothing of no width
+    return plain_number(re.sub(r"(?<!\d) +| +(?!\d)", "", visible))
+
+
+def plain_number(text: str) -> str:
+    """A number as a number is written: 01, 1.0 and 1 are one actor, or one fold; other text as it is.
+
+    >>> plain_number("01"), plain_number("1.0"), plain_number("Ann"), plain_number("-1")
+    ('1', '1', 'Ann', '-1')
+    """
+    return re.sub(r"^(-?)0*(\d+)(?:\.0+)?$", r"\1\2", text)
 
 
 def actor_order(actor: Actor) -> tuple[bool, int, str]:

@@ -1,4 +1,4 @@
-"""From uint8 pictures to the network's input, with one random crop and flip a clip; dropped modalities."""
+"""From uint8 pictures to the network's input, and what training changes in a clip, drawn once an epoch."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch.nn import functional
 # Mean and deviation of RGB pictures in ImageNet, the usual scale of natural pictures.
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
-SMALLEST_CROP = 0.85  # side of the random crop, as a share of the picture's
+GREY = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 
 def normalise(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
@@ -23,19 +23,25 @@ def normalise(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
     return (video - mean) / std
 
 
-def draw(clips: int, generator: torch.Generator) -> Float[Tensor, "clips 2 3"]:
+def draw(
+    clips: int, generator: torch.Generator, *, smallest: float = 0.85, flip: bool = True
+) -> Float[Tensor, "clips 2 3"]:
     """A random square crop and a coin's flip for each clip, as affine maps from output to input places.
 
     Drawn for a whole epoch at once and indexed by clip, so that a clip's augmentation depends neither on
     the batch it falls into nor on who loads it.
 
+    Args:
+        smallest: side of a crop at least, as a share of the picture's.
+        flip: whether the coin is thrown.
+
     >>> draw(2, torch.Generator().manual_seed(0)).shape
     torch.Size([2, 2, 3])
     """
     side, across, down, coin = torch.rand(4, clips, generator=generator)
-    side = SMALLEST_CROP + (1 - SMALLEST_CROP) * side
+    side = smallest + (1 - smallest) * side
     maps = torch.zeros(clips, 2, 3)
-    maps[:, 0, 0] = side * torch.where(coin < 0.5, -1.0, 1.0)
+    maps[:, 0, 0] = side * torch.where(coin < 0.5 * flip, -1.0, 1.0)
     maps[:, 1, 1] = side
     maps[:, 0, 2] = (2 * across - 1) * (1 - side)
     maps[:, 1, 2] = (2 * down - 1) * (1 - side)
@@ -65,6 +71,76 @@ def draw_shares(clips: int, alpha: float, generator: torch.Generator) -> Float[T
     seed = int(torch.randint(2**31, (1,), generator=generator))
     share = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, clips)).float()
     return torch.minimum(share, 1 - share)
+
+
+def draw_colours(clips: int, strength: float, generator: torch.Generator) -> Float[Tensor, "clips 3"]:
+    """Factors of brightness, contrast and saturation of each clip, from 1 - strength to 1 + strength.
+
+    >>> draw_colours(1, 0.0, torch.Generator())
+    tensor([[1., 1., 1.]])
+    """
+    return 1 + strength * (2 * torch.rand(clips, 3, generator=generator) - 1)
+
+
+def jitter(video: Num[Tensor, "B 3 T H W"], factors: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3 T H W"]:
+    """Pictures in 0..255 at another brightness, contrast and saturation, the same for all of a clip's frames.
+
+    Contrast is the distance to the clip's mean grey, saturation that of a pixel's colours to its own grey.
+
+    >>> jitter(torch.full((1, 3, 1, 2, 2), 100), torch.tensor([[0.5, 1.0, 1.0]])).unique()
+    tensor([50.])
+    """
+    brightness, contrast, saturation = factors.to(video.device).view(-1, 3, 1, 1, 1, 1).unbind(1)
+    weights = torch.tensor(GREY, device=video.device).view(1, 3, 1, 1, 1)
+    bright = brightness * video
+    mean = (weights * bright).sum(dim=1, keepdim=True).mean(dim=(2, 3, 4), keepdim=True)
+    contrasted = mean + contrast * (bright - mean)
+    grey = (weights * contrasted).sum(dim=1, keepdim=True)
+    return (grey + saturation * (contrasted - grey)).clamp(0, 255)
+
+
+def draw_masks(clips: int, generator: torch.Generator) -> Float[Tensor, "clips 2 2"]:
+    """Numbers from 0 to 1 that say of each clip how wide its masks are, in time and frequency, and where.
+
+    >>> draw_masks(3, torch.Generator()).shape
+    torch.Size([3, 2, 2])
+    """
+    return torch.rand(clips, 2, 2, generator=generator)
+
+
+def mask(
+    audio: Float[Tensor, "B F S"],
+    drawn: Float[Tensor, "B 2 2"],
+    fill: Float[Tensor, "F 1"],
+    *,
+    time: float,
+    frequency: float,
+) -> Float[Tensor, "B F S"]:
+    """MFCCs or spectrograms with a stretch of their steps hidden, and one of their coefficients or bands.
+
+    A stretch has any width from none to the widest, at any place, all alike likely.
+
+    Args:
+        drawn: by `draw_masks`.
+        fill: what stands in the place of what is hidden: the mean, as of the training clips, so that it says
+            nothing. The source has 0, the mean of its normalised spectrograms.
+        time, frequency: the widest stretches, as shares of the steps and of the coefficients.
+
+    Source: Park et al. 2019, "SpecAugment", section 2, without its time warping.
+
+    >>> drawn = torch.tensor([[[0.99, 0.0], [0.0, 0.0]]])
+    >>> mask(torch.ones(1, 2, 4), drawn, torch.zeros(2, 1), time=0.5, frequency=0)[0]
+    tensor([[0., 0., 1., 1.],
+            [0., 0., 1., 1.]])
+    """
+    hidden = torch.zeros(1, 1, 1, dtype=torch.bool, device=audio.device)
+    for part, (dim, share) in enumerate(((2, time), (1, frequency))):
+        count = audio.shape[dim]
+        width = (drawn[:, part, :1] * (int(share * count) + 1)).long()
+        first = (drawn[:, part, 1:] * (count - width + 1)).long()
+        places = torch.arange(count, device=audio.device)
+        hidden = hidden | ((first <= places) & (places < first + width)).unsqueeze(3 - dim)
+    return torch.where(hidden, fill, audio)
 
 
 def apply(video: Float[Tensor, "B 3 T H W"], maps: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B 3 T H W"]:

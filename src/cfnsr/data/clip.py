@@ -19,6 +19,7 @@ from cfnsr.errors import InputError
 from cfnsr.media import face, mfcc, openface
 from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
+from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
 from cfnsr.media.log_mel import log_mel
 
 # What can be made of a take, and which of its files it is made of.
@@ -188,6 +189,8 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
         speech: float16 (layers, steps, width), hidden states of the speech encoder over the whole take,
         a step every 80 ms; speech_0.9 and the like: the same at another speed (see `speech_at`);
+        sound_map: uint8 (128, 237), by which copies of a sound are found, of the whole take; zeros for one
+        that is silent;
         level: float32 (1,), loudness in dBFS of the seconds kept, for speech alone of the whole take;
         duration: float64 (1,), of the file;
         openface: float32 (T, F), the rows in which OpenFace found a face, with F features as
@@ -235,6 +238,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
             tensors |= sound_tensors(sound.waveform, sound.sample_rate, preparation, threads)
             if "waveform" in tensors:  # a store keeps 16 bits
                 tensors["waveform"] = np.round(np.clip(tensors["waveform"], -1, 1) * PCM).astype(np.int16)
+            tensors["sound_map"] = _sound_map(sound)
         tensors["duration"] = np.array([sound.duration])
     if "openface" in wanted and track is not None:
         with _naming(take.openface):
@@ -248,6 +252,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         sources={role: fingerprint(path, take) for role, path in used.items()},
         preparation=preparation.as_json(),
         face=facts,
+        speech_parameters=_encoder(preparation).parameters if "speech" in wanted else 0,
     )
     return Clip(header, tensors)
 
@@ -278,6 +283,13 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
     if hear and take.audio is not None:
         sound = pictures if together else decode(take.audio, video=False, threads=threads)
     return pictures, sound
+
+
+def _sound_map(sound: Decoded) -> np.ndarray:
+    """The fingerprint of a whole take's sound, as `cfnsr check-split` makes it."""
+    assert sound.waveform is not None  # noqa: S101 - asked for
+    found = sound_map(sound.waveform[: round(LONGEST * sound.sample_rate)], sound.sample_rate)
+    return np.zeros(SOUND_MAP, np.uint8) if found is None else found
 
 
 def speech_at(speed: float) -> str:
@@ -346,12 +358,16 @@ def _speech_tensors(
     sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int
 ) -> dict[str, np.ndarray]:
     """The whole take, as it is and at the further speeds; a faster one is higher too."""
-    encoder = speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
+    encoder = _encoder(preparation)
     tensors = {}
     for speed in (1.0, *preparation.speech_speeds):
         heard = mfcc.resample(sound, round(sample_rate * speed), speech.SAMPLE_RATE)
         tensors[speech_at(speed)] = encoder.features(heard, threads=threads)
     return tensors
+
+
+def _encoder(preparation: Preparation) -> speech.SpeechEncoder:
+    return speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
 
 
 def read_track(take: Take, path: Path) -> openface.OpenFaceTrack:

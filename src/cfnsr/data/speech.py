@@ -97,6 +97,15 @@ class SpeechEncoder:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
+    @cached_property
+    def parameters(self) -> int:
+        """Number of its parameters, by its configuration alone."""
+        import torch
+
+        with _quiet(), torch.device("meta"):
+            model_class, config = self._architecture()
+            return sum(value.numel() for value in model_class(config).parameters())
+
     def features(
         self, waveform: Float[np.ndarray, " N"], *, threads: int = 0
     ) -> Float16[np.ndarray, "layers S width"]:
@@ -171,20 +180,25 @@ class SpeechEncoder:
         model = self._load()
         return _from_log_mel(model) if self.kind == "whisper" else _from_waveform(model)
 
-    def _load(self) -> Any:
-        import torch
+    def _architecture(self) -> tuple[Any, Any]:
+        """Its class in transformers, and the configuration to build it by."""
         import transformers
         from transformers.models.whisper import modeling_whisper
 
-        name = CLASSES[self.kind]
         source = modeling_whisper if self.kind == "whisper" else transformers
-        model_class: Any = getattr(source, name)
+        model_class: Any = getattr(source, CLASSES[self.kind])
+        config = model_class.config_class.from_pretrained(self.folder, local_files_only=True)
+        config.add_adapter = False  # a layer that would make the last state's tokens longer
+        return model_class, config
+
+    def _load(self) -> Any:
+        import torch
+
         # A file may hold the encoder alone, or a whole Whisper around it.
         names = {r"^(?:model\.)?encoder\.": ""} if self.kind == "whisper" else None
         try:
             with _quiet():
-                config = model_class.config_class.from_pretrained(self.folder, local_files_only=True)
-                config.add_adapter = False  # a layer that would make the last state's tokens longer
+                model_class, config = self._architecture()
                 model, report = model_class.from_pretrained(
                     self.folder,
                     config=config,
@@ -195,9 +209,9 @@ class SpeechEncoder:
                     output_loading_info=True,
                 )
         except Exception as error:  # transformers, safetensors and torch each raise their own
+            reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{self.folder} cannot be read as a {name} ({' '.join(str(error).split())[:200]}): "
-                "copy the encoder again"
+                f"{self.folder} cannot be read as a {CLASSES[self.kind]} ({reason}): copy the encoder again"
             ) from None
         missing = sorted(set(report["missing_keys"]) - UNUSED)
         if missing:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfnsr.corpus import cremad, ravdess
-from cfnsr.corpus.take import MEDIA_SUFFIXES, Performance
+from cfnsr.corpus.take import MEDIA_SUFFIXES, Performance, plain_number, same_person
 from cfnsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ class Split:
 
     @cached_property
     def actors(self) -> Ints:
-        """A number for each recording's actor, in capitals or not; -1 where nobody tells."""
-        persons = [recording.actor.casefold() for recording in self.recordings]
+        """A number for each recording's actor, however it is spelt; -1 where nobody tells."""
+        persons = [same_person(recording.actor) for recording in self.recordings]
         names = sorted(set(persons) - {""}, key=_natural)
         numbers = {"": -1} | {name: number for number, name in enumerate(names)}
         return np.array([numbers[person] for person in persons], np.int64)
@@ -349,10 +349,10 @@ class _Reader:
             name = cells[columns.path]
             if not name:
                 raise InputError(f"{self.path} line {line}: no {self.header[columns.path]}; fill it in")
-            self._add(line, name, _plain(cells[columns.actor]) if columns.actor is not None else "")
+            self._add(line, name, plain_number(cells[columns.actor]) if columns.actor is not None else "")
             self.words.append(bytes(self._part(cells[column]) for column in columns.parts))
             if columns.fold is not None:
-                self.folds.append(_plain(cells[columns.fold]))
+                self.folds.append(plain_number(cells[columns.fold]))
         if self.unknown:
             names = ", ".join(map(repr, list(self.unknown)[:SHOWN]))
             more = f" and {len(self.unknown) - SHOWN} more" if len(self.unknown) > SHOWN else ""
@@ -382,7 +382,7 @@ class _Reader:
         if place == len(self.actors):
             performance = None if actor else performance_of(name)
             self.actors.append(str(performance.actor) if performance else actor)
-        elif actor and actor.casefold() != self.actors[place].casefold():
+        elif actor and same_person(actor) != same_person(self.actors[place]):
             raise InputError(
                 f"{self.path} line {line}: {name} is of actor {actor}, and of {self.actors[place]} before: "
                 "give each recording one actor"
@@ -405,10 +405,10 @@ class _Reader:
         return f"actor from {known} names" if known else "no actor"
 
     def _spellings(self) -> list[str]:
-        """Who is written in capitals here and not there."""
+        """Who is spelt in several ways."""
         spellings = defaultdict[str, list[str]](list)
         for actor in dict.fromkeys(self.actors):
-            spellings[actor.casefold()].append(actor)
+            spellings[same_person(actor)].append(actor)
         several = [" = ".join(names) for names in spellings.values() if len(names) > 1]
         more = f" and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
         return [f"taken for one actor: {'; '.join(several[:SHOWN])}{more}"] if several else []
@@ -457,15 +457,6 @@ class _Reader:
                 "all parts; join the files of the parts into one"
             )
         return folds
-
-
-def _plain(cell: str) -> str:
-    """A number as a number is written: 01, 1.0 and 1 are one actor, or one fold.
-
-    >>> _plain("01"), _plain("1.0"), _plain("Ann"), _plain("-1")
-    ('1', '1', 'Ann', '-1')
-    """
-    return re.sub(r"^(-?)0*(\d+)(?:\.0+)?$", r"\1\2", cell)
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

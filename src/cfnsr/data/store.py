@@ -35,6 +35,7 @@ class Header:
             modification time in nanoseconds and SHA-256.
         preparation: the settings it was made with, and the number of the recipe.
         face: where the crop came from ("openface" or "detector") and in how many sampled frames a face was.
+        speech_parameters: of the speech encoder whose states it has; 0 for none.
         cfnsr: version of the package that made it.
         format: of this file.
     """
@@ -47,6 +48,7 @@ class Header:
     sources: Mapping[str, Mapping[str, Any]]
     preparation: Mapping[str, Any]
     face: Mapping[str, Any] = field(default_factory=dict)
+    speech_parameters: int = 0
     cfnsr: str = __version__
     format: int = FORMAT
 
@@ -139,6 +141,15 @@ class Store:
                 f"{self.folder} holds no prepared clip: run `cfnsr prepare CORPUS {self.folder}`"
             )
         return sorted(found, key=lambda header: header.name)
+
+    def tensors(self, name: str) -> frozenset[str]:
+        """Names of the tensors that a clip has."""
+        path = self.path(name)
+        try:
+            with safe_open(path, framework="np") as file:
+                return frozenset(file.keys())
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
 
     def load(self, name: str, tensors: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Some tensors of a clip, read from disk; all of them if none are named."""

@@ -33,7 +33,7 @@ class Answered:
         wanted: share of the clips it was chosen to answer on validation; None where nobody chose it.
         coverage: share of the test clips that are answered, over all of them.
         accuracy: of the answered clips; None where none is.
-        coverage_ci95, accuracy_ci95: their 95 % intervals by resampling actors.
+        coverage_ci95, accuracy_ci95: their 95 % intervals by actor; None where it has too few.
     """
 
     threshold: float | None

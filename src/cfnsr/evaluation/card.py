@@ -16,6 +16,7 @@ from cfnsr.corpus.take import Actor
 from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
+from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.names import called, encoders_of, entry_of
 from cfnsr.evaluation.runs import Run, read_run
 from cfnsr.evaluation.summary import Row, summarise
@@ -175,30 +176,26 @@ def _about(run: Run, config: "Config", weights: Path) -> str:
     content = weights.read_bytes()
     reads = called(encoders_of(run.model))
     fusion = FUSIONS.get(found.fusion, "") if found is not None else ""
-    if fusion == FUSIONS["model"] and _keeps_its_encoders(run, config):
+    if fusion == FUSIONS["model"] and _keeps_its_encoders(run):
         fusion = FROZEN
-    solved = (
-        " (the weights of discriminants, solved in closed form, come on top)"
-        if {"speech", "openface"} & {*encoders_of(run.model)}
+    trained = (
+        f", {run.trained_params:,} of them trained (the others are a pretrained speech encoder's, and "
+        "those of discriminants that are solved in closed form)"
+        if run.trained_params < run.params
         else ""
     )
     emotions = ", ".join(run.labels.emotions)
     return (
         f"Recognises one of {len(run.labels)} acted emotions ({safe(emotions)}) in a short take of one "
         f"person. It reads {safe(reads)}. {fusion} A model of cfnsr's zoo, which rebuilds CFN-SR (arXiv "
-        f"2111.02172) and the models it is compared with. {run.params:,} parameters{solved}; the weights are "
-        f"{len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
+        f"2111.02172) and the models it is compared with. {run.params:,} parameters{trained}; "
+        f"the weights are {len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
     )
 
 
-def _keeps_its_encoders(run: Run, config: "Config") -> bool:
-    """Whether the encoders it started from were frozen; some exchanges need theirs to learn all the same."""
-    from cfnsr.models.zoo import create_model
-
-    if not run.settings.get("frozen_encoders") or run.settings.get("pretrain") is False:
-        return False
-    exchanges = getattr(create_model(config.model, **config.settings), "exchanges", ())
-    return not any(getattr(exchange, "rescales", False) for exchange in exchanges)
+def _keeps_its_encoders(run: Run) -> bool:
+    """Whether the encoders it started from were frozen."""
+    return bool(run.settings.get("frozen_encoders")) and run.settings.get("pretrain") is not False
 
 
 def _loading(run: Run, config: "Config") -> str:
@@ -302,9 +299,13 @@ def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
     caveat = f" **{safe(run.caveat)}.**" if run.caveat else ""
     found = row.calibration
     figures = row.fold_figures[0]
+    accuracy = row.spreads["accuracy"]
     lines = [
         ["accuracy %", percent(figures["accuracy"])],
-        ["accuracy %, 95 % interval by actor", limits(row.spreads["accuracy"])],
+        [
+            "accuracy %, 95 % interval by actor",
+            limits(accuracy) if accuracy.ci95 else f"{NOTHING} ({TOO_FEW})",
+        ],
         ["unweighted average recall %", percent(figures["uar"])],
         ["macro F1 %", percent(figures["macro_f1"])],
         ["expected calibration error %, raw", percent(found.ece["raw"].mean)],

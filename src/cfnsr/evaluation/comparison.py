@@ -1,67 +1,121 @@
-"""Is a row better than CFN-SR? Paired by actor, because some actors are easier to read than others."""
+"""Is one row better than another, or as good? Paired by fold, because a fold's actors share one network.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+The unit of the test is the fold. Its actors are answered by the same trained network, so chance in the
+training moves all of them together: a test that takes them for independent calls too many pairs of equal
+models different. Of several seeds a fold's accuracies are averaged first: the seeds of a fold share its
+actors and its training actors, so they are no units of their own, but they make each unit steadier.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cfnsr.corpus.take import Actor
-from cfnsr.evaluation.metrics import Floats, share_interval
-from cfnsr.evaluation.spread import as_pair
+from cfnsr.errors import InputError
+from cfnsr.evaluation.metrics import FEWEST, LEVEL, TOO_FEW, Floats
+from cfnsr.evaluation.names import modalities_of
+from cfnsr.evaluation.spread import fold_means
 
-FEWEST = 6  # actors; of fewer no two-sided sign-flip test comes below 0.05: its least p is 2 / 2^actors
-FLIPS = 19_999  # so all flips of up to 14 actors are tried, and of more a random choice
-SEED = 0
+if TYPE_CHECKING:
+    from cfnsr.evaluation.summary import Row
+
+FEWEST_FOLDS = 3  # two networks a row say next to nothing of how far networks differ
+MARGIN = 0.02  # of accuracy: rows that differ by less are as good as each other
+OF_TWO_STREAMS = ("fused_epochs", "pretrain", "modality_dropout")  # settings that concern no other model
+SHOWN = 5  # differences of settings that are named
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a row lies above another on the same actors.
+    """How far a row lies above another on the same folds, as fractions.
 
     Args:
-        mean: over actors, of the difference of an actor's two accuracies, as a fraction.
-        ci95: 95 % interval of it by resampling actors.
-        p: of the sign-flip test, two-sided.
-        p_holm: the same, corrected for the number of rows compared.
-        actors: how many there are.
+        mean: over folds, of the difference of the two accuracies.
+        ci95: 95 % interval of it.
+        p: that there is a difference, two-sided.
+        p_holm: the same, corrected for the number of pairs compared.
+        margin: the largest difference that would not matter.
+        p_equivalent: that the difference lies within the margin.
+        folds, actors: how many they were compared on.
     """
 
     mean: float
     ci95: tuple[float, float]
     p: float
     p_holm: float
+    margin: float
+    p_equivalent: float
+    folds: int
     actors: int
 
 
-def sign_flip_p(differences: Floats) -> float:
-    """The p value of a two-sided sign-flip (paired permutation) test of a mean of zero.
-
-    If neither model is better an actor's difference could as well have the other sign. p is the share of
-    all ways to choose the signs that give a mean at least as far from zero: exact for up to 14 actors,
-    from 19,999 random choices for more. Source: Fisher, "The Design of Experiments" (1935), section 21.
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows of one protocol: `a` less `b`, or the reason why nothing can be said.
 
     Args:
-        differences: (actors,) of the two accuracies.
-
-    >>> sign_flip_p(np.array([0.1, 0.2, 0.3]))  # 2 of the 8 ways: all up, all down
-    0.25
+        protocol_label: the protocol with its caveat.
     """
-    from scipy.stats import permutation_test
 
-    def mean(values: Floats, axis: int) -> Floats:
-        # Two ways to the same sum may differ in the last bit: that must not decide what is as far from zero.
-        return np.asarray(np.round(np.mean(values, axis=axis), 12))
+    a: str
+    b: str
+    protocol: str
+    protocol_label: str
+    found: Difference | str
 
-    result = permutation_test(
-        (differences,),
-        mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=FLIPS,
-        alternative="two-sided",
-        rng=np.random.default_rng(SEED),
+
+def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Difference:
+    """Student's paired t test over folds, its interval, and two one-sided tests of equivalence.
+
+    A fold's difference is what its actors and its two networks make of the models' difference; folds share
+    neither, so their mean over its standard error has Student's t distribution with folds - 1 degrees of
+    freedom, whatever share the networks and the actors have in the spread. Sign flips over folds would be
+    exact too, but with 5 folds they never come below p = 0.0625. The interval is that of the same t, so it
+    leaves zero out exactly where p is below 0.05. p of equivalence is the larger of two one-sided tests, that
+    the difference is not above -margin and that it is not below +margin; below 0.05 both are refuted.
+    Sources: Dietterich, "Approximate statistical tests for comparing supervised classification learning
+    algorithms", Neural Computation 10 (1998), for the paired t test over folds and for its limit: training
+    sets that overlap make folds a little alike, which no test on one cross-validation can see; Schuirmann,
+    "A comparison of the two one-sided tests procedure", Journal of Pharmacokinetics and Biopharmaceutics 15
+    (1987).
+
+    Args:
+        differences: (folds,) of the two accuracies, as fractions; at least two.
+        actors: how many the folds have.
+        margin: of equivalence, as a fraction.
+
+    Returns:
+        the difference; Holm's p is its own p, as of a single pair.
+
+    >>> found = paired_test(np.array([0.01, 0.02, 0.03, 0.02]), actors=16)
+    >>> round(found.mean, 3), round(found.p, 3), round(found.p_equivalent, 3)
+    (0.02, 0.016, 0.5)
+    """
+    from scipy.special import stdtr, stdtrit
+
+    folds = len(differences)
+    freedom = folds - 1
+    mean, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(folds))
+    reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
+
+    def below(distance: float) -> float:
+        """The chance of a mean that lies so far below the one supposed, or farther."""
+        if error == 0:
+            return 0.5 * (1 + float(np.sign(distance)))
+        return float(stdtr(freedom, distance / error))
+
+    p = min(1.0, 2 * below(-abs(mean)))
+    return Difference(
+        mean=mean,
+        ci95=(max(-1.0, mean - reach), min(1.0, mean + reach)),
+        p=p,
+        p_holm=p,
+        margin=margin,
+        p_equivalent=below(abs(mean) - margin),
+        folds=folds,
+        actors=actors,
     )
-    return float(result.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -82,39 +136,113 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def compare(
-    rows: Mapping[str, Mapping[Actor, float]], reference: Mapping[Actor, float]
-) -> dict[str, Difference | str]:
-    """Each row's difference to the reference, over the actors that both have tested.
+def corrected(found: Sequence[Difference | str]) -> list[Difference | str]:
+    """Differences with Holm's p over all of them; the reasons among them stay as they are."""
+    p_holm = iter(holm([each.p for each in found if isinstance(each, Difference)]))
+    return [replace(each, p_holm=next(p_holm)) if isinstance(each, Difference) else each for each in found]
 
-    Args:
-        rows: name -> actor -> accuracy, of all rows that are compared; Holm's correction is over these.
-        reference: actor -> accuracy.
+
+def compare(row: "Row", other: "Row", margin: float = MARGIN) -> Difference | str:
+    """The difference of a row to another of the same protocol, over the folds that both have.
 
     Returns:
-        name -> difference, or the reason why there is none.
+        the difference, or the reason why there is none: rows whose corpus, settings or seeds differ are not
+        compared, nor what too few folds or actors say nothing of.
     """
-    differences = {
-        name: np.array([accuracies[actor] - reference[actor] for actor in accuracies if actor in reference])
-        for name, accuracies in rows.items()
-    }
-    tested = {name: values for name, values in differences.items() if len(values) >= FEWEST}
-    p_values = {name: sign_flip_p(values) for name, values in tested.items()}
-    corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    unlike = _unlike(row, other)
+    if unlike:
+        return unlike
+    ours, theirs = (fold_means(each.runs, each.tally.each_fold("accuracy")) for each in (row, other))
+    folds = sorted(ours.keys() & theirs.keys())
+    tested = [{run.test_actors for each in (row, other) for run in each.runs if run.fold == f} for f in folds]
+    unequal = [str(fold) for fold, casts in zip(folds, tested, strict=True) if len(casts) > 1]
+    if unequal:
+        return f"fold {', '.join(unequal)} has other test actors than that of {other.model}"
+    actors = len({actor for casts in tested for cast in casts for actor in cast})
+    if actors < FEWEST:
+        return f"{actors} actors in common; {TOO_FEW}"
+    if len(folds) < FEWEST_FOLDS:
+        return f"{len(folds)} folds in common, of fewer than {FEWEST_FOLDS} nothing can be told"
+    return paired_test(np.array([ours[fold] - theirs[fold] for fold in folds]), actors, margin)
+
+
+def comparisons(
+    rows: Sequence["Row"], pairs: Iterable[tuple[str, str]], margin: float = MARGIN
+) -> list[Comparison]:
+    """Compare pairs of models under every protocol that both were run under.
+
+    Holm's correction is over the pairs of a protocol.
+
+    Raises:
+        InputError: a model without a row, the same model twice, or two that share no protocol.
+    """
+    by_model: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_model.setdefault(row.model, {})[row.protocol] = row
+    found: dict[str, list[Comparison]] = {}
+    for a, b in dict.fromkeys(pairs):
+        for model in (a, b):
+            if model not in by_model:
+                raise InputError(f"no run of {model} to compare: expected one of {', '.join(by_model)}")
+        if a == b:
+            raise InputError(f"{a} is to be compared with itself: give two models")
+        common = [protocol for protocol in by_model[a] if protocol in by_model[b]]
+        if not common:
+            raise InputError(
+                f"{a} was run under {', '.join(by_model[a])} and {b} under {', '.join(by_model[b])}: "
+                "expected a protocol that both were run under"
+            )
+        for protocol in common:
+            row = by_model[a][protocol]
+            versus = compare(row, by_model[b][protocol], margin)
+            found.setdefault(protocol, []).append(Comparison(a, b, protocol, row.protocol_label, versus))
+    return [
+        replace(pair, found=versus)
+        for asked in found.values()
+        for pair, versus in zip(asked, corrected([pair.found for pair in asked]), strict=True)
+    ]
+
+
+def _unlike(row: "Row", other: "Row") -> str:
+    """Why a row cannot be compared with another of its protocol; empty when it can."""
+    ours, theirs = row.runs[0], other.runs[0]
+    if ours.leaky or theirs.leaky:
+        return "the protocol leaks, so its folds share their actors"
+    for what in ("corpus", "fingerprint", "clips", "labels", "preset"):
+        if getattr(ours, what) != getattr(theirs, what):
+            return f"run with another {'corpus' if what != 'preset' else what} than {other.model}"
+    return trained_otherwise(row, other)
+
+
+def trained_otherwise(row: "Row", other: "Row") -> str:
+    """In what the training of two rows differs beside the model; empty where it does not."""
+    found = [(f"{name} {ours}", theirs) for name, (ours, theirs) in different_settings(row, other).items()]
+    if row.seeds != other.seeds:
+        found.insert(0, (row.seeds_label, other.seeds_label))
+    elif unequal := _folds_of_other_seeds(row, other):
+        found.insert(0, (f"other seeds in fold {', '.join(map(str, unequal))}", "all of them"))
+    if not found:
+        return ""
+    ours, theirs = (" and ".join(values) for values in zip(*found[:SHOWN], strict=True))
+    more = f"; {len(found) - SHOWN} more settings differ" if len(found) > SHOWN else ""
+    return f"trained with {ours}, {other.model} with {theirs}{more}"
+
+
+def _folds_of_other_seeds(row: "Row", other: "Row") -> list[int]:
+    """The folds that both rows have, and not with the same seeds: their means are of other trainings."""
+    ours, theirs = (
+        {fold: {run.seed for run in one.runs if run.fold == fold} for fold in {run.fold for run in one.runs}}
+        for one in (row, other)
+    )
+    return sorted(fold for fold in ours.keys() & theirs.keys() if ours[fold] != theirs[fold])
+
+
+def different_settings(row: "Row", other: "Row") -> dict[str, tuple[str, str]]:
+    """The settings that differ, with both values, of those that concern both models."""
+    ours, theirs = row.runs[0].settings, other.runs[0].settings
+    one_stream = any(len(modalities_of(each.model)) == 1 for each in (row, other))
     return {
-        name: Difference(
-            mean=float(values.mean()),
-            ci95=paired_interval(values) or (np.nan, np.nan),
-            p=p_values[name],
-            p_holm=corrected[name],
-            actors=len(values),
-        )
-        if name in tested
-        else f"{len(values)} actors in common, of fewer than {FEWEST} nothing can be told"
-        for name, values in differences.items()
+        name: (str(ours.get(name, "not told")), str(theirs.get(name, "not told")))
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name) and not (one_stream and name in OF_TWO_STREAMS)
     }
-
-
-def paired_interval(differences: Floats) -> tuple[float, float] | None:
-    """The 95 % interval of a mean difference (actors,) by resampling actors; None of fewer than two."""
-    return as_pair(share_interval(differences, np.ones(len(differences))))

@@ -63,9 +63,10 @@ class Line:
         return self.rows.get(self.protocol + SUFFIX)
 
     @cached_property
-    def params(self) -> tuple[int, ...]:
-        """Parameters of our model; more than one where its rows differ (another preset)."""
-        return tuple(dict.fromkeys(row.runs[0].params for row in self.rows.values()))
+    def params(self) -> tuple[tuple[int, int], ...]:
+        """Parameters of our model, in all and trained; more than one pair where its rows differ."""
+        runs = [row.runs[0] for row in self.rows.values()]
+        return tuple(dict.fromkeys((run.params, run.trained_params) for run in runs))
 
     @property
     def is_reference(self) -> bool:

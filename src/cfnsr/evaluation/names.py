@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from cfnsr.models.zoo import Entry
 
 REFERENCE = "cfn_sr"  # what every other row of the same encoders is compared with
-OURS = "cfn_sr_features"  # the entry that was declared our best before any test figure was looked at
 
 
 class Encoders(NamedTuple):

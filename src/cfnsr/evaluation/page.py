@@ -11,6 +11,7 @@ from markupsafe import Markup
 from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation import calibration, plots
 from cfnsr.evaluation.calibration import Answered
+from cfnsr.evaluation.comparison import Comparison
 from cfnsr.evaluation.layout import layout, reasons
 from cfnsr.evaluation.metrics import Floats
 from cfnsr.evaluation.names import called
@@ -22,8 +23,11 @@ from cfnsr.evaluation.summary import Row, remarks
 from cfnsr.evaluation.tables import (
     HOW_ACCURACY,
     HOW_CALIBRATION,
+    HOW_COMPARISONS,
     HOW_DIFFERENCE,
     HOW_PAIRS,
+    HOW_TEST,
+    equivalence,
     in_column,
     limits,
     mean_and_deviation,
@@ -60,7 +64,12 @@ class Example:
 Examples = Mapping[tuple[str, str], Sequence[Example]]
 
 
-def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), examples: Examples | None = None) -> str:
+def html(
+    rows: Sequence[Row],
+    unfinished: Sequence[Unfinished] = (),
+    examples: Examples | None = None,
+    compared: Sequence[Comparison] = (),
+) -> str:
     """The page of some rows; `examples` has explained clips of some of them, by model and protocol."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -76,6 +85,7 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), examples: E
         "percent": percent,
         "pair": pair,
         "p_value": p_value,
+        "equivalence": equivalence,
         "mean_and_deviation": mean_and_deviation,
         "limits": limits,
         "millions": millions,
@@ -93,6 +103,8 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), examples: E
             "accuracy": HOW_ACCURACY,
             "difference": HOW_DIFFERENCE,
             "pairs": HOW_PAIRS,
+            "comparisons": HOW_COMPARISONS,
+            "test": HOW_TEST,
             "calibration": HOW_CALIBRATION,
             "conditions": MEANINGS,
         },
@@ -112,6 +124,7 @@ def html(rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), examples: E
     return environment.get_template("report.html").render(
         rows=rows,
         tables=layout(rows),
+        compared=compared,
         under_conditions=_under_conditions(rows),
         unfinished=unfinished,
         remarks=remarks(rows),
@@ -280,7 +293,8 @@ def _settings(row: Row) -> dict[str, str]:
     about = {
         "preset": run.preset,
         "corpus": f"{run.corpus}, {run.clips} clips",
-        "parameters": f"{run.params:,}",
+        "parameters": f"{run.params:,}"
+        + (f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""),
     }
     return about | _together([run.settings for run in row.runs])
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cfnsr.evaluation.calibration import Answered, Calibration
-from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.comparison import Comparison, Difference
 from cfnsr.evaluation.layout import layout
 from cfnsr.evaluation.names import Encoders
 from cfnsr.evaluation.runs import Unfinished
@@ -14,13 +14,19 @@ from cfnsr.evaluation.summary import Row
 VERSION = 1
 
 
-def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[str, Any]:
+def results(
+    rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), compared: Sequence[Comparison] = ()
+) -> dict[str, Any]:
     """All figures as fractions, one row a model and protocol.
 
     `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
     `encoders` is what reads the pictures and the sound, None for a modality that is not looked at;
-    `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `calibration` has
-    "tempered" figures, and `abstention` has entries, only where the protocol leaves validation clips.
+    `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `comparisons` are
+    those that were asked for, of `a` less `b`, with a `reason` and no figures where nothing can be said.
+    `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and
+    `abstention` has entries, only where the protocol leaves validation clips; `confusion`
+    counts clips by acted (rows) and predicted emotion (columns), averaged over seeds, `actors` has each
+    tested actor's accuracy, and `last_epoch_test_accuracy` is None where no epoch was tested.
     """
     return {
         "version": VERSION,
@@ -33,6 +39,7 @@ def results(rows: Sequence[Row], unfinished: Sequence[Unfinished] = ()) -> dict[
             }
             for table in layout(rows)
         ],
+        "comparisons": [_comparison(each) for each in compared],
         "unfinished": [{"folder": run.folder.as_posix(), "reason": run.reason} for run in unfinished],
     }
 
@@ -42,11 +49,13 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "model": row.model,
         "encoders": _encoders(row.encoders),
+        "fusion": row.fusion,
         "protocol": row.protocol,
         "optimistic": row.optimistic,
         "caveat": row.caveat,
         "seeds": list(row.seeds),
         "params": row.runs[0].params,
+        "trained_params": row.runs[0].trained_params,
         **{name: _spread(spread) for name, spread in row.spreads.items()},
         "difference_to_cfn_sr": _difference(row.versus),
         "folds": [
@@ -56,6 +65,8 @@ def _row(row: Row) -> dict[str, Any]:
                 **figures,
                 "test_actors": list(run.test_actors),
                 "epoch": run.epoch,
+                "seconds": run.seconds,
+                "last_epoch_test_accuracy": run.history[-1].get("test_accuracy"),
             }
             for run, figures in zip(row.runs, row.fold_figures, strict=True)
         ],
@@ -67,6 +78,9 @@ def _row(row: Row) -> dict[str, Any]:
         "calibration": _calibration(row.calibration),
         "abstention": [{"wanted": each.wanted, **_answered(each)} for each in row.calibration.abstention],
         "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
+        "emotions": list(row.emotions),
+        "confusion": row.counts.pooled().confusion.tolist(),
+        "actors": {str(actor): share for actor, share in row.accuracy_of.items()},
     }
 
 
@@ -86,7 +100,20 @@ def _difference(versus: Difference | str) -> dict[str, Any] | None:
         "ci95": list(versus.ci95),
         "p": versus.p,
         "p_holm": versus.p_holm,
+        "equivalence": {"margin": versus.margin, "p": versus.p_equivalent},
+        "folds": versus.folds,
         "actors": versus.actors,
+    }
+
+
+def _comparison(each: Comparison) -> dict[str, Any]:
+    figures = dict.fromkeys(("mean", "ci95", "p", "p_holm", "equivalence", "folds", "actors"))
+    return {
+        "a": each.a,
+        "b": each.b,
+        "protocol": each.protocol,
+        **(_difference(each.found) or figures),
+        "reason": each.found if isinstance(each.found, str) else None,
     }
 
 

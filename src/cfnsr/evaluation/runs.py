@@ -49,7 +49,8 @@ class Run:
     Args:
         folder: where it was read from.
         fold: its number, from 1, of `folds` in the whole cross-validation.
-        params: the model's parameters.
+        params: all parameters that a prediction needs, a pretrained encoder's too.
+        trained_params: those of them that were trained.
         epoch: the chosen epoch, from 1, of `epochs`.
         selected_on: the split that chose the epoch; "test" makes the figures optimistic.
         caveat: why the figures flatter, to stand beside each of them; empty for an honest run.
@@ -73,6 +74,7 @@ class Run:
     folds: int
     seed: int
     params: int
+    trained_params: int
     epoch: int
     epochs: int
     selected_on: str
@@ -156,6 +158,7 @@ def read_run(folder: Path) -> Run:
             folds=int(about["folds"]),
             seed=int(about["seed"]),
             params=int(about["params"]),
+            trained_params=int(about.get("trained_params", about["params"])),
             epoch=int(about["epoch"]),
             epochs=int(about["epochs"]),
             selected_on=str(about["selected_on"]),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfnsr.corpus.take import Actor
-from cfnsr.evaluation.metrics import FIGURES, Counts, Floats, average, count, ece, interval
+from cfnsr.evaluation.metrics import FIGURES, Counts, Floats, average, count, interval
 from cfnsr.evaluation.predictions import Predictions
 from cfnsr.evaluation.runs import Run
 
@@ -18,7 +18,7 @@ class Spread:
     Args:
         mean: over folds; of several seeds each fold's mean is taken first.
         std: over those folds, n - 1 in the denominator; None for a single fold.
-        ci95: 95 % interval by resampling actors; None for a single actor.
+        ci95: 95 % interval by actor, about the mean; None of fewer than `metrics.FEWEST` actors.
     """
 
     mean: float
@@ -47,9 +47,7 @@ class Tally:
     def spread(self, figure: str) -> Spread:
         """Mean, deviation and interval of one of `metrics.FIGURES`."""
         mean, std = over_folds(self.runs, self.each_fold(figure))
-        # The calibration error is biased by the number of clips: its interval is centred on the mean.
-        about = mean if FIGURES[figure] is ece else None
-        return Spread(mean, std, as_pair(interval(FIGURES[figure], self.actors, about)))
+        return Spread(mean, std, as_pair(interval(FIGURES[figure], self.actors, about=mean)))
 
 
 def tally(runs: Sequence[Run], predictions: Sequence[Predictions], actors: Sequence[Actor]) -> Tally:
@@ -77,11 +75,16 @@ def tally(runs: Sequence[Run], predictions: Sequence[Predictions], actors: Seque
 
 def over_folds(runs: Sequence[Run], values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and deviation over folds of one value a run; the seeds of a fold are averaged first."""
+    folds = list(fold_means(runs, values).values())
+    return float(np.mean(folds)), float(np.std(folds, ddof=1)) if len(folds) > 1 else None
+
+
+def fold_means(runs: Sequence[Run], values: Sequence[float]) -> dict[int, float]:
+    """Of each fold the mean of one value a run, over its seeds."""
     by_fold: dict[int, list[float]] = {}
     for run, value in zip(runs, values, strict=True):
         by_fold.setdefault(run.fold, []).append(value)
-    folds = [float(np.mean(each)) for each in by_fold.values()]
-    return float(np.mean(folds)), float(np.std(folds, ddof=1)) if len(folds) > 1 else None
+    return {fold: float(np.mean(each)) for fold, each in by_fold.items()}
 
 
 def as_pair(limits: Floats) -> tuple[float, float] | None:

@@ -9,15 +9,14 @@ from cfnsr.corpus.take import Actor, actor_order
 from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
-from cfnsr.evaluation.comparison import Difference, compare
-from cfnsr.evaluation.metrics import FIGURES, Counts, Floats, accuracy, interval, recalls
+from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
+from cfnsr.evaluation.metrics import FEWEST, FIGURES, TOO_FEW, Counts, Floats, accuracy, interval, recalls
 from cfnsr.evaluation.names import (
     PAPERS,
     Encoders,
     encoders_of,
     entry_of,
     is_plain,
-    modalities_of,
     pairs_of,
     reference_of,
 )
@@ -31,11 +30,11 @@ PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     **{
         f"prepared {key}": value
         for key, value in Preparation().as_json().items()
-        if key != "modalities" and not key.startswith("speech_")  # no row of the paper hears through one
+        # No row of the paper hears through a speech encoder. Of sampling its text and its code say two
+        # things, and of the face its text says only that it is cut out.
+        if key not in ("modalities", "sampling", "margin") and not key.startswith("speech_")
     },
 }
-OF_TWO_STREAMS = ("fused_epochs", "pretrain", "modality_dropout")  # settings that concern no other model
-SHOWN = 5  # differences of settings that are named
 RAVDESS_CLIPS = 1440  # 24 actors x 60 takes of speech
 PROTOCOL_ORDER = ("nested", *(name for name in PROTOCOLS if name != "nested"))  # the honest one first
 
@@ -208,14 +207,15 @@ class Row:
 
     @cached_property
     def emotion_interval(self) -> Floats:
-        """(2, classes) 95 % interval of each emotion's recall by resampling actors."""
+        """(2, classes) 95 % interval of each emotion's recall by actor; NaN where there is none."""
         return interval(recalls, self.counts)
 
 
-def summarise(runs: Iterable[Run]) -> list[Row]:
+def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
     """One row per model and protocol, in the order of the paper's tables; other models follow by name.
 
     Rows with other encoders than the paper's follow these, pair of encoders by pair, in the same order.
+    `margin` is that of equivalence with CFN-SR.
     """
     from cfnsr.models.zoo import ENTRIES, base_name
 
@@ -244,7 +244,7 @@ def summarise(runs: Iterable[Run]) -> list[Row]:
         fusion = found.fusion if found is not None else None
         model = together[0].model
         rows.append(Row(counted, actors, fusion, paper_of(model), pair=pairs[model]))
-    return _compared(rows)
+    return _compared(rows, margin)
 
 
 def paper_of(model: str) -> Paper | None:
@@ -286,6 +286,9 @@ def remarks(rows: Sequence[Row]) -> list[str]:
         for protocol, caveat in conditional.items()
         if caveat
     ]
+    few = [row.name for row in rows if len(row.actors) < FEWEST]
+    if few:
+        said.append(f"No 95 % interval for {', '.join(few)}: {TOO_FEW}.")
     partly = [row.name for row in rows if partly_scored(row.runs)]
     if partly:
         said.append(
@@ -303,71 +306,20 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def _compared(rows: Sequence[Row]) -> list[Row]:
+def _compared(rows: Sequence[Row], margin: float) -> list[Row]:
     """The rows with their differences to CFN-SR of the same encoders, each under its own protocol."""
     found: dict[tuple[str, str], Difference | str] = {}
     by_name = {(row.protocol, row.model): row for row in rows}
     for protocol, pair in dict.fromkeys((row.protocol, row.pair) for row in rows):
         name = reference_of(pair)
-        members = [row for row in rows if (row.protocol, row.pair) == (protocol, pair)]
-        others = [row for row in members if row.model != name]
         reference = by_name.get((protocol, name))
-        reasons = {row.model: _unlike(row, reference, name) for row in others}
-        if reference is not None:
-            found[protocol, name] = "the reference"
-            compared = {row.model: row.accuracy_of for row in others if not reasons[row.model]}
-            found |= {
-                (protocol, model): versus
-                for model, versus in compare(compared, reference.accuracy_of).items()
-            }
-        found |= {(protocol, model): reason for model, reason in reasons.items() if reason}
+        found[protocol, name] = "the reference"
+        others = [row for row in rows if (row.protocol, row.pair) == (protocol, pair) and row.model != name]
+        versus: list[Difference | str] = [
+            f"{name} was not run under the {protocol} protocol"
+            if reference is None
+            else compare(row, reference, margin)
+            for row in others
+        ]
+        found |= {(protocol, row.model): each for row, each in zip(others, corrected(versus), strict=True)}
     return [replace(row, versus=found[row.protocol, row.model]) for row in rows]
-
-
-def _unlike(row: Row, reference: Row | None, name: str) -> str:
-    """Why a row cannot be compared with the reference; empty when it can."""
-    if reference is None:
-        return f"{name} was not run under the {row.protocol} protocol"
-    ours, theirs = row.runs[0], reference.runs[0]
-    for what in ("corpus", "fingerprint", "clips", "labels", "preset"):
-        if getattr(ours, what) != getattr(theirs, what):
-            return f"run with another {'corpus' if what != 'preset' else what} than {name}"
-    return trained_otherwise(row, reference, "CFN-SR")
-
-
-def trained_otherwise(row: Row, other: Row, called: str) -> str:
-    """In what the training of two rows differs beside the model; empty where it does not."""
-    found = [(f"{name} {ours}", theirs) for name, (ours, theirs) in different_settings(row, other).items()]
-    if row.seeds != other.seeds:
-        found.insert(0, (row.seeds_label, other.seeds_label))
-    elif unequal := _folds_of_other_seeds(row, other):
-        found.insert(0, (f"other seeds in fold {', '.join(map(str, unequal))}", "all of them"))
-    if not found:
-        return ""
-    ours, theirs = (" and ".join(values) for values in zip(*found[:SHOWN], strict=True))
-    more = f"; {len(found) - SHOWN} more settings differ" if len(found) > SHOWN else ""
-    return f"trained with {ours}, {called} with {theirs}{more}"
-
-
-def _folds_of_other_seeds(row: Row, other: Row) -> list[int]:
-    """The folds that both rows have, and not with the same seeds: their means are of other trainings."""
-    ours, theirs = (
-        {fold: {run.seed for run in one.runs if run.fold == fold} for fold in {run.fold for run in one.runs}}
-        for one in (row, other)
-    )
-    return sorted(fold for fold in ours.keys() & theirs.keys() if ours[fold] != theirs[fold])
-
-
-def different_settings(row: Row, other: Row) -> dict[str, tuple[str, str]]:
-    """The settings that differ, with both values, of those that concern the row's model."""
-    ours, theirs = row.runs[0].settings, other.runs[0].settings
-    return {
-        name: (str(ours.get(name, "not told")), str(theirs.get(name, "not told")))
-        for name in dict.fromkeys([*ours, *theirs])
-        if ours.get(name) != theirs.get(name) and not (name in OF_TWO_STREAMS and has_one_modality(row.model))
-    }
-
-
-def has_one_modality(model: str) -> bool:
-    """Whether the zoo knows a model to have one modality, so that it starts from nothing."""
-    return len(modalities_of(model)) == 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.evaluation.calibration import COVERAGES
-from cfnsr.evaluation.comparison import Difference
+from cfnsr.evaluation.comparison import Comparison, Difference
 from cfnsr.evaluation.layout import Line, Table, layout, reasons
 from cfnsr.evaluation.robustness import MEANINGS, conditions_of, label
 from cfnsr.evaluation.runs import Unfinished
@@ -74,17 +74,25 @@ def p_value(p: float) -> str:
 
 
 def versus(difference: Difference | str) -> str:
-    """A difference to CFN-SR in points, with its interval, its p value and Holm's.
+    """A difference in points, with its interval, its p value, Holm's, and that of equivalence.
 
-    >>> versus(Difference(-0.032, (-0.061, -0.004), 0.0312, 0.187, 24)), versus("not run")
-    ('−3.2 (−6.1 to −0.4), p 0.031, Holm 0.187', '–')
+    >>> versus(Difference(-0.032, (-0.061, -0.004), 0.0312, 0.187, 0.02, 0.841, folds=6, actors=24))
+    '−3.2 (−6.1 to −0.4), p 0.031, Holm 0.187, within 2 points p 0.841'
+    >>> versus("not run")
+    '–'
     """
     if isinstance(difference, str):
         return NOTHING
     return (
         f"{percent(difference.mean, signed=True)} ({pair(difference.ci95, signed=True)}), "
-        f"p {p_value(difference.p)}, Holm {p_value(difference.p_holm)}"
+        f"p {p_value(difference.p)}, Holm {p_value(difference.p_holm)}, "
+        f"{equivalence(difference)} p {p_value(difference.p_equivalent)}"
     )
+
+
+def equivalence(difference: Difference) -> str:
+    """The claim of equivalence: "within 2 points"."""
+    return f"within {100 * difference.margin:g} points"
 
 
 def millions(params: float | None) -> str:
@@ -98,7 +106,7 @@ def millions(params: float | None) -> str:
     return f"{params:.2f}" if params >= 0.01 else f"{params:.2g}"
 
 
-def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished]) -> str:
+def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished], compared: Sequence[Comparison] = ()) -> str:
     """`tables.md`: the paper's tables with our figures beside its own, all other figures, and the remarks."""
     made = layout(rows)
     paired = any(table.of_features for table in made)
@@ -108,6 +116,10 @@ def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished]) -> str:
         parts += [f"## {table.name}", shown, *map(safe, reasons(table))]
     if made:
         parts += [HOW_ACCURACY, f"{HOW_DIFFERENCE} {HOW_PAIRS}" if paired else HOW_DIFFERENCE]
+    if compared:
+        parts += ["## Comparisons", _comparisons_table(compared), HOW_COMPARISONS]
+    if made or compared:
+        parts.append(HOW_TEST)
     parts += ["## Other figures", _figures_table(rows)]
     parts += [
         "## Calibration and abstention",
@@ -124,18 +136,21 @@ def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished]) -> str:
 
 HOW_ACCURACY = (
     "Accuracy is the mean ± deviation over folds (n − 1; of several seeds each fold's mean first). "
-    "The 95 % interval resamples whole actors (10,000 times)."
+    "The 95 % interval is Student's t by actor, about that mean: its standard error is the jackknife's, "
+    "which leaves out one actor at a time."
 )
-HOW_DIFFERENCE = (
-    "The difference to CFN-SR is paired: each actor's accuracy less CFN-SR's on the same actor, under the "
-    "nested protocol, and the mean is over actors; where folds hold different numbers of clips it need not "
-    "be the difference of the two accuracies, which are means over folds. In brackets its 95 % interval by "
-    "resampling actors. p is of a two-sided sign-flip "
-    "permutation test over actors, Holm's p is corrected for all rows compared under that protocol. What the "
-    "test cannot tell: whether another training (seed), another corpus or another language would give the "
-    "same order; and with RAVDESS's 24 actors a large p is no proof that two models are equally good: the "
-    "interval says what difference could have been missed."
+HOW_TEST = (
+    "All actors of a fold are answered by the same trained network, so the unit is the fold: its accuracy "
+    "less the other model's on the same actors (of several seeds the means), and the mean of that over "
+    "folds. The 95 % interval and p are of Student's t with folds − 1 degrees of freedom, two-sided; Holm's "
+    "p is corrected for all pairs compared under that protocol. The p of equivalence is small where the data "
+    "speak against a difference as large as the margin (two one-sided t tests); a large p of difference is "
+    "no proof that two models are equally good. What the tests cannot tell: whether another corpus or "
+    "another language would give the same order; nor do they see that the training sets of the folds "
+    "overlap. Rows whose settings or seeds differ are not compared."
 )
+HOW_DIFFERENCE = "The difference to CFN-SR is paired by fold, under the nested protocol."
+HOW_COMPARISONS = "Each difference is the first model less the second, in points, paired by fold."
 HOW_PAIRS = (
     "In a table with other encoders all this is under the table's own protocol, CFN-SR is the one with these "
     "encoders, and Holm's correction is over the rows with them."
@@ -175,8 +190,12 @@ def in_column(row: Row | None, caveat: str = "") -> str:
 
 
 def ours(line: Line) -> str:
-    """Our parameters of a line, in millions."""
-    return " / ".join(dict.fromkeys(millions(params / 1e6) for params in line.params)) or NOTHING
+    """Our parameters of a line in millions, and how many of them were trained where that is not all."""
+    said = (
+        millions(total / 1e6) + (f" ({millions(trained / 1e6)} trained)" if trained < total else "")
+        for total, trained in line.params
+    )
+    return " / ".join(dict.fromkeys(said)) or NOTHING
 
 
 def _layout_table(table: Table) -> str:
@@ -237,6 +256,26 @@ def _feature_table(table: Table) -> str:
         for line in table.lines
     ]
     return cells(map(safe, head), lines, texts=3)
+
+
+def _comparisons_table(compared: Sequence[Comparison]) -> str:
+    head = ["model", "less", "protocol", "difference", "95 % interval", "p", "Holm's p", "equivalence"]
+    lines = []
+    for each in compared:
+        found = each.found
+        if isinstance(found, str):
+            figures = [f"not compared: {found}", *[NOTHING] * 5]
+        else:
+            figures = [
+                percent(found.mean, signed=True),
+                pair(found.ci95, signed=True),
+                p_value(found.p),
+                p_value(found.p_holm),
+                f"{equivalence(found)} p {p_value(found.p_equivalent)}",
+                str(found.folds),
+            ]
+        lines.append([each.a, each.b, each.protocol_label, *figures])
+    return cells([*head, "folds"], lines, texts=3)
 
 
 def _figures_table(rows: Sequence[Row]) -> str:

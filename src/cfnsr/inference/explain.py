@@ -42,6 +42,7 @@ NOTHING = {
     "openface": "an average track",
     "speech": "average speech",
 }
+LEAST_EFFECT = 0.01  # nats by which an attention map must move the answer to count as one that did
 FEATURES = ("openface", "speech")  # measured by others, so that nothing has no features of its own
 
 
@@ -72,6 +73,11 @@ class Block:
     steps: Floats
     centres: tuple[Floats, Floats, Floats]
     moved: float
+
+    @property
+    def effective(self) -> bool:
+        """Whether the map mattered: by more than 1 % of the answer's probability."""
+        return abs(self.moved) >= LEAST_EFFECT
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +146,7 @@ class Explanation:
                     "steps": block.steps.tolist(),
                     "centres": [axis.tolist() for axis in block.centres],
                     "moved": block.moved,
+                    "effective": block.effective,
                 }
                 for block in self.blocks
             ],
@@ -296,8 +303,8 @@ class _Walk(nn.Module):
         for stage, exchange in enumerate(self.model.exchanges):
             video, audio = self._stage(stage, video, audio)
             if self.noting and isinstance(exchange, CrossModal | VideoToAudio):
-                places, steps = exchange.looked(video, audio)
-                even = self._rest(stage + 1, *exchange.even(video, audio))
+                places, steps = exchange.attention(video, audio)
+                even = self._rest(stage + 1, *exchange.uniform(video, audio))
                 centres = _centres(encoder, tuple(places.shape[1:]), tuple(shown))
                 self.noted.append(_Noted(stage + 1, exchange.weighs, places, steps, even, centres))
             video, audio = exchange(video, audio)

@@ -216,7 +216,8 @@ def _looked(explanation: Explanation, block: Block) -> tuple[str, str]:
 
 def _moved(explanation: Explanation, block: Block) -> str:
     change = _signed(-block.moved, 3)
-    return f" With even weights the log-probability of {explanation.emotion} would change by {change}."
+    said = f" With even weights the log-probability of {explanation.emotion} would change by {change}"
+    return f"{said}." if block.effective else f"{said}: this map had no effect on the answer."
 
 
 def _draw_sound(

@@ -21,6 +21,7 @@ HOP = 256  # samples, 32 ms
 STEPS = 128  # 4.1 s around the middle of the sound
 FIRST_BIN, LAST_BIN = 38, 512  # 148 to 2000 Hz: above the hum, within every codec's band
 BANDS = (LAST_BIN - FIRST_BIN) // 2  # of two bins, 7.8 Hz
+SOUND_MAP = (STEPS, BANDS)  # shape of a sound's picture
 RANGE = 25.0  # dB below the loudest place; what is quieter is the codec's, not the actor's
 LONGEST = 600.0  # seconds listened to
 SHORTEST = 0.3  # seconds; less sound tells nothing

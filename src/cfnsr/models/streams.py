@@ -70,7 +70,8 @@ class TwoStream(nn.Module):
         """Take over two models that were each trained alone on the same actors.
 
         Their encoders become this model's, and their classifiers those of a head with room for them
-        (`start_from(video, audio)`), so that the rows of a table start alike.
+        (`start_from(video, audio)`); what an exchange or a head adds to them begins as nothing, on average
+        (`start_neutral()`). So the rows of a table start as the sum of their parts.
         """
         taken: list[nn.Module] = [self.video, self.audio]
         self.video.load_state_dict(video.encoder.state_dict())
@@ -83,17 +84,13 @@ class TwoStream(nn.Module):
         for module in self.modules():
             if isinstance(module, Discriminant):
                 module.speaks = True
+            start_neutral = getattr(module, "start_neutral", None)
+            if start_neutral is not None:
+                start_neutral()
         self.taken_over = [parameter for module in taken for parameter in module.parameters()]
 
     def freeze(self) -> None:
-        """Leave the encoders as they are, in training too.
-
-        Where an exchange begins by making other maps of theirs, nothing of what was trained fits any more:
-        then all of it learns as what is new does.
-        """
-        if any(getattr(exchange, "rescales", False) for exchange in self.exchanges):
-            self.taken_over = []
-            return
+        """Leave the encoders as they are, in training too."""
         self.frozen = True
         self.video.requires_grad_(False)
         self.audio.requires_grad_(False)

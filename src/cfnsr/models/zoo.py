@@ -16,14 +16,14 @@ from cfnsr.models.encoders.erann import ERANN
 from cfnsr.models.encoders.openface import OpenFaceEncoder
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.encoders.speech import SpeechMixture
-from cfnsr.models.exchanges.cross_modal import CrossModal
+from cfnsr.models.exchanges.cross_modal import CrossModal, CrossModalMap, CrossModalReleased
 from cfnsr.models.exchanges.mmtm import MMTM
 from cfnsr.models.exchanges.msaf import MSAF
 from cfnsr.models.exchanges.silent import Silent
 from cfnsr.models.exchanges.video_to_audio import VideoToAudio
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
-from cfnsr.models.heads.concat import Concat
-from cfnsr.models.heads.concat_fc import ConcatFC
+from cfnsr.models.heads.concat import Concat, FreshConcat
+from cfnsr.models.heads.concat_fc import ConcatFC, ConcatFCHeads
 from cfnsr.models.heads.late import Averaging, Multiplicative
 from cfnsr.models.streams import Encoder, OneStream, TwoStream
 
@@ -273,7 +273,14 @@ def _multiplication(settings: Settings) -> Model:
     return settings.fuse(head=Multiplication)
 
 
-@entry("concat_fc", fusion="early", paper_accuracy=0.7104, paper_params=26.87)
+@entry(
+    "concat_fc",
+    fusion="early",
+    paper_accuracy=0.7104,
+    paper_params=26.87,
+    note="One hidden layer of 256; the paper's count has room for the two streams' own classifiers besides, "
+    "as concat_fc_heads has them.",
+)
 def _concat_fc(settings: Settings) -> Model:
     return settings.fuse(head=ConcatFC)
 
@@ -283,8 +290,8 @@ def _concat_fc(settings: Settings) -> Model:
     fusion="early",
     paper_accuracy=0.7132,
     paper_params=51.03,
-    note="The source's sketch of 16,000 and one linear classifier add 0.13 M to the two encoders; the paper "
-    "does not say what its further 25 M are.",
+    note="The source's sketch of 16,000, one linear classifier of it and one a stream add 0.16 M to the two "
+    "encoders; the paper does not say what its further 25 M are.",
 )
 def _mcbp(settings: Settings) -> Model:
     return settings.fuse(head=CompactBilinear)
@@ -355,7 +362,31 @@ def _no_residual(settings: Settings) -> Model:
     return settings.fuse(partial(CrossModal, residual=False))
 
 
-# Not the paper's: it sees OpenFace tracks and hears a pretrained speech encoder.
+# Not the paper's rows, but other readings of them, for comparison.
+
+
+@entry("cfn_sr_map", fusion="model")
+def _cfn_sr_map(settings: Settings) -> Model:
+    """CFN-SR whose weights multiply the video map: eq. 8 without the sentence under it."""
+    return settings.fuse(CrossModalMap)
+
+
+@entry("cfn_sr_released", fusion="model")
+def _cfn_sr_released(settings: Settings) -> Model:
+    """CFN-SR as its released code computes it, a clip at a time: no ReLU in the stem, a fresh classifier."""
+    model = settings.fuse(CrossModalReleased, head=FreshConcat)
+    if isinstance(model.video, ResNeXt3D):
+        model.video.drop_stem_relu()
+    return model
+
+
+@entry("concat_fc_heads", fusion="early")
+def _concat_fc_heads(settings: Settings) -> Model:
+    """Concat + FC with the parameters that the paper reports: beside the hidden layer a head a stream."""
+    return settings.fuse(head=ConcatFCHeads)
+
+
+# Not the paper's either: it sees OpenFace tracks and hears a pretrained speech encoder.
 
 
 @entry("cfn_sr_features", fusion="model", encoders=("openface", "speech"))

@@ -41,6 +41,7 @@ EXPLANATION: dict[str, Any] = {
             "steps": [0.5, 0.3, 0.2],
             "centres": [[0.5], [0.25, 0.75], [0.25, 0.75]],
             "moved": 0.04,
+            "effective": True,
         }
     ],
     "contributions": [
@@ -119,6 +120,7 @@ class Block(BaseModel):
     moved: float = Field(
         description="Log-probability of the answer, less what it is when all places weigh the same."
     )
+    effective: bool = Field(description="Whether that is 0.01 nats or more; else the map had no effect.")
 
 
 class Explanation(BaseModel):

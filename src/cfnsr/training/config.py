@@ -1,16 +1,32 @@
-"""How a model is trained: the presets and what may be changed in them."""
+"""How a model is trained: the presets, what may be changed in them, and a recipe as a TOML file."""
 
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
 
 import numpy as np
 
 from cfnsr.errors import InputError
 
-WARM_UP = 0.2  # of the steps, in which the learning rate rises
-COLD_START = 0.04  # of it, where it begins
+ONE_CYCLE_WARM_UP = 0.2  # of the steps, in which the learning rate of one_cycle rises
+COLD_START = 0.04  # of the learning rate, where a warm-up begins
+NONE = "none"  # how TOML, which has no null, writes that there is none
+# Multiples of a recipe's epochs and learning rates that --tune tries; the first of equal ones is chosen.
+TUNED = tuple((epochs, rate) for epochs in (1, 2) for rate in (1.0, 1 / 3, 3.0))
+WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: f'"{NONE}"'}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights: where it lies, and the SHA-256 by which a run knows it wherever it lies."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -32,11 +48,12 @@ class Recipe:
             sound in an epoch, so that the model learns to do without.
         openface_steps: steps in time of an OpenFace track; 1 is its mean.
         speech_steps: steps in time of a speech encoder's states.
-        schedule: "constant" learning rate, or "one_cycle": up in the first fifth, then down to nothing
-            (Smith and Topin 2019).
+        schedule: of the learning rate: "constant"; "cosine", down to nothing (Loshchilov and Hutter 2017);
+            "one_cycle", the same after a rise in the first fifth (Smith and Topin 2019); or "step", which
+            multiplies it by `step_factor` at the end of each of `step_parts` equal parts.
         weight_decay: decoupled from the gradient, as in AdamW (Loshchilov and Hutter 2019).
         label_smoothing: share of a label that is dealt to all classes (Szegedy et al. 2016).
-        class_balance: weigh clips by the rarity of their class among those that train.
+        class_balance: weight clips by the rarity of their class among those that train.
         mixup: alpha of the Beta distribution by which clips are mixed (Zhang et al. 2018); 0 for none.
         refit: once the inner validation actors have chosen the epoch, train anew on them too, for as many
             epochs and with nothing else changed. Needs a protocol with inner validation actors.
@@ -50,6 +67,26 @@ class Recipe:
             for the same.
         clip_gradient: norm to which a longer gradient is cut.
         keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest.
+        select_by: the figure that makes an epoch the best: "accuracy", or "uar", the mean recall of the
+            classes (unweighted average recall); of equal ones the lower loss.
+        accumulate: batches whose gradients are added up before an optimizer step, as if they were one batch;
+            batch normalisation still sees each batch alone.
+        warm_up: share of the training in which the learning rate rises; one_cycle has its own.
+        step_parts, step_factor: see `schedule`.
+        average_weights: decay of an exponential moving average of the weights, which then choose the epoch
+            and are kept (Polyak and Juditsky 1992); batch normalisation's statistics are averaged alike. It
+            grows towards that decay from 0.1, so that the start is soon forgotten; 0 for no average.
+        residual_start: weight with which a residual block of the video encoder begins beside its shortcut.
+        crop: smallest side of the random crop of pictures, as a share of theirs; 1 for no crop.
+        flip: mirror the pictures of half of the clips.
+        colour_jitter: brightness, contrast and saturation of pictures are multiplied by 1 plus or minus up
+            to this; 0 for none.
+        time_mask: largest share of the steps of MFCCs or of a spectrogram that is hidden in one stretch
+            (Park et al. 2019, SpecAugment); 0 for none.
+        frequency_mask: the same of their coefficients or bands.
+        video_weights: what a 3D ResNeXt that starts from nothing begins with; None for random weights.
+        tune: choose epochs and learning rate on each fold's inner validation actors, for every model from the
+            same grid of multiples of these (`TUNED`). Needs a protocol with inner validation actors.
     """
 
     preset: str
@@ -77,6 +114,20 @@ class Recipe:
     openface_epochs: int | None = None
     clip_gradient: float | None = None
     keep: str = "best"
+    select_by: str = "accuracy"
+    accumulate: int = 1
+    warm_up: float = 0.0
+    step_parts: int = 3
+    step_factor: float = 0.1
+    average_weights: float = 0.0
+    residual_start: float = 0.2
+    crop: float = 0.85
+    flip: bool = True
+    colour_jitter: float = 0.0
+    time_mask: float = 0.0
+    frequency_mask: float = 0.0
+    video_weights: WeightsFile | None = None
+    tune: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -91,22 +142,40 @@ class Recipe:
             ("label_smoothing", 0, 0.9),
             ("mixup", 0, 10),
             ("batch_size", 2, 4096),
+            ("openface_epochs", 1, 10_000),
+            ("clip_gradient", 1e-6, 1e6),
+            ("accumulate", 1, 1024),
+            ("warm_up", 0, 0.9),
+            ("step_parts", 1, 1000),
+            ("step_factor", 1e-6, 1),
+            ("average_weights", 0, 0.99999),
+            ("residual_start", 0, 1),
+            ("crop", 0.1, 1),
+            ("colour_jitter", 0, 0.9),
+            ("time_mask", 0, 0.9),
+            ("frequency_mask", 0, 0.9),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}: expected {low} to {high}")
-        if not 0 < self.learning_rate < 1:
-            raise InputError(f"learning rate is {self.learning_rate}: expected a value between 0 and 1")
-        if self.fused_learning_rate is not None and not 0 < self.fused_learning_rate < 1:
+        for name in ("learning_rate", "fused_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{name.replace('_', ' ')} is {value}: expected a value between 0 and 1")
+        for name, known in (
+            ("schedule", ("constant", "one_cycle", "cosine", "step")),
+            ("keep", ("best", "last")),
+            ("select_by", ("accuracy", "uar")),
+            ("precision", ("no", "bf16")),
+        ):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(f"{name} is {value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
+        if self.schedule == "one_cycle" and self.warm_up:
             raise InputError(
-                f"fused learning rate is {self.fused_learning_rate}: expected a value between 0 and 1"
+                f"warm_up is {self.warm_up}: one_cycle has its own of {ONE_CYCLE_WARM_UP}; leave it out, or "
+                "take schedule cosine"
             )
-        if self.schedule not in ("constant", "one_cycle"):
-            raise InputError(f"schedule is {self.schedule!r}: expected constant or one_cycle")
-        if self.keep not in ("best", "last"):
-            raise InputError(f"keep is {self.keep!r}: expected best or last")
-        if self.precision not in ("no", "bf16"):
-            raise InputError(f"precision is {self.precision!r}: expected no or bf16")
 
     @property
     def plain_loss(self) -> bool:
@@ -116,7 +185,7 @@ class Recipe:
     @property
     def needs_validation(self) -> bool:
         """Whether inner validation actors have a part in it beside the choice of an epoch."""
-        return self.refit or self.calibrated_start
+        return self.refit or self.calibrated_start or self.tune
 
     def rate(self, progress: float) -> float:
         """The learning rate after a share of the training.
@@ -125,27 +194,94 @@ class Recipe:
         >>> [round(recipe.rate(progress) / recipe.learning_rate, 3) for progress in (0, 0.2, 0.6, 1)]
         [0.04, 1.0, 0.5, 0.0]
         """
+        warm_up = ONE_CYCLE_WARM_UP if self.schedule == "one_cycle" else self.warm_up
+        if progress < warm_up:
+            return self.learning_rate * (COLD_START + (1 - COLD_START) * progress / warm_up)
         if self.schedule == "constant":
             return self.learning_rate
-        if progress < WARM_UP:
-            return self.learning_rate * (COLD_START + (1 - COLD_START) * progress / WARM_UP)
-        return self.learning_rate * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
+        if self.schedule == "step":
+            behind = math.floor(progress * self.step_parts + 1e-9)  # 29 / 30 * 30 is less than 29
+            return self.learning_rate * self.step_factor ** min(behind, self.step_parts - 1)
+        return self.learning_rate * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as `run.json` keeps them."""
-        return asdict(self)
+        """The settings as `run.json` keeps them; a file is its SHA-256."""
+        return {**asdict(self), "video_weights": self.video_weights and self.video_weights.sha256}
+
+    def as_toml(self) -> str:
+        """The settings as a file that `load_recipe` reads."""
+        return "".join(f"{name} = {_as_toml(value)}\n" for name, value in vars(self).items())
 
     def changed(self, **changes: Any) -> "Recipe":
         """The same settings with those changed that are not None; `epochs` are those of all models."""
-        if changes.get("epochs") is not None:
+        return self._replaced({name: value for name, value in changes.items() if value is not None})
+
+    def with_settings(self, settings: Mapping[str, object], source: str) -> "Recipe":
+        """The same settings with those changed that a person wrote; `epochs` are those of all models.
+
+        Args:
+            settings: values by name, as TOML gives them; "none" stands for None where there may be none.
+            source: where they were written, for what is refused.
+
+        Raises:
+            InputError: for an unknown name, and for a value of another type or beyond its limits.
+        """
+        changes = {name: _checked(name, value, source) for name, value in settings.items()}
+        try:
+            return self._replaced(changes)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+
+    def _replaced(self, changes: dict[str, Any]) -> "Recipe":
+        if "epochs" in changes:
             own = {"openface_epochs": changes["epochs"]} if self.openface_epochs is not None else {}
             changes = {"fused_epochs": changes["epochs"], **own, **changes}
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        return replace(self, **changes)
+
+
+def _as_toml(value: object) -> str:
+    if value is None:
+        return f'"{NONE}"'
+    if isinstance(value, WeightsFile):
+        value = str(value.path)
+    return json.dumps(value) if isinstance(value, str | bool) else repr(value)
+
+
+def _checked(name: str, value: object, source: str) -> object:
+    """A setting as its field takes it."""
+    types = {field.name: get_args(field.type) or (field.type,) for field in fields(Recipe)}
+    if name not in types:
+        raise InputError(f"{source}: {name} is unknown: expected some of {', '.join(types)}")
+    if value == NONE and NoneType in types[name]:
+        return None
+    if type(value) is str and WeightsFile in types[name]:
+        from cfnsr.training.weights import find_weights
+
+        return find_weights(Path(value))
+    if type(value) is int and float in types[name]:
+        return float(value)
+    if type(value) not in types[name]:  # exactly: true is no whole number
+        expected = " or ".join(WORDS.get(each, "the name of a file") for each in types[name])
+        raise InputError(f"{source}: {name} is {value!r}: expected {expected}")
+    return value
 
 
 PRESETS: Mapping[str, Recipe] = {
-    # Sections 3.1-3.2 of the paper; batch and epochs from its released code.
-    "paper": Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=70),
+    # Sections 3.1-3.2 of the paper; batch, epochs and the start of residual blocks from its released code.
+    "paper": Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=70, residual_start=1.0),
+    # What we would change in that, see docs/differences.md: residual blocks that begin near their shortcut, a
+    # rate that rises and falls, no single batch that throws the weights, and neutral counted like the rest.
+    "recommended": Recipe(
+        "recommended",
+        frames=30,
+        size=224,
+        width=1.0,
+        epochs=70,
+        fused_epochs=70,
+        schedule="one_cycle",
+        clip_gradient=1.0,
+        select_by="uar",
+    ),
     # For a CPU: about a thousandth of the arithmetic.
     "small": Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=5),
     # For OpenFace tracks and pretrained speech features, on a CPU; chosen on inner validation actors.
@@ -177,6 +313,54 @@ def find_recipe(preset: str) -> Recipe:
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}")
     return PRESETS[preset]
+
+
+def load_recipe(path: Path, preset: str | None = None) -> Recipe:
+    """Read a recipe from a TOML file: some settings, or all, by the names of the fields of `Recipe`.
+
+    Args:
+        path: of the file; its `preset` is what the others change, "paper" if it names none.
+        preset: another one in its stead.
+
+    Raises:
+        InputError: when the file is missing or no TOML, or for what `Recipe.with_settings` refuses.
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"recipe {path} cannot be read ({error.strerror}): expected a TOML file such as `cfnsr train "
+            "--show-config` prints"
+        ) from None
+    except ValueError as error:  # of tomllib, and of other than UTF-8
+        raise InputError(f"recipe {path} is no TOML ({error}): expected lines such as epochs = 10") from None
+    written = str(_checked("preset", settings.pop("preset", "paper"), str(path)))
+    if preset is None and written not in PRESETS:
+        raise InputError(f"{path}: preset {written!r} is unknown: expected one of {', '.join(PRESETS)}")
+    return find_recipe(preset or written).with_settings(settings, str(path))
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, object]:
+    """Settings as a person types them; a value that is not TOML is text.
+
+    Raises:
+        InputError: for one that is not written name=value, and for a preset, which is no setting.
+
+    >>> parse_settings(["schedule=cosine", "warm_up=0.1", "flip=false"])
+    {'schedule': 'cosine', 'warm_up': 0.1, 'flip': False}
+    """
+    settings: dict[str, object] = {}
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name:
+            raise InputError(f"--set {text}: expected name=value, such as schedule=cosine")
+        if name == "preset":
+            raise InputError(f"--set {text}: expected a setting; give --preset {value}")
+        try:
+            settings[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[name] = value
+    return settings
 
 
 def mix(*numbers: int) -> int:

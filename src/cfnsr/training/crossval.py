@@ -28,6 +28,8 @@ from cfnsr.data.folds import Unit, choose_folds, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.files import write_json, write_text
 from cfnsr.models import zoo
+from cfnsr.models.encoders.resnext import start_residuals
+from cfnsr.models.parameters import count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import Config, load_model, temper
@@ -36,6 +38,7 @@ from cfnsr.training.inputs import at_one_speed, to_input
 from cfnsr.training.loop import Step, Trainer
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job, describe, described_row, is_finished, refuse_differences
+from cfnsr.training.weights import Match, begin_with
 
 SELECTED = "selected"  # folder of what the validation actors chose, before it is refitted to them too
 INITIAL = 3  # what a mixed seed is for, beside those of the loop
@@ -134,7 +137,8 @@ def train_fold(
             history = (folder / SELECTED / "history.jsonl").read_text(encoding="utf-8")
             write_text(folder / "history.jsonl", history)
         outcome = {
-            "params": zoo.count_parameters(accelerator.unwrap_model(testing.model)),
+            "params": count_total(accelerator.unwrap_model(testing.model), corpus.speech_parameters),
+            "trained_params": zoo.count_parameters(accelerator.unwrap_model(testing.model)),
             "predicted": len(predicted),
             "epoch": state.best_epoch,
             "temperature": temperature,
@@ -158,6 +162,8 @@ def _begin(
             validation actors have trained nothing that they choose.
     """
     model, config = _create(job, corpus)
+    if start_from is None and job.recipe.video_weights is not None:
+        begin_with(model, job.recipe.video_weights)
     if start_from is not None and isinstance(model, TwoStream):
         video, audio = (load_model(trained / part) for trained in start_from.values())
         if not isinstance(video, OneStream) or not isinstance(audio, OneStream):
@@ -322,6 +328,25 @@ def check_model(job: Job, corpus: PreparedCorpus) -> None:
             )
 
 
+def match_weights(jobs: Sequence[Job], corpus: PreparedCorpus) -> Match | None:
+    """What the models that start from nothing find in the recipe's file of video weights, if it has one.
+
+    Raises:
+        InputError: when none of them has a 3D ResNeXt.
+    """
+    file = jobs[0].recipe.video_weights
+    if file is None:
+        return None
+    for job in {job.model: job for job in jobs if not job.starts_from}.values():
+        model, _ = _create(job, corpus, device="meta")
+        if (matched := begin_with(model, file)) is not None:
+            return matched
+    raise InputError(
+        f"video weights {file.path}: none of {', '.join(dict.fromkeys(job.model for job in jobs))} begins "
+        "with a 3D ResNeXt; leave them out, or choose a model that sees pixels"
+    )
+
+
 def _try(job: Job, corpus: PreparedCorpus) -> None:
     """Show a user's own model three clips: it must give log-probabilities, and each clip its own."""
     model, config = _create(job, corpus)
@@ -397,6 +422,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
     torch.manual_seed(mix(job.seed, 0, INITIAL))
     with torch.device(device):
         model = zoo.create_model(job.model, **settings)  # type: ignore[arg-type]
+        start_residuals(model, job.recipe.residual_start)
     reads = model.reads.values()
     missing = sorted(set(reads) - set(preparation.modalities))
     if missing:

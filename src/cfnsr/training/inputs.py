@@ -9,10 +9,21 @@ from cfnsr.data import augment
 from cfnsr.data.dataset import Batch
 
 
-def to_input(batch: Batch, device: torch.device, maps: Float[Tensor, "B 2 3"] | None = None) -> Batch:
-    """Pictures travel as uint8, states of speech as float16, and become the network's input on its device."""
+def to_input(
+    batch: Batch,
+    device: torch.device,
+    maps: Float[Tensor, "B 2 3"] | None = None,
+    colours: Float[Tensor, "B 3"] | None = None,
+) -> Batch:
+    """Pictures travel as uint8, states of speech as float16, and become the network's input on its device.
+
+    Args:
+        maps, colours: of each clip, the crop and the factors of its colours, for pictures.
+    """
     video, audio = batch.video.to(device, non_blocking=True), batch.audio.to(device, non_blocking=True)
     if video.dim() == 5:
+        if colours is not None:
+            video = augment.jitter(video, colours)
         video = augment.normalise(video)
         if maps is not None:
             video = augment.apply(video, maps)

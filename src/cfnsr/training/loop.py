@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises; nothing is unpickled
 from time import monotonic
@@ -11,12 +13,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler, Subset
 
+from cfnsr.console import say
 from cfnsr.data import augment
+from cfnsr.data.clip import SOUND_FEATURES
 from cfnsr.data.dataset import Batch, Clips
 from cfnsr.errors import InputError
 from cfnsr.files import write_atomically, write_text
@@ -27,12 +33,13 @@ from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
 
 READERS = 4  # processes that read ahead when the clips do not fit into memory
 ORDER, DROPOUT, AUGMENT = range(3)  # what a mixed seed is for; `crossval.INITIAL` is 3
-FEATURES = 4
+FEATURES, COLOURS, MASKS = 4, 5, 6
 # What torch.load raises for a file that is cut off or of another kind; its words are for programmers.
 DAMAGE = (OSError, RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError)
 FROM_THE_BEGINNING = "delete it to train this run from its beginning"
 
 Record = dict[str, Any]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class State:
 
     epoch: int = 0
     best_epoch: int = 0
-    best: tuple[float, float] = (-1.0, -math.inf)  # accuracy, then minus the loss
+    best: tuple[float, float] = (-1.0, -math.inf)  # accuracy or UAR, then minus the loss
     seconds: float = 0.0
 
 
@@ -125,16 +132,19 @@ class Trainer:
         self.selected_on = selected_on
         self.accelerator = accelerator
         self.progress = progress
+        model = _synchronised(model, accelerator)
         optimizer = _optimizer(model, recipe)
         self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         if any(column.name == "video" for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._average = _average_of(model, recipe, accelerator.device)
+        self._fill = self._mean_sound() if recipe.time_mask or recipe.frequency_mask else None
+        self._sizes = _batch_sizes(len(train), recipe.batch_size)
         loader = DataLoader(
             Subset(clips, train),
             recipe.batch_size,
             sampler=EpochOrder(len(train), seed),
-            # Batch normalisation cannot learn from a single clip.
-            drop_last=len(train) % recipe.batch_size == 1,
+            drop_last=sum(self._sizes) < len(train),
             **self._loading(),
         )
         self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
@@ -173,12 +183,13 @@ class Trainer:
             if self.selecting is not None:
                 record |= self._select(self.selecting)
                 if self.recipe.keep == "best":
-                    score = (record[f"{self.selected_on}_accuracy"], -record[f"{self.selected_on}_loss"])
+                    figure = record[f"{self.selected_on}_{self.recipe.select_by}"]
+                    score = (figure, -record[f"{self.selected_on}_loss"])
             state.epoch = epoch
             if score > state.best:
                 state.best, state.best_epoch = score, epoch
                 if main and (self.selecting is not None or epoch == self.stop):
-                    save_weights(self.accelerator.unwrap_model(self.model), self.folder)
+                    save_weights(self.accelerator.unwrap_model(self._kept), self.folder)
             state.seconds += monotonic() - started
             history.append(record)
             if main and board is not None:
@@ -191,36 +202,69 @@ class Trainer:
             board.close()
         self.accelerator.wait_for_everyone()
         load_weights(self.accelerator.unwrap_model(self.model), self.folder)
+        self._average = None  # it has become the model
         return state
+
+    @property
+    def _kept(self) -> nn.Module:
+        """The network that chooses the epoch and is kept."""
+        model: nn.Module = self.model if self._average is None else self._average.module
+        return model
 
     def _train_epoch(self, epoch: int) -> Record:
         device = self.accelerator.device
         # Each process drops its own units.
         torch.manual_seed(mix(self.seed, epoch, DROPOUT, self.accelerator.process_index))
         generator = torch.Generator().manual_seed(mix(self.seed, epoch, AUGMENT))
-        maps = augment.draw(len(self.clips), generator)
-        rate = self.recipe.modality_dropout if len(self.clips.columns) > 1 else 0.0
+        recipe = self.recipe
+        maps = augment.draw(len(self.clips), generator, smallest=recipe.crop, flip=recipe.flip)
+        rate = recipe.modality_dropout if len(self.clips.columns) > 1 else 0.0
         losses = augment.draw_losses(len(self.clips), rate, generator)
         speeds, shares = self._draw_features(epoch)
+        colours, masks = self._draw_appearance(epoch)
         self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: tell it
         self.model.train()
         total = torch.zeros(3, device=device)  # loss, correct, clips
+        steps = math.ceil(len(self._sizes) / recipe.accumulate)  # of the optimizer
         for step, batch in enumerate(self.loader, start=1):
+            first = (step - 1) // recipe.accumulate * recipe.accumulate
+            together = self._sizes[first : first + recipe.accumulate]  # the batches of one optimizer step
+            last = step == first + len(together)
             batch = Batch(*batch)
             places = batch.place.cpu()
-            batch = to_input(at_one_speed(batch, speeds[places]), device, maps[places].to(device))
+            batch = to_input(
+                at_one_speed(batch, speeds[places]),
+                device,
+                maps[places].to(device),
+                colours[places] if recipe.colour_jitter else None,
+            )
+            if self._fill is not None:
+                hidden = augment.mask(
+                    batch.audio,
+                    masks[places].to(device),
+                    self._fill.to(device),
+                    time=recipe.time_mask,
+                    frequency=recipe.frequency_mask,
+                )
+                batch = batch._replace(audio=hidden)
             if rate and self.clips.silence is not None:
                 batch = lose(batch, losses[places].to(device), self.clips.silence.to(device))
             batch, targets = self._targets(batch, shares[places].to(device))
-            with self.accelerator.autocast():
-                log_probabilities = self.model(batch.video, batch.audio)
-            loss = self._loss(log_probabilities.float(), batch.label, targets)
-            self._set_rate((epoch - 1 + (step - 1) / len(self.loader)) / self.epochs)
-            self.optimizer.zero_grad()
-            self.accelerator.backward(loss)
-            if self.recipe.clip_gradient is not None:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient)
-            self.optimizer.step()
+            with self._apart(last):
+                with self.accelerator.autocast():
+                    log_probabilities = self.model(batch.video, batch.audio)
+                loss = self._loss(log_probabilities.float(), batch.label, targets)
+                if step == first + 1:
+                    self.optimizer.zero_grad()
+                # By clips, so that the sum is the mean over all of them.
+                self.accelerator.backward(loss * (self._sizes[step - 1] / sum(together)))
+            if last:
+                self._set_rate((epoch - 1 + first // recipe.accumulate / steps) / self.epochs)
+                if recipe.clip_gradient is not None:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip_gradient)
+                self.optimizer.step()
+                if self._average is not None:
+                    self._average.update_parameters(self.accelerator.unwrap_model(self.model))
             count = len(batch.label)
             correct = (log_probabilities.argmax(1) == batch.label).sum()
             total += torch.stack([loss.detach() * count, correct, torch.tensor(count, device=device)])
@@ -252,6 +296,29 @@ class Trainer:
             return speeds, torch.zeros(len(self.clips))
         return speeds, augment.draw_shares(len(self.clips), self.recipe.mixup, generator)
 
+    def _draw_appearance(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """For each clip, the factors of its colours, and where its sound is hidden."""
+        colours, masks = (
+            torch.Generator().manual_seed(mix(self.seed, epoch, what)) for what in (COLOURS, MASKS)
+        )
+        clips = len(self.clips)
+        strength = self.recipe.colour_jitter
+        return augment.draw_colours(clips, strength, colours), augment.draw_masks(clips, masks)
+
+    def _mean_sound(self) -> Float[Tensor, "F 1"] | None:
+        """Mean over time and the training clips of what is read of the sound, where that can be masked."""
+        column = self.clips.columns.get("audio")
+        if column is None or column.name not in SOUND_FEATURES:
+            return None
+        means = [column[place].float().mean(dim=1, keepdim=True) for place in self.train]
+        return torch.stack(means).mean(dim=0)
+
+    def _apart(self, last: bool) -> AbstractContextManager[None]:
+        """Processes exchange their gradients at the last batch before an optimizer step alone."""
+        context: AbstractContextManager[None]
+        context = nullcontext() if last else self.accelerator.no_sync(self.model)
+        return context
+
     def _targets(self, batch: Batch, shares: Tensor) -> tuple[Batch, Tensor | None]:
         """The batch, and the probabilities it is to be told by; None for its plain labels."""
         if self.recipe.plain_loss:
@@ -278,6 +345,7 @@ class Trainer:
         return {
             f"{self.selected_on}_loss": functional.nll_loss(log_probabilities, labels).item(),
             f"{self.selected_on}_accuracy": (log_probabilities.argmax(1) == labels).float().mean().item(),
+            f"{self.selected_on}_uar": _mean_recall(log_probabilities.argmax(1), labels),
         }
 
     def predict(
@@ -297,13 +365,13 @@ class Trainer:
     def _predict(
         self, loader: DataLoader[Batch], change: Callable[[Batch], Batch] = lambda batch: batch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        self.model.eval()
+        model = self._kept.eval()
         rows = []
         with torch.no_grad():
             for batch in loader:
                 batch = to_input(change(Batch(*batch)), self.accelerator.device)
                 with self.accelerator.autocast():
-                    log_probabilities = answer(self.model, batch)
+                    log_probabilities = answer(model, batch)
                 rows.append(
                     self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
                 )
@@ -324,6 +392,7 @@ class Trainer:
             "model": self.accelerator.unwrap_model(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "state": vars(state),
+            **({} if self._average is None else {"average": self._average.state_dict()}),
         }
         write_atomically(self._state_path, lambda temporary: torch.save(content, temporary))
 
@@ -338,6 +407,8 @@ class Trainer:
         try:
             self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
+            if self._average is not None:
+                self._average.load_state_dict(content["average"])
             return State(**content["state"])
         except (*DAMAGE, AttributeError):
             raise InputError(
@@ -352,6 +423,62 @@ class Trainer:
         self._state_path.unlink(missing_ok=True)
         if self._state_path.parent.is_dir():
             self._state_path.parent.rmdir()
+
+
+def _synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Batch normalisation over the clips of all processes, where the device can; else each has its own."""
+    if accelerator.num_processes > 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
+        if accelerator.device.type == "cuda":
+            synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            return synchronised
+        if accelerator.is_main_process:
+            _say_unsynchronised(accelerator.num_processes, accelerator.device.type)
+    return model
+
+
+@cache
+def _say_unsynchronised(processes: int, device: str) -> None:
+    """Once, and not with every model of a grid."""
+    say(
+        f"{processes} processes on {device}: batch normalisation sees each process's share of a batch alone "
+        "(on CUDA it would see all of it), so figures depend on the number of processes"
+    )
+
+
+def _average_of(model: nn.Module, recipe: Recipe, device: torch.device) -> AveragedModel | None:
+    """What averages the weights over the steps, from the first on; None where the recipe does not."""
+    if not recipe.average_weights:
+        return None
+
+    def average(means: Tensors, values: Tensors, seen: Tensor | int) -> None:
+        if not means[0].is_floating_point():  # the number of batches that a norm has seen
+            torch._foreach_copy_(means, values)
+            return
+        decay = min(recipe.average_weights, (1 + int(seen)) / (10 + int(seen)))
+        torch._foreach_lerp_(means, values, 1 - decay)
+
+    return AveragedModel(model, device, multi_avg_fn=average, use_buffers=True)
+
+
+def _batch_sizes(clips: int, batch: int) -> list[int]:
+    """Of the batches of an epoch; a last one of a single clip falls away: batch norms cannot learn from it.
+
+    >>> _batch_sizes(9, 4), _batch_sizes(10, 4)
+    ([4, 4], [4, 4, 2])
+    """
+    whole, rest = divmod(clips, batch)
+    return [batch] * whole + [rest] * (rest > 1)
+
+
+def _mean_recall(answers: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> float:
+    """Unweighted average recall over the classes that occur.
+
+    >>> _mean_recall(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 0, 2]))
+    0.5
+    """
+    clips = torch.bincount(labels)
+    right = torch.bincount(labels[answers == labels], minlength=len(clips))
+    return (right[clips > 0] / clips[clips > 0]).mean().item()
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -5,15 +5,19 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
+import numpy as np
 from torch import Tensor
 
-from cfnsr.corpus.take import Actor, actor_order
-from cfnsr.data.clip import SOUND_FEATURES, Preparation
+from cfnsr.corpus.take import Actor, actor_order, same_person
+from cfnsr.data.clip import PCM, SOUND_FEATURES, Preparation
 from cfnsr.data.conditions import BadSound, silence
 from cfnsr.data.dataset import Clips, Column, Look
 from cfnsr.data.folds import Dealt, Fold, Unit, find_protocol
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
+from cfnsr.media.fingerprint import Content, copies, sound_map
+from cfnsr.media.mfcc import SAMPLE_RATE
+from cfnsr.models.parameters import whisper_encoder
 
 
 class PreparedCorpus:
@@ -64,6 +68,17 @@ class PreparedCorpus:
         layers, _, width = self.store.load(self.headers[0].name, ["speech"])["speech"].shape
         return layers, width
 
+    @cached_property
+    def speech_parameters(self) -> int:
+        """Parameters of the speech encoder; 0 where there is none, or an earlier version kept no count."""
+        if "speech" not in self.preparation.modalities:
+            return 0
+        counted = max(header.speech_parameters for header in self.headers)
+        if counted or "whisper" not in self.preparation.speech_encoder.lower():
+            return counted
+        layers, width = self.speech_shape
+        return whisper_encoder(width, layers - 1, 4 * width)  # as all of them are built
+
     def silence(self, reads: str | None) -> Tensor | None:
         """What a model reads of no sound, if it reads any."""
         return silence(reads, self.preparation.samples) if reads in SOUND_FEATURES else None
@@ -92,6 +107,8 @@ class PreparedCorpus:
     def _units(self, protocol: str) -> dict[Unit, list[tuple[int, Dealt]]]:
         """What a protocol deals, with the clips of each."""
         if protocol not in self._dealt:
+            if not find_protocol(protocol).leaks:
+                self._refuse_spellings()
             units: dict[Unit, list[tuple[int, Dealt]]] = {}
             for place, header in enumerate(self.headers):
                 for dealt in find_protocol(protocol).units(header):
@@ -117,9 +134,23 @@ class PreparedCorpus:
         """Whose clips these units hold."""
         return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=actor_order)
 
+    def _refuse_spellings(self) -> None:
+        """Refuse one person under two spellings, whose takes would be dealt as those of two."""
+        spellings: dict[str, Actor] = {}
+        for actor in sorted({header.actor for header in self.headers}, key=actor_order):
+            other = spellings.setdefault(same_person(actor), actor)
+            if other != actor:
+                raise InputError(
+                    f"{self.store.folder}: speakers {other!r} and {actor!r} are one person in two spellings, "
+                    "and folds keep a person's takes together: give them one name and prepare again"
+                )
+
     def check(self, protocol: str, fold: Fold) -> None:
-        """Refuse a fold with an empty part, or with one recording in two parts under different names."""
-        owner: dict[str, str] = {}
+        """Refuse a fold with an empty part, or with one recording in two parts under different names.
+
+        A recording is known by its files' bytes, and by its sound in any codec, as `cfnsr check-split` does.
+        """
+        owner: dict[str | int, tuple[str, str]] = {}
         for part, units in (("train", fold.train), ("validation", fold.validation), ("test", fold.test)):
             places = self.places(protocol, units)
             if units and len(places) < (2 if part == "train" else 1):
@@ -130,18 +161,54 @@ class PreparedCorpus:
             if find_protocol(protocol).leaks:
                 continue
             for place in places:
-                header = self.headers[place]
-                for content in self._contents(header):
-                    if owner.setdefault(content, part) != part:
+                name = self.headers[place].name
+                for content in self._contents(self.headers[place]):
+                    before, other = owner.setdefault(content, (part, name))
+                    if before != part:
+                        kind = "sound" if isinstance(content, int) else "bytes"
                         raise InputError(
-                            f"fold {fold.number} leaks: the recording of {header.name} stands in "
-                            f"{owner[content]} and in {part}: remove the copy"
+                            f"fold {fold.number} leaks: the recording of {other} in {before} is that of "
+                            f"{name} in {part}, by its {kind}: remove the copy and its prepared clip"
                         )
 
-    def _contents(self, header: Header) -> list[str]:
-        """SHA-256 of what a clip was made of: its files, and of an OpenFace table the clip's own row."""
+    def _contents(self, header: Header) -> list[str | int]:
+        """SHA-256 of a clip's files, of an OpenFace table its own row; and the number of its sound."""
         files = [source["sha256"] for role, source in header.sources.items() if role != "openface"]
-        return [*files, *self._tracks.get(header.name, ())]
+        sound = self._copies.get(header.name, -1)
+        return [*files, *self._tracks.get(header.name, ()), *([sound] if sound >= 0 else [])]
+
+    @cached_property
+    def _sounds(self) -> dict[str, np.ndarray]:
+        """The fingerprint of every clip that can be heard; of one prepared without it, of its waveform."""
+        found = {}
+        for header in self.headers:
+            there = self.store.tensors(header.name)
+            if "sound_map" in there:
+                sound = self.store.load(header.name, ["sound_map"])["sound_map"]
+            elif "waveform" in there:
+                waveform = self.store.load(header.name, ["waveform"])["waveform"]
+                sound = sound_map(waveform.astype(np.float32) / PCM, SAMPLE_RATE)
+            else:
+                continue
+            if sound is not None and sound.any():
+                found[header.name] = sound
+        return found
+
+    @cached_property
+    def _copies(self) -> dict[str, int]:
+        """By clip, the number of its set of copies by their sound; -1 for one that has none."""
+        sets = copies([Content("", sound) for sound in self._sounds.values()])
+        return dict(zip(self._sounds, sets.tolist(), strict=True))
+
+    def unheard(self) -> str:
+        """A warning of how many clips no re-coded copy could be found of; empty where there are none."""
+        mute = len(self.headers) - len(self._sounds)
+        if not mute:
+            return ""
+        return (
+            f"{mute} of {len(self.headers)} clips have no sound to compare: a re-coded copy of one under "
+            "another name would not be found, only the same bytes; check the files with cfnsr check-split"
+        )
 
     @cached_property
     def _tracks(self) -> dict[str, list[str]]:

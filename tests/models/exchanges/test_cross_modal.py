@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
-from cfnsr.models.exchanges.cross_modal import CrossModal
+from cfnsr.models.exchanges.cross_modal import CrossModal, CrossModalMap, CrossModalReleased
 from cfnsr.models.exchanges.selection import sinusoidal_positions
 
 
@@ -45,7 +45,7 @@ def select(block: CrossModal, audio: Tensor) -> Tensor:
 
 
 def derive(block: CrossModal, video: Tensor, audio: Tensor) -> Tensor:
-    """Eqs. 7-8 place by place for each clip."""
+    """Eqs. 7-8 place by place for each clip: the weighted sum of the places is added to each."""
     projection, score = block.agreement.places, block.agreement.score
     out = torch.zeros_like(video)
     for clip in range(len(video)):
@@ -56,9 +56,10 @@ def derive(block: CrossModal, video: Tensor, audio: Tensor) -> Tensor:
             projected = projection.weight @ video[clip, :, t, h, w] + projection.bias
             scores[t, h, w] = (score.weight[0] @ torch.tanh(projected + vector)).exp()
         total = sum(scores.values())
+        attended = sum(video[clip, :, t, h, w] * scores[t, h, w] / total for t, h, w in places)
         for t, h, w in places:
-            out[clip, :, t, h, w] = video[clip, :, t, h, w] * scores[t, h, w] / total
-    return out + video if block.residual else out
+            out[clip, :, t, h, w] = attended
+    return out + video if block.attended.residual else out
 
 
 @pytest.mark.parametrize("depth", [0, 2])
@@ -69,6 +70,68 @@ def test_against_the_equations(maps: tuple[Tensor, Tensor], depth: int, residual
     video, audio = block(*maps)
     torch.testing.assert_close(video, derive(block, *maps), atol=1e-5, rtol=1e-5)
     assert torch.equal(audio, maps[1]), "the audio passes on unchanged"
+
+
+def test_the_pooled_vector_is_the_mean_and_the_attended_sum(maps: tuple[Tensor, Tensor]) -> None:
+    """An effect of order one, however many places there are; multiplying the map has one by their number."""
+    video, audio = maps
+    for kind, share in ((CrossModal, 1), (CrossModalMap, 1 / 18)):
+        block = kind(12, 16).eval()
+        weights = block.weights(video, audio)
+        attended = (video * weights).sum(dim=(2, 3, 4))
+        pooled = block(video, audio)[0].mean(dim=(2, 3, 4))
+        torch.testing.assert_close(pooled, video.mean(dim=(2, 3, 4)) + share * attended)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_behind_trained_encoders_uniform_weights_change_no_mean(
+    maps: tuple[Tensor, Tensor], residual: bool
+) -> None:
+    video, audio = maps
+    block = CrossModal(12, 16, residual=residual).eval()
+    block.attended.start_neutral()
+    torch.testing.assert_close(block.uniform(video, audio)[0].mean(dim=(2, 3, 4)), video.mean(dim=(2, 3, 4)))
+    if residual:
+        torch.testing.assert_close(block.uniform(video, audio)[0], video)
+    share = 0.5 if residual else 1
+    attended = (video * block.weights(video, audio)).sum(dim=(2, 3, 4))
+    expected = (1 - share) * video.mean(dim=(2, 3, 4)) + share * attended
+    torch.testing.assert_close(block(video, audio)[0].mean(dim=(2, 3, 4)), expected)
+
+
+def test_the_released_block_against_a_derivation(maps: tuple[Tensor, Tensor]) -> None:
+    """Softmax over each time step's places, sixteen times; the last step of a causal attention."""
+    block = CrossModalReleased(12, 16).eval()
+    video, audio = maps
+    agreement, selection = block.agreement, block.selection
+    out = block(video, audio)[0]
+    for clip in range(2):
+        tokens = audio[clip].T * 4 + sinusoidal_positions(5, 16)
+        for layer in selection.layers:
+            assert isinstance(layer, nn.TransformerEncoderLayer)
+            normed = layer.norm1(tokens)
+            # The last row of attention sees all before it; each earlier step only those up to itself.
+            attended = torch.stack([attention(layer.self_attn, normed[: n + 1])[n] for n in range(5)])
+            tokens = tokens + attended
+            tokens = tokens + layer.linear2(layer.linear1(layer.norm2(tokens)).relu())
+        vector = agreement.selected.weight @ selection.norm(tokens)[-1]
+        for t in range(2):
+            places = [(h, w) for h in range(3) for w in range(3)]
+            scores = [
+                (
+                    agreement.score.weight[0]
+                    @ torch.tanh(
+                        agreement.places.weight @ video[clip, :, t, h, w] + agreement.places.bias + vector
+                    )
+                ).exp()
+                for h, w in places
+            ]
+            for (h, w), score in zip(places, scores, strict=True):
+                expected = video[clip, :, t, h, w] * (1 + 16 * score / sum(scores))
+                torch.testing.assert_close(out[clip, :, t, h, w], expected, atol=1e-4, rtol=1e-4)
+    places, steps = block.attention(video, audio)
+    torch.testing.assert_close(places.sum(dim=(1, 2, 3)), torch.ones(2))
+    torch.testing.assert_close(steps.sum(dim=1), torch.ones(2))
 
 
 def test_weights_of_a_clip_sum_to_one(maps: tuple[Tensor, Tensor]) -> None:

@@ -41,7 +41,7 @@ def derive(module: MSAF, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
             gated = torch.zeros_like(features)
             for channel in range(module.block):
                 share = scores[number][channel].exp() / sum(score[channel].exp() for score in scores)
-                gate = module.lowest_attention + (1 - module.lowest_attention) * share
+                gate = module.lowest_attention + (1 - module.lowest_attention) * share * len(scores)
                 gated[channel] = gate * features[channel]
             outputs[modality].append(gated)
             number += 1
@@ -79,6 +79,15 @@ def test_shares_of_a_channel_sum_to_one() -> None:
     shares = trained(16, 8, block=4).attention(torch.randn(3, 4))
     assert shares.shape == (3, 6, 4)
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(3, 4))
+
+
+def test_gates_have_mean_one() -> None:
+    """So trained encoders keep their scale; the source's gates begin near one by the number of blocks."""
+    module = trained(16, 8, block=4)
+    video, audio = module(torch.ones(3, 16, 1, 2, 2), torch.ones(3, 8, 5))
+    gates = torch.cat([video[:, :, 0, 0, 0], audio[:, :, 0]], dim=1).unflatten(1, (6, 4))
+    torch.testing.assert_close(gates.mean(dim=1), torch.ones(3, 4))
+    assert gates.std() > 1e-3
 
 
 def test_block_dropout_drops_whole_blocks_of_a_clip_in_training_alone() -> None:

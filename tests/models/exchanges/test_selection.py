@@ -106,28 +106,28 @@ def test_the_selected_vector_is_what_it_was() -> None:
 
 
 @pytest.mark.parametrize("residual", [True, False])
-def test_even_weights(residual: bool) -> None:
-    """Eq. 8 with the same weight everywhere: 1/N of the map, and the map itself beside it."""
+def test_uniform_weights(residual: bool) -> None:
+    """Eq. 8 with the same weight everywhere: the mean of the map, and the map itself beside it."""
     torch.manual_seed(0)
     video, audio = torch.randn(2, 16, 2, 3, 3), torch.randn(2, 16, 5)
     beside = 1 if residual else 0
-    to_video, same = CrossModal(16, 16, depth=1, residual=residual).even(video, audio)
-    torch.testing.assert_close(to_video, video / 18 + beside * video)
+    to_video, same = CrossModal(16, 16, depth=1, residual=residual).uniform(video, audio)
+    torch.testing.assert_close(to_video, video.mean(dim=(2, 3, 4), keepdim=True) + beside * video)
     assert torch.equal(same, audio)
-    same, to_audio = VideoToAudio(16, 16, depth=1, residual=residual).even(video, audio)
-    torch.testing.assert_close(to_audio, audio / 5 + beside * audio)
+    same, to_audio = VideoToAudio(16, 16, depth=1, residual=residual).uniform(video, audio)
+    torch.testing.assert_close(to_audio, audio.mean(dim=2, keepdim=True) + beside * audio)
     assert torch.equal(same, video)
 
 
-def test_looked_tells_weights_and_shares() -> None:
+def test_attention_is_weights_and_shares() -> None:
     torch.manual_seed(0)
     video, audio = torch.randn(2, 16, 2, 3, 3), torch.randn(2, 16, 5)
     block = CrossModal(16, 16, depth=2).eval()
-    places, steps = block.looked(video, audio)
-    assert torch.equal(places, block.weights(video, audio)[:, 0])
+    places, steps = block.attention(video, audio)
+    torch.testing.assert_close(places, block.weights(video, audio)[:, 0])
     assert torch.equal(steps, block.selection.shares(audio.transpose(1, 2)))
     other = VideoToAudio(16, 16, depth=2).eval()
-    places, steps = other.looked(video, audio)
+    places, steps = other.attention(video, audio)
     assert torch.equal(steps, other.weights(video, audio)[:, 0])
     assert places.shape == (2, 2, 3, 3)
     tokens = torch.stack([other.tokens(video[:, :, t, h, w]) for t, h, w in np.ndindex(2, 3, 3)], dim=1)

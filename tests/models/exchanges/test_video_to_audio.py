@@ -25,9 +25,10 @@ def derive(block: VideoToAudio, video: Tensor, audio: Tensor) -> Tensor:
         for step in range(audio.shape[2]):
             projected = agreement.places.weight @ audio[clip, :, step] + agreement.places.bias
             scores.append((agreement.score.weight[0] @ torch.tanh(projected + vector)).exp())
-        for step, score in enumerate(scores):
-            out[clip, :, step] = audio[clip, :, step] * score / sum(scores)
-    return out + audio if block.residual else out
+        attended = sum(audio[clip, :, step] * score / sum(scores) for step, score in enumerate(scores))
+        for step in range(audio.shape[2]):
+            out[clip, :, step] = attended
+    return out + audio if block.attended.residual else out
 
 
 @pytest.mark.parametrize("depth", [0, 2])

@@ -45,8 +45,10 @@ def test_signed_root_and_norm_by_hand() -> None:
     with torch.no_grad():
         head.classify.weight.copy_(torch.eye(3))
         head.classify.bias.zero_()
-    expected = torch.tensor([[0.6, -0.8, 0]]).log_softmax(1)
-    ours = head(torch.ones(1, 1), torch.tensor([[9.0, 16, 0]]))
+    video, audio = torch.ones(1, 1), torch.tensor([[9.0, 16, 0]])
+    by_video, by_audio = head.streams(video, audio)
+    expected = (torch.tensor([[0.6, -0.8, 0]]) + by_video + by_audio).log_softmax(1)
+    ours = head(video, audio)
     torch.testing.assert_close(ours, expected, atol=3e-4, rtol=0)  # the root of the rounding near 0
 
 
@@ -133,9 +135,9 @@ def test_one_clip_moves_no_other() -> None:
 
 
 def test_size_and_impossible_sketch() -> None:
-    assert sum(p.numel() for p in CompactBilinear(2048, 1664, 8).parameters()) == 128_008
+    assert sum(p.numel() for p in CompactBilinear(2048, 1664, 8).parameters()) == 128_008 + 29_712
     with torch.device("meta"):
         counted = CompactBilinear(2048, 1664, 8)
-    assert sum(p.numel() for p in counted.parameters()) == 128_008
+    assert sum(p.numel() for p in counted.parameters()) == 128_008 + 29_712
     with pytest.raises(InputError, match="sketch_dim is 0: expected 1 or more"):
         CompactBilinear(2, 2, 2, sketch_dim=0)

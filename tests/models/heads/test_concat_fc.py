@@ -1,43 +1,67 @@
-"""Concat + FC by its formula, and the parameters that speak for its layout."""
+"""Concat + FC by its formula, its start, and the parameters that speak for its layout."""
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cfnsr.models.heads.concat_fc import ConcatFC
+from cfnsr.models.heads.concat_fc import ConcatFC, ConcatFCHeads
 
 
-def test_scores_of_the_hidden_layer_and_of_both_streams_add_up() -> None:
+def by_hand(head: ConcatFC | ConcatFCHeads, spliced: Tensor) -> list[float]:
+    """The scores of one clip, unit by unit."""
+    hidden = [
+        max(0.0, sum(w * x for w, x in zip(row, spliced.tolist(), strict=True)) + b)
+        for row, b in zip(head.hidden.weight.tolist(), head.hidden.bias.tolist(), strict=True)
+    ]
+    return [
+        sum(w * x for w, x in zip(row, hidden, strict=True)) + b
+        for row, b in zip(head.classify.weight.tolist(), head.classify.bias.tolist(), strict=True)
+    ]
+
+
+def test_a_hidden_layer_over_the_spliced_pair() -> None:
     torch.manual_seed(1)
-    head = ConcatFC(3, 2, 4, hidden=5)
+    head = ConcatFC(3, 2, 4, hidden=9)
     video, audio = torch.randn(2, 3), torch.randn(2, 2)
-    first, last = head.joint[0], head.joint[2]
-    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
-    for clip in range(2):
-        spliced = [*video[clip].tolist(), *audio[clip].tolist()]
-        hidden = [
-            max(0.0, sum(w * x for w, x in zip(row, spliced, strict=True)) + b)
-            for row, b in zip(first.weight.tolist(), first.bias.tolist(), strict=True)
-        ]
-        scores = []
-        for emotion in range(4):
-            score = sum(w * x for w, x in zip(last.weight[emotion].tolist(), hidden, strict=True))
-            score += last.bias[emotion].item()
-            for stream, vector in ((head.streams.video, video), (head.streams.audio, audio)):
-                score += (stream.weight[emotion] @ vector[clip] + stream.bias[emotion]).item()
-            scores.append(score)
-        expected = torch.tensor(scores).exp() / torch.tensor(scores).exp().sum()
+    for clip, spliced in enumerate(torch.cat([video, audio], dim=1)):
+        expected = torch.tensor(by_hand(head, spliced)).softmax(dim=0)
         torch.testing.assert_close(head(video, audio)[clip].exp(), expected)
 
 
-def test_size() -> None:
-    """950,528 + 2,056 of the hidden layer, 29,712 of the streams: 26.868 M with the two encoders."""
-    head = ConcatFC(2048, 1664, 8)
-    assert sum(p.numel() for p in head.parameters()) == 950_528 + 2_056 + 29_712
+def test_with_heads_the_scores_of_both_streams_are_added() -> None:
+    torch.manual_seed(1)
+    head = ConcatFCHeads(3, 2, 4, hidden=5)
+    video, audio = torch.randn(2, 3), torch.randn(2, 2)
+    alone = [each.log_softmax(dim=1) for each in (head.streams.video(video), head.streams.audio(audio))]
+    for clip, spliced in enumerate(torch.cat([video, audio], dim=1)):
+        expected = (torch.tensor(by_hand(head, spliced)) + alone[0][clip] + alone[1][clip]).softmax(dim=0)
+        torch.testing.assert_close(head(video, audio)[clip].exp(), expected)
+
+
+@pytest.mark.parametrize("classes", [4, 200])
+def test_it_starts_as_the_sum_of_two_trained_classifiers(classes: int) -> None:
+    """All its own weights but those that stand for the sum stay as they are, and learn."""
+    torch.manual_seed(1)
+    head, video, audio = ConcatFC(3, 2, classes), nn.Linear(3, classes), nn.Linear(2, classes)
+    head.start_from(video, audio)
+    seen, heard = torch.randn(5, 3), torch.randn(5, 2)
+    torch.testing.assert_close(head(seen, heard), (video(seen) + audio(heard)).log_softmax(dim=1))
+    head(seen, heard)[:, 0].sum().backward()
+    assert head.classify.weight.grad is not None
+    unread = head.classify.weight.grad[:, 2 * classes :]
+    assert classes == 200 or (unread.abs().sum(dim=0) > 0).float().mean() > 0.5
+
+
+def test_sizes() -> None:
+    """The hidden layer makes 26.839 M with the two encoders, and 29,712 of two heads 26.869 M."""
+    assert sum(p.numel() for p in ConcatFC(2048, 1664, 8).parameters()) == 950_528 + 2_056
+    assert sum(p.numel() for p in ConcatFCHeads(2048, 1664, 8).parameters()) == 950_528 + 2_056 + 29_712
     assert 25_886_368 + 950_528 + 2_056 + 29_712 == 26_868_664
 
 
-def test_float32_log_probabilities_under_mixed_precision() -> None:
+@pytest.mark.parametrize("kind", [ConcatFC, ConcatFCHeads])
+def test_float32_log_probabilities_under_mixed_precision(kind: type[nn.Module]) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        log_probabilities = ConcatFC(256, 64, 8)(torch.randn(3, 256), torch.randn(3, 64))
+        log_probabilities = kind(256, 64, 8)(torch.randn(3, 256), torch.randn(3, 64))
     assert log_probabilities.dtype == torch.float32
     torch.testing.assert_close(log_probabilities.exp().sum(1), torch.ones(3))

@@ -43,14 +43,16 @@ class AudioCNN(nn.Module):
                 nn.Sequential(
                     nn.Conv1d(MFCC_COEFFICIENTS, first, 7, padding=2), nn.ReLU(), nn.BatchNorm1d(first)
                 ),
+                # MSAF's released code exchanges before the pooling, so the second stage ends there.
+                nn.Sequential(nn.Conv1d(first, second, 7, padding=2), nn.ReLU()),
                 nn.Sequential(
-                    nn.Conv1d(first, second, 7, padding=2),
-                    nn.ReLU(),
                     nn.MaxPool1d(POOLING),
                     nn.BatchNorm1d(second),
                     nn.Dropout(0.2),
+                    nn.Conv1d(second, third, 5, padding=2),
+                    nn.ReLU(),
+                    nn.BatchNorm1d(third),
                 ),
-                nn.Sequential(nn.Conv1d(second, third, 5, padding=2), nn.ReLU(), nn.BatchNorm1d(third)),
             ]
         )
         self.dropout = nn.Dropout(0.4)

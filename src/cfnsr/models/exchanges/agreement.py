@@ -27,9 +27,13 @@ class Agreement(nn.Module):
         # has one all the same.
         self.score = nn.Linear(HIDDEN, 1)
 
+    def scores(self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]) -> Float[Tensor, "B N"]:
+        """What the softmax is taken of: one score a place."""
+        agreement = torch.tanh(self.places(places) + self.selected(selected)[:, None])
+        scores: Tensor = self.score(agreement).squeeze(2)
+        return scores
+
     def forward(
         self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
     ) -> Float[Tensor, "B N"]:
-        agreement = torch.tanh(self.places(places) + self.selected(selected)[:, None])
-        scores: Tensor = self.score(agreement).squeeze(2)
-        return scores.softmax(dim=1)
+        return self.scores(places, selected).softmax(dim=1)

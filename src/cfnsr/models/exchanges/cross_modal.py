@@ -5,21 +5,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.models.exchanges.agreement import Agreement
+from cfnsr.models.exchanges.attended import Attended, Multiplied
 from cfnsr.models.exchanges.selection import Selection
+
+GROUP = 16  # clips of a batch in the released code, over which its weights are added up
 
 
 class CrossModal(nn.Module):
-    """Weight each place of the video map by its agreement with the audio (section 2.3, eqs. 5-8).
+    """Add to the video map what the audio selects of it (section 2.3, eqs. 5-8).
 
-    Self-attention selects among the audio steps; the selected vector scores every place of the
-    video map; the softmax of the scores over the places of that clip multiplies the map. The audio
-    passes on unchanged.
+    Self-attention selects among the audio steps; the selected vector scores every place of the video map;
+    the softmax of the scores over the places of that clip weights them, and their weighted sum is added to
+    every place. The audio passes on unchanged.
 
     Args:
         video_channels: channels of the video map.
         audio_channels: channels of the audio map; divisible by 8.
         depth: self-attention layers; 0 leaves the selection out (Table 2, "w/o self-attention").
-        residual: add the unweighted video map back (Table 2, "w/o residual").
+        residual: keep the video map beside the sum (Table 2, "w/o residual").
 
     >>> video, audio = CrossModal(2048, 64)(torch.rand(1, 2048, 2, 7, 7), torch.rand(1, 64, 26))
     >>> video.shape[1:], audio.shape[1:]
@@ -34,36 +37,74 @@ class CrossModal(nn.Module):
         super().__init__()
         self.selection = Selection(audio_channels, depth)
         self.agreement = Agreement(video_channels, audio_channels)
-        self.residual = residual
-        self.rescales = not residual  # what is left of the map is divided among its places
+        self.attended = Attended(residual=residual)
 
     def weights(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> Float[Tensor, "B 1 T H W"]:
-        """How much each place of the video map agrees with the audio; sums to 1 over a clip's places."""
+        """The attention of each place of the video map; sums to 1 over a clip's places (eq. 7)."""
         selected = self.selection(audio.transpose(1, 2))
         weights: Tensor = self.agreement(video.flatten(2).transpose(1, 2), selected)
         return weights.reshape(-1, 1, *video.shape[2:])
 
-    def looked(
+    def attention(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B S"]]:
-        """The weights of the video's places, and the shares of the audio steps in the vector behind them."""
-        return self.weights(video, audio).squeeze(1), self.selection.shares(audio.transpose(1, 2))
+        """The weights of the video's places, and the shares of the audio steps in the vector behind them.
 
-    def even(
+        Both sum to 1 over a clip's places or steps.
+        """
+        weights = self.weights(video, audio).squeeze(1)
+        total = weights.sum(dim=(1, 2, 3), keepdim=True)
+        return weights / total, self.selection.shares(audio.transpose(1, 2))
+
+    def uniform(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
-        """What the block would pass on if all places had the same weight."""
-        return self._weighed(video, torch.full_like(video[:, :1], 1 / video[0, 0].numel())), audio
+        """The block's output if all places had the same weight."""
+        weights = torch.full_like(video[:, :1], 1 / video[0, 0].numel())
+        return self.attended(video, weights), audio
 
     def forward(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
-        return self._weighed(video, self.weights(video, audio)), audio
+        return self.attended(video, self.weights(video, audio)), audio
 
-    def _weighed(
-        self, video: Float[Tensor, "B C T H W"], weights: Float[Tensor, "B 1 T H W"]
-    ) -> Float[Tensor, "B C T H W"]:
-        weighted = video * weights
-        return weighted + video if self.residual else weighted
+
+class CrossModalMap(CrossModal):
+    """Multiply the map by the weights instead of adding their sum (see `Multiplied`)."""
+
+    def __init__(self, video_channels: int, audio_channels: int) -> None:
+        super().__init__(video_channels, audio_channels)
+        self.attended = Multiplied()
+
+
+class CrossModalReleased(CrossModalMap):
+    """The block as the released code computes it, but for one clip at a time.
+
+    Its softmax is over the places of each time step, its weights are added up over a batch of 16 clips, and
+    of the audio the last step of a causal attention is kept. Here a clip is its own batch of 16, so that its
+    result does not depend on other clips.
+
+    Source: https://github.com/skeletonNN/CFN-SR.
+    """
+
+    def __init__(self, video_channels: int, audio_channels: int) -> None:
+        super().__init__(video_channels, audio_channels)
+        self.selection = Selection(audio_channels, depth=len(self.selection.layers), causal=True)
+
+    def weights(
+        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
+    ) -> Float[Tensor, "B 1 T H W"]:
+        """The attention of each place; sums to 16 over the places of each time step."""
+        selected = self.selection(audio.transpose(1, 2))
+        scores = self.agreement.scores(video.flatten(2).transpose(1, 2), selected)
+        weights = GROUP * scores.unflatten(1, (video.shape[2], -1)).softmax(dim=2)
+        return weights.reshape(-1, 1, *video.shape[2:])
+
+    def uniform(
+        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+        """The block's output if all places of a time step had the same weight."""
+        weights = torch.full_like(video[:, :1], GROUP / video[0, 0, 0].numel())
+        return self.attended(video, weights), audio

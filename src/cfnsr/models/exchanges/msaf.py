@@ -15,7 +15,9 @@ class MSAF(nn.Module):
 
     The blocks are added up and averaged over their places to one joint vector as wide as a block. From its
     reduction, each block has one layer that scores the block's channels; the softmax over the blocks of both
-    modalities gates the map. Channels that fill no whole block are padded with zeros to one.
+    modalities, times their number, gates the map: gates have mean 1, so that trained encoders keep their
+    scale. (The source leaves the number out; with 66 blocks its gates begin near 1/66.) Channels that fill
+    no whole block are padded with zeros to one.
 
     Block dropout drops whole blocks of a clip in training, from the joint vector and from the map, and
     scales the rest up. (The released code multiplies by its mask twice, so that its maps are larger in
@@ -25,8 +27,7 @@ class MSAF(nn.Module):
         block: channels of a block (the source on RAVDESS: 16 at 1024 and 32 channels, 32 at 2048 and 64).
         reduction: of the joint vector.
         block_dropout: probability that a block is dropped.
-        lowest_attention: a gate is this plus so much less of the softmax. The source has 0 on RAVDESS; with
-            66 blocks a gate then begins near 1/66.
+        lowest_attention: a gate is this plus so much less of the softmax. The source has 0 on RAVDESS.
 
     Source: Su et al. 2020, "MSAF: Multimodal split attention fusion", sec. 3, and its released code.
 
@@ -34,8 +35,6 @@ class MSAF(nn.Module):
     >>> video.shape[1:], audio.shape[1:]
     (torch.Size([1024, 4, 14, 14]), torch.Size([32, 26]))
     """
-
-    rescales = True  # its gates begin near one by the number of blocks: encoders have to learn behind them
 
     def __init__(
         self,
@@ -84,6 +83,7 @@ class MSAF(nn.Module):
         blocks = torch.cat([self._split(video.mean(dim=(2, 3, 4))), self._split(audio.mean(dim=2))], dim=1)
         kept = functional.dropout(torch.ones_like(blocks[:, :, :1]), self.block_dropout, self.training)
         attention = self.attention((blocks * kept).sum(dim=1))
+        attention = attention * attention.shape[1]
         gates = kept * (self.lowest_attention + (1 - self.lowest_attention) * attention)
         # The gates of the padding are cut off again.
         video_gate = gates[:, : self.video_blocks].flatten(1)[:, : video.shape[1]]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
@@ -30,24 +30,26 @@ def sinusoidal_positions(steps: int, dim: int) -> Float[Tensor, "S C"]:
 class Selection(nn.Module):
     """Self-attention among the tokens of one modality, then their mean: one vector (eqs. 5-6).
 
-    Every token sees every other, so the vector weighs the whole clip; the released code masks the future
-    and keeps the last audio step alone, which the paper does not ask for.
+    Every token sees every other, so the vector weighs the whole clip.
 
     Args:
         channels: width of a token; divisible by 8.
         depth: transformer layers; 0 leaves the selection out and only averages.
+        causal: a token sees none that follow it, and the last token alone is the vector. The released code
+            does so; the paper does not ask for it.
 
     >>> Selection(64, 5)(torch.rand(1, 26, 64)).shape
     torch.Size([1, 64])
     """
 
-    def __init__(self, channels: int, depth: int) -> None:
+    def __init__(self, channels: int, depth: int, *, causal: bool = False) -> None:
         super().__init__()
         if channels % HEADS:
             raise InputError(
                 f"{channels} channels: expected a multiple of {HEADS}, a part for each head of the attention"
             )
         self.depth = depth
+        self.causal = causal
         self.dropout = nn.Dropout(EMBEDDING_DROPOUT)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -59,10 +61,11 @@ class Selection(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
         tokens = self._placed(tokens)
+        mask = self._mask(tokens)
         for layer in self.layers:
-            tokens = layer(tokens)
-        selected: Tensor = self.norm(tokens).mean(dim=1)
-        return selected
+            tokens = layer(tokens, src_mask=mask)
+        tokens = self.norm(tokens)
+        return tokens[:, -1] if self.causal else tokens.mean(dim=1)
 
     def shares(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N"]:
         """How much of each token is in the selected vector, by attention rollout; sums to 1 over a clip's.
@@ -81,12 +84,20 @@ class Selection(nn.Module):
         clips, count, _ = tokens.shape
         mixed = torch.eye(count).to(tokens).expand(clips, -1, -1)  # [i, j]: how much of token j is in token i
         tokens = self._placed(tokens)
+        mask = self._mask(tokens)
         for layer in cast(Iterable[nn.TransformerEncoderLayer], self.layers):
             normed = layer.norm1(tokens)
-            attended = layer.self_attn(normed, normed, normed)[1] @ mixed
+            attended = layer.self_attn(normed, normed, normed, attn_mask=mask)[1] @ mixed
             mixed = (mixed + attended) / 2
-            tokens = layer(tokens)
-        return mixed.mean(dim=1)
+            tokens = layer(tokens, src_mask=mask)
+        return mixed[:, -1] if self.causal else mixed.mean(dim=1)
+
+    def _mask(self, tokens: Float[Tensor, "B N C"]) -> Bool[Tensor, "N N"] | None:
+        """True where a token must not look: at those that follow it."""
+        if not self.causal:
+            return None
+        count = tokens.shape[1]
+        return torch.ones(count, count, dtype=torch.bool, device=tokens.device).triu(1)
 
     def _placed(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         """Tokens that know their position, where there are layers to make use of it."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cfnsr.errors import InputError
+from cfnsr.models.heads.late import StreamHeads
 
 SEED = 0
 # The slopes of a root and of a normalisation have no bound at 0. Products of features are near 1.
@@ -52,7 +53,8 @@ class CompactBilinear(nn.Module):
     """Classify a sketch of the outer product of the two vectors: every pair of features, in little space.
 
     The sketches of both vectors are multiplied in the Fourier domain, which convolves them; the signed
-    square root and the L2 norm even out the products' scale; one linear layer classifies.
+    square root and the L2 norm even out the products' scale; one linear layer classifies. Its scores are
+    added to those of the two streams alone.
 
     Args:
         sketch_dim: width of the sketch; the source's 16,000.
@@ -73,6 +75,12 @@ class CompactBilinear(nn.Module):
         self.video_sketch = CountSketch(video_dim, sketch_dim, generator)
         self.audio_sketch = CountSketch(audio_dim, sketch_dim, generator)
         self.classify = nn.Linear(sketch_dim, classes)
+        self.streams = StreamHeads(video_dim, audio_dim, classes)
+
+    def start_neutral(self) -> None:
+        """Let the sketch say nothing at first."""
+        nn.init.zeros_(self.classify.weight)
+        nn.init.zeros_(self.classify.bias)
 
     def pool(self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]) -> Float[Tensor, "B sketch"]:
         """The sketch of the outer product, in float32 also under mixed precision."""
@@ -87,4 +95,4 @@ class CompactBilinear(nn.Module):
         products = self.pool(video, audio)
         roots = products / (products.abs() + LEAST_PRODUCT).sqrt()
         scores: Tensor = self.classify(functional.normalize(roots, dim=1, eps=LEAST_NORM))
-        return scores.float().log_softmax(dim=1)  # also under mixed precision
+        return (scores.float() + sum(self.streams(video, audio))).log_softmax(dim=1)

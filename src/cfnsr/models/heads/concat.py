@@ -27,3 +27,9 @@ class Concat(nn.Module):
     ) -> Float[Tensor, "B classes"]:
         scores: Tensor = self.classify(torch.cat([video, audio], dim=1))
         return scores.float().log_softmax(dim=1)  # also under mixed precision
+
+
+class FreshConcat(Concat):
+    """The same, whose classifier begins at random behind trained encoders too, as in the released code."""
+
+    start_from = None  # type: ignore[assignment]

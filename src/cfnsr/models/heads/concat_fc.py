@@ -8,13 +8,10 @@ from cfnsr.models.heads.late import StreamHeads
 
 
 class ConcatFC(nn.Module):
-    """A hidden layer over the spliced pair; its scores correct those of the two streams alone.
-
-    The paper gives no layout. Its 26.87 M parameters have room for exactly these: a hidden layer of 256
-    makes 26.839 M, and the classifier that each stream was trained with makes 26.869 M.
+    """A hidden layer over the spliced pair, then one linear layer.
 
     Args:
-        hidden: units of the hidden layer.
+        hidden: units of the hidden layer; at least two a class.
 
     >>> round(ConcatFC(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item(), 5)
     1.0
@@ -22,14 +19,56 @@ class ConcatFC(nn.Module):
 
     def __init__(self, video_dim: int, audio_dim: int, classes: int, *, hidden: int = 256) -> None:
         super().__init__()
-        self.joint = nn.Sequential(
-            nn.Linear(video_dim + audio_dim, hidden), nn.ReLU(), nn.Linear(hidden, classes)
-        )
-        self.streams = StreamHeads(video_dim, audio_dim, classes)
+        hidden = max(hidden, 2 * classes)
+        self.hidden = nn.Linear(video_dim + audio_dim, hidden)
+        self.classify = nn.Linear(hidden, classes)
+
+    def start_from(self, video: nn.Linear, audio: nn.Linear) -> None:
+        """Begin as the sum of the scores of two classifiers that were each trained alone.
+
+        Two units a class hold the positive and the negative part of its sum, `x = relu(x) - relu(-x)`; the
+        other units begin at random and are not read at first.
+        """
+        classes = len(video.bias)
+        weight = torch.cat([video.weight, audio.weight], dim=1)
+        bias = video.bias + audio.bias
+        identity = torch.eye(classes).to(weight)
+        with torch.no_grad():
+            self.hidden.weight[: 2 * classes] = torch.cat([weight, -weight])
+            self.hidden.bias[: 2 * classes] = torch.cat([bias, -bias])
+            nn.init.zeros_(self.classify.weight)
+            self.classify.weight[:, : 2 * classes] = torch.cat([identity, -identity], dim=1)
+            nn.init.zeros_(self.classify.bias)
 
     def forward(
         self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
     ) -> Float[Tensor, "B classes"]:
-        alone = self.streams.video(video) + self.streams.audio(audio)
-        scores: Tensor = self.joint(torch.cat([video, audio], dim=1)) + alone
+        scores: Tensor = self.classify(self.hidden(torch.cat([video, audio], dim=1)).relu())
         return scores.float().log_softmax(dim=1)  # also under mixed precision
+
+
+class ConcatFCHeads(nn.Module):
+    """The same, whose scores are added to those of the two streams alone.
+
+    It has 0.03 M parameters more, just those that the paper's 26.87 M have above one hidden layer of 256.
+
+    >>> round(ConcatFCHeads(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item(), 5)
+    1.0
+    """
+
+    def __init__(self, video_dim: int, audio_dim: int, classes: int, *, hidden: int = 256) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(video_dim + audio_dim, hidden)
+        self.classify = nn.Linear(hidden, classes)
+        self.streams = StreamHeads(video_dim, audio_dim, classes)
+
+    def start_neutral(self) -> None:
+        """Let the hidden layer say nothing at first."""
+        nn.init.zeros_(self.classify.weight)
+        nn.init.zeros_(self.classify.bias)
+
+    def forward(
+        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
+    ) -> Float[Tensor, "B classes"]:
+        scores: Tensor = self.classify(self.hidden(torch.cat([video, audio], dim=1)).relu())
+        return (scores.float() + sum(self.streams(video, audio))).log_softmax(dim=1)

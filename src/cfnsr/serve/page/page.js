@@ -268,7 +268,7 @@ function showExplanation(window, told) {
   if (told.contributions.length && !told.tolerant) reasons.push("The model was never trained to do without one of the two.");
   for (const block of told.blocks.slice(0, 1)) {
     const even = Math.exp(Math.log(told.probabilities[told.emotion]) - block.moved);
-    reasons.push(`Had it looked everywhere alike, about ${percent(even)}.`);
+    reasons.push(`Had it looked everywhere alike, about ${percent(even)}${block.effective ? "" : ": where it looked had no effect on this answer"}.`);
   }
   $("reasons").replaceChildren(...reasons.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   $("sheet").parentElement.hidden = true; // until it is drawn

@@ -1,0 +1,120 @@
+"""Train every fusion on a task that only an interaction of the two modalities solves.
+
+Of a map's places four carry a key and a class each, every key once; the other modality names one key, and the
+label is the class that stands with it. The classes at the four places are drawn apart, so that what either
+modality tells alone, and any sum of the two, is a guess among them.
+
+    python docs/interaction.py docs/results/interaction.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cfnsr.models import zoo
+
+KEYS = CLASSES = 4
+CHANNELS = 64  # of both maps: MSAF's blocks have 32
+NOISE = 0.3
+TRAINING, TESTED, EPOCHS, BATCH, RATE = 20_000, 2_000, 15, 200, 2e-3
+
+
+class Given(nn.Module):
+    """An encoder whose map is its input: three stages that pass it on, and a mean over the places."""
+
+    def __init__(self, reads: str) -> None:
+        super().__init__()
+        self.reads, self.channels, self.dim = reads, (CHANNELS,) * zoo.STAGES, CHANNELS
+        self.stages = nn.ModuleList(nn.Identity() for _ in range(zoo.STAGES))
+
+    def check(self, features: Tensor) -> Tensor:
+        return features
+
+    def pool(self, features: Tensor) -> Tensor:
+        return features.flatten(2).mean(dim=2)
+
+
+def build(name: str) -> zoo.Model:
+    """A row of the zoo whose encoders are `Given`; it begins as `TwoStream.start_from` lets it."""
+    known = {modality: dict(encoders) for modality, encoders in zoo.ENCODERS.items()}
+    try:
+        for modality in known:
+            zoo.ENCODERS[modality]["given"] = lambda settings, modality=modality: Given(modality)
+        return zoo.ENTRIES[name].build(zoo.Settings(CLASSES, video="given", audio="given"))
+    finally:
+        zoo.ENCODERS.update(known)
+
+
+def draw(clips: int, places: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """A map with four marked places, the vector that names one of them, and its class.
+
+    Returns:
+        (clips, 64, places) keys and classes one-hot among noise; (clips, 64, 4) the named key at every step;
+        (clips,) labels.
+    """
+    order = torch.rand(clips, places, generator=generator).argsort(dim=1)[:, :KEYS]  # where each key stands
+    classes = torch.randint(CLASSES, (clips, KEYS), generator=generator)
+    named = torch.randint(KEYS, (clips,), generator=generator)
+    features = NOISE * torch.randn(clips, places, CHANNELS, generator=generator)
+    rows = torch.arange(clips)[:, None]
+    features[rows, order, torch.arange(KEYS)] += 1
+    features[rows, order, KEYS + classes] += 1
+    name = NOISE * torch.randn(clips, CHANNELS, KEYS, generator=generator)
+    name[torch.arange(clips), named] += 1
+    return features.transpose(1, 2).contiguous(), name, classes[torch.arange(clips), named]
+
+
+def accuracy(name: str, places: int, *, answer_in: str = "video", epochs: int = EPOCHS) -> float:
+    """Accuracy of a row on unseen clips of the task.
+
+    Args:
+        name: of a two-stream row.
+        places: of the map that holds the answer.
+        answer_in: the modality of that map; the other one names the key.
+    """
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = build(name)
+    training, tested = (draw(clips, places, generator) for clips in (TRAINING, TESTED))
+
+    def answer(features: Tensor, named: Tensor) -> Tensor:
+        if answer_in == "audio":
+            return model(named.unflatten(2, (1, 2, 2)), features)
+        return model(features.unflatten(2, (1, 1, places)), named)
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    steps = epochs * TRAINING // BATCH
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(epochs):
+        for chosen in torch.randperm(TRAINING, generator=generator).split(BATCH):
+            features, named, labels = (part[chosen] for part in training)
+            loss = nn.functional.nll_loss(answer(features, named), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        model.eval()
+        return float((answer(*tested[:2]).argmax(dim=1) == tested[2]).float().mean())
+
+
+def main(out: Path) -> None:
+    """Write the accuracies of all two-stream rows, with 12 and with 98 places."""
+    rows = {}
+    for name, entry in zoo.ENTRIES.items():
+        if entry.fusion == "none" or entry.fixed:
+            continue
+        side = "audio" if name == "cfn_sr_video_to_audio" else "video"
+        rows[name] = {
+            "answer_in": side,
+            "places": {str(places): accuracy(name, places, answer_in=side) for places in (12, 98)},
+        }
+        print(name, rows[name], flush=True)
+    out.write_text(json.dumps({"task": {"clips": TRAINING, "epochs": EPOCHS}, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,215 @@
+"""A take under another codec and a person under two spellings never stand on both sides of a fold."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cfnsr.corpus.table import read_table
+from cfnsr.data.clip import Preparation
+from cfnsr.data.leaks import check_split
+from cfnsr.data.prepare import prepare_corpus
+from cfnsr.data.speech import VARIABLE, SpeechEncoder
+from cfnsr.data.split import read_split
+from cfnsr.data.store import Store
+from cfnsr.errors import InputError
+from cfnsr.training.prepared import PreparedCorpus
+
+RATE = 16_000
+CODECS = {"wav": ("pcm_s16le", "s16"), "flac": ("flac", "s16"), "mp3": ("libmp3lame", "s16p")}
+EMOTIONS = ("calm", "happy")
+
+
+def voice(seed: int, seconds: float = 2.5) -> np.ndarray:
+    """Something like speech: harmonics of a wandering pitch, in syllables."""
+    noise = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    knots = np.linspace(0, seconds, 9)
+    pitch = np.interp(time, knots, noise.uniform(110, 240, 9))
+    loudness = np.interp(time, knots, [0, *noise.uniform(0.1, 1, 7), 0])
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    return 0.2 * loudness * sum(np.sin(k * phase) / k for k in range(1, 12))
+
+
+def write(path: Path, samples: np.ndarray) -> Path:
+    """Mono sound in the codec of its suffix."""
+    codec, layout = CODECS[path.suffix[1:]]
+    frame = av.AudioFrame.from_ndarray((32_767 * samples).astype(np.int16)[None], layout, "mono")
+    frame.sample_rate = RATE
+    with av.open(str(path), "w") as file:
+        track = file.add_stream(codec, rate=RATE, layout="mono")
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        size = track.codec_context.frame_size or 1024
+        while (piece := fifo.read(size) or fifo.read(size, partial=True)) is not None:
+            file.mux(track.encode(piece))
+        file.mux(track.encode(None))
+    return path
+
+
+def recode(source: Path, path: Path) -> Path:
+    """The same sound in another codec."""
+    with av.open(str(source)) as file:
+        pieces = [frame.to_ndarray() for frame in file.decode(audio=0)]
+    samples = np.concatenate(pieces, axis=1)[0]
+    return write(path, samples / (32_768 if samples.dtype == np.int16 else 1))
+
+
+def prepared(
+    folder: Path, files: list[tuple[Path, str, str]], modalities: tuple[str, ...] = ("audio",)
+) -> PreparedCorpus:
+    """A corpus of (file, emotion, speaker), through the table and the preparation that a user takes."""
+    table = folder / "takes.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "speaker"), *files])
+    corpus = read_table(table)
+    encoder = SpeechEncoder(folder / "whisper") if "speech" in modalities else None
+    preparation = Preparation(
+        modalities,
+        keep=1.5,
+        speech_encoder=encoder.name if encoder else "",
+        speech_sha256=encoder.sha256 if encoder else "",
+        speech_speeds=(),
+    )
+    store = Store.create(folder / "store", corpus.name, corpus.labels, preparation.as_json())
+    assert not prepare_corpus(corpus.takes, store, preparation, workers=1).failures
+    return PreparedCorpus(store)
+
+
+def takes(
+    folder: Path, suffix: str, speakers: tuple[str, ...] = ("Ann", "Bo", "Cy")
+) -> list[tuple[Path, str, str]]:
+    """Two takes of each speaker, all different."""
+    return [
+        (write(folder / f"{speaker}-{emotion}.{suffix}", voice(7 * place + label)), emotion, speaker)
+        for place, speaker in enumerate(speakers)
+        for label, emotion in enumerate(EMOTIONS)
+    ]
+
+
+def check_all(corpus: PreparedCorpus, protocol: str = "nested") -> None:
+    for fold in corpus.folds(protocol):
+        corpus.check(protocol, fold)
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3"])
+@pytest.mark.parametrize("modality", ["audio", "log_mel", "speech"])
+def test_a_take_in_another_codec_is_refused_as_check_split_does(
+    tmp_path: Path,
+    write_whisper: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    modality: str,
+) -> None:
+    """Whatever is prepared of the sound; where leaking is the protocol's aim it is allowed."""
+    if modality == "speech":
+        monkeypatch.setenv(VARIABLE, str(write_whisper(tmp_path / "whisper")))
+    files = takes(tmp_path, suffix)
+    (tmp_path / "clean").mkdir()
+    if modality == "audio":
+        clean = prepared(tmp_path / "clean", files, (modality,))
+        check_all(clean)
+        assert clean.unheard() == ""
+    files += [(recode(files[0][0], tmp_path / "copy.wav"), "calm", "Cy")]
+    corpus = prepared(tmp_path, files, (modality,))
+    for fold in corpus.folds("nested"):  # Ann and Cy have two parts in each of the three
+        with pytest.raises(InputError) as refused:
+            corpus.check("nested", fold)
+        said = str(refused.value)
+        assert "by its sound" in said and "Ann-calm" in said and " copy " in said and "\n" not in said
+    check_all(corpus, "shared_actors")
+    split = tmp_path / "split.csv"
+    rows = [(path, "train" if who == "Ann" else "test", who) for path, _, who in files]
+    split.write_text("\n".join(",".join(map(str, row)) for row in [("path", "split", "speaker"), *rows]))
+    findings = check_split(read_split(split), workers=1)
+    assert [leak.kind for leak in findings.leaks] == ["copies of a recording"]
+
+
+def test_a_copy_within_a_part_is_harmless(tmp_path: Path) -> None:
+    files = takes(tmp_path, "flac")
+    files += [(recode(files[0][0], tmp_path / "copy.wav"), "calm", "Ann")]
+    check_all(prepared(tmp_path, files))
+
+
+def test_clips_prepared_without_a_fingerprint_are_compared_by_their_waveform(tmp_path: Path) -> None:
+    files = takes(tmp_path, "flac")
+    files += [(recode(files[0][0], tmp_path / "copy.wav"), "calm", "Cy")]
+    store = prepared(tmp_path, files).store
+    for header in store.headers():
+        tensors = store.load(header.name)
+        del tensors["sound_map"]
+        store.write(header, tensors)
+    with pytest.raises(InputError, match="by its sound"):
+        check_all(PreparedCorpus(store))
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path, fill_features: Callable[..., Store]) -> None:
+    """A silent take; and features alone, as earlier versions kept them."""
+    files = takes(tmp_path, "wav")
+    silence = write(tmp_path / "silence.wav", np.zeros(2 * RATE))
+    assert (
+        prepared(tmp_path, [*files, (silence, "calm", "Ann")])
+        .unheard()
+        .startswith("1 of 7 clips have no sound")
+    )
+    mute = PreparedCorpus(fill_features(tmp_path / "features"))
+    check_all(mute)
+    assert mute.unheard().startswith("20 of 20 clips have no sound to compare")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("KL", "kl"),
+        ("Ann Lee", "Ann  Lee"),
+        ("Zo\u00eb", "Zoe\u0308"),
+        ("1", "1.0"),
+        ("KL", "\uff2b\uff2c"),
+        ("straße", "STRASSE"),
+    ],
+)
+def test_one_person_in_two_spellings_is_refused(tmp_path: Path, one: str, other: str) -> None:
+    speakers = (one, other, "Bo", "Cy")
+    files = [
+        (write(tmp_path / f"{place}-{emotion}.wav", voice(7 * place + label)), emotion, speaker)
+        for place, speaker in enumerate(speakers)
+        for label, emotion in enumerate(EMOTIONS)
+    ]
+    corpus = prepared(tmp_path, files)
+    for protocol in ("nested", "paper", "leave_one_actor_out", "nested_normalised"):
+        with pytest.raises(InputError) as refused:
+            corpus.folds(protocol)
+        said = str(refused.value)
+        assert repr(one) in said and repr(other) in said and "one person" in said and "\n" not in said
+    assert corpus.folds("shared_actors"), "its folds do not rest on who speaks"
+    split = tmp_path / "split.csv"
+    rows = [(path, "test" if who == one else "train", who) for path, _, who in files]
+    split.write_text("\n".join(",".join(map(str, row)) for row in [("path", "split", "speaker"), *rows]))
+    assert [leak.kind for leak in check_split(read_split(split), workers=1).leaks] == ["shared actors"]
+
+
+def test_people_of_near_names_are_several(tmp_path: Path) -> None:
+    files = takes(tmp_path, "wav", ("1 1", "11", "1.1", "-11", "Jo", "Joe"))
+    assert len(prepared(tmp_path, files).folds("nested")) == 6
+
+
+def test_real_recordings(shared: Path, tmp_path: Path) -> None:
+    """RAVDESS holds one recording twice, both of one actor, so all of these pass."""
+    sounds = shared / "ravdess" / "audio"
+    emotions = {"01": "calm", "03": "happy"}
+    files = [
+        (path, emotions[path.stem.split("-")[2]], path.stem[-2:])
+        for actor in ("05", "06", "07", "08")
+        for path in sorted((sounds / f"Actor_{actor}").glob("*.flac"))
+        if path.stem.split("-")[2] in emotions
+    ]
+    double = [
+        path.stem for path, _, _ in files if path.stem[:15] == "03-01-03-01-02-" and path.stem[-2:] == "07"
+    ]
+    assert len(double) == 2
+    corpus = prepared(tmp_path, files)
+    assert corpus._copies[double[0]] == corpus._copies[double[1]] >= 0
+    check_all(corpus)
