@@ -70,11 +70,24 @@ class Part:
         )
 
 
-def plan(actors: int = 24, takes: int = 15) -> list[Part]:
+def is_masked(name: str) -> bool:
+    """Whether a take of a synthetic corpus is masked, so that a report can tell those apart; see `Part`.
+
+    Args:
+        name: of the take or clip, which ends with RAVDESS's numbers.
+
+    >>> is_masked("01-01-03-02-01-02-12"), is_masked("01-01-04-02-01-02-12")
+    (True, False)
+    """
+    emotion, intensity, statement, repetition, actor = map(int, name.split("-")[-5:])
+    return Part(actor, emotion, intensity, statement, repetition).masked
+
+
+def plan(actors: int = 24, takes: int = 21) -> list[Part]:
     """The takes of a corpus: RAVDESS's 60 for each actor, in an order that is of use when there are fewer.
 
-    First come the eight emotions and six masked takes, then the strong showings (neutral has none), the
-    second repetitions that are not masked, and all of it again with the other statement. The statement also
+    First come the eight emotions, then six masked takes, the strong showings (neutral has none) and the
+    second repetitions that are not masked; then all of it again with the other statement. The statement also
     alternates from take to take.
 
     Args:
@@ -85,34 +98,42 @@ def plan(actors: int = 24, takes: int = 15) -> list[Part]:
         InputError: no actors or takes, or more than there are.
 
     >>> [part.name for part in plan(actors=1, takes=2)], len(plan())
-    (['01-01-01-01-01-01-01', '01-01-02-01-02-01-01'], 360)
+    (['01-01-01-01-01-01-01', '01-01-02-01-02-01-01'], 504)
     """
     if not 1 <= actors <= MOST_ACTORS:
         raise InputError(f"{actors} actors: expected 1 to {MOST_ACTORS}; give another number")
     if not 1 <= takes <= 60:
         raise InputError(f"{takes} takes for each actor: expected 1 to 60 as in RAVDESS; give another number")
+    emotions = range(1, len(RAVDESS) + 1)
+    shown = [(emotion, 1) for emotion in emotions] + [(emotion, 2) for emotion in emotions if emotion > 1]
     parts = []
     for actor in range(1, actors + 1):
-        own = [
-            Part(actor, emotion, intensity, 1 + ((actor - 1) // 2 + emotion + intensity + again) % 2, repetition)
-            for again in (0, 1)
-            for repetition, intensity in ((1, 1), (2, 1), (2, 2), (1, 2))
-            for emotion in range(intensity, len(RAVDESS) + 1)  # neutral, the first, has no strong showing
-        ]
-        parts += [part for half in (own[:30], own[30:]) for part in sorted(half, key=_turn)][:takes]
+        own = []
+        for again in (0, 1):
+            half = [
+                Part(
+                    actor, emotion, intensity, 1 + ((actor - 1) // 2 + emotion + intensity + again) % 2, time
+                )
+                for time in (1, 2)
+                for emotion, intensity in shown
+            ]
+            own += sorted(half, key=_turn)
+        parts += own[:takes]
     return parts
 
 
 def _turn(part: Part) -> int:
-    """What comes first in a corpus: normal showings, masked takes, strong showings, all others."""
-    return 1 if part.masked else 3 if part.repetition == 2 else 2 if part.intensity == 2 else 0
+    """When its kind comes in `plan`."""
+    if part.masked:
+        return 1
+    return 3 if part.repetition == 2 else 2 * (part.intensity - 1)
 
 
 def synthesize(
     folder: Path,
     *,
     actors: int = 24,
-    takes: int = 15,
+    takes: int = 21,
     seed: int = 0,
     workers: int | None = None,
     size: tuple[int, int] = (320, 240),
