@@ -21,4 +21,4 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for file in ("runs/report.html", "runs/results.json", "prepared/contact_sheet.png"):
         assert (tmp_path / file).stat().st_size > 1000
     demo.run(tmp_path)  # a second run goes on from what is there
-    assert "0 clips made, 45 kept, 0 failed" in capsys.readouterr().out
+    assert "0 clips made, 63 kept, 0 failed" in capsys.readouterr().out

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from cfnsr.emotions import RAVDESS
-from cfnsr.synthesis.acting import ACTION_UNITS, CONFUSIONS, EXPRESSIONS, VOICES, partner, show, speak
+from cfnsr.synthesis.acting import (
+    ACTION_UNITS,
+    CONFUSIONS,
+    EXPRESSIONS,
+    MANNERS,
+    MASKED,
+    UPPER_FACE,
+    VOICES,
+    mask,
+    partner,
+    show,
+    speak,
+)
 
 
 def test_every_emotion_has_a_face_and_a_voice() -> None:
@@ -60,3 +72,28 @@ def test_voices_keep_their_order() -> None:
     assert tempo["fearful"] > tempo["neutral"] > tempo["sad"]
     strong, normal = (np.mean([speak("angry", s, rng).level for _ in range(40)]) for s in (1.0, 0.8))
     assert strong > normal
+
+
+@pytest.mark.parametrize("emotion", MASKED)
+def test_a_masked_take_shows_its_emotion_where_the_voice_says(emotion: str) -> None:
+    rng = np.random.default_rng(3)
+    faces = np.array([[EXPRESSIONS[name].get(unit, 0.0) for unit in ACTION_UNITS] for name in MASKED])
+    places, masks = [], []
+    for _ in range(300):
+        apex, prosody = mask(emotion, 1.0, rng)
+        place = "eyes" if prosody.level < (MANNERS["eyes"].level + MANNERS["mouth"].level) / 2 else "mouth"
+        there = UPPER_FACE if place == "eyes" else ~UPPER_FACE
+        own, other = (
+            MASKED[int(np.abs(faces[:, half] - apex[half]).sum(axis=1).argmin())] for half in (there, ~there)
+        )
+        assert own == emotion != other
+        places.append(place)
+        masks.append(other)
+    assert places.count("eyes") == pytest.approx(150, abs=35)
+    assert masks.count(masks[0]) == pytest.approx(150, abs=35)
+
+
+def test_the_manners_of_masked_takes_lie_far_apart() -> None:
+    rng = np.random.default_rng(4)
+    levels = np.sort([mask("happy", 1.0, rng)[1].level for _ in range(200)])
+    assert np.diff(levels).max() > 10, "no voice lies between the two"

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from cfnsr.errors import InputError
-from cfnsr.synthesis import Part, plan, synthesize
+from cfnsr.synthesis import Part, is_masked, plan, synthesize
+from cfnsr.synthesis.acting import ACTION_UNITS
+from cfnsr.synthesis.corpus import act, play
 
 SMALL = (96, 96)
 
@@ -32,7 +34,8 @@ def test_the_plan_is_ravdess() -> None:
     full = plan(actors=24, takes=60)
     assert len({part.name for part in full}) == 1440
     assert all(part.intensity == 1 for part in full if part.emotion == 1)
-    round_ = plan()
+    assert len(plan()) == 24 * 21
+    round_ = [part for part in plan() if not part.masked]
     assert len(round_) == 360
     assert {(p.emotion, p.intensity) for p in round_ if p.actor == 3} == {
         (emotion, intensity)
@@ -132,8 +135,31 @@ def test_actors_differ_and_are_men_and_women_in_turn() -> None:
 
 def test_the_sentence_does_not_give_the_emotion_away() -> None:
     """Within a sex and an intensity each emotion is spoken in either sentence equally often."""
-    spoken: dict[tuple[int, int, int], list[int]] = {}
+    spoken: dict[tuple[int, ...], list[int]] = {}
     for part in plan():
-        spoken.setdefault((part.actor % 2, part.intensity, part.emotion), []).append(part.statement)
+        kind = part.actor % 2, part.intensity, part.emotion, part.repetition
+        spoken.setdefault(kind, []).append(part.statement)
     for statements in spoken.values():
         assert statements.count(1) == statements.count(2)
+
+
+def test_masked_takes_are_told_by_their_names() -> None:
+    parts = plan(actors=2)
+    assert [is_masked(part.name) for part in parts] == [part.masked for part in parts]
+    masked = [part for part in parts if part.masked and part.actor == 1]
+    assert sorted((part.emotion, part.intensity) for part in masked) == [
+        (emotion, intensity) for emotion in (3, 5, 8) for intensity in (1, 2)
+    ]
+
+
+def test_a_masked_take_passes_through_the_files(tmp_path: Path) -> None:
+    """Its landmarks' table has one emotion's units above and another's below."""
+    masked = next(part for part in plan(actors=1) if part.masked)
+    scene = act(masked, seed=5)
+    play(masked, tmp_path, seed=5, size=SMALL)
+    video, tracks = masked.files(tmp_path)
+    assert video.stat().st_size > 1000
+    names = tracks.read_text().splitlines()[0].split(", ")
+    table = dict(zip(names, np.loadtxt(tracks, delimiter=",", skiprows=1).T, strict=True))
+    for unit, column in zip(ACTION_UNITS, scene.performance.units.T, strict=True):
+        assert table[f"AU{unit:02d}_r"].mean() == pytest.approx(column.mean(), abs=0.15)

@@ -5,6 +5,6 @@
 `corpus` writes it all.
 """
 
-from cfnsr.synthesis.corpus import Part, plan, synthesize
+from cfnsr.synthesis.corpus import Part, is_masked, plan, synthesize
 
-__all__ = ["Part", "plan", "synthesize"]
+__all__ = ["Part", "is_masked", "plan", "synthesize"]

@@ -100,6 +100,16 @@ CONFUSIONS = (
 OWN_SHARE = (0.1, 1.0)
 
 
+# Masked takes, which only sight and hearing together can read: brows and eyes show one of these emotions, the
+# mouth another, and the manner of speaking, which is that of no emotion, tells which of the two is meant.
+MASKED = ("happy", "angry", "surprised")  # the most distinct in either half of the face
+UPPER_FACE = np.isin(ACTION_UNITS, (1, 2, 4, 5, 6, 7, 45))
+MANNERS: Mapping[str, Prosody] = {
+    "eyes": Prosody(pitch=-1.0, accent=1.0, level=-17.0, tilt=-5.0, breath=1.0),  # under the breath
+    "mouth": Prosody(pitch=1.0, accent=1.0, level=6.0, tilt=4.0, breath=0.03),  # out loud
+}
+
+
 def partner(emotion: str, sense: Literal["seen", "heard"]) -> str | None:
     """The emotion it is taken for by that sense, if any.
 
@@ -121,10 +131,9 @@ def show(emotion: str, strength: float, rng: np.random.Generator) -> NDArray[np.
         strength: 1 for a strong showing, less for a normal one.
         rng: the take's own generator.
     """
-    faces = [_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)]
-    individual = rng.normal(1.0, 0.08, len(ACTION_UNITS))
-    apex: NDArray[np.float64] = np.clip(sum(faces) * strength * individual, 0.0, 5.0)
-    return apex
+    return _vary(
+        sum(_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)), strength, rng
+    )
 
 
 def speak(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
@@ -133,8 +142,31 @@ def speak(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
     voices = [
         (np.array(astuple(VOICES[name])) - plain) * share for name, share in _mixture(emotion, "heard", rng)
     ]
-    chance = np.array(astuple(TAKE_TO_TAKE)) * rng.standard_normal(len(plain))
-    values = plain + sum(voices) * strength + chance
+    return _near(plain + sum(voices) * strength, rng)
+
+
+def mask(emotion: str, strength: float, rng: np.random.Generator) -> tuple[NDArray[np.float64], Prosody]:
+    """Apex and prosody of a masked take of one of `MASKED`; arguments as in `show`.
+
+    Where the emotion is to be seen and which other one masks it are drawn evenly.
+    """
+    place = str(rng.choice(list(MANNERS)))
+    other = str(rng.choice([name for name in MASKED if name != emotion]))
+    eyes, mouth = (emotion, other) if place == "eyes" else (other, emotion)
+    face = np.where(UPPER_FACE, _intensities(eyes), _intensities(mouth))
+    return _vary(face, strength, rng), _near(np.array(astuple(MANNERS[place])), rng)
+
+
+def _vary(face: NDArray[np.float64], strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """One take's intensities of a prototype."""
+    individual = rng.normal(1.0, 0.08, len(ACTION_UNITS))
+    apex: NDArray[np.float64] = np.clip(face * strength * individual, 0.0, 5.0)
+    return apex
+
+
+def _near(values: NDArray[np.float64], rng: np.random.Generator) -> Prosody:
+    """One take's prosody near a prototype's values."""
+    values = values + np.array(astuple(TAKE_TO_TAKE)) * rng.standard_normal(len(values))
     return Prosody(*np.clip(values, astuple(LEAST), astuple(MOST)).tolist())
 
 
