@@ -40,5 +40,5 @@ def test_the_block_and_its_mirror_learn_it_among_98_places(task: ModuleType, nam
 
 @pytest.mark.parametrize("name", ["multiplication", "cfn_sr_no_cross_modal", "concat_fc", "cfn_sr_map"])
 def test_others_do_not(task: ModuleType, name: str) -> None:
-    """Who sees the shares of the classes can guess the most frequent of four, which is right half the time."""
+    """Who sees the shares of the classes can guess the most frequent one, which is right half the time."""
     assert task.accuracy(name, 98, clips=5_000, epochs=8) < 0.7
