@@ -22,6 +22,7 @@ A table is one of `TABLES` with its options:
 import json
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import unified_diff
 from pathlib import Path
@@ -372,7 +373,14 @@ def main(pages: Iterable[Path], *, check: bool, folder: Path = RESULTS) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--store"]:
-        store(Path(sys.argv[2]), sys.argv[3])
-    else:
-        sys.exit(main(PAGES, check="--check" in sys.argv))
+    parser = ArgumentParser(description="Write the figures of the pages from the kept results.")
+    parser.add_argument("--check", action="store_true", help="write nothing, name what differs")
+    parser.add_argument("--store", nargs=2, metavar=("RESULTS", "NAME"), help="keep a report's results.json")
+    given = parser.parse_args()
+    try:
+        if given.store:
+            store(Path(given.store[0]), given.store[1])
+        else:
+            sys.exit(main(PAGES, check=given.check))
+    except InputError as error:
+        sys.exit(f"fill.py: {error}")

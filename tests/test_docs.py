@@ -156,7 +156,9 @@ def test_kept_results_are_small_and_stand_in_a_page(fill: ModuleType) -> None:
     for path in fill.RESULTS.glob("*.json"):
         text = path.read_text(encoding="utf-8")
         assert len(text) <= fill.LARGEST and f" {path.name} " in pages, path.name
-        assert fill.slim(json.loads(text)) == text, f"{path.name}: keep it with docs/fill.py --store"
+        content = json.loads(text)
+        if "version" in content:  # of `cfnsr report`: other scripts of docs write what they like
+            assert fill.slim(content) == text, f"{path.name}: keep it with docs/fill.py --store"
 
 
 def test_the_architecture_page_names_what_there_is() -> None:
