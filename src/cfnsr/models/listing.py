@@ -17,7 +17,7 @@ COUNTED = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedModel:
     """One model: ours beside the paper's. `paper_params` are millions, `paper_accuracy` is a fraction.
 
     `params` are all that a prediction needs, with Whisper tiny.en's encoder where the model hears by one;
@@ -32,13 +32,13 @@ class Row:
     trained_params: int
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[ListedModel]:
     """Every model in the order of the paper's tables, then a user's own."""
     for name, found in ENTRIES.items():
         with torch.device("meta"):  # shapes alone: counting needs no memory and no initial values
             model = build(name, Settings())
         total, trained = count_total(model, whisper_encoder()), count_parameters(model)
-        yield Row(name, total, found.paper_params, found.paper_accuracy, found.fusion, trained)
+        yield ListedModel(name, total, found.paper_params, found.paper_accuracy, found.fusion, trained)
 
 
 def as_json() -> list[dict[str, object]]:
@@ -79,9 +79,9 @@ def as_markdown() -> str:
     return "\n".join([*lines, "", f"¹ {OPTIMISTIC}. ² {' '.join(notes)} ³ {COUNTED}."])
 
 
-def _millions(row: Row) -> str:
+def _millions(row: ListedModel) -> str:
     return "–" if row.paper_params is None else f"{row.paper_params:.2f} M"
 
 
-def _accuracy(row: Row) -> str:
+def _accuracy(row: ListedModel) -> str:
     return "–" if row.paper_accuracy is None else f"{100 * row.paper_accuracy:.2f} %"
