@@ -131,9 +131,8 @@ def show(emotion: str, strength: float, rng: np.random.Generator) -> NDArray[np.
         strength: 1 for a strong showing, less for a normal one.
         rng: the take's own generator.
     """
-    return _vary(
-        sum(_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)), strength, rng
-    )
+    faces = [_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)]
+    return _vary(np.sum(faces, axis=0), strength, rng)
 
 
 def speak(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
