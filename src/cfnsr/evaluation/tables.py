@@ -171,7 +171,10 @@ HOW_CALIBRATION = (
     "ECE is the expected calibration error, raw and after temperature scaling; each fold's temperature is "
     "fitted, and each threshold of abstention chosen, on the fold's inner validation clips alone; to these "
     "the fit adds one clip whose emotion is anybody's guess, so that a few dozen right answers ask for no "
-    "certainty."
+    "certainty. The checkpoint predicts with its temperature, so the tempered figures are those of what is "
+    "shipped. Where the recipe trains again on the validation actors, the temperature is that of the network "
+    "before, which had not met them; it may be a little too high for the one after, whose raw figures stand "
+    "beside it."
 )
 HOW_ABSTENTION = (
     "The last columns: the accuracy of the answered clips where that share of the clips was to be answered, "

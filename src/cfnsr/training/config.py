@@ -296,7 +296,7 @@ PRESETS: Mapping[str, Recipe] = {
         select_by="uar",
     ),
     # For a CPU: about a thousandth of the arithmetic.
-    "small": Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=5),
+    "small": Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=10),
     # For OpenFace tracks and pretrained speech features, on a CPU; chosen on inner validation actors.
     "features": Recipe(
         "features",
