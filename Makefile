@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-figures table protocols ravdess-features docs test check constraints clean
+.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features docs test check constraints clean
 
 setup: $(STAMP)
 
@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/cfnsr demo --out demo
 
 # What a report of runs says goes without its long parts into docs/results, and `fill` writes the pages from there.
-keep = $(BIN)/cfnsr report $(1) && $(BIN)/python docs/fill.py --store $(1)/results.json $(2).json
+keep = $(BIN)/cfnsr report $(1) $(3) && $(BIN)/python docs/fill.py --store $(1)/results.json $(2).json
 fill = $(BIN)/python docs/fill.py
 
 # README.md's table of the demo.
@@ -46,6 +46,11 @@ table: setup
 	$(call keep,table/runs-dropout,synthetic-dropout)
 	$(fill)
 
+# docs/interaction.md: what each row can learn of a task that only an interaction of the modalities solves.
+interaction-task: setup
+	$(BIN)/python docs/interaction.py docs/results/interaction.json
+	$(fill)
+
 # docs/protocols.md: what each habit of the field adds, on real sound. RAVDESS is a folder of its recordings.
 protocols: setup
 	@test -n "$(RAVDESS)" || { echo "make protocols RAVDESS=folder, with RAVDESS's speech recordings"; exit 2; }
@@ -62,6 +67,8 @@ FEATURES := $(BIN)/cfnsr crossval --preset features --workers $(WORKERS) --resum
 TUNED := $(FEATURES) --tune --seeds $(SEEDS)
 BOTH := --video openface --audio speech --data features/prepared --out features/runs
 MAIN := video audio multiplication cfn_sr_features
+COMPARED := --compare cfn_sr+openface+speech,cfn_sr_no_cross_modal+openface+speech \
+	--compare cfn_sr+openface+speech,multiplication+openface+speech
 ravdess-features: setup
 	@test -e "$(RAVDESS_SOUND)" || { echo "make ravdess-features RAVDESS_SOUND=folder OPENFACE=folder-or-csv OPENFACE_FRAMES=folder SPEECH=openai/whisper-tiny.en"; exit 2; }
 	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) features/prepared --modalities openface,speech --openface $(OPENFACE) --speech-encoder $(SPEECH)
@@ -72,7 +79,7 @@ ravdess-features: setup
 	$(BIN)/cfnsr prepare $(OPENFACE_FRAMES) features/frames --modalities openface
 	$(FEATURES) video --video openface --data features/frames --out features/runs-sequence --protocol leave_one_actor_out
 	$(FEATURES) video --video openface --data features/frames --out features/runs-mean --protocol leave_one_actor_out --openface-steps 1
-	$(call keep,features/runs,ravdess-features)
+	$(call keep,features/runs,ravdess-features,$(COMPARED))
 	$(call keep,features/runs-sound,ravdess-sound)
 	$(call keep,features/runs-sequence,ravdess-frames)
 	$(call keep,features/runs-mean,ravdess-frame-means)

@@ -30,8 +30,20 @@ from typing import Any
 
 from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.errors import InputError
+from cfnsr.evaluation.comparison import Comparison, Difference
+from cfnsr.evaluation.interaction import DISTURBANCES, Effect
 from cfnsr.evaluation.robustness import label
-from cfnsr.evaluation.tables import NOTHING, cells, millions, pair, percent, published
+from cfnsr.evaluation.tables import (
+    NOTHING,
+    cells,
+    comparisons_table,
+    effect,
+    millions,
+    p_value,
+    pair,
+    percent,
+    published,
+)
 from cfnsr.files import read_json, write_text
 
 DOCS = Path(__file__).resolve().parent
@@ -44,6 +56,7 @@ BLOCK = re.compile(
 )
 FIGURE = re.compile(r"([+−]?\d[\d.,]*|–)?(?: \([^()]*\))?(<!--\s+(\S+\.json)\s+([^>]*?)\s*-->)")
 FEWEST = 8  # actors: an interval over fewer does not hold what it says
+LEARNT = 0.95  # of the answers to the task of interaction.py
 HABITS = ("best_epoch_on_test", "paper", "shared_actors", "repeated_takes")
 
 Results = dict[str, Any]
@@ -214,6 +227,50 @@ def time_table(results: Results, protocol: str = "nested", *models: str) -> str:
     return cells(["model", "seconds a fold", "longest"], lines, texts=1)
 
 
+def interaction_table(results: Results, protocol: str = "nested", *models: str) -> str:
+    """What the exchange of each two-stream row does to its answers, and what it has beyond late fusion."""
+    lines = []
+    for row in _rows(results, protocol, models):
+        found = row["interaction"]
+        if found is None:
+            continue
+        effects = [effect(Effect(**found[how]) if how in found else None) for how in DISTURBANCES]
+        part = ("inert" if found["inert"] else "works") if found.keys() & DISTURBANCES else NOTHING
+        entropy = NOTHING if found["entropy"] is None else f"{found['entropy']:.3f}"
+        beyond = [NOTHING, NOTHING]
+        if found["beyond_late"] is not None:
+            versus = _difference(found["beyond_late"])
+            limits = pair(versus.ci95, signed=True)
+            beyond = [f"{percent(versus.mean, signed=True)} ({limits})", p_value(versus.p)]
+        lines.append([_named(row), part, *effects, entropy, *beyond, found["late"] or NOTHING])
+    head = ["model", "exchange", *DISTURBANCES.values(), "entropy"]
+    return cells([*head, "beyond late fusion, points", "p", "late rule"], lines, texts=2)
+
+
+def comparisons(results: Results) -> str:
+    """The pairs of rows that `cfnsr report --compare` was asked for."""
+    if not results["comparisons"]:
+        raise InputError("no comparisons: expected some that `cfnsr report --compare A,B` was asked for")
+    compared = []
+    for each in results["comparisons"]:
+        caveat = find(results, each["a"], each["protocol"])["caveat"]
+        named = each["protocol"] + (f" ({caveat})" if caveat else "")
+        found = each["reason"] or _difference(each)
+        compared.append(Comparison(each["a"], each["b"], each["protocol"], named, found))
+    return comparisons_table(compared)
+
+
+def task_table(results: Results) -> str:
+    """What each row learns of the task of interaction.py, and whether it does among the most places."""
+    places = list(next(iter(results["rows"].values()))["places"])
+    lines = []
+    for name, row in results["rows"].items():
+        found = [row["places"][number] for number in places]
+        lines.append([name, row["answer_in"], "yes" if found[-1] >= LEARNT else "no", *map(percent, found)])
+    head = ["model", "answer in", "learns it", *(f"{number} places: accuracy %" for number in places)]
+    return cells(head, lines, texts=3)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "rows": table_of_rows,
     "paper": paper_table,
@@ -223,6 +280,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "confusion": confusion_table,
     "actors": actors_table,
     "time": time_table,
+    "interaction": interaction_table,
+    "comparisons": comparisons,
+    "task": task_table,
 }
 
 
@@ -254,6 +314,13 @@ def _accuracy_and_interval(row: Row | None) -> list[str]:
     partly = "" if row["complete"] else f" ({len({fold['fold'] for fold in row['folds']})} folds alone)"
     ci95 = row["accuracy"]["ci95"]
     return [_spread(row["accuracy"]) + partly, NOTHING if None in ci95 else pair(tuple(ci95))]
+
+
+def _difference(found: Row) -> Difference:
+    """A difference of two rows as the results have it."""
+    same = {key: found[key] for key in ("mean", "p", "p_holm", "folds", "actors")}
+    within = found["equivalence"]
+    return Difference(ci95=tuple(found["ci95"]), margin=within["margin"], p_equivalent=within["p"], **same)
 
 
 def _paired(row: Row, other: Row) -> str:

@@ -161,6 +161,30 @@ def test_kept_results_are_small_and_stand_in_a_page(fill: ModuleType) -> None:
             assert fill.slim(content) == text, f"{path.name}: keep it with docs/fill.py --store"
 
 
+def test_the_task_is_kept_as_its_table_reads_it(
+    tmp_path: Path, fill: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fused row that is trained by gradient, each where its block looks for the answer."""
+    task = import_module("interaction")
+    met = []
+
+    def accuracy(name: str, places: int, *, answer_in: str) -> float:
+        met.append(name)
+        return 1 / places
+
+    monkeypatch.setattr(task, "accuracy", accuracy)
+    task.main(tmp_path / "results" / "interaction.json")
+    page = "<!-- table task interaction.json -->\n<!-- end -->"
+    filled, wrong, missing = fill.fill(page, tmp_path / "results")
+    assert (wrong, missing) == ([], [])
+    for name in met:
+        side = "audio" if name == "cfn_sr_video_to_audio" else "video"
+        assert f"| {name} | {side} | no | 8.3 | 1.0 |" in filled
+    tables = {name for table in zoo.TABLES.values() for _, name in table}
+    assert tables - set(met) == {"video", "audio", "eranns"}
+    assert not {"lda", "logistic_late", "cfn_sr_features"} & set(met)
+
+
 def test_the_architecture_page_names_what_there_is() -> None:
     """Every room stands in its table, and the formats have the numbers that the code has."""
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")

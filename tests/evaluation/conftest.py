@@ -1,5 +1,6 @@
 """A folder of runs as `cfnsr crossval` leaves it, made up: nothing is trained here."""
 
+import csv
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -204,6 +205,25 @@ def fabricate_all(
             for fold in range(1, folds_of(protocol) + 1):
                 fabricate(runs, model, protocol, fold, **about)
     return runs
+
+
+def disturb(folder: Path, how: str, every: int) -> None:
+    """Answer each so-many-th test clip by the emotion after its own, with its probabilities moved along."""
+    rows = list(csv.reader((folder / "predictions.csv").open()))
+    head, tested = rows[0], [row for row in rows[1:] if row[2] == "test"]
+    path = folder / "interaction.csv"
+    lines = [] if path.exists() else [",".join([*head[:2], "condition", *head[3:]])]
+    for number, (clip, actor, _, label, *logs) in enumerate(tested):
+        moved = [logs[-1], *logs[:-1]] if number % every == 0 else logs
+        lines.append(",".join([clip, actor, how, label, *moved]))
+    with path.open("a") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session", name="disturb")
+def disturb_fixture() -> Callable[[Path, str, int], None]:
+    """Writes answers of one run with its exchange disturbed."""
+    return disturb
 
 
 @pytest.fixture(name="fabricate")

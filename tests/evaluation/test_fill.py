@@ -13,13 +13,16 @@ import pytest
 from scipy import stats
 
 from cfnsr.errors import InputError
+from cfnsr.evaluation.comparison import comparisons
+from cfnsr.evaluation.interaction import DISTURBANCES
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import summarise
 
 Fabricate = Callable[..., Path]
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "fill.py"
-OURS = "cfn_sr_features"
+OURS, LATE = "cfn_sr_features", "multiplication+openface+speech"
+EVERY = dict(zip(DISTURBANCES, (2, 4, 1000), strict=True))  # so-many-th answer changes
 STANDARDISED = "speakers standardised: needs several takes of each person"
 PAGE = """Text 1.5.
 
@@ -46,12 +49,20 @@ pages = load()
 
 
 @pytest.fixture(scope="module")
-def runs(fabricate_all: Fabricate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(
+    fabricate_all: Fabricate,
+    disturb: Callable[[Path, str, int], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     small: dict[str, Any] = {"takes": 16, "epochs": 3}
     fabricate_all(folder, ("audio",), ("nested", "best_epoch_on_test", "paper", "repeated_takes"), **small)
-    for model in ("video+openface", "audio+speech", OURS):
-        fabricate_all(folder, (model,), ("nested",), conditions=model == OURS, **small)
+    for model in ("video+openface", "audio+speech", LATE):
+        fabricate_all(folder, (model,), ("nested",), **small)
+    fabricate_all(folder, (OURS,), ("nested",), conditions=True, attention_entropy=0.75, **small)
+    for fold in (folder / "nested" / OURS / "seed_0").iterdir():
+        for how, every in EVERY.items():
+            disturb(fold, how, every)
     fabricate_all(folder, (OURS,), ("nested_normalised",), **small)
     return folder
 
@@ -59,7 +70,8 @@ def runs(fabricate_all: Fabricate, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def whole(runs: Path) -> dict[str, Any]:
     """The results as `cfnsr report` writes them."""
-    return results(summarise(read_runs(runs)))
+    rows = summarise(read_runs(runs))
+    return results(rows, (), comparisons(rows, [(OURS, "audio+speech"), (OURS, LATE)]))
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +232,79 @@ def test_calibration_and_bad_input(content: dict[str, Any]) -> None:
     assert line["noise 20 dB"] == f"{100 * noisy['mean']:.1f} ± {100 * noisy['std']:.1f}"
 
 
+def by_fold(runs: Path, model: str) -> np.ndarray:
+    """Each fold's accuracy in per cent, by the four actors it tests."""
+    right = right_of(runs, "nested", model)
+    return np.array([100 * np.mean([right[4 * fold + place] for place in range(1, 5)]) for fold in range(6)])
+
+
+def test_the_audit_of_the_exchange(runs: Path, content: dict[str, Any]) -> None:
+    first, second = lines_of(pages.TABLES["interaction"](content))
+    late, ours = (first, second) if first["model"] == LATE else (second, first)
+    assert set(late.values()) == {LATE, "–"}, "a sum has no exchange, and there is no other late rule"
+    assert ours["model"] == OURS and ours["late rule"] == LATE
+    assert ours["exchange"] == "works" and ours["entropy"] == "0.750"
+    for how, every in EVERY.items():
+        changed, moved = [], []
+        for fold in (runs / "nested" / OURS / "seed_0").iterdir():
+            before, after = (
+                np.exp(
+                    [[float(value) for value in line[4:]] for line in csv.reader(file.open()) if kind in line]
+                )
+                for file, kind in ((fold / "predictions.csv", "test"), (fold / "interaction.csv", how))
+            )
+            changed += (before.argmax(axis=1) != after.argmax(axis=1)).tolist()
+            moved += np.abs(before - after).mean(axis=1).tolist()
+        expected = f"{100 * np.mean(changed):.1f} ({100 * np.mean(moved):.2f})"
+        assert ours[DISTURBANCES[how]] == expected
+        assert np.mean(changed) == pytest.approx(1 / every, abs=0.02)
+    paired = stats.ttest_rel(by_fold(runs, OURS), by_fold(runs, LATE))
+    low, high = paired.confidence_interval()
+    difference = np.mean(by_fold(runs, OURS) - by_fold(runs, LATE))
+    assert ours["beyond late fusion, points"] == f"{difference:+.1f} ({low:+.1f} to {high:+.1f})".replace(
+        "-", "−"
+    )
+    assert ours["p"] == (f"{paired.pvalue:.3f}" if paired.pvalue >= 0.001 else "< 0.001")
+
+    changed_row = json.loads(json.dumps(content))
+    row = next(row for row in changed_row["rows"] if (row["model"], row["protocol"]) == (OURS, "nested"))
+    row["interaction"] |= {"inert": True, "beyond_late": None}
+    (line,) = lines_of(pages.TABLES["interaction"](changed_row, "nested", OURS))
+    assert (line["exchange"], line["beyond late fusion, points"], line["p"]) == ("inert", "–", "–")
+
+
+def test_pairs_that_were_compared(runs: Path, content: dict[str, Any]) -> None:
+    lines = {line["less"]: line for line in lines_of(pages.TABLES["comparisons"](content))}
+    assert list(lines) == ["audio+speech", LATE]
+    for other, line in lines.items():
+        paired = stats.ttest_rel(by_fold(runs, OURS), by_fold(runs, other))
+        difference = np.mean(by_fold(runs, OURS) - by_fold(runs, other))
+        assert line["model"] == OURS and line["protocol"] == "nested" and line["folds"] == "6"
+        assert line["difference"] == f"{difference:+.1f}".replace("-", "−")
+        assert line["p"] == (f"{paired.pvalue:.3f}" if paired.pvalue >= 0.001 else "< 0.001")
+        assert line["equivalence"].startswith("within 2 points p ")
+    changed = json.loads(json.dumps(content))
+    changed["comparisons"][0] |= {"mean": None, "reason": "trained with batch 16"}
+    assert "not compared: trained with batch 16" in pages.TABLES["comparisons"](changed)
+    with pytest.raises(InputError, match="no comparisons: expected some that `cfnsr report --compare A,B`"):
+        pages.TABLES["comparisons"](content | {"comparisons": []})
+
+
+def test_what_a_row_learns_of_the_task() -> None:
+    rows = {
+        "cfn_sr": {"answer_in": "video", "places": {"12": 1.0, "98": 0.9504}},
+        "mirror": {"answer_in": "audio", "places": {"12": 0.99, "98": 0.9496}},
+    }
+    assert lines_of(pages.TABLES["task"]({"task": {}, "rows": rows})) == [
+        {"model": name, "answer in": side, "learns it": learns}
+        | {"12 places: accuracy %": few, "98 places: accuracy %": many}
+        for name, side, learns, few, many in (
+            ("cfn_sr", "video", "yes", "100.0", "95.0"),
+            ("mirror", "audio", "no", "99.0", "95.0"),
+        )
+    ]
+
+
 def test_the_papers_table_stands_beside_ours(content: dict[str, Any]) -> None:
     (line,) = lines_of(pages.TABLES["paper"](content, "1"))
     nested, paper = (pages.find(content, "audio", protocol)["accuracy"] for protocol in ("nested", "paper"))
@@ -249,12 +334,13 @@ def test_what_is_kept_is_small(
     assert pages.slim(json.loads(text)) == text
     assert len(text) < 0.5 * len(json.dumps(whole))
     small = json.loads(text)
-    assert set(whole) - set(small) == {"unfinished"}
+    assert set(whole) - set(small) == {"unfinished"} and len(small["comparisons"]) == 2
     for ours, theirs in zip(small["rows"], whole["rows"], strict=True):
         assert set(theirs) - set(ours) == {"abstention"}
         gone = set(theirs["folds"][0]) - set(ours["folds"][0]) - {"last_epoch_test_accuracy"}
         assert gone == {"uar", "macro_f1", "ece"}
         assert set(theirs["calibration"]) - set(ours["calibration"]) == {"curve"}
+        assert (ours["interaction"] is None) is (theirs["interaction"] is None)
         assert ours["accuracy"]["mean"] == pytest.approx(theirs["accuracy"]["mean"], abs=1e-5)
     monkeypatch.setattr(pages, "LARGEST", 1000)
     with pytest.raises(InputError, match="expected at most 1,000"):

@@ -1,6 +1,5 @@
 """The audit of the exchange in the report: effects by hand, and the late rule that validation chooses."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,25 +16,15 @@ from cfnsr.evaluation.tables import effect, tables
 from cfnsr.training import interaction as training
 
 Fabricate = Callable[..., Path]
+Disturb = Callable[[Path, str, int], None]
 SMALL = {"takes": 16, "epochs": 3}
 LATE = {"multiplication": 1.0, "averaging": 2.2}  # by how much the right emotion stands out
 
 
-def disturb(folder: Path, how: str, every: int) -> None:
-    """Answer each so-many-th test clip by the emotion after its own, with its probabilities moved along."""
-    rows = list(csv.reader((folder / "predictions.csv").open()))
-    head, tested = rows[0], [row for row in rows[1:] if row[2] == "test"]
-    path = folder / "interaction.csv"
-    lines = [] if path.exists() else [",".join([*head[:2], "condition", *head[3:]])]
-    for number, (clip, actor, _, label, *logs) in enumerate(tested):
-        moved = [logs[-1], *logs[:-1]] if number % every == 0 else logs
-        lines.append(",".join([clip, actor, how, label, *moved]))
-    with path.open("a") as file:
-        file.write("\n".join(lines) + "\n")
-
-
 @pytest.fixture(scope="module")
-def rows(fabricate_all: Fabricate, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+def rows(
+    fabricate_all: Fabricate, disturb: Disturb, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Row]:
     runs = tmp_path_factory.mktemp("runs")
     for model, skill in LATE.items():
         fabricate_all(runs, (model,), ("nested",), skill=skill, **SMALL)
@@ -92,7 +81,9 @@ def test_it_stands_in_the_report(rows: dict[str, Row]) -> None:
     assert "What the exchange does" in page and "no effect" not in page
 
 
-def test_an_exchange_that_changes_nothing_is_called_inert(fabricate: Fabricate, tmp_path: Path) -> None:
+def test_an_exchange_that_changes_nothing_is_called_inert(
+    fabricate: Fabricate, disturb: Disturb, tmp_path: Path
+) -> None:
     disturb(fabricate(tmp_path, "cfn_sr", takes=32, epochs=3), "other_audio", 1000)
     (row,) = summarise(read_runs(tmp_path))
     assert row.interaction is not None and row.interaction.inert

@@ -72,6 +72,22 @@ def test_only_where_modalities_meet_can_it_be_disturbed(name: str, expected: tup
     assert disturbances(zoo.create_model("video+openface")) == ()
 
 
+FUSED = [name for name, entry in zoo.ENTRIES.items() if entry.fusion != "none" and not entry.fixed]
+
+
+@pytest.mark.parametrize("name", FUSED)
+@torch.no_grad()
+def test_every_row_can_be_audited(name: str) -> None:
+    """Only a block that weighs the places of a map has weights to be noted."""
+    model, inputs = made(name), clips(4)
+    for how in disturbances(model):
+        with disturbed(model, how), entropies(model) as noted:
+            found = model(*inputs)
+        torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(4))
+        blocks = name.startswith("cfn_sr")
+        assert [each.shape for each in noted] == [torch.Size([4])] * blocks
+
+
 @pytest.mark.parametrize("name", ["cfn_sr", "cfn_sr_video_to_audio", "cfn_sr_map"])
 @torch.no_grad()
 def test_the_exchange_alone_is_disturbed(name: str) -> None:

@@ -118,7 +118,7 @@ def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished], compared: Sequ
     if made:
         parts += [HOW_ACCURACY, f"{HOW_DIFFERENCE} {HOW_PAIRS}" if paired else HOW_DIFFERENCE]
     if compared:
-        parts += ["## Comparisons", _comparisons_table(compared), HOW_COMPARISONS]
+        parts += ["## Comparisons", comparisons_table(compared), HOW_COMPARISONS]
     if made or compared:
         parts.append(HOW_TEST)
     parts += ["## Other figures", _figures_table(rows)]
@@ -273,7 +273,8 @@ def _feature_table(table: Table) -> str:
     return cells(map(safe, head), lines, texts=3)
 
 
-def _comparisons_table(compared: Sequence[Comparison]) -> str:
+def comparisons_table(compared: Sequence[Comparison]) -> str:
+    """Pairs of rows as a Markdown table."""
     head = ["model", "less", "protocol", "difference", "95 % interval", "p", "Holm's p", "equivalence"]
     lines = []
     for each in compared:

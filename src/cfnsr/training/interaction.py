@@ -87,7 +87,7 @@ def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
         if weights.shape[1] > 1:
             found.append(torch.special.entr(weights).sum(dim=1) / math.log(weights.shape[1]))
 
-    handles = [each.register_forward_hook(note) for each in _exchanges(model) if hasattr(each, "attention")]
+    handles = [each.register_forward_hook(note) for each in _exchanges(model) if hasattr(each, "weighs")]
     try:
         yield found
     finally:
