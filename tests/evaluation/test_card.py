@@ -201,7 +201,6 @@ def test_nothing_is_claimed_of_validation_actors_that_are_not_there(
         (MODEL, {"frozen_encoders": True}, True),
         (MODEL, {"frozen_encoders": True, "pretrain": False}, False),
         (MODEL, {"frozen_encoders": False}, False),
-        ("msaf+openface+speech", {"frozen_encoders": True}, False),  # whose encoders learn behind its gates
     ],
 )
 def test_frozen_encoders_are_told(
