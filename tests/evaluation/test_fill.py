@@ -20,7 +20,7 @@ from cfnsr.evaluation.summary import summarise
 Fabricate = Callable[..., Path]
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "fill.py"
 OURS = "cfn_sr_features"
-STANDARDISED = "speakers standardised: needs several takes of each person"
+STANDARDISED = "speakers standardised: transductive, needs all emotions of each person in balance"
 PAGE = """Text 1.5.
 
 <!-- table rows real.json nested -->
