@@ -318,7 +318,7 @@ def test_a_bad_file_does_not_hide_the_good_ones(
 def test_checkpoint_of_another_version(cfnsr: Run, checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "format": 0, "cfnsr": "0.0.1"}))
-    refused(cfnsr("predict", tmp_path, "x.mp4"), "format 0", "0.0.1", "reads format 3")
+    refused(cfnsr("predict", tmp_path, "x.mp4"), "format 0", "0.0.1", "reads format 4")
 
 
 def test_folds_and_names_that_do_not_exist(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ SpeakerOption = Annotated[
     bool,
     typer.Option(
         "--speaker-normalisation",
-        help="Standardise the features of each person without labels; needs several takes of each. The "
-        "protocol is then called ..._normalised.",
+        help="Standardise each person's features over all their takes, without labels, the tested ones too "
+        "(transductive): needs all emotions in balance. The protocol is then called ..._normalised.",
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]

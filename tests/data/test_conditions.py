@@ -21,10 +21,12 @@ from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
 from cfnsr.media.mfcc import mfcc
 
+TAKES = ["five_takes", "two_emotions", "one_emotion"]
+
 
 def test_which_conditions_concern_whom() -> None:
     sound = ["noise_20db", "noise_10db", "noise_0db"]
-    assert list(conditions_of({"video": "video", "audio": "audio"})) == list(CONDITIONS)
+    assert [*conditions_of({"video": "video", "audio": "audio"}), *TAKES] == list(CONDITIONS)
     assert list(conditions_of({"audio": "audio"})) == sound
     assert list(conditions_of({"audio": "log_mel"})) == sound
     assert list(conditions_of({"video": "video"})) == ["blurred_face", "dark_face"]
@@ -36,6 +38,68 @@ def test_which_conditions_concern_whom() -> None:
         "blurred_face",
         "dark_face",
     ]
+    for reads in ({"video": "openface", "audio": "speech"}, {"audio": "audio"}):
+        assert list(conditions_of(reads, normalised=True)) == TAKES
+
+
+def takes_of(actor: int, counts: dict[str, int]) -> list[Header]:
+    return [
+        Header(f"{emotion}-{actor}-{number:02}", emotion, actor, None, {}, {}, {})
+        for emotion, count in counts.items()
+        for number in range(count)
+    ]
+
+
+def known_by(condition: str, headers: list[Header]) -> dict[str, set[str]]:
+    """By take, the names of those that it is standardised by."""
+    among = CONDITIONS[condition].among
+    assert among is not None
+    rows = among(headers).tolist()
+    return {
+        header.name: {other.name for other, is_in in zip(headers, row, strict=True) if is_in}
+        for header, row in zip(headers, rows, strict=True)
+    }
+
+
+def drawn(known: dict[str, set[str]]) -> set[str]:
+    """All emotions of the takes that stand beside others."""
+    return {name.split("-")[0] for take, names in known.items() for name in names - {take}}
+
+
+EIGHT = dict.fromkeys(RAVDESS.emotions, 8) | {"neutral": 4}
+
+
+@pytest.mark.parametrize("actor", range(1, 21))
+def test_a_take_counts_among_the_few_it_is_standardised_by(actor: int) -> None:
+    headers = takes_of(actor, EIGHT)
+    five, two, one = (known_by(condition, headers) for condition in TAKES)
+    assert all(take in names for known in (five, two, one) for take, names in known.items())
+    assert all(len(names) == 5 for names in five.values())
+    assert len(set.union(*(names - {take} for take, names in five.items()))) == 5, "the same few for all"
+    assert len(drawn(two)) == 2 and len(drawn(one)) == 1 and drawn(one) < drawn(two)
+    for take, names in two.items():
+        pool = {header.name for header in headers if header.emotion in drawn(two)}
+        assert names <= {*pool, take} and len(names) == min(16, len({*pool, take}))
+    for take, names in one.items():
+        assert names == {take} | {header.name for header in headers if header.emotion in drawn(one)}
+
+
+def test_the_few_takes_are_drawn_by_names_alone() -> None:
+    """In whatever order they are given, the same; of other speakers, others."""
+    for condition in TAKES:
+        speakers = [takes_of(actor, EIGHT) for actor in range(1, 21)]
+        known = [known_by(condition, headers) for headers in speakers]
+        assert known == [known_by(condition, headers[::-1]) for headers in speakers]
+        assert len({frozenset(drawn(each)) for each in known}) > 3
+
+
+def test_a_speaker_of_few_takes_is_known_by_fewer() -> None:
+    headers = takes_of(1, {"sad": 2, "calm": 1})
+    every = {header.name for header in headers}
+    assert known_by("five_takes", headers) == dict.fromkeys(every, every)
+    assert known_by("two_emotions", headers) == dict.fromkeys(every, every)
+    sizes = sorted(map(len, known_by("one_emotion", headers).values()))
+    assert sizes in ([2, 2, 3], [1, 2, 2])  # sad and the take itself, or calm
 
 
 @pytest.mark.parametrize("decibels", [0, 10, 20])

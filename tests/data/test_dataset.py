@@ -1,6 +1,7 @@
 """Clips as tensors: as much of them as a model asks for, held in memory or read each time."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,52 @@ def test_speakers_are_standardised_apart(name: str, tmp_path: Path) -> None:
     for actor, same in ((1, True), (2, False), (3, True)):
         assert torch.equal(of_actor(ours, actor), of_actor(theirs, actor)) is same
     assert all(torch.equal(plain[place], value) for place, value in enumerate(before))
+
+
+@pytest.mark.parametrize("name", ["openface", "speech"])
+def test_each_take_is_standardised_by_the_takes_chosen_for_it(name: str, tmp_path: Path) -> None:
+    """Value by value, in plain numbers: takes 0, 1 by both, 2 by itself and 0; others stay as they are."""
+    store = fill_features(tmp_path)
+    for index in (6, 7):  # of the actor of takes 0 and 3
+        tensors = store.load(f"take {index - 6}", ["openface", "speech", "speech_0.9"])
+        tensors = {key: (value * 2 + index).astype(value.dtype) for key, value in tensors.items()}
+        store.write(Header(f"take {index}", "sad", 1, None, {}, {}, FEATURES.as_json()), tensors)
+    among = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    plain = column_of(store, name)
+    asked: list[list[str]] = []
+
+    def chosen(headers: Sequence[Header]) -> torch.Tensor:
+        asked.append([header.name for header in headers])
+        return among
+
+    found = plain.standardised(chosen, [1])
+    assert asked == [["take 0", "take 3", "take 6", "take 7"]]
+    takes = [place for place, header in enumerate(plain.headers) if header.actor == 1]
+    assert all(torch.equal(found[place], plain[place]) for place in range(8) if place not in takes)
+    values = np.stack([plain[place].double().numpy() for place in takes])
+    if name == "openface":
+        values = np.sign(values) * np.log1p(3 * np.abs(values))
+    else:
+        values = np.moveaxis(values, -2, -1)
+    for row, place in enumerate(takes):
+        expected = np.empty(values.shape[1:])
+        for index in np.ndindex(expected.shape[:-1]):
+            known = [v for take in range(4) if among[row, take] for v in values[take][index]]
+            mean = sum(known) / len(known)
+            deviation = math.sqrt(sum((v - mean) ** 2 for v in known) / len(known))
+            expected[index] = (values[row][index] - mean) / (deviation + 1e-3)
+        if name == "openface":
+            expected = np.clip(expected, -6, 6)
+            expected = np.sign(expected) * np.expm1(np.abs(expected)) / 3
+        else:
+            expected = np.moveaxis(expected, -1, -2)
+        np.testing.assert_allclose(found[place].double().numpy(), expected, atol=2e-3, rtol=2e-3)
+
+
+def test_all_takes_are_what_is_known_of_a_speaker_unless_some_are_chosen(tmp_path: Path) -> None:
+    column = column_of(fill_features(tmp_path), "speech")
+    every = column.standardised(lambda headers: torch.ones(len(headers), len(headers), dtype=torch.bool))
+    assert all(torch.equal(column.standardised()[place], every[place]) for place in range(6))
 
 
 def test_what_cannot_be_standardised(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

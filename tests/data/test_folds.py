@@ -124,7 +124,10 @@ def test_protocols_say_who_chooses() -> None:
 def test_standardised_speakers_are_declared_and_neither_leaky_nor_optimistic() -> None:
     for name in ("nested", "leave_one_actor_out"):
         plain, normalised = find_protocol(name), find_protocol(with_normalised_speakers(name))
-        assert normalised.caveat == "speakers standardised: needs several takes of each person"
+        assert (
+            normalised.caveat
+            == "speakers standardised: transductive, needs all emotions of each person in balance"
+        )
         assert normalised.normalised and not plain.normalised
         assert (normalised.deal, normalised.units, normalised.selected_on, normalised.leaks) == (
             (plain.deal, plain.units, plain.selected_on, plain.leaks)

@@ -23,7 +23,7 @@ Fabricate = Callable[..., Path]
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "fill.py"
 OURS, LATE = "cfn_sr_features", "multiplication+openface+speech"
 EVERY = dict(zip(DISTURBANCES, (2, 4, 1000), strict=True))  # so-many-th answer changes
-STANDARDISED = "speakers standardised: needs several takes of each person"
+STANDARDISED = "speakers standardised: transductive, needs all emotions of each person in balance"
 PAGE = """Text 1.5.
 
 <!-- table rows real.json nested -->

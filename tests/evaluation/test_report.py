@@ -324,7 +324,7 @@ def test_rows_of_other_seeds_are_not_compared(tmp_path: Path, fabricate_all: Fab
     assert rows["audio"].versus == "trained with seed 0, cfn_sr with seeds 0, 1"
 
 
-STANDARDISED = "speakers standardised: needs several takes of each person"
+STANDARDISED = "speakers standardised: transductive, needs all emotions of each person in balance"
 PAIR = "Table 1 with OpenFace and speech"
 FEATURES = ("video+openface", "audio+speech", "msaf+openface+speech", "cfn_sr+openface+speech")
 

@@ -16,6 +16,7 @@ from cfnsr.evaluation.tables import tables
 
 Fabricate = Callable[..., Path]
 SMALL = {"takes": 16, "epochs": 3}
+BAD, TAKES = [*CONDITIONS][:7], [*CONDITIONS][7:]
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +27,16 @@ def rows(fabricate_all: Fabricate, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_report_knows_what_training_scores() -> None:
-    assert tuple(conditions.CONDITIONS) == CONDITIONS
+    assert tuple(conditions.CONDITIONS) == tuple(CONDITIONS)
     assert tuple(MEANINGS) == ("clean", *CONDITIONS)
+    assert [*conditions.conditions_of({"audio": "speech"}, normalised=True)] == TAKES
 
 
 def test_accuracy_is_the_mean_over_folds(rows: list[Row]) -> None:
     row = rows[-1]
-    assert list(row.conditions) == ["clean", *CONDITIONS]
+    assert list(row.conditions) == ["clean", *BAD]
     assert row.conditions["clean"] == row.spreads["accuracy"]
-    for condition in CONDITIONS:
+    for condition in BAD:
         folds = [
             np.mean(part.log_probabilities.argmax(axis=1) == part.labels)
             for part in (run.conditions[condition] for run in row.runs)
@@ -51,7 +53,7 @@ def test_accuracy_is_the_mean_over_folds(rows: list[Row]) -> None:
 def test_a_row_has_the_conditions_of_what_it_looks_at(rows: list[Row]) -> None:
     audio = rows[0]
     assert list(audio.conditions) == ["clean", "noise_20db", "noise_10db", "noise_0db"]
-    assert conditions_of([audio.conditions, rows[1].conditions]) == ["clean", *CONDITIONS]
+    assert conditions_of([audio.conditions, rows[1].conditions]) == ["clean", *BAD]
     assert conditions_of([{}, {}]) == []
 
 
@@ -66,6 +68,22 @@ def test_the_page_has_a_plot_a_condition_and_a_table_with_numbers(rows: list[Row
     assert table.split("</tbody>")[0].count('<td class="none">–</td>') == 4  # audio has no pictures to lose
     text = tables(rows, []).split("## Accuracy under bad input")[1]
     assert f"{100 * rows[1].conditions['dark_face'].mean:.1f} ±" in text
+
+
+def test_standardised_speakers_are_shown_by_fewer_takes(tmp_path: Path, fabricate_all: Fabricate) -> None:
+    both = ("nested", "nested_normalised")
+    rows = summarise(read_runs(fabricate_all(tmp_path, ("audio",), both, conditions=True, **SMALL)))
+    (row,) = [row for row in rows if row.protocol == "nested_normalised"]
+    assert list(row.conditions) == ["clean", *TAKES]
+    means = [spread.mean for spread in row.conditions.values()]
+    assert means == sorted(means, reverse=True)  # as they were made up
+    section = html(rows).split('<section id="conditions">')[1].split("</section>")[0]
+    text = tables(rows, []).split("## Accuracy under bad input")[1]
+    for name in TAKES:
+        assert MEANINGS[name] in section and MEANINGS[name] in text
+        assert f"{100 * row.conditions[name].mean:.1f}" in section
+        assert f"{100 * row.conditions[name].mean:.1f} ±" in text
+    assert MEANINGS["dark_face"] not in section, "nobody was seen"
 
 
 def test_runs_of_before_there_were_conditions_have_no_section(tmp_path: Path, fabricate: Fabricate) -> None:

@@ -319,7 +319,7 @@ def test_a_clip_tested_in_two_leaky_folds_is_refused(tmp_path: Path, fabricate: 
 
 def test_conditions_are_read_beside_the_predictions(tmp_path: Path, fabricate: Fabricate) -> None:
     run = read_run(fabricate(tmp_path, conditions=True, **SMALL))
-    assert tuple(run.conditions) == NAMES
+    assert (*run.conditions, "five_takes", "two_emotions", "one_emotion") == tuple(NAMES)
     assert all(part.clips == run.test.clips for part in run.conditions.values())
     one = read_run(fabricate(tmp_path, "audio", conditions=True, **SMALL))
     assert tuple(one.conditions) == ("noise_20db", "noise_10db", "noise_0db")

@@ -62,7 +62,7 @@ def test_logistic_regression_is_that_of_scikit_learn(clips: int, features: int, 
     weight, bias = logistic_regression(values, labels, 4, strength)
     theirs = LogisticRegression(C=1 / (strength * clips), tol=1e-10, max_iter=10_000).fit(values, labels)
     ours = (values @ weight + bias).softmax(dim=1)
-    np.testing.assert_allclose(ours, theirs.predict_proba(values), atol=1e-5)
+    np.testing.assert_allclose(ours, theirs.predict_proba(values), atol=1e-4)
     np.testing.assert_allclose(weight.T, theirs.coef_, atol=1e-4)
 
 

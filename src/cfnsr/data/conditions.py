@@ -1,19 +1,22 @@
-"""Bad input: what pictures and sound become when a microphone or a camera fails."""
+"""Bad input: what pictures and sound become when a microphone or a camera fails, and what is left of
+standardised speakers of whom fewer takes are known.
+"""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 from torch.nn import functional
 
 from cfnsr.data.augment import RGB_MEAN
 from cfnsr.data.clip import PCM, SOUND_FEATURES
-from cfnsr.data.store import Store
+from cfnsr.data.dataset import Among
+from cfnsr.data.store import Header, Store
 
 BLUR = 1 / 16  # deviation of the Gaussian, as a share of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
@@ -26,19 +29,21 @@ Pictures = Callable[[Tensor], Tensor]
 
 
 class Condition(NamedTuple):
-    """What becomes of one modality; the other one stays.
+    """What becomes of one modality while the other one stays, or of the takes a speaker is known by.
 
     Args:
-        modality: "video" or "audio".
+        modality: "video" or "audio"; empty where it concerns both.
         absent: whether nothing of it is left.
         sound: waveform (N,) and a source of randomness -> waveform; for "audio".
         pictures: (B, 3, T, H, W) in 0..255 -> the same; for "video".
+        among: by which takes a tested speaker is standardised; where speakers are.
     """
 
     modality: str
     absent: bool = False
     sound: Sound | None = None
     pictures: Pictures | None = None
+    among: Among | None = None
 
 
 def noisy(decibels: float) -> Sound:
@@ -77,6 +82,36 @@ def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
     return frames.view(video.shape)
 
 
+def few(takes: int | None = None, emotions: int | None = None) -> Among:
+    """A take itself and some others of its speaker, drawn once and for all by their names.
+
+    A user's own take is among those it is standardised by, so it always counts, whatever its emotion. What
+    is drawn beside it depends on the speaker's and the takes' names, never on the take or a model.
+
+    Args:
+        takes: how many, the take itself among them; all by default, and fewer where there are fewer.
+        emotions: of how many emotions the others are, drawn by the speaker's name; of all by default.
+    """
+
+    def among(headers: Sequence[Header]) -> Bool[Tensor, "N N"]:
+        there = sorted(
+            {header.emotion for header in headers}, key=lambda each: (_lot(headers[0].actor, each), each)
+        )
+        of_them = np.isin([header.emotion for header in headers], there[:emotions])
+        order = np.lexsort(([_lot(header.name) for header in headers], ~of_them))
+        rank = torch.from_numpy(np.argsort(order))
+        before = rank[None, :] - (rank[None, :] > rank[:, None]).long()  # others that are drawn earlier
+        others = (before < (takes or len(headers)) - 1) & torch.from_numpy(of_them)
+        return others | torch.eye(len(headers), dtype=torch.bool)
+
+    return among
+
+
+def _lot(*words: object) -> int:
+    """A number that looks random, but is always the same for these words."""
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, words)).encode()).digest()[:8])
+
+
 CONDITIONS: dict[str, Condition] = {
     SILENCE: Condition("audio", absent=True, sound=lambda waveform, rng: np.zeros_like(waveform)),
     "noise_20db": Condition("audio", sound=noisy(20)),
@@ -85,18 +120,24 @@ CONDITIONS: dict[str, Condition] = {
     NO_PICTURE: Condition("video", absent=True, pictures=no_picture),
     "blurred_face": Condition("video", pictures=blurred),
     "dark_face": Condition("video", pictures=lambda video: DARK * video),
+    "five_takes": Condition("", among=few(5)),
+    "two_emotions": Condition("", among=few(16, emotions=2)),
+    "one_emotion": Condition("", among=few(emotions=1)),
 }
 
 
-def conditions_of(reads: Mapping[str, str]) -> dict[str, Condition]:
+def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict[str, Condition]:
     """The conditions that concern what a model reads and leave it something to go by.
 
     They are of pictures, and of sound whose features are computed here: not of OpenFace tracks, nor of a
-    pretrained encoder's states.
+    pretrained encoder's states. Of standardised speakers they are the takes that those are known by.
 
     Args:
         reads: what is read for "video", "audio" or both.
+        normalised: whether speakers are standardised.
     """
+    if normalised:
+        return {name: condition for name, condition in CONDITIONS.items() if condition.among is not None}
     spoilt = {modality for modality, name in reads.items() if name == "video" or name in SOUND_FEATURES}
     return {
         name: condition
@@ -137,8 +178,8 @@ class BadSound:
             if change is None:
                 raise ValueError(f"{condition} is no condition of sound")
             waveform = self.store.load(name, ["waveform"])["waveform"] / PCM
-            seed = int.from_bytes(hashlib.sha256(f"{name} {condition}".encode()).digest()[:8])
-            features = SOUND_FEATURES[reads](change(waveform, np.random.default_rng(seed)))
+            rng = np.random.default_rng(_lot(name, condition))
+            features = SOUND_FEATURES[reads](change(waveform, rng))
             heard = torch.from_numpy(features)
             if len(self._kept) * heard.nbytes >= KEPT:
                 return heard

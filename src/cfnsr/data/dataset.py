@@ -1,17 +1,18 @@
 """Prepared clips as tensors for training and evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from cfnsr.corpus.take import Actor
 from cfnsr.data.clip import Preparation, speech_at
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
@@ -22,6 +23,9 @@ LEAST_DEVIATION = 1e-3  # of a value that a speaker never changes
 FARTHEST = 6.0  # deviations from a speaker's mean, where what follows takes the value for a logarithm
 FEWEST_TAKES = 2  # of a speaker who is standardised; one take alone would become all zeros
 MEMORY = 4 * 2**30  # bytes of one kind of tensor that are held in memory rather than read again every epoch
+
+# All takes of a speaker -> (N, N): by which of them, in the columns, the take of each row is standardised.
+Among = Callable[[Sequence[Header]], Bool[Tensor, "N N"]]
 
 
 class Batch(NamedTuple):
@@ -141,12 +145,16 @@ class Column(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         return self._held[index] if self._held is not None else self._read(index)
 
-    def standardised(self) -> "Column":
+    def standardised(self, among: Among | None = None, actors: Container[Actor] | None = None) -> "Column":
         """The same column with every speaker's values at mean 0 and deviation 1, over all takes of theirs.
 
         Tracks of OpenFace are standardised on a logarithmic scale, which is the one that their encoder sees.
-        No label is looked at, but one take alone cannot be standardised: this needs several of each speaker,
-        the tested ones too.
+        No label is looked at, but the other takes are, of the tested speakers too: it is transductive. And
+        the takes must hold all emotions in balance, for what they have in common is taken out as the person.
+
+        Args:
+            among: the takes that each take's mean and deviation come from, over time too; all by default.
+            actors: who is standardised, others stay as they are; everyone by default.
 
         Raises:
             InputError: for pictures, a column too large for the memory, or a speaker of few takes.
@@ -159,9 +167,10 @@ class Column(Dataset[Tensor]):
         other = copy(self)
         other._held = list(self._held)
         time = -2 if self.name == "speech" else -1
-        speakers: dict[object, list[int]] = {}
+        speakers: dict[Actor, list[int]] = {}
         for place, header in enumerate(self.headers):
-            speakers.setdefault(header.actor, []).append(place)
+            if actors is None or header.actor in actors:
+                speakers.setdefault(header.actor, []).append(place)
         few = [str(speaker) for speaker, places in speakers.items() if len(places) < FEWEST_TAKES]
         if few:
             raise InputError(
@@ -170,10 +179,13 @@ class Column(Dataset[Tensor]):
             )
         for places in speakers.values():
             values = torch.stack([self._held[place] for place in places]).float()
+            every = torch.ones(len(places), len(places), dtype=torch.bool)
+            chosen = every if among is None else among([self.headers[place] for place in places])
             if self.name == "openface":
-                values = expanded(_standardised(compressed(values), time).clamp(-FARTHEST, FARTHEST))
+                held = _standardised(compressed(values), time, chosen).clamp(-FARTHEST, FARTHEST)
+                values = expanded(held)
             else:
-                values = _standardised(values, time)
+                values = _standardised(values, time, chosen)
             for place, value in zip(places, values.to(self._held[0].dtype), strict=True):
                 other._held[place] = value
         return other
@@ -183,9 +195,17 @@ class Column(Dataset[Tensor]):
         return as_tensor(self.name, self.store.load(name, self._needed), self.look)
 
 
-def _standardised(values: Float[Tensor, "N *any"], time: int) -> Float[Tensor, "N *any"]:
-    """Mean 0 and deviation 1 over all clips and over time."""
-    deviation, mean = torch.std_mean(values, dim=(0, time), keepdim=True, correction=0)
+def _standardised(
+    values: Float[Tensor, "N *any"], time: int, among: Bool[Tensor, "N N"]
+) -> Float[Tensor, "N *any"]:
+    """Each clip less the mean, and by the deviation, over its own row of clips and over time."""
+    weights = among.to(values) / among.sum(dim=1, keepdim=True)
+    values = values - values.mean(dim=(0, time), keepdim=True)  # or the squares would swallow the deviation
+    mean, square = (
+        torch.tensordot(weights, moment.mean(dim=time, keepdim=True), dims=1)
+        for moment in (values, values.square())
+    )
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
     standardised: Tensor = (values - mean) / (deviation + LEAST_DEVIATION)
     return standardised
 

@@ -13,7 +13,7 @@ NESTED_FOLDS = 6
 TESTED = 4  # actors a nested fold tests, as far as it can be had: 20 to 23 actors make 5 folds
 OPTIMISTIC = "optimistic: best epoch on test"
 SUFFIX = "_normalised"
-NORMALISED = "speakers standardised: needs several takes of each person"
+NORMALISED = "speakers standardised: transductive, needs all emotions of each person in balance"
 
 Unit = int | str  # what is dealt whole: an actor, or a single clip where a protocol deals those
 
@@ -193,7 +193,8 @@ class Protocol:
         units: a clip -> what it is dealt as.
         leaks: what stands on both sides of a fold on purpose; nothing where actors are dealt whole.
         normalised: whether each speaker's features are standardised by all of that speaker's takes, without
-            their labels: honest, but no figure for a single take of a stranger.
+            their labels: transductive, and no figure for a stranger of whom there are few takes, or takes
+            of few emotions.
     """
 
     deal: Callable[[Mapping[Unit, str | None]], list[Fold]]

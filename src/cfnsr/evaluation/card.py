@@ -212,8 +212,8 @@ def _loading(run: Run, config: "Config") -> str:
         said.append(f"It hears by the {encoder}.")
     if run.protocol.endswith(SUFFIX) or config.normalised:
         said.append(
-            "It was trained on features standardised per speaker, so it needs several takes of the same "
-            "person, standardised in the same way; "
+            "It was trained on features standardised per speaker, so it needs takes of all emotions of the "
+            "same person, in balance, standardised in the same way; "
             + (
                 'config.json says `"normalised": true`, and `predict` refuses it for a single file.'
                 if config.normalised

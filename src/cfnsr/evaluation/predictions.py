@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 AGAIN = "delete its folder and train it again"
 CLEAN = "clean"
-CONDITIONS = (  # bad input, in the order of the report
-    "silent_sound",
-    "noise_20db",
-    "noise_10db",
-    "noise_0db",
-    "no_picture",
-    "blurred_face",
-    "dark_face",
-)
+CONDITIONS: Mapping[str, str] = {  # bad input and what it is, in the order of the report
+    "silent_sound": "no sound: the recording is silent",
+    "noise_20db": "white noise 20 dB below the sound",
+    "noise_10db": "white noise 10 dB below the sound",
+    "noise_0db": "white noise as strong as the sound",
+    "no_picture": "no pictures: every frame is one plain colour",
+    "blurred_face": "the pictures are blurred until the features of a face melt",
+    "dark_face": "most of the light is gone",
+    "five_takes": "the speaker is standardised by five takes, this one and four others",
+    "two_emotions": "the speaker is standardised by 16 takes, this one and others of two emotions",
+    "one_emotion": "the speaker is standardised by this take and those of one emotion",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +96,8 @@ def read_conditions(path: Path, labels: LabelSet, test: Predictions) -> dict[str
 
 
 def _place(condition: str) -> tuple[int, str]:
-    known = CONDITIONS.index(condition) if condition in CONDITIONS else len(CONDITIONS)
-    return known, condition
+    known = list(CONDITIONS)
+    return known.index(condition) if condition in known else len(known), condition
 
 
 def _read(path: Path, texts: Sequence[str], labels: LabelSet) -> "pd.DataFrame":

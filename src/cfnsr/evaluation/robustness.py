@@ -1,4 +1,4 @@
-"""What is left of a row's accuracy when a modality is bad or missing."""
+"""What is left of a row's accuracy when a modality is bad or missing, or a speaker known by few takes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,16 +7,7 @@ from cfnsr.evaluation.predictions import CLEAN, CONDITIONS
 from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import Spread, Tally, tally
 
-MEANINGS: Mapping[str, str] = {
-    CLEAN: "the test clips as they are",
-    "silent_sound": "no sound: the recording is silent",
-    "noise_20db": "white noise 20 dB below the sound",
-    "noise_10db": "white noise 10 dB below the sound",
-    "noise_0db": "white noise as strong as the sound",
-    "no_picture": "no pictures: every frame is one plain colour",
-    "blurred_face": "the pictures are blurred until the features of a face melt",
-    "dark_face": "most of the light is gone",
-}
+MEANINGS: Mapping[str, str] = {CLEAN: "the test clips as they are", **CONDITIONS}
 
 
 def label(condition: str) -> str:

@@ -33,7 +33,8 @@ GRID = 8  # places of a picture along each side, whose mean colours are its stat
 COEFFICIENTS = 13  # MFCCs
 STAGES = 3
 MOST_STEPS = 1000  # of L-BFGS, which needs a few dozen
-LEAST_GRADIENT = 1e-7
+NEAR = 1e-5  # of each weight to the minimum: its gradient is at least strength times as far
+LEAST_CHANGE = 1e-12  # of the loss or a weight, below which rounding is all that is left
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def logistic_regression(
         max_iter=MOST_STEPS,
         max_eval=2 * MOST_STEPS,
         history_size=20,
-        tolerance_grad=LEAST_GRADIENT,
-        tolerance_change=0,
+        tolerance_grad=NEAR * strength,
+        tolerance_change=LEAST_CHANGE,
         line_search_fn="strong_wolfe",
     )
 

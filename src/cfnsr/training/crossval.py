@@ -6,7 +6,7 @@ RUNS/<protocol>/<model>/seed_<s>/fold_<k>/
     selected/                        where the model is refitted: the checkpoint before that, and its history
     tried.json                       with --tune: figures of each choice of epochs and learning rate
     predictions.csv                  log-probabilities of every validation and test clip
-    conditions.csv                   the same of the test clips under bad input
+    conditions.csv                   the same of the test clips under bad input, or by few takes of a speaker
     interaction.csv                  the same with the exchange between the modalities disturbed
     run.json                         who trained, who was tested, settings and versions; written last
 """
@@ -25,7 +25,7 @@ from accelerate import Accelerator
 
 from cfnsr.data.clip import MODALITIES
 from cfnsr.data.conditions import Condition, conditions_of
-from cfnsr.data.dataset import Batch
+from cfnsr.data.dataset import Batch, Column
 from cfnsr.data.folds import Unit, choose_folds, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.files import read_json, write_json, write_text
@@ -245,16 +245,29 @@ def _predict(trainer: Trainer, part: str, job: Job, corpus: PreparedCorpus) -> l
 
 
 def _predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
-    """The test clips under every condition that concerns the model; none where speakers are standardised."""
+    """The test clips under every condition that concerns the model."""
     predicted: list[Predicted] = []
-    if find_protocol(job.protocol).normalised:
-        return predicted  # a spoiled take has no other takes to be standardised by
-    reads = {modality: column.name for modality, column in trainer.clips.columns.items()}
+    plain = {  # where speakers are standardised, the trainer's own columns are so by all takes
+        each: corpus.clips({each: column.name}, column.look).columns[each]
+        for each, column in trainer.clips.columns.items()
+    }
+    reads = {each: column.name for each, column in plain.items()}
     clips = corpus.part(job.protocol, job.fold.test)
+    tested = corpus.actors(job.protocol, job.fold.test)
     places = [place for place, _ in clips]
-    for name, condition in conditions_of(reads).items():
+    normalised = find_protocol(job.protocol).normalised
+    for name, condition in conditions_of(reads, normalised=normalised).items():
+        known: dict[str, Column] = {}
+        if condition.among is not None:
+            known = {each: column.standardised(condition.among, tested) for each, column in plain.items()}
 
-        def spoil(batch: Batch, name: str = name, condition: Condition = condition) -> Batch:
+        def spoil(
+            batch: Batch, name: str = name, condition: Condition = condition, known: dict[str, Column] = known
+        ) -> Batch:
+            if known:
+                at = batch.place.tolist()
+                told = {each: torch.stack([column[place] for place in at]) for each, column in known.items()}
+                return batch._replace(**told)
             if condition.pictures is not None:
                 return batch._replace(video=condition.pictures(batch.video))
             heard = [corpus.headers[place].name for place in batch.place.tolist()]
