@@ -1,12 +1,13 @@
 """An audit of what the modalities of a model do to each other: its answers when their exchange is disturbed.
 
 Accuracy does not tell whether a fused model joins its modalities or merely adds up two opinions. So the test
-clips are answered again
+clips are answered again under disturbances.
 
-* `without_exchange`: each exchange under uniform weights, or passed by where it has none; and an early head
-  replaced by the nearest sum of a score of the video and a score of the audio (Hessel and Lee 2020, "Does my
-  multimodal model learn cross-modal interactions?", section 3), taken over the clips of a batch;
-* `other_audio`, `other_video`: the exchange alone given another clip's audio, or video.
+`without_exchange`: each exchange under uniform weights, or passed by where it has none; and an early head
+replaced by the nearest sum of a score of the video and a score of the audio (Hessel and Lee 2020, "Does my
+multimodal model learn cross-modal interactions?", section 3), taken over the clips of a batch.
+
+`other_audio`, `other_video`: the exchange alone given another clip's audio, or video.
 
 Where answers stay the same, the exchange had no part in them.
 """
