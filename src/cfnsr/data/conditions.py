@@ -98,8 +98,8 @@ def few(takes: int | None = None, emotions: int | None = None) -> Among:
             {header.emotion for header in headers}, key=lambda each: (_lot(headers[0].actor, each), each)
         )
         of_them = np.isin([header.emotion for header in headers], there[:emotions])
-        order = np.lexsort(([_lot(header.name) for header in headers], ~of_them))
-        rank = torch.from_numpy(np.argsort(order))
+        lots = np.array([_lot(header.name) for header in headers], dtype=float)
+        rank = torch.from_numpy(np.argsort(np.argsort(np.where(of_them, lots, np.inf))))
         before = rank[None, :] - (rank[None, :] > rank[:, None]).long()  # others that are drawn earlier
         others = (before < (takes or len(headers)) - 1) & torch.from_numpy(of_them)
         return others | torch.eye(len(headers), dtype=torch.bool)
