@@ -83,26 +83,31 @@ def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
 
 
 def few(takes: int | None = None, emotions: int | None = None) -> Among:
-    """A take itself and some others of its speaker, drawn once and for all by their names.
+    """A take itself and some others of its speaker, as of a person of whom no more is known.
 
-    A user's own take is among those it is standardised by, so it always counts, whatever its emotion. What
-    is drawn beside it depends on the speaker's and the takes' names, never on the take or a model.
+    A user's own take is among those it is standardised by, so it always counts. What is drawn beside it
+    depends on the speaker's and the takes' names, never on a model. Labels only choose the takes that a
+    person is known by; the standardisation itself looks at none.
 
     Args:
         takes: how many, the take itself among them; all by default, and fewer where there are fewer.
-        emotions: of how many emotions the others are, drawn by the speaker's name; of all by default.
+        emotions: of how many emotions they are, the take's own and others drawn for the speaker; of all by
+            default.
     """
 
     def among(headers: Sequence[Header]) -> Bool[Tensor, "N N"]:
         there = sorted(
             {header.emotion for header in headers}, key=lambda each: (_lot(headers[0].actor, each), each)
         )
-        of_them = np.isin([header.emotion for header in headers], there[:emotions])
+        emotion = np.array([there.index(header.emotion) for header in headers])
+        own, other = emotion[:, None], emotion[None, :]
+        # Beside its own the first that were drawn, of which its own may be one.
+        beside = len(there) if emotions is None else emotions - 1
+        allowed = (other == own) | (other < beside + (own < beside))
         lots = np.array([_lot(header.name) for header in headers], dtype=float)
-        rank = torch.from_numpy(np.argsort(np.argsort(np.where(of_them, lots, np.inf))))
-        before = rank[None, :] - (rank[None, :] > rank[:, None]).long()  # others that are drawn earlier
-        others = (before < (takes or len(headers)) - 1) & torch.from_numpy(of_them)
-        return others | torch.eye(len(headers), dtype=torch.bool)
+        itself = np.eye(len(headers), dtype=bool)
+        order = np.where(itself, -1.0, np.where(allowed, lots, np.inf)).argsort(axis=1).argsort(axis=1)
+        return torch.from_numpy((order < (takes or len(headers))) & (allowed | itself))
 
     return among
 
