@@ -26,8 +26,8 @@ CONDITIONS: Mapping[str, str] = {  # bad input and what it is, in the order of t
     "blurred_face": "the pictures are blurred until the features of a face melt",
     "dark_face": "most of the light is gone",
     "five_takes": "the speaker is standardised by five takes, this one and four others",
-    "two_emotions": "the speaker is standardised by 16 takes of two emotions, this one's and another",
-    "one_emotion": "the speaker is standardised by takes of this one's emotion alone",
+    "two_emotions": "the speaker is standardised by 16 takes, of the emotion of this one and another",
+    "one_emotion": "the speaker is standardised by takes of the emotion of this one alone",
 }
 
 
