@@ -403,6 +403,7 @@ def test_a_recipe_from_a_file(cfnsr: Run, prepared: Path, tmp_path: Path) -> Non
         "fused_learning_rate": None,
         "openface_epochs": None,
         "clip_gradient": None,
+        "video_weights": None,
         "select_by": "uar",
         "batch_size": 4,
     }

@@ -99,7 +99,7 @@ class CrossModalReleased(CrossModalMap):
         """The attention of each place; sums to 16 over the places of each time step."""
         selected = self.selection(audio.transpose(1, 2))
         scores = self.agreement.scores(video.flatten(2).transpose(1, 2), selected)
-        by_step: Tensor = scores.reshape(len(scores), video.shape[2], -1)
+        by_step: Tensor = scores.reshape(-1, video.shape[2], video.shape[3] * video.shape[4])
         weights: Tensor = GROUP * by_step.softmax(dim=2)
         return weights.reshape(-1, 1, *video.shape[2:])
 
