@@ -32,6 +32,7 @@ from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import Comparison, Difference
 from cfnsr.evaluation.interaction import DISTURBANCES, Effect
+from cfnsr.evaluation.metrics import FEWEST
 from cfnsr.evaluation.robustness import label
 from cfnsr.evaluation.tables import (
     NOTHING,
@@ -55,7 +56,6 @@ BLOCK = re.compile(
     r"(<!-- table (\w+) (\S+\.json)([^\n]*) -->\n)((?:(?!<!-- table ).)*?)(<!-- end -->)", re.DOTALL
 )
 FIGURE = re.compile(r"([+−]?\d[\d.,]*|–)?(?: \([^()]*\))?(<!--\s+(\S+\.json)\s+([^>]*?)\s*-->)")
-FEWEST = 8  # actors: an interval over fewer does not hold what it says
 LEARNT = 0.95  # of the answers to the task of interaction.py
 HABITS = ("best_epoch_on_test", "paper", "shared_actors", "repeated_takes")
 

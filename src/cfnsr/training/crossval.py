@@ -294,8 +294,8 @@ def _audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[list[Pre
     entropy: list[torch.Tensor] = []
     for how in disturbances(model):
         with disturbed(model, how), entropies(model) as noted:
-            change = beside(trainer.clips, places) if how != WITHOUT else None
-            rows = trainer.predict(places, *([change] if change else [])).numpy()
+            others = {} if how == WITHOUT else {"change": beside(trainer.clips, places)}
+            rows = trainer.predict(places, **others).numpy()
         entropy = noted if how == WITHOUT else entropy
         predicted += [
             Predicted(how, *clip, labels[clip[0]], row) for clip, row in zip(clips, rows, strict=True)
