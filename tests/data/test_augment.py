@@ -90,7 +90,7 @@ def test_colours_pixel_by_pixel() -> None:
         for place, pixel in enumerate(pixels):
             seen = [mean + contrast * (brightness * value - mean) for value in pixel]
             expected = [grey(*seen) + saturation * (value - grey(*seen)) for value in seen]
-            expected = [min(max(value, 0), 255) for value in expected]
+            expected = [min(max(value, 0.0), 255.0) for value in expected]
             torch.testing.assert_close(
                 out[clip].flatten(1)[:, place], torch.tensor(expected), atol=1e-2, rtol=0
             )
