@@ -293,10 +293,12 @@ def _audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[list[Pre
     predicted: list[Predicted] = []
     entropy: list[torch.Tensor] = []
     for how in disturbances(model):
-        with disturbed(model, how), entropies(model) as noted:
-            others = {} if how == WITHOUT else {"change": beside(trainer.clips, places)}
-            rows = trainer.predict(places, **others).numpy()
-        entropy = noted if how == WITHOUT else entropy
+        with disturbed(model, how):
+            if how == WITHOUT:
+                with entropies(model) as entropy:
+                    rows = trainer.predict(places).numpy()
+            else:
+                rows = trainer.predict(places, beside(trainer.clips, places)).numpy()
         predicted += [
             Predicted(how, *clip, labels[clip[0]], row) for clip, row in zip(clips, rows, strict=True)
         ]

@@ -19,8 +19,8 @@ class Discriminant(nn.Module):
     """Scores of Gaussian classes that share one covariance, shrunk towards a multiple of the identity.
 
     It knows the clips it was fitted to almost by heart, so a network that trains beside it on those would
-    have nothing left to learn. So while the two train it says nothing, all zeros, unless `speaks` is set;
-    in evaluation it speaks. Unfitted it says nothing either.
+    have nothing left to learn. So while the two train it is not asked (`silent`) unless `speaks` is set; in
+    evaluation it speaks. Unfitted its scores are all zeros.
 
     Args:
         features: statistics of a clip.
@@ -84,10 +84,13 @@ class Discriminant(nn.Module):
         self.weight.copy_((weight - weight.mean(dim=1, keepdim=True)) * scale)
         self.bias.copy_((bias - bias.mean()) * scale)
 
+    @property
+    def silent(self) -> bool:
+        """True while it trains beside a network."""
+        return self.training and not self.speaks
+
     def forward(self, values: Float[Tensor, "B F"]) -> Float[Tensor, "B classes"]:
         """A score of each class; their mean over the classes is 0."""
-        if self.training and not self.speaks:
-            return values.new_zeros(len(values), self.bias.numel())
         return self._judged(values) @ self.weight + self.bias
 
 
@@ -121,7 +124,7 @@ class Judging(nn.Module):
 
     The score of each class is a channel that is the same at all places, and channels of zeros fill up to
     `MULTIPLE`; so an exchange that weighs the map weighs the scores too. Who inherits says what the map is
-    (`mapped`) and what is judged (`statistics`).
+    (`mapped`) and what is judged (`statistics`). While the discriminant is silent its channels are zeros.
 
     Args:
         discriminant: of as many statistics as `statistics` gives.
@@ -143,7 +146,10 @@ class Judging(nn.Module):
 
     def forward(self, given: Tensor) -> Float[Tensor, "B C+judged *places"]:
         mapped = self.mapped(given)
-        scores = self.discriminant(self.statistics(given))
+        if self.discriminant.silent:  # the statistics cost more than the map
+            scores = mapped.new_zeros(len(mapped), self.discriminant.bias.numel())
+        else:
+            scores = self.discriminant(self.statistics(given))
         scores = functional.pad(scores, (0, self.judged - scores.shape[1]))
         places = mapped.shape[2:]
         everywhere = scores.view(*scores.shape, *(1 for _ in places)).expand(-1, -1, *places)

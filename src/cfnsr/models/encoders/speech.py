@@ -97,7 +97,9 @@ def over_time(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B F"]:
 
 def _deviation(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B C *width"]:
     """Over the steps."""
-    return (values.var(dim=2, unbiased=False) + LEAST_VARIANCE).sqrt()
+    # `var` is ten times as slow on a CPU where the steps are not the innermost dimension.
+    squares = (values - values.mean(dim=2, keepdim=True)).square()
+    return (squares.mean(dim=2) + LEAST_VARIANCE).sqrt()
 
 
 class SpeechMixture(nn.Module):
