@@ -37,6 +37,8 @@ KEPT = {
 }
 LEAST_MP3_RATE = 16_000  # Hz, that MP4 and QuickTime allow
 TICKS = 60_000  # a second: exact for 24, 25, 30, 60 and 29.97 pictures; MPEG-4 allows no more than 65,535
+# Plays while it loads; in coarser ticks the edit list of a track that begins late may hide its last picture.
+MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": str(TICKS)}
 THREADS = min(4, os.cpu_count() or 1)  # of decoder and encoder; each holds pictures
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 UNTOLD = 2  # FFmpeg's number for a matrix of colours that the file does not tell
@@ -80,7 +82,7 @@ def redraw(
     if not scan.frame_count:
         raise MediaError("no picture", f"{source} has no pictures to draw upon: give a video")
     first = _first_picture(source)
-    options = {} if out.suffix.lower() == ".mkv" else {"movflags": "+faststart"}  # plays while it loads
+    options = {} if out.suffix.lower() == ".mkv" else MP4_OPTIONS
     with open_media(source) as reading, create(out, options) as writing:
         video, audio = find_streams(reading)
         if video is None:  # cannot be: its packets were just counted
