@@ -342,7 +342,7 @@ def _check_length(
         end = max(ends[stream.index] for stream in streams)
         spans.append((end * _declared_part(path, UNCOMPRESSED[container.format.name]), end))
     elif formats & DECLARING and container.duration:
-        declared = container.duration / av.time_base  # from the clock's second 0, wherever the first picture is
+        declared = container.duration / av.time_base  # from second 0 of the clock
         spans.append((declared, max(ends.values())))
         for stream in streams:  # Matroska may tell of each one
             told = _seconds(stream.metadata.get("DURATION", ""))
