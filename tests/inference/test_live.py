@@ -167,7 +167,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Scripted:
     """A source of pictures and sound until some seconds; a stream may stay on without giving any more."""
 
-    name, dropped = "script", 0
+    name, dropped, begun = "script", 0, False
 
     def __init__(
         self,

@@ -859,3 +859,15 @@ def test_a_truncated_or_missing_file_is_refused_at_once(film: Film, tmp_path: Pa
     with pytest.raises(MediaError) as caught:
         Windows(tmp_path / "nowhere.mp4", SMALL)
     assert caught.value.reason == "missing"
+
+
+def test_before_the_first_picture_there_is_no_face(film: Film, spots: Any) -> None:
+    """A camera switched on after 8 s; a short file whose pictures fill less than half of it, too."""
+    path = film(12.0, times=[8 + at / 15 for at in range(60)])
+    found = list(Windows(path, SMALL, length=2.95, hop=1.0))
+    assert [each.face for each in found] == [each.span.start + 2.95 / 2 > 7.9 for each in found]
+    assert all(each.speech for each in found) and found[0].span.start == 0
+    (whole,) = Windows(film(5.0, name="short.mkv", times=[3 + at / 15 for at in range(30)]), SMALL)
+    assert whole.face is False and whole.speech
+    (whole,) = Windows(film(5.0, name="early.mkv", times=[2 + at / 15 for at in range(45)]), SMALL)
+    assert whole.face and whole.speech

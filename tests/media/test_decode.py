@@ -52,10 +52,12 @@ def test_even_pictures_and_sound_of_every_container(
     found = decode(path, frames=4)
     assert found.frame_numbers.tolist() == [0, 10, 19, 29]
     assert shades(found.frames).tolist() == [0, 10, 19, 29]
-    assert found.times == pytest.approx(found.frame_numbers / 15, abs=0.002)
+    # Encoders that put pictures behind others, and no edit list, begin to show them a little later.
+    assert 0 <= found.times[0] < 0.14
+    assert found.times - found.times[0] == pytest.approx(found.frame_numbers / 15, abs=0.002)
     assert found.frame_count == 30
     assert found.waveform is not None and found.waveform.dtype == np.float32
-    assert len(found.waveform) / found.sample_rate == pytest.approx(2.0, abs=0.1)
+    assert len(found.waveform) / found.sample_rate == pytest.approx(2.0, abs=0.16)
     steady = found.waveform[10_000:70_000]
     assert steady.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
 
@@ -63,7 +65,7 @@ def test_even_pictures_and_sound_of_every_container(
     assert (info.frame_count, info.width, info.height, info.sample_rate) == (30, 64, 48, 44_100)
     assert info.has_video and info.has_audio
     assert info.fps == pytest.approx(15, rel=0.01)
-    assert info.duration == pytest.approx(2.0, abs=0.1) == found.duration
+    assert info.duration == pytest.approx(2.0, abs=0.16) == found.duration
 
 
 def test_consecutive_pictures_are_the_middle_run(media: Media) -> None:
@@ -129,7 +131,7 @@ def test_sound_is_the_exact_mean_of_its_channels(media: Media, name: str, codec:
 def test_sound_and_pictures_share_a_clock(
     media: Media, name: str, video_delay: float, sound_delay: float
 ) -> None:
-    """A flash and a click, half a second into the film, stay together whichever track begins late."""
+    """A flash and a click, at a second by the file's clock, stay there whichever track begins late."""
     pictures = np.zeros((30, 48, 64, 3), np.uint8)
     pictures[round((1 - video_delay) * 15)] = 255
     sound = np.zeros((1, 88_200))
@@ -147,8 +149,9 @@ def test_sound_and_pictures_share_a_clock(
     assert found.frames is not None and found.waveform is not None
     flash = found.times[found.frames.mean(axis=(1, 2, 3)).argmax()]
     click = found.waveform.argmax() / found.sample_rate
-    assert click == pytest.approx(flash, abs=0.002)
-    assert found.sound_start == pytest.approx(sound_delay - video_delay, abs=0.002)
+    assert click == pytest.approx(flash, abs=0.002) == pytest.approx(1.0, abs=0.002)
+    assert found.sound_start == pytest.approx(sound_delay, abs=0.002)
+    assert found.times[0] == pytest.approx(video_delay, abs=0.002)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -508,12 +511,14 @@ def test_a_long_hole_in_the_sound_of_a_film_is_silence(media: Media, tmp_path: P
     np.testing.assert_array_equal(streamed(path), found)
 
 
-def test_sound_whose_clock_leaps_beyond_the_pictures_follows_on(media: Media, tmp_path: Path) -> None:
-    """2 s of pictures, and sound that claims to go on after a minute: the clock is wrong."""
+def test_sound_that_goes_on_long_after_the_pictures_comes_where_it_says(media: Media, tmp_path: Path) -> None:
+    """2 s of pictures, and sound that goes on a minute later."""
     source = media("a.mkv", audio="pcm_s16le")
     path = without_sound(source, tmp_path / "leap.mkv", 1.0, 1.0, later=60)
     found = decode(path, frames=2).waveform
-    assert found is not None and len(found) == pytest.approx(88_200, abs=2_000)
+    assert found is not None and len(found) == pytest.approx(62 * 44_100, abs=2_000)
+    silent = np.flatnonzero(~found[: len(found) // 100 * 100].reshape(-1, 100).any(axis=1))
+    assert len(silent) == pytest.approx(60 * 441, abs=1) and np.ptp(silent) == len(silent) - 1
 
 
 def test_the_nearest_picture() -> None:

@@ -264,7 +264,7 @@ def test_a_silent_film(media: Media, tmp_path: Path) -> None:
     assert not sound_codecs(new)
 
 
-def test_progress_and_times_from_the_first_picture(media: Media, tmp_path: Path) -> None:
+def test_progress_and_times_from_where_the_sound_begins(media: Media, tmp_path: Path) -> None:
     seen, done = [], []
     redraw(
         media("in.mp4", frames=15, fps=15, video_delay=0.4),
@@ -272,7 +272,7 @@ def test_progress_and_times_from_the_first_picture(media: Media, tmp_path: Path)
         lambda picture, second: seen.append(second),
         progress=lambda now, all_: done.append((now, all_)),
     )
-    assert seen == pytest.approx(np.arange(15) / 15, abs=1e-3)
+    assert seen == pytest.approx(0.4 + np.arange(15) / 15, abs=1e-3)
     assert done == [(at, 15) for at in range(1, 16)]
 
 

@@ -170,7 +170,9 @@ class _Listener:
         self.even = self.preparation.sampling == "even"
         self.streams: list[Stream] = ["video"] if self.sees and source.pictured else []
         self.streams += ["audio"] if self.hears and source.sounding else []
-        self.rolling = Rolling(self.streams, self.step if self.even else 0, length + LAG + self.step)
+        self.rolling = Rolling(
+            self.streams, self.step if self.even else 0, length + LAG + self.step, source.begun
+        )
         self.pictures: list[tuple[Picture, float]] = []  # and the second at which each arrived
         self.follower = Follower(forget=math.ceil(length / max(SEARCH, self.step)))
         self.looked: list[float] = []  # when the last picture was that was searched

@@ -32,9 +32,10 @@ class Rolling:
         streams: what is going to come.
         step: seconds between pictures; 0 where all come.
         keep: seconds.
+        begun: whether all streams begin at second 0, though nothing has come yet.
     """
 
-    def __init__(self, streams: Iterable[Stream], step: float, keep: float) -> None:
+    def __init__(self, streams: Iterable[Stream], step: float, keep: float, begun: bool = False) -> None:
         self.step, self.keep = step, keep
         self.news = Event()  # set whenever something has come or ended
         self.dropped = 0  # pictures that nobody took in time
@@ -44,7 +45,7 @@ class Rolling:
         self._sound: deque[Heard] = deque()
         self._last = 0.0  # second of the newest picture
         self._running: set[Stream] = set(streams)
-        self._begins: dict[Stream, float] = {}
+        self._begins: dict[Stream, float] = dict.fromkeys(self._running, 0.0) if begun else {}
         self._ends: dict[Stream, float] = {}
 
     def see(self, seen: Seen) -> None:
@@ -93,7 +94,7 @@ class Rolling:
             if not self._ends or not self._running <= self._begins.keys():
                 return None, 0.0, not self._running
             newest = max(self._ends.values())
-            reach = min((self._ends[stream] for stream in self._running), default=newest)
+            reach = min((self._ends.get(stream, 0.0) for stream in self._running), default=newest)
             return max(self._begins.values()), max(reach, newest - LAG), not self._running
 
     def take(self) -> list[Seen]:

@@ -32,7 +32,6 @@ HOP = 1.0  # seconds from one window to the next
 LONGEST = 30.0  # seconds of a window, and from one to the next
 LEAST_HEARD = 1.0  # seconds of a window, besides those that are left out of its sound at the start
 LEAST_HOP = 0.1
-LONGEST_FILE = 100 * 3600.0  # seconds; what tells of more has a wrong clock
 REST = 0.1  # seconds at the end that need no window of their own
 STALE = 0.5  # seconds from the nearest picture from which on nothing is to be seen
 # dBFS of the loudest tenth of a second; below it a window is taken for silent. The quietest of RAVDESS's 1440
@@ -159,12 +158,6 @@ class Windows:
             raise MediaError(
                 "no sound", f"{file} has no sound: give a recording with sound, or choose a model of pictures"
             )
-        if self.scan.duration > LONGEST_FILE:
-            raise MediaError(
-                "broken",
-                f"{file} tells of {self.scan.duration / 3600:.0f} hours: expected at most "
-                f"{LONGEST_FILE / 3600:g}; its time stamps leap, so convert it",
-            )
         self.spans = spans(self.scan.duration, preparation, length, hop)
         if length is None and len(self.spans) == 1:
             self.spans = self._speaks_late(hop) or self.spans
@@ -254,8 +247,8 @@ class Windows:
         """Which pictures of the file a window shows; none where there are no pictures at that time."""
         times, preparation = self.scan.times, self.preparation
         if self.whole:
-            over = times[-1] + self._usual < face.LEAST_FOUND * span.end
-            return spread(0 if over else len(times), preparation.frames, preparation.sampling)
+            few = times[-1] + self._usual - times[0] < face.LEAST_FOUND * (span.end - span.start)
+            return spread(0 if few else len(times), preparation.frames, preparation.sampling)
         return sampled(times, span, self.length, preparation, usual=self._usual)
 
     def _pictures(self, places: range) -> Iterator[list[tuple[int, Picture]]]:
@@ -326,7 +319,9 @@ class Windows:
         assert track is not None  # noqa: S101 - asked for
         rows = np.arange(len(track.success))
         if not self.whole:
-            rows = np.flatnonzero((track.timestamps >= span.start) & (track.timestamps < span.end))
+            # OpenFace counts from the first picture.
+            times = track.timestamps + (self.scan.times[0] if self.scan.frame_count else 0.0)
+            rows = np.flatnonzero((times >= span.start) & (times < span.end))
         part = track.rows(rows)
         if not len(rows) or part.success.mean() < face.LEAST_FOUND:
             return []

@@ -121,6 +121,11 @@ class Source(Protocol):
         ...
 
     @property
+    def begun(self) -> bool:
+        """Whether all begins at second 0, though nothing is seen or heard yet; devices take a while."""
+        ...
+
+    @property
     def dropped(self) -> int:
         """Pictures passed over so far, because they were late."""
         ...
@@ -159,6 +164,7 @@ class Player:
         self.path, self.name = Path(path), str(path)
         self.scan = scan_packets(self.path)
         self.pictured, self.sounding = self.scan.frame_count > 0, self.scan.sample_rate > 0
+        self.begun = True
         self.dropped = 0
 
     def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:

@@ -16,13 +16,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from cfnsr.media.clock import SoundClock
 from cfnsr.media.container import Scan, find_streams, open_media, orientation, read_packets, scan_packets
 from cfnsr.media.errors import MediaError as MediaError
 
 Sampling = Literal["even", "consecutive"]
 
 LOST_FRACTION = 0.1  # with more undecodable pictures or sound than this a file is broken
-GAP_SECONDS = (0.05, 10.0)  # holes in the sound filled with silence; less is rounding, more a wrong clock
 SEEK_MARGIN = 1.0  # seconds of run-in before the wanted span, for decoders that need what came before
 # Codecs whose pictures say of themselves whether others are made of them. HEVC's say it of their own temporal
 # layer alone.
@@ -33,7 +33,7 @@ SPARING = ("h264",)
 class Decoded:
     """Sampled pictures and the sound of one file on one clock.
 
-    Time 0 is the file's first picture, or its first sample where it has no pictures.
+    Time 0 is what players show as 0: where the earliest of the file's pictures and sounds begins.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB, or None where no pictures were asked for.
@@ -192,11 +192,13 @@ def _read(
         if video_stream is not None:
             video_stream.codec_context.thread_type = "AUTO"
             video_stream.codec_context.thread_count = threads
-        if start > SEEK_MARGIN and scan.stamped:
-            wanted = () if pictures is None else pictures.times[:1]
-            first = min([start, *wanted]) + scan.zero - SEEK_MARGIN
-            with suppress(av.FFmpegError):  # a file without an index is read from its start
-                container.seek(math.floor(first / streams[0].time_base), stream=streams[0])
+        wanted = () if pictures is None else pictures.times[:1]
+        first = min([start, *wanted]) - SEEK_MARGIN
+        # A file whose pictures begin later is read from its start: seeking leads to them, past the sound.
+        if first > (scan.times[0] if scan.frame_count and pictures is not None else 0.0) and scan.stamped:
+            with suppress(av.FFmpegError):  # as is one without an index
+                ticks = math.floor((first + scan.zero) / streams[0].time_base)
+                container.seek(ticks, stream=streams[0])
         for packet in read_packets(path, container, streams):
             collector = pictures if isinstance(packet.stream, VideoStream) else sound
             if collector is None or collector.done:
@@ -325,18 +327,18 @@ class _PictureStream(_Pictures):
 
 
 class _Sound:
-    """Lays the decoded sound on the clock of the pictures and keeps the wanted span."""
+    """Lays the decoded sound on the file's clock and keeps the wanted span."""
 
     def __init__(self, path: Path, scan: Scan, low: float, high: float) -> None:
         self.path, self.scan, self.low, self.high = path, scan, low, high
         self.rate = scan.sample_rate
-        self.position: int | None = None  # of the next sample, counted from time 0
+        self.clock = SoundClock(path)
         self.chunks: list[NDArray[np.float32]] = []
         self.errors = self.heard = 0
 
     @property
     def done(self) -> bool:
-        return self.position is not None and self.position >= self.high * self.rate
+        return self.clock.position is not None and self.clock.position >= self.high * self.rate
 
     def add(self, frame: AudioFrame) -> None:
         if self.heard == 0:
@@ -347,25 +349,22 @@ class _Sound:
                 f"{self.path} changes its sample rate from {self.rate} to {frame.sample_rate} Hz: convert it",
             )
         self.heard += 1
-        clock = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
-        if self.position is None:
-            begin = round((self.scan.sound_start if clock is None else clock) * self.rate)
-            self.position = min(begin, round(self.low * self.rate))
-            self._keep(np.zeros(begin - self.position, np.float32))
-        elif clock is not None:
-            gap = clock - self.position / self.rate
-            shown = self.scan.frame_count > 0 and clock < self.scan.times[-1]  # the pictures agree
-            if GAP_SECONDS[0] < gap and (gap < GAP_SECONDS[1] or shown):
-                self._keep(np.zeros(round(gap * self.rate), np.float32))
-        self._keep(to_mono(frame))
+        due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
+        silence = 0
+        if self.clock.position is None:
+            begin = round((self.scan.sound_start if due is None else due) * self.rate)
+            silence = self.clock.begin(begin, round(self.low * self.rate))
+        elif due is not None:
+            silence = self.clock.meet(due, self.rate)
+        self._keep(np.zeros(silence, np.float32))
+        self._keep(self.clock.cut(to_mono(frame)))
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
-        position = self.position or 0
-        first = max(0, round(self.low * self.rate) - position)
+        position = self.clock.position or 0
         stop = len(samples) if math.isinf(self.high) else max(0, round(self.high * self.rate) - position)
-        if len(samples[first:stop]):
-            self.chunks.append(samples[first:stop])
-        self.position = position + len(samples)
+        if len(samples[:stop]):
+            self.chunks.append(samples[:stop])
+        self.clock.position = position + len(samples)
 
     def result(self) -> NDArray[np.float32]:
         lost = self.errors / max(1, self.errors + self.heard)
@@ -376,6 +375,7 @@ class _Sound:
             )
         if not self.heard and not self.low:
             raise MediaError("no sound", f"{self.path} has an empty sound track: give a recording with sound")
+        self.clock.check()
         return waveform
 
 

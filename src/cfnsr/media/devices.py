@@ -71,6 +71,7 @@ class Devices:
         self._camera = None if camera is None else _camera(camera)
         self._microphone = None if microphone is None else _Device("microphone", microphone)
         self.pictured, self.sounding = self._camera is not None, self._microphone is not None
+        self.begun = False
         self.name = " and ".join(each.title for each in (self._camera, self._microphone) if each is not None)
 
     def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:

@@ -19,8 +19,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
+from cfnsr.media.clock import SoundClock
 from cfnsr.media.container import Scan, find_streams, open_media, read_packets, scan_packets
-from cfnsr.media.decode import GAP_SECONDS, LOST_FRACTION, Shown
+from cfnsr.media.decode import LOST_FRACTION, Shown
 from cfnsr.media.encode import AAC_OPTIONS, X264_OPTIONS, create, video_codec
 from cfnsr.media.errors import MediaError
 
@@ -36,6 +37,8 @@ KEPT = {
 }
 LEAST_MP3_RATE = 16_000  # Hz, that MP4 and QuickTime allow
 TICKS = 60_000  # a second: exact for 24, 25, 30, 60 and 29.97 pictures; MPEG-4 allows no more than 65,535
+# Plays while it loads; in coarser ticks the edit list of a track that begins late may hide its last picture.
+MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": str(TICKS)}
 THREADS = min(4, os.cpu_count() or 1)  # of decoder and encoder; each holds pictures
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 UNTOLD = 2  # FFmpeg's number for a matrix of colours that the file does not tell
@@ -51,14 +54,15 @@ def redraw(
     Pictures are decoded, drawn upon and encoded (H.264) one by one, and sound goes packet by packet, so that
     memory does not grow with the film. Every picture keeps its own time, be the rate steady or not, and is
     written upright, whatever rotation a phone has noted. Sound is copied as it is where players expect its
-    codec in such a file, else it becomes AAC. An odd row or column at the end is cut off, for H.264 has none.
+    codec in such a file and it has neither holes nor overlaps, else it becomes AAC, by the rule of
+    `SoundClock`. An odd row or column at the end is cut off, for H.264 has none.
     The file appears whole or not at all.
 
     Args:
         source: any file with pictures that FFmpeg reads.
         out: a file ending in one of `SUFFIXES`; its folder is made.
         draw: given each picture (H, W, 3) uint8 RGB, to draw upon in place, and its second, as `decode` tells
-            it: the first picture is at 0. H has the rows of `below`, and H and W are even.
+            it. H has the rows of `below`, and H and W are even.
         below: rows to add beneath each picture, white; an even number.
         progress: given the number of pictures written and of those in all, after each.
 
@@ -78,18 +82,17 @@ def redraw(
     if not scan.frame_count:
         raise MediaError("no picture", f"{source} has no pictures to draw upon: give a video")
     first = _first_picture(source)
-    options = {} if out.suffix.lower() == ".mkv" else {"movflags": "+faststart"}  # plays while it loads
+    options = {} if out.suffix.lower() == ".mkv" else MP4_OPTIONS
     with open_media(source) as reading, create(out, options) as writing:
         video, audio = find_streams(reading)
         if video is None:  # cannot be: its packets were just counted
             raise MediaError("broken", f"{source} is broken: its pictures went away; copy it again")
         video.codec_context.thread_type, video.codec_context.thread_count = "AUTO", THREADS
-        origin = scan.zero + (min(0.0, scan.sound_start) if scan.sample_rate else 0.0)
-        pictures = _Pictures(source, scan, first, origin, writing, draw, below, progress)
+        pictures = _Pictures(source, scan, first, writing, draw, below, progress)
         sound: _Copied | _Coded | None = None
         if audio is not None and scan.sample_rate:
-            kept = _can_keep(audio, writing, out)
-            sound = (_Copied if kept else _Coded)(source, audio, origin, writing)
+            kept = scan.steady and _can_keep(audio, writing, out)
+            sound = (_Copied if kept else _Coded)(source, audio, scan.zero, writing)
         streams: list[VideoStream | AudioStream] = [video]
         if audio is not None and sound is not None:
             streams.append(audio)
@@ -138,13 +141,12 @@ class _Pictures:
         path: Path,
         scan: Scan,
         first: VideoFrame,
-        origin: float,
         writing: OutputContainer,
         draw: Draw,
         below: int,
         progress: Progress | None,
     ) -> None:
-        self.path, self.scan, self.origin = path, scan, origin
+        self.path, self.scan = path, scan
         self.writing, self.draw, self.progress = writing, draw, progress
         self.shown = Shown()
         like = self.shown(first)
@@ -187,7 +189,7 @@ class _Pictures:
     def _write(self, frame: VideoFrame, second: float) -> None:
         import cv2
 
-        ticks = round((second + self.scan.zero - self.origin) * TICKS)
+        ticks = round(second * TICKS)
         if ticks <= self.last:
             return
         picture = np.full((self.height + self.below, self.width, 3), 255, np.uint8)
@@ -229,10 +231,10 @@ def _keep_looks(first: VideoFrame, turned: bool, context: Any) -> None:
 class _Copied:
     """Passes the packets of the sound on as they are."""
 
-    def __init__(self, path: Path, source: AudioStream, origin: float, writing: OutputContainer) -> None:
+    def __init__(self, path: Path, source: AudioStream, zero: float, writing: OutputContainer) -> None:
         self.writing = writing
         self.stream = writing.add_stream_from_template(source)
-        self.shift = round(origin / source.time_base) if source.time_base else 0
+        self.shift = round(zero / source.time_base) if source.time_base else 0
         self.last: int | None = None  # time stamp of the packet before
         self.end = 0
 
@@ -253,17 +255,17 @@ class _Copied:
 
 
 class _Coded:
-    """Decodes the sound and writes it as AAC; holes in it become silence, as in `decode`."""
+    """Decodes the sound and writes it as AAC where its time stamps say, as `decode` does."""
 
-    def __init__(self, path: Path, source: AudioStream, origin: float, writing: OutputContainer) -> None:
-        self.path, self.origin, self.writing = path, origin, writing
+    def __init__(self, path: Path, source: AudioStream, zero: float, writing: OutputContainer) -> None:
+        self.path, self.zero, self.writing = path, zero, writing
         told = source.codec_context.sample_rate
         self.rate = told if told in AAC_RATES else AAC_RATES[-1]
         self.layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
         self.stream = writing.add_stream("aac", rate=self.rate, layout=self.layout, options=AAC_OPTIONS)
         self.resampler: av.AudioResampler | None = None
         self.form: tuple[object, ...] = ()  # of the frames that the resampler takes
-        self.position: int | None = None  # of the next sample
+        self.clock = SoundClock(path)
         self.lost = self.heard = 0
 
     def add(self, packet: Packet[AudioStream]) -> None:
@@ -275,13 +277,13 @@ class _Coded:
 
     def _hear(self, frame: AudioFrame) -> None:
         if frame.pts is not None and frame.time_base is not None:
-            clock = float(frame.pts * frame.time_base) - self.origin
-            if self.position is None:
-                self.position = max(0, round(clock * self.rate))
-            gap = clock - self.position / self.rate
-            if GAP_SECONDS[0] < gap < GAP_SECONDS[1]:
-                channels = 1 if self.layout == "mono" else 2
-                self._write(np.zeros((channels, round(gap * self.rate)), np.float32))
+            due = float(frame.pts * frame.time_base) - self.zero
+            if self.clock.position is None:
+                first = round(due * self.rate)
+                self.clock.begin(first, max(0, first))
+            elif silence := self.clock.meet(due, self.rate):
+                self._flush()  # what was heard before it
+                self._write(np.zeros((1 if self.layout == "mono" else 2, silence), np.float32))
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self.form:
             self._flush()
@@ -294,19 +296,22 @@ class _Coded:
         if self.resampler is not None:
             for even in self.resampler.resample(frame):
                 if even is not None and even.samples:
-                    self._write(even.to_ndarray())
+                    self._write(self.clock.cut(even.to_ndarray()))
 
     def _flush(self) -> None:
         self._resample(None)
-        self.resampler = None
+        self.resampler, self.form = None, ()
 
     def _write(self, samples: NDArray[Any]) -> None:
-        position = self.position or 0
-        clean = np.clip(np.nan_to_num(samples.astype(np.float32, copy=False)), -1, 1)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(clean), format="fltp", layout=self.layout)
-        frame.sample_rate, frame.pts, frame.time_base = self.rate, position, Fraction(1, self.rate)
-        self.writing.mux(self.stream.encode(frame))
-        self.position = position + samples.shape[1]
+        position = self.clock.position or 0
+        for first in range(0, samples.shape[1], self.rate):  # a long silence takes little memory
+            part = samples[:, first : first + self.rate].astype(np.float32, copy=False)
+            clean = np.ascontiguousarray(np.clip(np.nan_to_num(part), -1, 1))
+            frame = av.AudioFrame.from_ndarray(clean, format="fltp", layout=self.layout)
+            frame.sample_rate, frame.pts, frame.time_base = self.rate, position, Fraction(1, self.rate)
+            self.writing.mux(self.stream.encode(frame))
+            position += clean.shape[1]
+        self.clock.position = position
 
     def finish(self) -> None:
         self._flush()
@@ -317,3 +322,4 @@ class _Coded:
                 f"{self.path} is broken: {self.lost} of {self.lost + self.heard} packets of its sound cannot "
                 "be decoded; copy it again",
             )
+        self.clock.check()

@@ -1,0 +1,128 @@
+"""Time stamps and samples that disagree -> sound on one clock, by one rule for all that read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfnsr.media.errors import MediaError
+
+Kind = TypeVar("Kind", bound=np.generic)
+
+SLACK = 0.05  # seconds by which time stamps and samples may differ: less is rounding
+REORDER = 16  # pictures that one may come after its place, as H.264 and HEVC reorder them
+LONGEST_BACK = 5.0  # seconds; a clock that runs back by more is another recording's
+LONGEST_LEAP = 2 * 3600.0  # seconds without picture and sound; what tells of more has a wrong clock
+LONGEST_FILE = 100 * 3600.0  # seconds; the same
+MOST_AGAIN = 0.25  # of the sound may be stamped with seconds that were already heard
+
+
+class SoundClock:
+    """Lay sound, which comes piece by piece, where its time stamps say.
+
+    A piece follows on as long as stamps and samples agree to `SLACK`. Where they tell of a hole, silence
+    stands for what is not there; where they overlap, because a clock runs back or samples come faster than
+    time, what comes at a second that was already heard is left out. So it stays beside the pictures, as in
+    players.
+
+    Args:
+        path: of the file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.position: int | None = None  # of the next sample to be laid, counted from time 0
+        self._again = 0  # samples still to be left out
+        self._early = 0  # of them, before laying begins
+        self._left_out = self._heard = 0
+
+    def begin(self, first: int, earliest: int) -> int:
+        """Lay the first sample at `first`, but none before `earliest`, where laying begins.
+
+        Returns:
+            Samples of silence to put before it.
+        """
+        self.position, self._again = earliest, max(0, earliest - first)
+        self._early = self._again
+        return max(0, first - earliest)
+
+    def meet(self, second: float, rate: int) -> int:
+        """Note when the next piece is due by its time stamp.
+
+        Returns:
+            Samples of silence to put before it.
+        """
+        apart = round(second * rate) - ((self.position or 0) - self._again)
+        if abs(apart) > SLACK * rate:
+            self._again -= apart
+        silence, self._again = max(0, -self._again), max(0, self._again)
+        return silence
+
+    def cut(self, samples: NDArray[Kind]) -> NDArray[Kind]:
+        """The part of a piece (..., N) that was not heard yet."""
+        count = min(self._again, samples.shape[-1])
+        early = min(count, self._early)
+        self._again, self._early = self._again - count, self._early - early
+        self._left_out += count - early
+        self._heard += samples.shape[-1] - early
+        return samples[..., count:]
+
+    def check(self) -> None:
+        """Raise `MediaError` ("broken") where too much had to be left out."""
+        if self._left_out > MOST_AGAIN * self._heard:
+            raise MediaError(
+                "broken",
+                f"{self.path} is broken: {self._left_out / self._heard:.0%} of its sound has times of other "
+                "sound; its clocks cannot be reconciled, so convert it",
+            )
+
+
+def in_order(stamps: NDArray[np.number]) -> NDArray[np.bool_]:
+    """Which of the pictures with these time stamps, as they follow in the file, are not too late to be shown.
+
+    >>> in_order(np.array([0, 3, 1, 2, 4])).all()
+    np.True_
+    """
+    ranks = np.empty(len(stamps), np.int64)
+    ranks[np.argsort(stamps, kind="stable")] = np.arange(len(stamps))
+    return np.asarray(np.arange(len(stamps)) - ranks <= REORDER)
+
+
+def check_clocks(
+    path: Path, pictures: NDArray[np.floating], sound: NDArray[np.floating], duration: float
+) -> None:
+    """Refuse a file whose time stamps leap or run back so far that nobody knows what comes when.
+
+    Args:
+        path: of the file.
+        pictures: seconds of the pictures, as they follow in the file.
+        sound: seconds of the packets of sound, likewise.
+        duration: in seconds.
+
+    Raises:
+        MediaError: they do ("broken").
+    """
+    if duration > LONGEST_FILE:
+        raise MediaError(
+            "broken",
+            f"{path} tells of {duration / 3600:.0f} hours: expected at most {LONGEST_FILE / 3600:g}; "
+            "its time stamps leap, so convert it",
+        )
+    leap = float(np.diff(np.sort(np.concatenate([pictures, sound]))).max(initial=0.0))
+    if leap > LONGEST_LEAP:
+        raise MediaError(
+            "broken",
+            f"{path} has nothing for {leap / 3600:.1f} hours: expected at most {LONGEST_LEAP / 3600:g}; "
+            "its time stamps leap, so convert it",
+        )
+    for seconds, counted in ((pictures, ~in_order(pictures)), (sound, np.ones(len(sound), np.bool_))):
+        back = (np.maximum.accumulate(seconds) - seconds)[counted].max(initial=0.0) if len(seconds) else 0.0
+        if back > LONGEST_BACK:
+            raise MediaError(
+                "broken",
+                f"{path} has time stamps that run back by {back:.1f} s: expected at most {LONGEST_BACK:g} s; "
+                "it may be several recordings in one, so cut or convert it",
+            )

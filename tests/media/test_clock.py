@@ -1,0 +1,302 @@
+"""What time 0 is, and what becomes of sound whose time stamps and samples disagree."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from scipy.signal import correlate
+
+from cfnsr.media.capture import Player
+from cfnsr.media.clock import LONGEST_BACK, SLACK, SoundClock, in_order
+from cfnsr.media.container import probe, scan_packets
+from cfnsr.media.decode import decode, stream_sound
+from cfnsr.media.errors import MediaError
+from cfnsr.media.redraw import redraw
+
+Media = Callable[..., Path]
+RATE = 8_000
+
+
+def noise(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (1, round(seconds * rate)))
+
+
+def written(sound: np.ndarray) -> np.ndarray:
+    """As 16 bits keep it."""
+    return np.rint(sound[0] * 32_767) / 32_768
+
+
+def heard(path: Path) -> np.ndarray:
+    found = decode(path, video=False).waveform
+    assert found is not None
+    np.testing.assert_array_equal(
+        np.concatenate([part for _, part in stream_sound(path, scan_packets(path))]), found
+    )
+    return found
+
+
+def second_of(packet: av.Packet) -> float:
+    """By which packets follow in a file; Matroska does not tell it of the first ones."""
+    return -1.0 if packet.dts is None else float(packet.dts * packet.time_base)
+
+
+def restamped(source_path: Path, path: Path, sound: Callable[[float], float | None]) -> Path:
+    """A copy whose packets of sound come at other seconds, or not at all."""
+    with av.open(str(source_path)) as source, av.open(str(path), "w") as target:
+        tracks = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        packets = []
+        for packet in source.demux():
+            if not packet.size:
+                continue
+            if packet.stream.type == "audio":
+                second = sound(float(packet.pts * packet.time_base))
+                if second is None:
+                    continue
+                packet.pts = packet.dts = round(second / packet.time_base)
+            packet.stream = tracks[packet.stream_index]
+            packets.append(packet)
+        for packet in sorted(packets, key=second_of):
+            target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a.mkv"])
+def test_sound_before_the_first_picture_is_heard(media: Media, tmp_path: Path, name: str) -> None:
+    sound = noise(5)
+    settings = {"audio": "pcm_s16le", "sound": sound, "rate": RATE}
+    path = media(name, frames=30, video_delay=3.0, **settings)
+    alone = heard(media("alone.wav", video=None, **settings))
+    np.testing.assert_array_equal(heard(path), alone)
+    scan, found = scan_packets(path), decode(path, frames=30)
+    assert scan.times == pytest.approx(3 + np.arange(30) / 15, abs=0.002)
+    np.testing.assert_array_equal(found.times, scan.times)
+    np.testing.assert_array_equal(found.waveform, alone)
+    assert probe(path).duration == pytest.approx(5, abs=0.002) == found.duration
+    assert probe(path).fps == pytest.approx(15, rel=0.01)
+    # A part of it too, though whoever seeks a picture finds the first one three seconds in.
+    part = decode(path, frames=3, start=2.5)
+    np.testing.assert_array_equal(part.waveform, alone[round(2.5 * RATE) :])
+    assert part.times == pytest.approx([3, 4, 3 + 29 / 15], abs=0.07)
+    seconds: list[float] = []
+    film = redraw(path, tmp_path / "drawn.mkv", lambda _, second: seconds.append(second))
+    assert seconds == pytest.approx(scan.times)
+    assert scan_packets(film).times == pytest.approx(scan.times, abs=0.002)
+    np.testing.assert_array_equal(heard(film), alone)
+    player = Player(path)
+    np.testing.assert_array_equal(player.scan.times, scan.times)
+    assert player.begun
+
+
+def test_both_may_begin_late(media: Media) -> None:
+    """Players show the earliest as 0."""
+    sound = noise(2)
+    path = media("a.mkv", sound=sound, rate=RATE, audio="pcm_s16le", video_delay=7.0, sound_delay=5.0)
+    scan = scan_packets(path)
+    assert scan.zero == pytest.approx(5, abs=0.002) and scan.sound_start == 0
+    assert scan.times[0] == pytest.approx(2, abs=0.002)
+    assert scan.duration == pytest.approx(4, abs=0.01)
+    np.testing.assert_allclose(heard(path), written(sound), atol=1e-6)
+
+
+def test_another_track_may_be_the_earliest(media: Media, tmp_path: Path) -> None:
+    """The clock is the file's, whichever of its streams is taken."""
+    late = media("late.mkv", sound=noise(1), rate=RATE, audio="pcm_s16le", sound_delay=2.0, video_delay=2.0)
+    early = media("early.mkv", sound=noise(4, seed=1), rate=RATE, audio="pcm_s16le", video=None)
+    path = tmp_path / "both.mkv"
+    with av.open(str(late)) as one, av.open(str(early)) as other, av.open(str(path), "w") as target:
+        packets = []
+        for source in (one, other):
+            tracks = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+            for packet in source.demux():
+                if packet.size:
+                    packet.stream = tracks[packet.stream_index]
+                    packets.append(packet)
+        for packet in sorted(packets, key=second_of):
+            target.mux(packet)
+    scan = scan_packets(path)
+    assert (scan.zero, scan.sound_start, scan.times[0]) == pytest.approx((0, 2, 2), abs=0.002)
+
+
+def test_what_an_edit_list_hides_is_no_time(media: Media) -> None:
+    """The run-in of an AAC encoder stands before 0."""
+    path = media("a.mp4", sound=noise(2, 44_100))
+    with av.open(str(path)) as file:
+        first = next(packet for packet in file.demux(audio=0) if packet.size)
+        assert first.pts < 0 and first.is_discard
+    scan = scan_packets(path)
+    assert (scan.zero, scan.sound_start, scan.times[0]) == (0, 0, 0)
+
+
+def test_a_call_whose_camera_comes_late(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "cases/late-camera"
+    if not folder.is_dir():
+        pytest.skip("no shared cases")
+    call = folder / "call.mp4"
+    np.testing.assert_array_equal(heard(call), heard(folder / "sound_alone.m4a"))
+    scan = scan_packets(call)
+    assert scan.times[0] == pytest.approx(8.0) and scan.sound_start == 0
+    film = redraw(call, tmp_path / "call.mp4", lambda *_: None)
+    drawn = scan_packets(film).times
+    assert len(drawn) >= 98 and drawn[0] == pytest.approx(8.0)
+    assert np.abs(scan.times[:, None] - drawn).min(axis=0).max() < 1e-3
+    np.testing.assert_allclose(heard(film), heard(call), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_are_laid_on_a_canvas(seed: int) -> None:
+    """Against a canvas on which every second is painted once; stamps differ by nothing or by much."""
+    dice = np.random.default_rng(seed)
+    clock, laid, canvas, end = SoundClock(Path("x")), [], np.zeros(90_000), 0
+    due = int(dice.integers(-900, 900))
+    for number in range(30):
+        samples = dice.uniform(1, 2, int(dice.integers(300, 900)))
+        if number:
+            due += int(dice.choice([0, 0, 0, 1, -1])) * int(dice.integers(SLACK * RATE + 1, 1500))
+        for at, sample in enumerate(samples.tolist(), due):
+            if at >= end:
+                canvas[at] = sample
+        end = max(end, due + len(samples))
+        silence = clock.meet(due / RATE, RATE) if number else clock.begin(due, 0)
+        rest = clock.cut(samples)
+        laid += [np.zeros(silence), rest]
+        assert clock.position is not None
+        clock.position += silence + len(rest)
+        due += len(samples)
+    np.testing.assert_array_equal(np.concatenate(laid), canvas[:end])
+
+
+def test_little_apart_follows_on() -> None:
+    clock = SoundClock(Path("x"))
+    assert clock.begin(0, 0) == 0
+    clock.position = 1000
+    for apart in (0.04, -0.04):
+        assert clock.meet(1000 / RATE + apart, RATE) == 0 and len(clock.cut(np.ones(7))) == 7
+    assert clock.meet(1000 / RATE + 0.06, RATE) == 0.06 * RATE
+
+
+@pytest.mark.parametrize("hole", [7, 12, 90])
+def test_a_hole_of_any_length_is_silence(media: Media, tmp_path: Path, hole: int) -> None:
+    sound = noise(4)
+    source = media("a.mkv", video=None, sound=sound, rate=RATE, audio="pcm_s16le")
+    path = restamped(source, tmp_path / "hole.mkv", lambda second: second + hole * (second > 2))
+    found, whole = heard(path), written(sound)
+    assert len(found) == pytest.approx((4 + hole) * RATE, abs=RATE // 100)
+    silent = 80 * np.flatnonzero(~found[: len(found) // 80 * 80].reshape(-1, 80).any(axis=1))
+    begin, end = silent.min() - 80, silent.max() + 160
+    np.testing.assert_allclose(found[:begin], whole[:begin], atol=1e-6)
+    np.testing.assert_allclose(found[end:], whole[end - len(found) :], atol=1e-6)
+
+
+def test_real_holes(shared: Path) -> None:
+    folder = shared / "cases/holes"
+    if not folder.is_dir():
+        pytest.skip("no shared cases")
+    short, long = heard(folder / "hole_07s.webm"), heard(folder / "hole_12s.webm")
+    assert len(long) - len(short) == 5 * 48_000
+    middle = 8 * 48_000
+    assert not short[middle - 48_000 : middle + 48_000].any()
+    np.testing.assert_array_equal(long[:middle], short[:middle])
+    np.testing.assert_array_equal(long[middle + 5 * 48_000 :], short[middle:])
+
+
+def test_samples_that_come_faster_than_time_are_left_out(media: Media, tmp_path: Path) -> None:
+    """A click of each second stays where its stamp says, for pictures and sound may not drift apart."""
+    sound = np.zeros((1, 20 * RATE))
+    sound[0, RATE // 2 :: RATE] = 0.9
+    source = media("a.mkv", frames=100, fps=5, sound=sound, rate=RATE, audio="pcm_s16le")
+    path = restamped(source, tmp_path / "fast.mkv", lambda second: 0.95 * second)
+    found = heard(path)
+    clicks = np.flatnonzero(found > 0.5) / RATE
+    assert len(found) / RATE == pytest.approx(19, abs=2 * SLACK)
+    assert len(clicks) >= 18
+    apart = np.abs(clicks[:, None] - 0.95 * (0.5 + np.arange(20))).min(axis=1)
+    assert apart.max() < 2 * SLACK + 1024 / RATE
+
+
+def joined(media: Media, begin: float, seconds: float = 4.0) -> Path:
+    """A stream of which the second part begins at `begin`, in the middle of the first."""
+    parts = [
+        media(f"{place}.ts", frames=round(15 * seconds), sound=noise(seconds, 48_000, place), rate=48_000,
+              video_delay=start, sound_delay=start)
+        for place, start in enumerate((0.0, begin))
+    ]  # fmt: skip
+    path = parts[0].with_name("joined.ts")
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def alike(part: np.ndarray, whole: np.ndarray, second: float, within: float = 0.1) -> float:
+    """How well a part correlates with the whole where it fits best around a second."""
+    begin = round((second - within) * 48_000)
+    near = whole[begin : begin + len(part) + round(2 * within * 48_000)]
+    norms = np.sqrt(correlate(near**2, np.ones(len(part)), "valid", method="fft") * (part**2).sum())
+    return float((correlate(near, part, "valid", method="fft") / norms).max())
+
+
+def test_what_comes_again_is_left_out(media: Media, tmp_path: Path) -> None:
+    """Half a second of the second part; what is behind it is where it belongs, in the annotated film too."""
+    path = joined(media, 3.5)
+    whole, first, second = heard(path), heard(path.with_name("0.ts")), heard(path.with_name("1.ts"))
+    assert len(whole) / 48_000 == pytest.approx(7.4, abs=0.1)
+    np.testing.assert_array_equal(whole[: 3 * 48_000], first[: 3 * 48_000])
+    assert alike(second[48_000 : 3 * 48_000], whole, 4.4) > 0.7, "AAC makes some of its noise anew"
+    film = heard(redraw(path, tmp_path / "film.mkv", lambda *_: None))
+    assert len(film) == pytest.approx(len(whole), abs=4_000)
+    for begin in (1, 5):  # before and behind it; the film's sound is compressed again
+        assert alike(film[begin * 48_000 : (begin + 1) * 48_000], whole, begin, 0.004) > 0.5
+
+
+def test_a_hole_stays_in_the_annotated_film(media: Media, tmp_path: Path) -> None:
+    """12 s of it, though MP4 tells of a hole by one packet that lasts: silence stands there."""
+    sound = noise(20, 48_000)
+    source = media("a.mp4", frames=100, fps=5, sound=sound, rate=48_000)
+    path = restamped(source, tmp_path / "hole.mp4", lambda second: None if 4 < second < 16 else second)
+    assert not scan_packets(path).steady and scan_packets(source).steady
+    before = heard(path)
+    film = redraw(path, tmp_path / "film.mp4", lambda *_: None)
+    assert scan_packets(film).steady
+    after = heard(film)
+    assert len(after) / 48_000 == pytest.approx(20, abs=0.1)
+    for found in (before, after):
+        assert np.abs(found[round(4.2 * 48_000) : round(15.8 * 48_000)]).max() < 0.01
+        assert found[3 * 48_000 : round(3.9 * 48_000)].std() > 0.1 < found[17 * 48_000 : 19 * 48_000].std()
+
+
+def refused(path: Path) -> str:
+    for look in (scan_packets, decode):
+        with pytest.raises(MediaError) as caught:
+            look(path)
+        assert caught.value.reason == "broken" and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_several_recordings_in_one_are_refused(media: Media) -> None:
+    """The second begins at 0 again: nobody knows where it belongs."""
+    text = refused(joined(media, 0.0, LONGEST_BACK + 2))
+    assert "run back by" in text and "convert it" in text
+
+
+def test_too_much_that_comes_again_is_refused(media: Media) -> None:
+    path = joined(media, 0.5)
+    with pytest.raises(MediaError, match="cannot be reconciled, so convert it") as caught:
+        decode(path)
+    assert caught.value.reason == "broken"
+    with pytest.raises(MediaError, match="cannot be reconciled"):
+        list(stream_sound(path, scan_packets(path)))
+
+
+def test_a_clock_that_leaps_by_hours_is_refused(media: Media, tmp_path: Path) -> None:
+    source = media("a.mkv", sound=noise(2), rate=RATE, audio="pcm_s16le")
+    path = restamped(source, tmp_path / "leap.mkv", lambda second: second + 3 * 3600 * (second > 1))
+    assert "has nothing for 3.0 hours: expected at most 2" in refused(path)
+
+
+def test_pictures_that_others_come_before_are_in_order() -> None:
+    stamps = np.array([0, 4, 2, 1, 3, 8, 6, 5, 7])  # a pyramid of three
+    assert in_order(stamps).all()
+    again = np.concatenate([np.arange(100), np.arange(50, 150)])
+    late = [at for at in range(100, 200) if (again[:at] > again[at]).sum() > 16]
+    assert np.flatnonzero(~in_order(again)).tolist() == pytest.approx(late, abs=50)
+    assert in_order(again)[:100].all() and in_order(again)[-40:].all() and not in_order(again)[100]
