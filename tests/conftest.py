@@ -94,6 +94,31 @@ def yunet(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def two_tracks() -> Callable[..., Path]:
+    """`two_tracks(path, first, second, rate)` writes two streams of sound; default is the second."""
+
+    def write(path: Path, first: Any, second: Any, rate: int) -> Path:
+        import av
+        import numpy as np
+
+        with av.open(str(path), "w") as file:
+            tracks: list[Any] = [file.add_stream("pcm_s16le", rate=rate, layout="mono") for _ in range(2)]
+            for track, marks in zip(tracks, (0, av.stream.Disposition.default), strict=True):
+                track.disposition = marks
+            for begin in range(0, len(first), 400):
+                for track, samples in zip(tracks, (first, second), strict=True):
+                    piece = np.rint(32_767 * np.asarray(samples)[None, begin : begin + 400]).astype(np.int16)
+                    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), "s16", "mono")
+                    frame.sample_rate, frame.pts = rate, begin
+                    file.mux(track.encode(frame))
+            for track in tracks:
+                file.mux(track.encode(None))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def through() -> Callable[[Any, Any], Any]:
     """Walks an encoder's stages: the map behind the last of them."""
 

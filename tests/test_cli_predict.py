@@ -418,6 +418,38 @@ def test_live_writes_a_line_for_each_answer(
     assert f"{len(lines)} answers" in done.stderr and "\x1b" not in done.stdout
 
 
+def test_the_stream_that_is_asked_for(
+    cfnsr: Run, hearing: Path, files: dict[str, Path], two_tracks: Callable[..., Path], tmp_path: Path
+) -> None:
+    """In predict, live and explain; a note says which was taken, on stderr."""
+    voice = noise(3.4)
+    both = two_tracks(tmp_path / "both.mka", 0 * voice, voice, RATE)
+
+    def told(*arguments: object) -> tuple[Any, str]:
+        done = cfnsr("predict", hearing, "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)[0], done.stderr
+
+    alone, said = told(files["talk"])
+    assert "stream" not in said and "notes" not in alone and alone["probabilities"]
+    usual, said = told(both)
+    assert usual["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-4)
+    assert said == f"{both}: sound stream 2 of 2 is taken, marked default\n"
+    silent, said = told(both, "--audio-stream", 1)
+    assert silent["probabilities"] is None and "sound stream 1 of 2 is taken, as asked for" in said
+    refused(cfnsr("predict", hearing, both, "--audio-stream", 3), "no stream 3 of sound", "--audio-stream")
+    refused(cfnsr("predict", hearing, both, "--video-stream", 0), "--video-stream is 0")
+    refused(cfnsr("live", hearing, "--audio-stream", 1), "--from")
+    done = cfnsr("live", hearing, "--from", both, "--audio-stream", 1, "--json")
+    assert done.returncode == 0 and "sound stream 1 of 2" in done.stderr, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers and not any(answer.get("probabilities") for answer in answers)
+    done = cfnsr("explain", hearing, both, tmp_path / "why.png")
+    assert done.returncode == 0 and "sound stream 2 of 2" in done.stderr, done.stderr
+    done = cfnsr("explain", hearing, both, tmp_path / "why.png", "--audio-stream", 1)
+    assert done.returncode == 2 and "no speech" in done.stderr
+
+
 def test_ctrl_c_ends_live_as_the_end_of_the_file_does(hearing: Path, files: dict[str, Path]) -> None:
     with started("live", hearing, "--from", files["long"], "--json") as process:
         assert process.stdout is not None

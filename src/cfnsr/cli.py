@@ -55,6 +55,14 @@ SpeakerOption = Annotated[
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]
+VideoStreamOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Which stream of pictures, of a file that has several, from 1; if not given, the one marked "
+        "default, else the first."
+    ),
+]
+AudioStreamOption = Annotated[int | None, typer.Option(help="Which stream of sound; the same.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -229,6 +237,8 @@ def prepare(
     labels: Annotated[
         str | None, typer.Option(help="The label set of a CSV of takes, in class order, such as calm,tense.")
     ] = None,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
 ) -> None:
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
@@ -245,6 +255,8 @@ def prepare(
         size=size,
         speech_encoder=encoder,
         speech_sha256=sha256,
+        video_stream=video_stream,
+        audio_stream=audio_stream,
     )
     if margin is not None:
         preparation = replace(preparation, margin=margin)
@@ -563,9 +575,13 @@ def predict(
             help="Folder or hub name of the speech encoder that the model was trained with, if it needs one."
         ),
     ] = None,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise the emotions in videos of any length, over time, prepared as the training clips were."""
+    from cfnsr.media.container import Streams
+
     outputs = steps.Outputs(tuple(write or ()), tuple(plot or ()), tuple(annotate or ()))
     well = steps.predict(
         checkpoint,
@@ -575,6 +591,7 @@ def predict(
         window=window,
         hop=hop,
         all_faces=all_faces,
+        streams=Streams(video_stream, audio_stream),
         outputs=outputs,
         as_json=as_json,
     )
@@ -602,9 +619,14 @@ def explain(
     at: Annotated[float | None, typer.Option(help="Second of the file; its middle if not given.")] = None,
     window: WindowOption = None,
     openface: Annotated[Path | None, typer.Option(help="The file's OpenFace CSV; see predict.")] = None,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
 ) -> None:
     """Draw where and when the model looked, what it listened to, and how much each modality counted."""
-    steps.explain(checkpoint, file, out, at=at, window=window, openface=openface)
+    from cfnsr.media.container import Streams
+
+    streams = Streams(video_stream, audio_stream)
+    steps.explain(checkpoint, file, out, at=at, window=window, openface=openface, streams=streams)
 
 
 @app.command(epilog="Example: cfnsr export runs/nested/cfn_sr/seed_0/fold_1 model.onnx --data prepared")
@@ -651,12 +673,17 @@ def live(
     ] = None,
     window: WindowOption = None,
     every: Annotated[float, typer.Option(help="Seconds from one answer to the next.")] = 0.4,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recognise live, by webcam and microphone; what cannot be kept up with is dropped."""
+    from cfnsr.media.container import Streams
+
     steps.live(
         checkpoint,
         file=file,
+        streams=Streams(video_stream, audio_stream),
         camera=camera,
         microphone=microphone,
         window=window,

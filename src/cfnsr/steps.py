@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from cfnsr.corpus.take import Actor, Corpus, Take
     from cfnsr.data.clip import Preparation
+    from cfnsr.data.store import Store
     from cfnsr.evaluation.page import Examples
     from cfnsr.evaluation.summary import Row
     from cfnsr.inference.prediction import Prediction
     from cfnsr.inference.recogniser import Recogniser
+    from cfnsr.media.container import Streams
     from cfnsr.synthesis.corpus import Part
     from cfnsr.training.config import Recipe
     from cfnsr.training.loop import Step
@@ -90,6 +92,7 @@ def prepare(
         f"{len(outcome.made)} clips made, {len(outcome.kept)} kept, {len(outcome.failures)} failed in {out}"
         + (f"; the reasons: {out / 'failures.csv'}" if outcome.failures else "")
     )
+    _tell_notes(store, outcome.made)
     others = {path.name for path in (out / "clips").glob("*.safetensors")}
     others -= {store.path(take.name).name for take in corpus.takes}
     if others:
@@ -102,6 +105,18 @@ def prepare(
         sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
         print(f"look at the crops: {sheet}")
     return len(outcome.failures)
+
+
+def _tell_notes(store: "Store", made: Sequence[str]) -> None:
+    """Say what people should know of how takes were read, such as which of several streams was taken."""
+    takes: dict[str, list[str]] = {}
+    for name in sorted(made):
+        header = store.header(name)
+        read = {} if header is None else header.sources
+        for note in dict.fromkeys(note for source in read.values() for note in source.get("notes", ())):
+            takes.setdefault(note, []).append(name)
+    for note, names in takes.items():
+        say(f"{len(names)} {'take' if len(names) == 1 else 'takes'}, such as {names[0]}: {note}")
 
 
 def _account(corpus: "Corpus", out: Path) -> None:
@@ -422,8 +437,8 @@ class Outputs:
         """A path with the file's name in the place of `{name}`."""
         return Path(str(path).replace("{name}", file.stem))
 
-    def write(self, prediction: "Prediction", file: Path) -> None:
-        """Write all of it for one file."""
+    def write(self, prediction: "Prediction", file: Path, streams: "Streams") -> None:
+        """Write all of it for one file, of which some streams were predicted from."""
         from cfnsr.inference.annotate import annotate
         from cfnsr.inference.plot import plot
         from cfnsr.inference.writers import write
@@ -439,6 +454,7 @@ class Outputs:
                     prediction,
                     self.of(path, file),
                     progress=lambda done, total: step(completed=done, total=total),
+                    streams=streams,
                 )
             say(f"written: {written}")
 
@@ -475,6 +491,7 @@ def predict(
     window: float | None,
     hop: float,
     all_faces: bool,
+    streams: "Streams",
     outputs: Outputs,
     as_json: bool,
 ) -> bool:
@@ -498,18 +515,26 @@ def predict(
                     window=window,
                     hop=hop,
                     all_faces=all_faces,
+                    streams=streams,
                     progress=progress,
                 )
+            tell_notes(file, prediction.notes)
             told.append(prediction.as_json())  # before it is written, which may fail
             if not as_json:
                 print(to_table(prediction), flush=True)
-            outputs.write(prediction, file)
+            outputs.write(prediction, file, streams)
         except (InputError, OSError) as error:
             say(f"cfnsr: {error}")
             well = False
     if as_json:
         print(json.dumps(told, indent=2))
     return well
+
+
+def tell_notes(file: Path, notes: Sequence[str]) -> None:
+    """Say what people should know of how a file was read."""
+    for note in notes:
+        say(f"{file}: {note}")
 
 
 class TimelineBar:
@@ -541,6 +566,7 @@ def explain(
     at: float | None,
     window: float | None,
     openface: Path | None,
+    streams: "Streams",
 ) -> None:
     """Draw why a model answers one window of a file as it does.
 
@@ -549,7 +575,7 @@ def explain(
         file: video or sound.
         out: the picture, .png.
         at: second of the file; None takes its middle.
-        window, openface: see `predict`.
+        window, openface, streams: see `predict`.
 
     Raises:
         InputError: see `explain_second`; or a picture that cannot be written.
@@ -561,12 +587,12 @@ def explain(
         raise InputError(f"{checkpoint} is exported, and cannot be looked into: give its checkpoint's folder")
     from cfnsr.inference.explained import explain_second
     from cfnsr.inference.recogniser import TorchRecogniser
-    from cfnsr.media.container import probe
+    from cfnsr.media.container import scan_packets
 
-    probe(file)  # before a model is loaded for it
+    tell_notes(file, scan_packets(file, streams).notes)  # and refuse it before a model is loaded for it
     model = recogniser(checkpoint, None)
     assert isinstance(model, TorchRecogniser)  # noqa: S101 - it is not exported
-    explained = explain_second(model, file, at, window=window, openface=openface)
+    explained = explain_second(model, file, at, window=window, openface=openface, streams=streams)
     start, end = explained.span
     picture = explained.as_png(f"{file.name}, {start:.1f} to {end:.1f} s")
     write_atomically(out, lambda temporary: temporary.write_bytes(picture))
@@ -690,6 +716,7 @@ def live(
     checkpoint: str,
     *,
     file: Path | None,
+    streams: "Streams",
     camera: str | None,
     microphone: str | None,
     window: float | None,
@@ -700,12 +727,19 @@ def live(
     from cfnsr.inference.live import live as listen
     from cfnsr.inference.live_view import watch
     from cfnsr.media.capture import Player
+    from cfnsr.media.container import USUAL
     from cfnsr.media.devices import Devices
 
     for option, device in (("--camera", camera), ("--microphone", microphone)):
         if file is not None and device is not None:
             raise InputError(f"--from {file} with {option} {device}: expected one of the two; leave one out")
-    source: Player | Devices | None = None if file is None else Player(file)
+    source: Player | Devices | None = None
+    if file is None:
+        if streams != USUAL:
+            raise InputError("--video-stream and --audio-stream are of a file: expected --from, or neither")
+    else:
+        source = Player(file, streams)
+        tell_notes(file, source.scan.notes)
     model = recogniser(checkpoint, None)
     if source is None:
         source = Devices(

@@ -8,10 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -19,11 +23,12 @@ from cfnsr import __version__
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import PCM, SOUND_FEATURES, Preparation, prepare_clip
-from cfnsr.data.prepare import Outcome, prepare_corpus
+from cfnsr.data.prepare import Outcome, is_current, prepare_corpus
 from cfnsr.data.store import Store, read_header
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
 from cfnsr.media import openface
+from cfnsr.media.container import probe
 from cfnsr.media.decode import decode
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, read_means
@@ -551,3 +556,77 @@ def test_damaged_clips_and_stores(prepared: Store, tmp_path: Path) -> None:
 def test_impossible_settings(changes: dict[str, object]) -> None:
     with pytest.raises(InputError, match="expected"):
         Preparation(**changes)  # type: ignore[arg-type]
+
+
+def test_takes_of_several_streams(two_tracks: Callable[..., Path], tmp_path: Path) -> None:
+    """One is taken by the rule or by its number; the clip tells of it, and another one makes it anew."""
+    voice = np.random.default_rng(0).uniform(-0.3, 0.3, 16_000 * 3)
+    path = two_tracks(tmp_path / "talk.mka", 0.1 * voice, voice, 16_000)
+    take = Take("talk", "calm", 1, audio=path)
+    clips = {}
+    for number in (None, 1, 2):
+        settings = Preparation(modalities=("audio",), audio_stream=number)
+        assert Preparation.from_json(settings.as_json()) == settings
+        assert ("audio_stream" in settings.as_json()) == (number is not None)
+        clips[number] = prepare_clip(take, settings)
+        current = [
+            is_current(clips[number].header, take, replace(settings, audio_stream=each))
+            for each in (None, 1, 2)
+        ]
+        assert current == [each == number for each in (None, 1, 2)]
+    usual, first, second = clips.values()
+    np.testing.assert_array_equal(usual.tensors["waveform"], second.tensors["waveform"])
+    assert first.tensors["level"] == pytest.approx(second.tensors["level"] - 20, abs=0.1)
+    assert usual.header.sources["audio"]["notes"] == ["sound stream 2 of 2 is taken, marked default"]
+    with pytest.raises(MediaError, match="no stream 3 of sound"):
+        prepare_clip(take, Preparation(modalities=("audio",), audio_stream=3))
+
+
+def test_what_is_said_of_takes_of_several_streams(
+    two_tracks: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cfnsr import steps
+
+    voice = np.random.default_rng(0).uniform(-0.3, 0.3, 16_000 * 3)
+    lines = ["path,label,speaker"]
+    for name in ("one", "two"):
+        two_tracks(tmp_path / f"{name}.mka", 0 * voice, voice, 16_000)
+        lines.append(f"{name}.mka,{'calm' if name == 'one' else 'sad'},{name}")
+    (tmp_path / "takes.csv").write_text("\n".join(lines))
+    settings = Preparation(modalities=("audio",), audio_stream=2)
+    corpus = scan(tmp_path / "takes.csv")
+    assert steps.prepare(corpus, tmp_path / "takes.csv", tmp_path / "out", settings, workers=1) == 0
+    said = capsys.readouterr().err
+    assert said.count("2 takes, such as one: sound stream 2 of 2 is taken, as asked for") == 1
+
+
+def test_points_of_a_film_of_wide_pixels(
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenFace tells its points in coded pixels: the face is cut out of the picture as shown."""
+    take = next(take for take in scan(synthetic).takes if take.video)
+    assert take.video is not None and take.openface is not None
+    count = probe(take.video).frame_count
+    found = decode(take.video, frames=count, audio=False).frames
+    assert found is not None
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream("mjpeg", rate=30)
+        stream.width, stream.height = found.shape[2] // 2, found.shape[1]
+        stream.pix_fmt, stream.sample_aspect_ratio = "yuvj420p", Fraction(2)
+        for at, picture in enumerate(found):
+            narrow = cv2.resize(picture, (stream.width, stream.height), interpolation=cv2.INTER_AREA)
+            frame = av.VideoFrame.from_ndarray(narrow, "rgb24").reformat(format="yuvj420p")
+            frame.pts, frame.time_base = at, Fraction(1, 30)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    settings = Preparation(modalities=("video",), frames=8, size=64)
+    square = prepare_clip(take, settings)
+    track = openface.read_openface(take.openface)
+    assert track.landmarks is not None
+    narrow_track = replace(track, landmarks=track.landmarks * np.array([0.5, 1], np.float32))
+    monkeypatch.setattr("cfnsr.data.clip.read_track", lambda *_: narrow_track)
+    wide = prepare_clip(replace(take, video=path), settings)
+    np.testing.assert_allclose(wide.tensors["squares"], square.tensors["squares"], atol=0.5)
+    difference = wide.tensors["video"].astype(int) - square.tensors["video"]
+    assert np.abs(difference).mean() < 8

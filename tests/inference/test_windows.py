@@ -180,7 +180,7 @@ def test_no_rounding_asks_for_a_picture_that_is_gone(
 ) -> None:
     """Where a picture lies just between two others, windows agree on the one to take."""
     scan = pretended(36, fps, 0)
-    monkeypatch.setattr(windows, "scan_packets", lambda path: scan)
+    monkeypatch.setattr(windows, "scan_packets", lambda path, streams: scan)
     monkeypatch.setattr(windows, "stream_pictures", shown(Held()))
     monkeypatch.setattr("cfnsr.data.clip.detector", Anywhere)
     preparation = replace(SIGHT, frames=15, sampling=sampling)
@@ -262,7 +262,7 @@ def test_what_is_held_does_not_grow_with_the_film(
             assert len(sound) == round((length or 2.95) * rate)
             return {"level": np.zeros(1)}
 
-        monkeypatch.setattr(windows, "scan_packets", lambda path: pretended(seconds, 25, 100))
+        monkeypatch.setattr(windows, "scan_packets", lambda path, streams: pretended(seconds, 25, 100))
         monkeypatch.setattr(windows, "stream_pictures", shown(pictures))
         monkeypatch.setattr(windows, "stream_sound", stream_sound)
         monkeypatch.setattr(windows, "heard", heard)

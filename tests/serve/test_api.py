@@ -5,6 +5,7 @@ import io
 import json
 import re
 import threading
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,27 @@ def test_what_is_no_recording_is_declined_in_one_line(
 def test_a_film_that_breaks_off_is_declined(ear: Any, talk: Path) -> None:
     message = refused(ear.upload("/predict", talk.read_bytes()[:-60_000]), 422, "truncated")
     assert message.startswith("upload.wav is truncated: ")
+
+
+def test_the_stream_that_is_asked_for(
+    ear: Any, new_ear: Make, talk: Path, two_tracks: Make, tmp_path: Path
+) -> None:
+    with wave.open(str(talk)) as file:
+        rate, content = file.getframerate(), file.readframes(file.getnframes())
+    voice = np.frombuffer(content, "<i2") / 32_767
+    both = two_tracks(tmp_path / "both.mka", 0 * voice, voice, rate)
+    alone = expected(new_ear, talk)["timeline"]
+    note = "sound stream {} of 2 is taken, {}"
+    for query, why in (({}, "marked default"), ({"audio_stream": 2}, "as asked for")):
+        told = ear.upload("/predict", both, "both.mka", **query).json()
+        assert told["timeline"] == alone and told["notes"] == [note.format(2, why)]
+    job = ear.job(both, audio_stream=1)
+    assert job["result"]["notes"] == [note.format(1, "as asked for")] and not job["result"]["emotion"]
+    assert job["words"][0].endswith("Sound stream 1 of 2 is taken, as asked for.")
+    message = refused(ear.upload("/predict", both, "both.mka", audio_stream=3), 422, "no sound")
+    assert message.endswith("expected a number up to 2; correct audio_stream")
+    refused(ear.upload("/predict", both, "both.mka", video_stream=0), 422, "bad request")
+    assert ear.left() == []
 
 
 def test_what_is_too_long(ear: Any, record: Make) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,12 @@ from cfnsr.data import speech
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 from cfnsr.media import face, mfcc, openface
+from cfnsr.media.container import Streams
 from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
 from cfnsr.media.log_mel import log_mel
+from cfnsr.media.shown import stretch
 
 # What can be made of a take, and which of its files it is made of.
 MODALITIES = {
@@ -37,6 +39,7 @@ RECIPE = 3  # of a clip: raise it when the same file and settings give other ten
 SPEEDS = (0.5, 2.0)  # a take may be played at
 MOST_SPEEDS = 4
 SHA256 = re.compile("[0-9a-f]{64}")
+STREAMS = ("video_stream", "audio_stream")  # settings that JSON has only where they are given
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
 REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 
@@ -57,6 +60,7 @@ class Preparation:
         speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
         speech_speeds: further speeds at which the take is heard: training draws one for each clip and
             epoch, a prediction is the mean over all.
+        video_stream, audio_stream: of files that have several, see `Streams`; a prediction is told its own.
     """
 
     modalities: tuple[str, ...] = ("video", "audio")
@@ -69,6 +73,8 @@ class Preparation:
     speech_encoder: str = ""
     speech_sha256: str = ""
     speech_speeds: tuple[float, ...] = (0.9, 1.1)
+    video_stream: int | None = None
+    audio_stream: int | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.modalities) - set(MODALITIES))
@@ -87,6 +93,7 @@ class Preparation:
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}: expected {low} to {high}")
         slowest, fastest = SPEEDS
+        Streams(self.video_stream, self.audio_stream)  # raises for a number that is none
         speeds = self.speech_speeds
         if len(speeds) > MOST_SPEEDS or not all(slowest <= speed <= fastest for speed in speeds):
             given = ", ".join(map(str, speeds))
@@ -98,6 +105,11 @@ class Preparation:
                 f"speech_sha256 is {self.speech_sha256!r}: expected the 64 hexadecimal digits of the speech "
                 "encoder's files, because speech is among the modalities"
             )
+
+    @property
+    def streams(self) -> Streams:
+        """Which streams of a take's files are taken."""
+        return Streams(self.video_stream, self.audio_stream)
 
     @property
     def samples(self) -> int:
@@ -112,7 +124,8 @@ class Preparation:
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON keeps them, and the number of the recipe."""
         lists = {"modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
-        return {**asdict(self), **lists, "recipe": RECIPE}
+        settings = {**asdict(self), **lists, "recipe": RECIPE}
+        return {name: value for name, value in settings.items() if name not in STREAMS or value is not None}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
@@ -122,7 +135,8 @@ class Preparation:
                 f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "
                 "prepare and train again, or install the version they were made with"
             )
-        settings = {field.name: value[field.name] for field in fields(cls)}
+        settings = {field.name: value[field.name] for field in fields(cls) if field.name not in STREAMS}
+        settings |= {name: value[name] for name in STREAMS if name in value}
         tuples = {name: tuple(value[name]) for name in ("modalities", "speech_speeds")}
         return cls(**{**settings, **tuples})
 
@@ -184,7 +198,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     Tensors (those the modalities ask for):
         video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
         times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was seen there;
-        squares: float32 (frames, 3), centre x, centre y and side of the crop in the file's pixels;
+        squares: float32 (frames, 3), centre x, centre y and side of the crop in pixels of the picture shown;
         audio: float32 (13, steps), MFCCs; log_mel: float32 (128, steps);
         waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
         speech: float16 (layers, steps, width), hidden states of the speech encoder over the whole take,
@@ -243,13 +257,18 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     if "openface" in wanted and track is not None:
         with _naming(take.openface):
             tensors |= track_tensors(track)
+    notes = {
+        role: {"notes": list(decoded.notes)}
+        for role, decoded in (("video", pictures), ("audio", sound))
+        if decoded is not None and decoded.notes
+    }
     header = Header(
         name=take.name,
         emotion=take.emotion,
         actor=take.actor,
         sex=take.sex,
         attributes=dict(take.attributes),
-        sources={role: fingerprint(path, take) for role, path in used.items()},
+        sources={role: fingerprint(path, take) | notes.get(role, {}) for role, path in used.items()},
         preparation=preparation.as_json(),
         face=facts,
         speech_parameters=_encoder(preparation).parameters if "speech" in wanted else 0,
@@ -279,9 +298,14 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
             sampling=preparation.sampling,
             audio=together,
             threads=threads,
+            streams=preparation.streams if together else Streams(video=preparation.video_stream),
         )
     if hear and take.audio is not None:
-        sound = pictures if together else decode(take.audio, video=False, threads=threads)
+        sound = pictures
+        if not together:
+            sound = decode(
+                take.audio, video=False, threads=threads, streams=Streams(audio=preparation.audio_stream)
+            )
     return pictures, sound
 
 
@@ -403,9 +427,16 @@ def _face_source(
     if track is None or path is None or track.landmarks is None:
         return detector()
     assert pictures.frames is not None  # noqa: S101 - asked for
-    points = track.at(pictures.frame_numbers)
+    points = shown_points(track.at(pictures.frame_numbers), pictures.pixel)
     check_points(path, points, track, (*pictures.frames.shape[1:3], pictures.frame_count))
     return points
+
+
+def shown_points(points: openface.OpenFaceTrack, pixel: float) -> openface.OpenFaceTrack:
+    """Points in the picture as shown, where OpenFace told them in pixels that are not square."""
+    if points.landmarks is None or pixel == 1:
+        return points
+    return replace(points, landmarks=points.landmarks * np.array(stretch(pixel), np.float32))
 
 
 def check_points(

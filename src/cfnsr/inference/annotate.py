@@ -17,7 +17,7 @@ from cfnsr.inference.lettering import letters, line_height, write_text
 from cfnsr.inference.palette import colours, ink, rgb
 from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.segments import Segment, everyone, labels, segments
-from cfnsr.media.container import probe
+from cfnsr.media.container import USUAL, Streams, probe
 from cfnsr.media.errors import MediaError
 from cfnsr.media.redraw import Progress, redraw
 
@@ -32,7 +32,12 @@ WHITE, BLACK, GREY, MARK = (255, 255, 255), (0, 0, 0), "#acacac", (150, 20, 0)
 
 
 def annotate(
-    source: Path | str, prediction: Prediction, out: Path | str, *, progress: Progress | None = None
+    source: Path | str,
+    prediction: Prediction,
+    out: Path | str,
+    *,
+    progress: Progress | None = None,
+    streams: Streams = USUAL,
 ) -> Path:
     """Write a video again with what was predicted of it drawn upon it, and with its sound.
 
@@ -46,19 +51,20 @@ def annotate(
         prediction: of this video, by `predict`.
         out: a file ending in .mp4, .m4v, .mov or .mkv; it appears whole or not at all.
         progress: given the number of pictures written and of those in all, after each.
+        streams: those that were predicted from.
 
     Raises:
         MediaError: the source is missing, broken or truncated, or has no pictures, as a sound file.
         InputError: `out` has another suffix, or is the source itself.
         OSError: the file cannot be written.
     """
-    info = probe(source)
+    info = probe(source, streams)
     if not info.has_video:
         raise MediaError(
             "no picture", f"{source} has no pictures to draw upon: give a video, or write subtitles or a plot"
         )
     artist = Artist(prediction, info.width, info.height)
-    return redraw(source, out, artist.draw, below=artist.layout.below, progress=progress)
+    return redraw(source, out, artist.draw, below=artist.layout.below, progress=progress, streams=streams)
 
 
 class Square(NamedTuple):

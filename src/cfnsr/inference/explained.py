@@ -15,6 +15,7 @@ from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.inference.sheet import sheet
 from cfnsr.inference.windows import HOP, Span, Stretch, Windows, heard_at
+from cfnsr.media.container import USUAL, Streams
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ def explain_second(
     *,
     window: float | None = None,
     openface: Path | None = None,
+    streams: Streams = USUAL,
 ) -> Explained:
     """Explain what a model answers about the largest face at one moment of a recording.
 
@@ -59,7 +61,7 @@ def explain_second(
         recogniser: of a checkpoint.
         file: video or sound.
         second: of the file; None takes its middle. The window whose middle is the nearest is explained.
-        window, openface: see `predict`.
+        window, openface, streams: see `predict`.
 
     Raises:
         InputError: a model that sees OpenFace tracks without one, or standardised speakers, a second that
@@ -72,7 +74,12 @@ def explain_second(
         )
     refuse_standardised(recogniser)
     windows = Windows(
-        file, recogniser.preparation, length=window, openface=openface, tolerant=tolerates(recogniser)
+        file,
+        recogniser.preparation,
+        length=window,
+        openface=openface,
+        tolerant=tolerates(recogniser),
+        streams=streams,
     )
     duration = windows.scan.duration
     if second is not None and not 0 <= second <= duration:
@@ -103,6 +110,7 @@ def explain_window(
     *,
     window: float | None = None,
     hop: float = HOP,
+    streams: Streams = USUAL,
 ) -> Explained:
     """Explain one window of a prediction.
 
@@ -112,6 +120,7 @@ def explain_window(
         prediction: of it, or of one person in it.
         number: of the window, from 0, in the timeline of the prediction.
         window, hop: seconds that the prediction was made with.
+        streams: those that it was made from.
 
     Raises:
         InputError: there is no such window, or no answer in it.
@@ -128,6 +137,7 @@ def explain_window(
         hop=hop,
         everyone=recogniser.reads.get("video") == "video",
         tolerant=tolerates(recogniser),
+        streams=streams,
     )
     spans = windows.spans
     place = min(range(len(spans)), key=lambda place: abs(spans[place].start - told.start))

@@ -18,6 +18,7 @@ from cfnsr.errors import InputError
 from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
 from cfnsr.inference.windows import HOP, Stretch, Windows
 from cfnsr.media.ahead import ahead
+from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.mfcc import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def predict(
     window: float | None = None,
     hop: float = HOP,
     all_faces: bool = False,
+    streams: Streams = USUAL,
     progress: Progress = lambda done, total: None,
 ) -> Prediction:
     """Recognise the emotions in a video or sound file of any length.
@@ -62,6 +64,8 @@ def predict(
             sound as much is heard as of a training clip, from where that began.
         hop: seconds from one window to the next.
         all_faces: follow everyone in the picture (`Prediction.people`), not only the largest face.
+        streams: which of the file's streams of pictures and of sound, where it has several: those marked
+            default, else the first, if not given.
         progress: called with the windows done and their number.
 
     Raises:
@@ -91,13 +95,14 @@ def predict(
         everyone=all_faces,
         openface=None if openface is None else Path(openface),
         tolerant=tolerates(recogniser),
+        streams=streams,
     )
     followed = _Followed()
     # The next windows are prepared while these are recognised.
     with closing(ahead(iter(windows), BATCH)) as prepared:
         for stretch, answer in answers(recogniser, _counted(prepared, len(windows), progress)):
             followed.add(stretch, answer)
-    return followed.told(str(file), everyone=all_faces)
+    return replace(followed.told(str(file), everyone=all_faces), notes=windows.scan.notes)
 
 
 def as_recogniser(model: Model | Recogniser) -> Recogniser:

@@ -63,7 +63,8 @@ class Prediction:
         timeline: the same over time, in order of start; windows overlap where the hop is shorter than they.
         person: number from 1, where several people are followed.
         people: each person's prediction, where all faces were asked for; the largest and longest seen first.
-        faces: (N, 4) second, centre x, centre y and side of the face's square, in the file's pixels.
+        faces: (N, 4) second, centre x, centre y and side of the face's square, in pixels as shown.
+        notes: what people should know of how the file was read, a line each.
     """
 
     file: str
@@ -73,6 +74,7 @@ class Prediction:
     person: int | None = None
     people: tuple[Prediction, ...] = ()
     faces: NDArray[np.float32] = field(default_factory=_nowhere, compare=False, repr=False)
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The form `cfnsr predict --json` prints."""
@@ -82,6 +84,8 @@ class Prediction:
             "probabilities": self.probabilities,
             "timeline": [window.as_json() for window in self.timeline],
         }
+        if self.notes:
+            value["notes"] = list(self.notes)
         if self.person is not None:
             value["person"] = self.person
         if self.people:

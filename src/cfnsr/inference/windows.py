@@ -21,7 +21,7 @@ from cfnsr.errors import InputError
 from cfnsr.machine import cores
 from cfnsr.media import face
 from cfnsr.media.ahead import mapped
-from cfnsr.media.container import scan_packets
+from cfnsr.media.container import USUAL, Streams, scan_packets
 from cfnsr.media.decode import nearest, spread, stream_pictures, stream_sound
 from cfnsr.media.errors import MediaError
 from cfnsr.media.mfcc import LEAST_SOUND
@@ -125,6 +125,7 @@ class Windows:
         openface: the file's OpenFace track, or a table of clip means.
         tolerant: go on without pictures or without sound where the file has none.
         threads: of the decoder; 0 lets it choose.
+        streams: which of the file's streams, where it has several; those of the preparation are the corpus's.
 
     Raises:
         MediaError: the file is broken, or has no pictures or no sound.
@@ -142,10 +143,11 @@ class Windows:
         openface: Path | None = None,
         tolerant: bool = False,
         threads: int = 0,
+        streams: Streams = USUAL,
     ) -> None:
         self.file, self.preparation, self.everyone, self.threads = file, preparation, everyone, threads
         self.tolerant = tolerant
-        self.scan = scan_packets(file)
+        self.scan = scan_packets(file, streams)
         roles = {clip.MODALITIES[modality] for modality in preparation.modalities}
         self.sees, self.hears = "video" in roles, "audio" in roles
         self.pictured = self.sees and self.scan.frame_count > 0
@@ -342,7 +344,7 @@ class Windows:
         return [(person, self._unshrunk(cut(pictures, track, self.preparation))) for person, track in told]
 
     def _unshrunk(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """With squares in pixels of the file's own pictures."""
+        """With squares in pixels of the file's own pictures, as shown."""
         if self.shrunk == 1:
             return tensors
         return {**tensors, "squares": tensors["squares"] * np.float32(self.shrunk)}
@@ -351,7 +353,7 @@ class Windows:
         self, seen: Sequence[tuple[int, Picture]]
     ) -> list[tuple[int | None, dict[str, np.ndarray]]]:
         assert self.track is not None and self.openface is not None  # noqa: S101
-        points = self.track.at(np.array([number for number, _ in seen]))
+        points = clip.shown_points(self.track.at(np.array([number for number, _ in seen])), self.scan.pixel)
         frames = [picture.frame for _, picture in seen]
         times = np.array([picture.time for _, picture in seen])
         if points.success.mean() < face.LEAST_FOUND:

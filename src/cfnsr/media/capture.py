@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cfnsr.media.container import scan_packets
+from cfnsr.media.container import USUAL, Streams, scan_packets
 from cfnsr.media.decode import nearest, stream_pictures, stream_sound
 
 LATE = 1.0  # seconds after its time at which a picture of a file is passed over
@@ -88,7 +88,7 @@ class Heard:
         first: number of its first sample, counted from second 0 of the source.
         arrived: second at which it was there to be listened to.
         rate: in Hz; the same for all pieces of a source.
-        samples: (N,) float32, the mean of the channels.
+        samples: (N,) float32, one channel out of all, see `Mono`.
     """
 
     first: int
@@ -155,14 +155,15 @@ class Player:
 
     Args:
         path: anything PyAV opens.
+        streams: which of its streams, where it has several.
 
     Raises:
-        MediaError: the file is missing, not media, broken or truncated.
+        MediaError: the file is missing, not media, broken or truncated, or lacks a stream that was named.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, streams: Streams = USUAL) -> None:
         self.path, self.name = Path(path), str(path)
-        self.scan = scan_packets(self.path)
+        self.scan = scan_packets(self.path, streams)
         self.pictured, self.sounding = self.scan.frame_count > 0, self.scan.sample_rate > 0
         self.begun = True
         self.dropped = 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import av
 import numpy as np
@@ -20,8 +20,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from cfnsr.errors import InputError
 from cfnsr.media.clock import SLACK, check_clocks, in_order
 from cfnsr.media.errors import MediaError
+from cfnsr.media.shown import Pixels, Shown, declared_size
 
 MISSING_SECONDS = 0.25  # a file that ends this much before its declared end is truncated
 
@@ -84,7 +86,7 @@ class MediaInfo:
         duration: seconds from time 0 (see `Scan`) to the end of the last picture or sample.
         frame_count: pictures shown.
         fps: their mean number a second.
-        width: in pixels, as shown: after the rotation that phones note in the file.
+        width: in pixels, as shown: square ones, after the rotation that phones note in the file.
         height: in pixels, as shown.
         sample_rate: of the sound, in Hz.
     """
@@ -99,15 +101,40 @@ class MediaInfo:
     sample_rate: int
 
 
-def probe(path: Path | str) -> MediaInfo:
+@dataclass(frozen=True)
+class Streams:
+    """Which of a file's streams are taken, where it has several of one kind.
+
+    Args:
+        video: number of the stream of pictures, counted from 1 among those (cover art is none); None takes
+            the one that is marked default, else the first.
+        audio: the same of the sound.
+
+    Raises:
+        InputError: a number below 1.
+    """
+
+    video: int | None = None
+    audio: int | None = None
+
+    def __post_init__(self) -> None:
+        for option, number in (("--video-stream", self.video), ("--audio-stream", self.audio)):
+            if number is not None and number < 1:
+                raise InputError(f"{option} is {number}: expected 1 or more, for streams are counted from 1")
+
+
+USUAL = Streams()
+
+
+def probe(path: Path | str, streams: Streams = USUAL) -> MediaInfo:
     """What a file holds, from one pass over its packets and its first picture.
 
     Raises:
-        MediaError: the file is missing, not media, broken or truncated.
+        MediaError: the file is missing, not media, broken or truncated, or lacks a stream that was named.
     """
     path = Path(path)
-    scan = scan_packets(path)
-    height, width = _picture_size(path) if scan.frame_count else (0, 0)
+    scan = scan_packets(path, streams)
+    height, width = picture_size(path, streams) if scan.frame_count else (0, 0)
     return MediaInfo(
         duration=scan.duration,
         frame_count=scan.frame_count,
@@ -163,15 +190,67 @@ def _refusal(path: Path, error: Exception) -> MediaError:
     )
 
 
-def find_streams(container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
-    """The first stream of pictures (not an audio file's cover art) and of sound that can be decoded."""
-    video = (
+def find_streams(
+    container: InputContainer, wanted: Streams = USUAL
+) -> tuple[VideoStream | None, AudioStream | None]:
+    """The streams of pictures and of sound that are taken of a file, see `Streams`.
+
+    Raises:
+        MediaError: there is no stream of a number that is wanted ("no picture", "no sound").
+    """
+    video, audio = _candidates(container)
+    if (wanted.video or 0) > len(video):
+        raise MediaError("no picture", _no_stream(container, "video", wanted.video, "pictures", len(video)))
+    if (wanted.audio or 0) > len(audio):
+        raise MediaError("no sound", _no_stream(container, "audio", wanted.audio, "sound", len(audio)))
+    pictures, sound = _taken(video, wanted.video), _taken(audio, wanted.audio)
+    return None if pictures is None else video[pictures], None if sound is None else audio[sound]
+
+
+def _no_stream(container: InputContainer, kind: str, number: int | None, what: str, count: int) -> str:
+    name = container.name.removeprefix("file:")
+    expected = f"a number up to {count}" if count else f"no such option, for it has no {what}"
+    return f"{name} has no stream {number} of {what}: expected {expected}; correct --{kind}-stream"
+
+
+def _candidates(container: InputContainer) -> tuple[list[VideoStream], list[AudioStream]]:
+    """The streams that can be decoded; an audio file's cover art is none."""
+    video = [
         stream
         for stream in container.streams.video
         if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
+    ]
+    return video, [stream for stream in container.streams.audio if stream.codec_context is not None]
+
+
+def _taken(streams: Sequence[VideoStream | AudioStream], number: int | None) -> int | None:
+    """Place of the stream of a number, else of the one marked default, else of the first."""
+    if number is not None:
+        return number - 1
+    marked = (place for place, stream in enumerate(streams) if stream.disposition & Disposition.default)
+    return next(marked, 0 if streams else None)
+
+
+def stream_notes(container: InputContainer, wanted: Streams) -> tuple[str, ...]:
+    """Which stream is taken of each kind that a file has several of, for people to read."""
+    notes = []
+    video, audio = _candidates(container)
+    kinds: tuple[tuple[str, Sequence[VideoStream | AudioStream], int | None], ...] = (
+        ("picture", video, wanted.video),
+        ("sound", audio, wanted.audio),
     )
-    audio = (stream for stream in container.streams.audio if stream.codec_context is not None)
-    return next(video, None), next(audio, None)
+    for what, streams, number in kinds:
+        place = _taken(streams, number)
+        if place is None or len(streams) < 2:
+            continue
+        marked = bool(streams[place].disposition & Disposition.default)
+        why = (
+            "as asked for" if number is not None else "marked default" if marked else "none is marked default"
+        )
+        title = streams[place].metadata.get("title", "")
+        called = f" ({title})" if title.isprintable() and title else ""
+        notes.append(f"{what} stream {place + 1} of {len(streams)}{called} is taken, {why}")
+    return tuple(notes)
 
 
 def read_packets(
@@ -204,8 +283,11 @@ class Scan:
         sample_rate: of the sound as declared, in Hz; 0 without any.
         sound_start: second at which the sound begins, from time 0.
         duration: seconds from time 0 to the end of the last picture or sample.
-        side: pixels of the longer side of its pictures, as declared; 0 without any.
+        side: pixels of the longer side of its pictures, as declared and shown; 0 without any.
         steady: packet follows on packet in the sound, without holes and overlaps.
+        pixel: how many times as wide as high its pixels are, as declared.
+        streams: which of its streams this is of.
+        notes: what people should know of how the file was read, a line each.
     """
 
     keys: NDArray[np.int64]
@@ -218,20 +300,23 @@ class Scan:
     duration: float
     side: int = 0
     steady: bool = True
+    pixel: float = 1.0
+    streams: Streams = USUAL
+    notes: tuple[str, ...] = ()
 
     @property
     def frame_count(self) -> int:
         return len(self.keys)
 
 
-def scan_packets(path: Path) -> Scan:
+def scan_packets(path: Path, wanted: Streams = USUAL) -> Scan:
     """Read a file's packets and their time stamps, and decode nothing.
 
     Raises:
-        MediaError: the file is missing, not media, broken or truncated.
+        MediaError: the file is missing, not media, broken or truncated, or lacks a stream that was named.
     """
     with open_media(path) as container:
-        video, audio = find_streams(container)
+        video, audio = find_streams(container, wanted)
         streams = [stream for stream in (video, audio) if stream is not None]
         if not streams:
             raise MediaError(
@@ -278,7 +363,8 @@ def scan_packets(path: Path) -> Scan:
         for stream in container.streams.audio:
             if stream.start_time is not None and stream.index in begins:  # knows of the encoder's run-in
                 begins[stream.index] = float(stream.start_time * (stream.time_base or 1))
-        zero = min((begins[index] for index in _playable(container) if index in begins), default=0.0)
+        playable = (stream.index for kind in _candidates(container) for stream in kind)
+        zero = min((begins[index] for index in playable if index in begins), default=0.0)
         times = keys * unit - zero
         heard = np.array(sounds).reshape(-1, 2)
         check_clocks(path, follow * unit, heard[:, 0], shown - zero)
@@ -293,8 +379,11 @@ def scan_packets(path: Path) -> Scan:
             sample_rate=audio.codec_context.sample_rate if audio is not None and sounds else 0,
             sound_start=begins[audio.index] - zero if audio is not None and sounds else 0.0,
             duration=max(0.0, shown - zero),
-            side=max(video.codec_context.width, video.codec_context.height) if video is not None else 0,
+            side=max(declared_size(video)) if video is not None else 0,
             steady=_follow_on(heard),
+            pixel=Pixels(video).aspect() if video is not None else 1.0,
+            streams=wanted,
+            notes=stream_notes(container, wanted),
         )
 
 
@@ -308,15 +397,6 @@ def _follow_on(packets: NDArray[np.floating]) -> bool:
     lasts = np.minimum(lasts, 2 * np.median(lasts)) if len(lasts) else lasts
     apart = np.abs(np.diff(begins) - lasts[:-1])
     return bool((apart[lasts[:-1] > 0] <= SLACK).all())
-
-
-def _playable(container: InputContainer) -> list[int]:
-    """Numbers of the streams of pictures (not an audio file's cover art) and of sound that can be decoded."""
-    return [
-        stream.index
-        for stream in (*container.streams.video, *container.streams.audio)
-        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
-    ]
 
 
 def _check_length(
@@ -396,30 +476,17 @@ def _declared_part(path: Path, chunks: Chunks) -> float:
     return 1.0
 
 
-def orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """How a picture is to be shown, by the display matrix that cameras write.
+def picture_size(path: Path, streams: Streams) -> tuple[int, int]:
+    """Height and width of the first picture as shown, in pixels.
 
-    The matrix sends (x, y) to (a x + c y, b x + d y); cameras use quarter turns and mirrors only.
-
-    Returns:
-        Whether its rows become its columns, and whether then the order of its rows, and that of its columns,
-        is reversed.
+    Raises:
+        MediaError: none can be decoded ("broken").
     """
-    sides: Any = frame.side_data  # its type stub is wrong
-    matrix = next((bytes(side) for side in sides if side.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None:
-        return False, False, False
-    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
-    return (True, b < 0, c < 0) if abs(b) > abs(a) else (False, d < 0, a < 0)
-
-
-def _picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of the first picture as shown, in pixels."""
     with open_media(path) as container:
-        video, _ = find_streams(container)
+        video, _ = find_streams(container, streams)
         with suppress(av.FFmpegError):
+            shown = Shown(cast("VideoStream", video))
             for frame in cast("Iterator[VideoFrame]", container.decode(video)):
-                frame.reformat(format="rgb24")  # fails where the picture could not be shown
-                turned, _, _ = orientation(frame)
-                return (frame.width, frame.height) if turned else (frame.height, frame.width)
+                height, width, _ = shown(frame).shape  # fails where the picture could not be shown
+                return height, width
     raise MediaError("broken", f"{path} is broken: none of its pictures can be decoded; copy it again")

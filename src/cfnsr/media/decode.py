@@ -17,8 +17,19 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from cfnsr.media.clock import SoundClock
-from cfnsr.media.container import Scan, find_streams, open_media, orientation, read_packets, scan_packets
+from cfnsr.media.container import (
+    USUAL,
+    Scan,
+    Streams,
+    find_streams,
+    open_media,
+    picture_size,
+    read_packets,
+    scan_packets,
+)
+from cfnsr.media.downmix import Mono
 from cfnsr.media.errors import MediaError as MediaError
+from cfnsr.media.shown import Shown
 
 Sampling = Literal["even", "consecutive"]
 
@@ -41,9 +52,12 @@ class Decoded:
         frame_numbers: (T,) position of each picture in the whole video, from 0.
         frame_count: pictures of the whole video.
         duration: seconds of the whole file.
-        waveform: (N,) float32, the mean of the channels, from time 0 (or `start`) on; None if not asked for.
+        waveform: (N,) float32, one channel out of all (see `Mono`), from time 0 (or `start`) on; None if not
+            asked for.
         sample_rate: of the waveform, in Hz; 0 without one.
         sound_start: second at which the sound begins in the file; the waveform is padded or cut to agree.
+        pixel: how many times as wide as high the file's pixels are; those of `frames` are square.
+        notes: what people should know of how the file was read, a line each.
     """
 
     frames: NDArray[np.uint8] | None
@@ -54,6 +68,8 @@ class Decoded:
     waveform: NDArray[np.float32] | None
     sample_rate: int
     sound_start: float
+    pixel: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 def decode(
@@ -66,6 +82,7 @@ def decode(
     start: float | None = None,
     end: float | None = None,
     threads: int = 0,
+    streams: Streams = USUAL,
 ) -> Decoded:
     """Decode a file once: the sampled pictures and the sound.
 
@@ -82,6 +99,7 @@ def decode(
         start: leave out what comes before, in seconds; the waveform then begins here.
         end: leave out what comes from here on, in seconds.
         threads: of the video decoder; 0 lets FFmpeg choose, 1 suits one process a core.
+        streams: which of the file's streams, where it has several.
 
     Raises:
         MediaError: the file is missing, not media, broken or truncated, or lacks what was asked for.
@@ -93,7 +111,7 @@ def decode(
         raise ValueError(
             f"{frames} frames between {low} and {high} s: expected at least one, in a span of time"
         )
-    scan = scan_packets(path)
+    scan = scan_packets(path, streams)
     if video and not scan.frame_count:
         raise MediaError("no picture", f"{path} has no pictures: give a video, or ask for the sound alone")
     if audio and not scan.sample_rate:
@@ -119,6 +137,8 @@ def decode(
         waveform=sound.result() if sound else None,
         sample_rate=sound.rate if sound else 0,
         sound_start=scan.sound_start,
+        pixel=scan.pixel,
+        notes=scan.notes,
     )
 
 
@@ -183,7 +203,10 @@ def _read(
 ) -> Iterator[None]:
     """Decode what is wanted of a file, and pause after each packet."""
     with open_media(path) as container:
-        video_stream, audio_stream = find_streams(container)
+        video_stream, audio_stream = find_streams(container, scan.streams)
+        if pictures is not None and video_stream is not None:
+            size = picture_size(path, scan.streams) if pictures.first else None
+            pictures.shown = Shown(video_stream, size=size, shrunk=pictures.shrunk)
         streams = [
             stream
             for stream, collector in ((video_stream, pictures), (audio_stream, sound))
@@ -259,7 +282,8 @@ class _Pictures:
         self.wanted, self.times = scan.keys[numbers], scan.times[numbers]
         self.awaited = set(self.wanted.tolist())
         self.frames: NDArray[np.uint8] | None = None
-        self.shown = Shown(shrunk)
+        self.first, self.shrunk = int(numbers[0]), shrunk
+        self.shown: Shown  # of the stream, once that is open
         self.errors = self.seen = self.good = self.kept = 0
 
     @property
@@ -334,6 +358,7 @@ class _Sound:
         self.rate = scan.sample_rate
         self.clock = SoundClock(path)
         self.chunks: list[NDArray[np.float32]] = []
+        self.mono = Mono()
         self.errors = self.heard = 0
 
     @property
@@ -357,7 +382,7 @@ class _Sound:
         elif due is not None:
             silence = self.clock.meet(due, self.rate)
         self._keep(np.zeros(silence, np.float32))
-        self._keep(self.clock.cut(to_mono(frame)))
+        self._keep(self.clock.cut(self.mono(frame)))
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
         position = self.clock.position or 0
@@ -377,46 +402,3 @@ class _Sound:
             raise MediaError("no sound", f"{self.path} has an empty sound track: give a recording with sound")
         self.clock.check()
         return waveform
-
-
-def to_mono(frame: AudioFrame) -> NDArray[np.float32]:
-    """The mean of a frame's channels (FFmpeg's own downmix is not normalised), full scale 1."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    mono: NDArray[np.float64] = samples.mean(axis=0, dtype=np.float64)
-    if samples.dtype == np.uint8:
-        mono = mono / 128 - 1
-    elif samples.dtype.kind == "i":
-        mono = mono / 2.0 ** (8 * samples.dtype.itemsize - 1)
-    return mono.astype(np.float32)
-
-
-class Shown:
-    """The pictures of one stream as they are shown: turned or mirrored, and all of the first one's size.
-
-    How they are turned is read from the first picture alone: PyAV 18 keeps a picture whose side data was
-    looked at, with the threads that converted it, until Python's next search for circles.
-
-    Args:
-        shrunk: how many times smaller they are made.
-    """
-
-    def __init__(self, shrunk: float = 1.0) -> None:
-        self._shrunk = shrunk
-        self._size: tuple[int, int] | None = None  # width and height before they are turned
-
-    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """A picture (H, W, 3) uint8 RGB."""
-        if self._size is None:
-            self._turned, *self._reversed = orientation(frame)
-            self._size = (
-                max(1, round(frame.width / self._shrunk)),
-                max(1, round(frame.height / self._shrunk)),
-            )
-        width, height = self._size
-        picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)  # type: ignore[assignment]
-        if self._turned:
-            picture = picture.swapaxes(0, 1)
-        rows, columns = self._reversed
-        return picture[:: -1 if rows else 1, :: -1 if columns else 1]

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from cfnsr.media.capture import Heard, Pace, Seen
 from cfnsr.media.container import find_streams
-from cfnsr.media.decode import Shown, to_mono
+from cfnsr.media.downmix import Mono
 from cfnsr.media.errors import MediaError
+from cfnsr.media.shown import Shown
 from cfnsr.media.webcam import Webcam
 
 Kind = Literal["camera", "microphone"]
@@ -86,7 +87,7 @@ class Devices:
 
     def sound(self, pace: Pace) -> Iterator[Heard]:
         """See `Source`. Samples are counted, for their arrival is uneven; silence stands for those lost."""
-        position, rate = 0, 0
+        position, rate, mono = 0, 0, Mono()
         for each in cast("_Device", self._microphone).frames(pace):
             arrived = pace.second()
             if each is None:  # all has been read, so what is missing will not come any more
@@ -96,7 +97,7 @@ class Devices:
                     position += lost
                 continue
             frame = cast("AudioFrame", each)
-            samples, begin = to_mono(frame), round(arrived * frame.sample_rate) - frame.samples
+            samples, begin = mono(frame), round(arrived * frame.sample_rate) - frame.samples
             if not rate:
                 position, rate = max(0, begin), frame.sample_rate
             if position - begin <= OFF * rate:  # else the samples run ahead of the clock
@@ -148,7 +149,7 @@ class _Device:
             )
         self.name = _default(kind, self.format) if name == "default" else name
         self.title = f"{kind} {self.name}"
-        self._shown = Shown()
+        self._shown = Shown(None)
 
     def frames(self, pace: Pace) -> Iterator[VideoFrame | AudioFrame | None]:
         """What it sees or hears, as it comes, until nothing more is wanted; None whenever all has been read.

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.media.clock import SoundClock
-from cfnsr.media.container import Scan, find_streams, open_media, read_packets, scan_packets
-from cfnsr.media.decode import LOST_FRACTION, Shown
+from cfnsr.media.container import USUAL, Scan, Streams, find_streams, open_media, read_packets, scan_packets
+from cfnsr.media.decode import LOST_FRACTION
 from cfnsr.media.encode import AAC_OPTIONS, X264_OPTIONS, create, video_codec
 from cfnsr.media.errors import MediaError
+from cfnsr.media.shown import Shown
 
 Draw = Callable[[NDArray[np.uint8], float], object]
 Progress = Callable[[int, int], object]
@@ -47,13 +48,20 @@ LIMITED = 1  # so is its range
 
 
 def redraw(
-    source: Path | str, out: Path | str, draw: Draw, *, below: int = 0, progress: Progress | None = None
+    source: Path | str,
+    out: Path | str,
+    draw: Draw,
+    *,
+    below: int = 0,
+    progress: Progress | None = None,
+    streams: Streams = USUAL,
 ) -> Path:
     """Write a film again with every picture drawn upon, and with its sound.
 
     Pictures are decoded, drawn upon and encoded (H.264) one by one, and sound goes packet by packet, so that
     memory does not grow with the film. Every picture keeps its own time, be the rate steady or not, and is
-    written upright, whatever rotation a phone has noted. Sound is copied as it is where players expect its
+    written as it is shown: upright, whatever rotation a phone has noted, of square pixels, and of one size
+    (what has another shape stands between black bars). Sound is copied as it is where players expect its
     codec in such a file and it has neither holes nor overlaps, else it becomes AAC, by the rule of
     `SoundClock`. An odd row or column at the end is cut off, for H.264 has none.
     The file appears whole or not at all.
@@ -65,6 +73,7 @@ def redraw(
             it. H has the rows of `below`, and H and W are even.
         below: rows to add beneath each picture, white; an even number.
         progress: given the number of pictures written and of those in all, after each.
+        streams: which of the file's streams, where it has several.
 
     Raises:
         MediaError: the source is missing, not media, broken or truncated, or has no pictures.
@@ -78,25 +87,26 @@ def redraw(
         )
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out} is the source itself: expected another file to write to; give another name")
-    scan = scan_packets(source)
+    scan = scan_packets(source, streams)
     if not scan.frame_count:
         raise MediaError("no picture", f"{source} has no pictures to draw upon: give a video")
-    first = _first_picture(source)
+    first = _first_picture(source, streams)
     options = {} if out.suffix.lower() == ".mkv" else MP4_OPTIONS
     with open_media(source) as reading, create(out, options) as writing:
-        video, audio = find_streams(reading)
+        video, audio = find_streams(reading, streams)
         if video is None:  # cannot be: its packets were just counted
             raise MediaError("broken", f"{source} is broken: its pictures went away; copy it again")
         video.codec_context.thread_type, video.codec_context.thread_count = "AUTO", THREADS
-        pictures = _Pictures(source, scan, first, writing, draw, below, progress)
+        shown = Shown(video, bars=True)
+        pictures = _Pictures(source, scan, first, shown, writing, draw, below, progress)
         sound: _Copied | _Coded | None = None
         if audio is not None and scan.sample_rate:
             kept = scan.steady and _can_keep(audio, writing, out)
             sound = (_Copied if kept else _Coded)(source, audio, scan.zero, writing)
-        streams: list[VideoStream | AudioStream] = [video]
+        wanted: list[VideoStream | AudioStream] = [video]
         if audio is not None and sound is not None:
-            streams.append(audio)
-        for packet in read_packets(source, reading, streams):
+            wanted.append(audio)
+        for packet in read_packets(source, reading, wanted):
             if isinstance(packet.stream, VideoStream):
                 pictures.add(cast("Packet[VideoStream]", packet))
             elif sound is not None:
@@ -114,10 +124,10 @@ def _can_keep(audio: AudioStream, writing: OutputContainer, out: Path) -> bool:
     return codec in KEPT.get(out.suffix.lower(), writing.supported_codecs)
 
 
-def _first_picture(path: Path) -> VideoFrame:
+def _first_picture(path: Path, streams: Streams) -> VideoFrame:
     """The first that can be decoded: it tells the size before the sound is written."""
     with open_media(path) as container:
-        video, _ = find_streams(container)
+        video, _ = find_streams(container, streams)
         for packet in read_packets(path, container, [] if video is None else [video]):
             for frame in _decoded(packet):
                 if not frame.is_corrupt:
@@ -141,6 +151,7 @@ class _Pictures:
         path: Path,
         scan: Scan,
         first: VideoFrame,
+        shown: Shown,
         writing: OutputContainer,
         draw: Draw,
         below: int,
@@ -148,7 +159,7 @@ class _Pictures:
     ) -> None:
         self.path, self.scan = path, scan
         self.writing, self.draw, self.progress = writing, draw, progress
-        self.shown = Shown()
+        self.shown = shown
         like = self.shown(first)
         self.below = below
         self.height, self.width = like.shape[0] // 2 * 2, like.shape[1] // 2 * 2
@@ -167,7 +178,7 @@ class _Pictures:
         context = self.stream.codec_context
         context.time_base = Fraction(1, TICKS)
         context.thread_count = THREADS
-        _keep_looks(first, like.shape[0] == first.width != first.height, context)
+        _keep_colours(first, context)
         self.seen = self.written = 0
         self.last = -1  # ticks of the picture before
 
@@ -217,11 +228,8 @@ class _Pictures:
             )
 
 
-def _keep_looks(first: VideoFrame, turned: bool, context: Any) -> None:
-    """Tell players of the shape of a pixel and of the colours what the source tells."""
-    shape = getattr(first, "sample_aspect_ratio", None)
-    if shape:
-        context.sample_aspect_ratio = 1 / shape if turned else shape
+def _keep_colours(first: VideoFrame, context: Any) -> None:
+    """Tell players of the colours what the source tells."""
     context.color_range = LIMITED
     if first.colorspace != UNTOLD:  # else the planes come out as they went in, and players guess as before
         context.colorspace = BT601

@@ -60,7 +60,10 @@ def of_media(error: MediaError, file: Path) -> Refusal:
     >>> of_media(MediaError("broken", "/tmp/x/upload.mp4 is empty: copy it"), Path("/tmp/x/upload.mp4")).args
     ('upload.mp4 is empty: copy it',)
     """
-    return Refusal(422, error.reason, str(error).replace(str(file), file.name))
+    message = str(error).replace(str(file), file.name)
+    for option in ("video", "audio"):  # as the API calls it
+        message = message.replace(f"--{option}-stream", f"{option}_stream")
+    return Refusal(422, error.reason, message)
 
 
 def internal() -> Refusal:

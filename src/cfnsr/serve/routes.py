@@ -20,6 +20,7 @@ from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.subtitles import to_srt, to_vtt
 from cfnsr.inference.windows import HOP, LEAST_HOP, LONGEST, spans
 from cfnsr.inference.writers import to_csv, to_json
+from cfnsr.media.container import Streams
 from cfnsr.serve import schemas
 from cfnsr.serve.jobs import Job, Jobs, explainable
 from cfnsr.serve.refusals import Refusal
@@ -110,6 +111,15 @@ def options_of(
     all_faces: Annotated[
         bool, Query(description="Follow everyone in the picture, not only the largest face.")
     ] = False,
+    video_stream: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            description="Which stream of pictures, where the recording has several, counted from 1; if not "
+            "given, the one that is marked default, else the first.",
+        ),
+    ] = None,
+    audio_stream: Annotated[int | None, Query(ge=1, description="The same of the sound.")] = None,
 ) -> Options:
     """How to predict."""
     if all_faces and not looks_for_faces(jobs):
@@ -119,7 +129,7 @@ def options_of(
         spans(0.0, jobs.recogniser.preparation, window, hop)
     except InputError as error:
         raise Refusal(422, "bad request", str(error).replace("--", "")) from None
-    return Options(window, hop, all_faces)
+    return Options(window, hop, all_faces, streams=Streams(video_stream, audio_stream))
 
 
 HowTo = Annotated[Options, Depends(options_of)]

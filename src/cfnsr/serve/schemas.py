@@ -146,6 +146,9 @@ class Prediction(BaseModel):
     emotion: str | None = Field(description="The most probable one; null where the model abstains all along.")
     probabilities: dict[str, float] | None = Field(description="Means over the timeline, in class order.")
     timeline: list[Window]
+    notes: list[str] = Field(
+        default=[], description="How the recording was read: which of several streams. Only if there are any."
+    )
     person: int | None = Field(
         default=None, description="Number from 1; only where several people are followed."
     )

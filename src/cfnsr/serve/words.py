@@ -23,9 +23,10 @@ def in_words(prediction: Prediction) -> str:
     'Most of the time calm (60 %), then happy (20 %). No face from 0:08 to 0:10: no answer.'
     """
     cut = segments(prediction, join=False)
+    notes = " ".join(f"{note[:1].upper()}{note[1:]}." for note in prediction.notes)
     if not cut:
         return "Nothing to tell of."
-    return " ".join(part for part in (_answers(prediction, cut), _marks(cut)) if part)
+    return " ".join(part for part in (_answers(prediction, cut), _marks(cut), notes) if part)
 
 
 def _answers(prediction: Prediction, cut: Sequence[Segment]) -> str:

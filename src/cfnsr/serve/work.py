@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
 from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.windows import HOP, spans
-from cfnsr.media.container import find_streams, open_media, scan_packets
+from cfnsr.media.container import USUAL, Streams, find_streams, open_media, scan_packets
 from cfnsr.media.errors import MediaError
+from cfnsr.media.shown import declared_size
 from cfnsr.serve.limits import MOST_EXPLAINED, MOST_PIXELS, Limits
 from cfnsr.serve.refusals import Refusal, internal, of_media
 
@@ -39,6 +41,7 @@ class Options:
         all_faces: follow everyone.
         explain: explain all windows at once.
         keep: keep the recording for a while, so that single windows can be explained.
+        streams: which of the recording's streams, where it has several.
     """
 
     window: float | None = None
@@ -46,6 +49,7 @@ class Options:
     all_faces: bool = False
     explain: bool = False
     keep: bool = False
+    streams: Streams = USUAL
 
 
 @contextmanager
@@ -79,6 +83,7 @@ def recognise(
             window=options.window,
             hop=options.hop,
             all_faces=options.all_faces,
+            streams=options.streams,
             progress=progress,
         )
         return _called(prediction, file.name)
@@ -123,7 +128,15 @@ def explain_one(
 
     there = number < len(prediction.timeline)
     try:
-        return explain_window(recogniser, file, prediction, number, window=options.window, hop=options.hop)
+        return explain_window(
+            recogniser,
+            file,
+            prediction,
+            number,
+            window=options.window,
+            hop=options.hop,
+            streams=options.streams,
+        )
     except MediaError:
         raise
     except InputError as error:
@@ -137,7 +150,7 @@ def check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) 
         Refusal: too long, too many windows, or pictures too large.
         MediaError: the file is broken.
     """
-    scan = scan_packets(file)
+    scan = scan_packets(file, options.streams)
     if scan.duration > limits.max_seconds:
         raise Refusal(
             422,
@@ -155,8 +168,8 @@ def check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) 
     if not scan.frame_count:
         return
     with open_media(file) as container:
-        video, _ = find_streams(container)
-        pixels = 0 if video is None else video.codec_context.width * video.codec_context.height
+        video, _ = find_streams(container, options.streams)
+        pixels = 0 if video is None else math.prod(declared_size(video))
     if pixels > MOST_PIXELS:
         raise Refusal(
             422,

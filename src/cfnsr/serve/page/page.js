@@ -109,6 +109,8 @@ async function waitFor(id, signal) {
 function parameters() {
   const told = { hop: $("hop").value || "1" };
   if ($("window").value) told.window = $("window").value;
+  if ($("video-stream").value) told.video_stream = $("video-stream").value;
+  if ($("audio-stream").value) told.audio_stream = $("audio-stream").value;
   if ($("all-faces").checked) told.all_faces = "true";
   if ($("keep").checked && settings.explains) told.explain = "true";
   return told;

@@ -1,0 +1,123 @@
+"""Sound of any number of channels -> one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from numpy.typing import NDArray
+
+# ITU-R BS.775-3, annex 4, table 2: one channel out of 3/2, in which the low-frequency one has no part. A lone
+# channel behind stands for the two of that table; whatever else there is counts as one of them.
+HALF_POWER = math.sqrt(0.5)
+LEVELS = {
+    "FL": HALF_POWER,
+    "FR": HALF_POWER,
+    "FLC": HALF_POWER,
+    "FRC": HALF_POWER,
+    "FC": 1.0,
+    "BC": HALF_POWER,
+    "LFE": 0.0,
+    "LFE2": 0.0,
+}
+AROUND = 0.5
+PLANES = 7  # PyAV 18 counts one too many where there are more, and reads beyond the sound
+UNTOLD = {6: "5.1", 8: "7.1"}  # layouts that players take so many channels for where the file tells none
+MEMORY = 1.0  # second after which what was heard counts 1/e
+CANCELLED = 0.1  # of the power that channels have side by side; with less their sum has lost 10 dB
+ALIKE = 0.8  # of the loudest channel's power, from which another is as loud: then the first of them is taken
+RESTORED = 0.2  # from which on they are summed again
+
+
+class Mono:
+    """One channel out of each frame of a stream; give it the frames in their order.
+
+    One channel stays as it is. Of two it is the mean. Of more it is their sum by the levels of ITU-R BS.775,
+    by which speech in the centre keeps its level; of channels without places it is the mean. Where the
+    channels cancel each other, as a balanced microphone's that is plugged in as stereo, it is the loudest.
+    Independent channels keep their power in a sum, so less than a tenth of it, over about a second, is told
+    from any usual stereo.
+    """
+
+    def __init__(self) -> None:
+        self._power: NDArray[np.float64] = np.zeros(0)  # of each channel at its level, and of their sum
+        self._taken: int | None = None  # the channel that stands for all
+        self._packer: tuple[object, AudioResampler] | None = None
+
+    def __call__(self, frame: AudioFrame) -> NDArray[np.float32]:
+        """Samples (N,), full scale 1."""
+        samples = self._samples(frame)
+        levels = _levels(frame, len(samples))
+        if len(samples) == 1:
+            return np.asarray(samples[0], np.float32)
+        if levels is None:
+            mono: NDArray[np.float64] = samples.mean(axis=0, dtype=np.float64)
+            levels = np.full(len(samples), 1 / len(samples))
+        else:
+            used = levels > 0  # what has no part may hold anything
+            samples, levels = samples[used], levels[used]
+            mono = levels @ samples.astype(np.float64)
+        self._listen(samples, levels, mono, frame.sample_rate)
+        return np.asarray(mono if self._taken is None else samples[self._taken], np.float32)
+
+    def _samples(self, frame: AudioFrame) -> NDArray[np.floating]:
+        """The channels (C, N), full scale 1."""
+        if frame.format.is_planar and frame.layout.nb_channels > PLANES:
+            samples = self._packed(frame)
+        else:
+            samples = frame.to_ndarray()
+            if not frame.format.is_planar:
+                samples = samples.reshape(-1, frame.layout.nb_channels).T
+        if samples.dtype == np.uint8:
+            return np.asarray(samples / 128 - 1)
+        if samples.dtype.kind == "i":
+            return np.asarray(samples / 2.0 ** (8 * samples.dtype.itemsize - 1))
+        return cast("NDArray[np.floating]", samples)
+
+    def _packed(self, frame: AudioFrame) -> NDArray[Any]:
+        """The channels (C, N) of a frame of so many planes that PyAV would crash over them."""
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        if self._packer is None or self._packer[0] != form:
+            self._packer = form, AudioResampler(format=frame.format.packed.name)
+        frame.pts = None  # samples alone are asked for
+        parts = [part.to_ndarray() for part in self._packer[1].resample(frame)]
+        return np.concatenate(parts, axis=1).reshape(-1, frame.layout.nb_channels).T
+
+    def _listen(
+        self,
+        samples: NDArray[np.floating],
+        levels: NDArray[np.float64],
+        mono: NDArray[np.float64],
+        rate: int,
+    ) -> None:
+        """Decide whether the channels cancel."""
+        powers = np.einsum("cn,cn->c", samples, samples, dtype=np.float64) * levels**2
+        heard = np.append(powers, mono @ mono)
+        if not np.isfinite(heard).all():
+            return  # damaged
+        if len(heard) != len(self._power):
+            self._power, self._taken = np.zeros(len(heard)), None
+        self._power = self._power * math.exp(-len(mono) / (MEMORY * rate)) + heard
+        apart, together = float(self._power[:-1].sum()), float(self._power[-1])
+        if self._taken is None and together < CANCELLED * apart:
+            loud = self._power[:-1] > ALIKE * self._power[:-1].max()
+            self._taken = int(loud.argmax())
+        elif self._taken is not None and together > RESTORED * apart:
+            self._taken = None
+
+
+def _levels(frame: AudioFrame, count: int) -> NDArray[np.float64] | None:
+    """The level of each channel in the sum; None for a mean."""
+    if count <= 2:
+        return None
+    names = [channel.name for channel in frame.layout.channels]
+    if not any(name in LEVELS for name in names):
+        if count not in UNTOLD:
+            return None
+        from av.audio.layout import AudioLayout
+
+        names = [channel.name for channel in AudioLayout(UNTOLD[count]).channels]
+    return np.array([LEVELS.get(name, AROUND) for name in names])

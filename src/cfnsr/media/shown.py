@@ -1,0 +1,138 @@
+"""Pictures as a player shows them: their shape, turned upright, and all of one size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+WIDEST = 4.0  # times as wide as high, or as high as wide, that a pixel may be; more is a slip of the file
+SLIVER = 0.01  # of a side, below which no bar is left
+
+
+def stretch(pixel: float) -> tuple[float, float]:
+    """How much wider and how much higher pictures become, so that their pixels are square.
+
+    >>> stretch(64 / 45), stretch(0.5)
+    ((1.4222222222222223, 1.0), (1.0, 2.0))
+    """
+    return max(1.0, pixel), max(1.0, 1 / pixel)
+
+
+class Pixels:
+    """How many times as wide as high a stream's pixels are: by the container, else by the stream itself.
+
+    Args:
+        stream: just opened, nothing of it decoded.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._codec = stream.codec_context
+        told, coded = stream.sample_aspect_ratio, self._codec.sample_aspect_ratio
+        # PyAV tells the container's, or where that has none the stream's, which may change on the way.
+        self._container = told if told and told != coded else None
+
+    def aspect(self) -> float:
+        """That of the picture that was decoded last."""
+        aspect = float(self._container or self._codec.sample_aspect_ratio or 1)
+        return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
+
+
+def declared_size(stream: VideoStream) -> tuple[int, int]:
+    """Width and height that a stream just opened says its pictures are shown in, before they are turned."""
+    wider, higher = stretch(Pixels(stream).aspect())
+    return round(stream.codec_context.width * wider), round(stream.codec_context.height * higher)
+
+
+def orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """How a picture is to be shown, by the display matrix that cameras write.
+
+    The matrix sends (x, y) to (a x + c y, b x + d y); cameras use quarter turns and mirrors only.
+
+    Returns:
+        Whether its rows become its columns, and whether then the order of its rows, and that of its columns,
+        is reversed.
+    """
+    sides: Any = frame.side_data  # its type stub is wrong
+    matrix = next((bytes(side) for side in sides if side.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return False, False, False
+    (a, b, _), (c, d, _), _ = np.frombuffer(matrix, np.int32).reshape(3, 3).tolist()
+    return (True, b < 0, c < 0) if abs(b) > abs(a) else (False, d < 0, a < 0)
+
+
+class Shown:
+    """The pictures of one stream as they are shown: turned or mirrored, of square pixels, and of one size.
+
+    That size is the first picture's. One of another shape keeps its shape and stands in the middle; beside it
+    its outermost pixels are repeated, as beside a face that is cut out at the border.
+
+    How they are turned is read from the first picture, and again where its angle changes: PyAV 18 keeps a
+    picture whose side data was looked at, with the threads that converted it, until Python's next search for
+    circles.
+
+    Args:
+        stream: just opened, nothing of it decoded; None for a camera, whose pixels are square.
+        size: height and width of the first picture of all, as shown, if it will not be the first one here.
+        shrunk: how many times smaller they are made.
+        bars: leave black beside a picture of another shape, as a player does.
+    """
+
+    def __init__(
+        self,
+        stream: VideoStream | None,
+        *,
+        size: tuple[int, int] | None = None,
+        shrunk: float = 1.0,
+        bars: bool = False,
+    ) -> None:
+        self._pixels = None if stream is None else Pixels(stream)
+        self._shrunk, self._bars = shrunk, bars
+        self._size: NDArray[np.int64] | None = None if size is None else self._shrink(*size[::-1])
+        self._form: tuple[int, int, float] | None = None  # of the picture before
+        self._angle: int | None = None
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """A picture (H, W, 3) uint8 RGB; call it as soon as the picture is decoded."""
+        pixel = 1.0 if self._pixels is None else self._pixels.aspect()
+        form, angle = (frame.width, frame.height, pixel), getattr(frame, "rotation", 0)
+        if self._form != form or self._angle != angle:
+            if self._angle != angle:
+                self._turned, *self._reversed = orientation(frame)
+            self._form, self._angle = form, angle
+            self._fit(*form)
+        width, height = self._inner
+        picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)  # type: ignore[assignment]
+        if self._turned:
+            picture = picture.swapaxes(0, 1)
+        rows, columns = self._reversed
+        return self._framed(picture[:: -1 if rows else 1, :: -1 if columns else 1])
+
+    def _fit(self, width: int, height: int, pixel: float) -> None:
+        """Find the size that a picture of a coded size is converted to."""
+        wider, higher = stretch(pixel)
+        own = np.array([width * wider, height * higher])[:: -1 if self._turned else 1]
+        if self._size is None:
+            self._size = self._shrink(*np.rint(own).tolist())
+        size = self._size
+        inner = own * (size / own).min()
+        inner = np.where(size - inner < np.maximum(1, SLIVER * size), size, np.maximum(1, np.rint(inner)))
+        self._margins = (size - inner).astype(int)
+        self._inner = tuple(inner.astype(int)[self._turn()].tolist())
+
+    def _shrink(self, width: float, height: float) -> NDArray[np.int64]:
+        """Width and height of all pictures."""
+        return np.maximum(1, np.rint(np.array([width, height]) / self._shrunk)).astype(np.int64)
+
+    def _turn(self) -> slice:
+        return slice(None, None, -1 if self._turned else None)
+
+    def _framed(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        x, y = self._margins.tolist()
+        if not x and not y:
+            return picture
+        around = (y // 2, y - y // 2), (x // 2, x - x // 2), (0, 0)
+        return np.pad(picture, around, mode="constant" if self._bars else "edge")
