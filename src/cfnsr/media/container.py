@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from cfnsr.files import is_pointer, told_pointer
 from cfnsr.media.errors import MediaError
 
 MISSING_SECONDS = 0.25  # a file that ends this much before its declared end is truncated
@@ -120,6 +121,8 @@ def _formats() -> str:
 
 
 def _refusal(path: Path, error: Exception) -> MediaError:
+    if is_pointer(path):
+        return MediaError("not media", told_pointer(path))
     try:
         with path.open("rb") as file:
             head = file.read(12)
