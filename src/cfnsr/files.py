@@ -55,7 +55,7 @@ def told_pointer(path: Path) -> str:
 
 
 def separator(header: str) -> str:
-    """What separates the cells of a table's first line: what gives most; a space only where nothing else does.
+    """What separates the cells of a table's first line: what gives most; a space only as the last resort.
 
     >>> separator("path;split"), separator("file name,fold"), separator("path split")
     (';', ',', ' ')

@@ -151,5 +151,7 @@ def _file(row: Mapping[str, str], column: str, folder: Path) -> Path | None:
         found = False
     if not found:
         other = "" if row[column] == escaped(row[column]) else "; is the table in UTF-8?"
-        raise InputError(f"{column} {row[column]!r}: there is no such file beside the table in {folder}{other}")
+        raise InputError(
+            f"{column} {row[column]!r}: there is no such file beside the table in {folder}{other}"
+        )
     return path

@@ -180,8 +180,8 @@ def refuse_spellings(where: object, actors: Iterable[Actor]) -> None:
             alike = unicodedata.normalize("NFC", str(other)) == unicodedata.normalize("NFC", str(actor))
             forms = " (the same letters in two Unicode forms)" if alike else ""
             raise InputError(
-                f"{where}: speakers {other!r} and {actor!r} are one person in two spellings{forms}, and folds "
-                "keep a person's takes together: give them one name and prepare again"
+                f"{where}: speakers {other!r} and {actor!r} are one person in two spellings{forms}, and "
+                "folds keep a person's takes together: give them one name and prepare again"
             )
 
 

@@ -133,7 +133,11 @@ class Preparation:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON keeps them, and the number of the recipe."""
-        told = {**asdict(self), "modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
+        told = {
+            **asdict(self),
+            "modalities": list(self.modalities),
+            "speech_speeds": list(self.speech_speeds),
+        }
         if not self.lenient:  # as in what was written before there was a choice
             del told["lenient"]
         return {**told, "recipe": RECIPE}
@@ -345,12 +349,12 @@ def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) 
     for modality in preparation.modalities:
         alone = replace(preparation, modalities=(modality,))
         if MODALITIES[modality] == "audio" and not loud(sound, sample_rate, alone):
-            start, end = alone.listens(0.0, len(sound) / sample_rate)
+            seconds = len(sound) / sample_rate
+            start, end = alone.listens(0.0, seconds)
             raise MediaError(
                 "no speech",
-                f"silent from {start:g} to {min(end, len(sound) / sample_rate):.2f} s, where a model listens: "
-                f"expected sound above {SPEECH_LEVEL:g} dBFS there; leave the take out, or keep such takes by "
-                "--lenient",
+                f"silent from {start:g} to {min(end, seconds):.2f} s, where a model listens: "
+                f"expected sound above {SPEECH_LEVEL:g} dBFS; leave the take out, or give --lenient",
             )
 
 

@@ -27,9 +27,7 @@ MARGIN = 0.2  # room around the face, as a part of its height: a tenth on each s
 LEAST_FOUND = 0.5  # of the frames must show the person
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
-YUNET_URL = (
-    f"https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/{YUNET_FILE}"
-)
+YUNET_URL = f"https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/{YUNET_FILE}"
 # The same bytes: OpenCV's own copy on the Hugging Face hub, and the commit in which they came to be.
 YUNET_MIRRORS = (
     f"https://huggingface.co/opencv/face_detection_yunet/resolve/main/{YUNET_FILE}",

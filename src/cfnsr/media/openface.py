@@ -159,7 +159,8 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
     """
     path = Path(path)
     sheet = _sheet(path)
-    needed, groups = ("frame", "timestamp", "confidence", "success"), [("face_id",), LANDMARKS]
+    needed: tuple[str, ...] = ("frame", "timestamp", "confidence", "success")
+    groups: list[tuple[str, ...]] = [("face_id",), LANDMARKS]
     if not points_only:
         needed, groups = (*needed, *ACTION_UNITS), [*groups, POSE, GAZE]
     names = _names(path, sheet, needed, groups)
@@ -291,9 +292,7 @@ def _names(
             advice = "separate the cells by commas, semicolons or tabs"
         elif not set(missing) <= set(ACTION_UNITS):
             advice = "see whether it is one"
-        raise MediaError(
-            "broken", f"{path} lacks the columns {shown}: expected OpenFace 2's table; {advice}"
-        )
+        raise MediaError("broken", f"{path} lacks the columns {shown}: expected OpenFace 2's table; {advice}")
     names = [*needed, *(name for group in optional if set(group) <= set(header) for name in group)]
     twice = [name for name in names if header.count(name) > 1]
     if twice:
@@ -359,8 +358,8 @@ def _read_cells(path: Path, sheet: _Sheet, names: list[str], key: str) -> NDArra
                     if max(places) >= len(cells):
                         raise MediaError(
                             "broken",
-                            f"{path} is not a table of numbers: line {reader.line_num} has {len(cells)} cells, "
-                            f"its header {len(sheet.header)}; write it again",
+                            f"{path} is not a table of numbers: line {reader.line_num} has {len(cells)} "
+                            f"cells, its header {len(sheet.header)}; write it again",
                         )
                     bad = values.index(None)
                     raise _wrong(path, names[bad], repr(texts[1 + bad]), "a number", key, texts[0])
@@ -375,7 +374,7 @@ def _shows_nobody(success: float | None) -> bool:
 
 
 def _number(cell: str, comma: bool) -> float | None:
-    """A cell's number, also as Windows writes what is none, and with a decimal comma; None where it is text."""
+    """A cell's number, NaN in any C library's spelling, perhaps with a decimal comma; None for text."""
     try:
         return float(cell.replace(",", ".") if comma else cell)
     except ValueError:
