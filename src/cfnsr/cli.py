@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cfnsr import __version__, steps
-from cfnsr.console import bar, say
+from cfnsr.console import bar, hang_up, say, show_all
 from cfnsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
-    """Entry point: bad input ends with one line on stderr and exit code 2."""
+    """Entry point: bad input ends with one line on stderr and exit code 2, a reader who left with 141."""
+    show_all()
+    try:
+        try:
+            _run()
+        finally:
+            if sys.stdout is not None:  # as after >&-
+                sys.stdout.flush()
+    except BaseException as end:
+        # Typer and Rich end by themselves with 1, which is an answer of check-split.
+        if isinstance(end, BrokenPipeError) or isinstance(end.__context__, BrokenPipeError):
+            hang_up()
+        raise
+
+
+def _run() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -77,7 +92,7 @@ def main() -> None:
             raise
         _stop(str(error))
     except OSError as error:
-        if debug:
+        if debug or isinstance(error, BrokenPipeError):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _stop(
@@ -239,6 +254,14 @@ def prepare(
     ] = None,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient",
+            help="Keep takes on which predict gives no answer: silent ones, and those with a face in fewer "
+            "than half of the pictures.",
+        ),
+    ] = False,
 ) -> None:
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
@@ -257,6 +280,7 @@ def prepare(
         speech_sha256=sha256,
         video_stream=video_stream,
         audio_stream=audio_stream,
+        lenient=lenient,
     )
     if margin is not None:
         preparation = replace(preparation, margin=margin)
@@ -714,6 +738,23 @@ def share(
         print(save_pretrained(load_model(run), to, run=run))
     else:
         print(push_to_hub(run, to, private=private))
+
+
+@app.command(epilog="Example: cfnsr doctor")
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is there (face detector, codecs, torch, extras, disk), and what to do about what is missing.
+
+    Nothing is fetched. Exit code 0 where the usual work has all it needs, 1 where something is missing.
+    """
+    from cfnsr.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps([finding.as_json() for finding in findings], indent=2))
+    else:
+        print("\n".join(finding.line() for finding in findings))
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: cfnsr bench predict clip.mp4 --out docs/benchmarks.md")

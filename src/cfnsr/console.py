@@ -4,7 +4,29 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from io import TextIOWrapper
+from typing import NoReturn, Protocol
+
+from cfnsr.files import ESCAPED
+
+HUNG_UP = (
+    141  # exit code of a program whose reader has gone: 128 and the number of SIGPIPE, as shells tell it
+)
+
+
+def show_all() -> None:
+    """Let stdout and stderr show as an escape what they cannot write, such as a name that is no text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=ESCAPED)
+
+
+def hang_up() -> NoReturn:
+    """End without a word because nobody reads any more, as in `cfnsr ... | head -1`."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):  # what is still waiting to be written would complain at the end
+        os.dup2(nowhere, number)
+    sys.exit(HUNG_UP)
 
 
 def speaks() -> bool:

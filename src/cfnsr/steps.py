@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cfnsr.console import Step as BarStep
 from cfnsr.console import bar, say, speaks
 from cfnsr.errors import InputError
-from cfnsr.files import write_atomically, write_text
+from cfnsr.files import escaped, write_atomically, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -523,6 +523,8 @@ def predict(
             if not as_json:
                 print(to_table(prediction), flush=True)
             outputs.write(prediction, file, streams)
+        except BrokenPipeError:  # nobody reads any more
+            raise
         except (InputError, OSError) as error:
             say(f"cfnsr: {error}")
             well = False
@@ -594,7 +596,7 @@ def explain(
     assert isinstance(model, TorchRecogniser)  # noqa: S101 - it is not exported
     explained = explain_second(model, file, at, window=window, openface=openface, streams=streams)
     start, end = explained.span
-    picture = explained.as_png(f"{file.name}, {start:.1f} to {end:.1f} s")
+    picture = explained.as_png(f"{escaped(file.name)}, {start:.1f} to {end:.1f} s")
     write_atomically(out, lambda temporary: temporary.write_bytes(picture))
     print(f"written: {out}")
 

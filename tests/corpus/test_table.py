@@ -1,5 +1,6 @@
 """A CSV of takes, and every way to get one wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,51 @@ def test_what_is_no_table_is_refused(folder: Path, content: bytes, word: str) ->
 def test_one_label_outside_the_known_sets_is_too_few(folder: Path) -> None:
     with pytest.raises(InputError, match="at least two"):
         read_table(table(folder, "path,label,speaker\na.mp4,bored,1\n"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("KL", "kl"), ("A B", "A  B"), ("Zo\u00eb", "Zoe\u0308"), ("1", "1.0"), ("KL", "\uff2b\uff2c")],
+)
+def test_a_speaker_in_two_spellings_is_refused(folder: Path, one: str, other: str) -> None:
+    rows = f"path,label,speaker\na.mp4,sad,{one}\nb.mp4,happy,{other}\ns.wav,sad,Bo\n"
+    with pytest.raises(InputError, match="one person in two spellings") as caught:
+        scan(table(folder, rows))
+    message = str(caught.value)
+    assert repr(one) in message and repr(other) in message and "\n" not in message
+    assert ("two Unicode forms" in message) == (one[:2] == "Zo")
+    assert len(scan(table(folder, rows.replace(other, one))).actors) == 2
+
+
+def test_the_speakers_of_a_real_table(shared: Path, tmp_path: Path) -> None:
+    text = (shared / "cases" / "speakers" / "speaker_two_spellings.csv").read_text()
+    (tmp_path / "wav").mkdir()
+    for line in text.splitlines()[1:]:
+        (tmp_path / line.split(",")[0]).touch()
+    with pytest.raises(InputError, match="'KL' and 'kl' are one person in two spellings"):
+        scan(table(tmp_path, text))
+    assert len(scan(table(tmp_path, text.replace(",kl", ",KL"))).actors) == 4
+
+
+def test_a_label_in_two_unicode_forms_is_one(folder: Path) -> None:
+    message = error_of(table(folder, "path,label,speaker\na.mp4,g\u00ea,1\nb.mp4,ge\u0302,2\n"))
+    assert " line 3: " in message and "spelt" in message
+
+
+def test_semicolons_are_named(folder: Path) -> None:
+    assert "separated by ';'" in error_of(table(folder, "path;label;speaker\na.mp4;sad;1\n"))
+
+
+def test_a_pointer_of_git_lfs_is_no_table(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    assert "git lfs pull" in error_of(table(folder, text))
+
+
+def test_recordings_whose_names_are_no_text(folder: Path) -> None:
+    """As the table names them, in bytes; what else is no text is refused."""
+    (folder / os.fsdecode(b"caf\xe9.mp4")).touch()
+    corpus = read_table(table(folder, b"path,label,speaker\ncaf\xe9.mp4,sad,1\nb.mp4,happy,2\n"))
+    assert [take.name for take in corpus.takes] == [r"caf\xe9", "b"]
+    assert corpus.takes[0].video == folder / os.fsdecode(b"caf\xe9.mp4")
+    assert "UTF-8" in error_of(table(folder, b"path,label,speaker\na.mp4,g\xea,1\nb.mp4,sad,2\n"))
+    assert "UTF-8" in error_of(table(folder, b"path,label,speaker\nth\xe9.mp4,sad,1\n"))

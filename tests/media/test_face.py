@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from cfnsr.media.face import (
     squares_from_landmarks,
     track,
     tracks,
+    yunet_here,
     yunet_weights,
 )
 from cfnsr.media.openface import OpenFaceTrack
@@ -440,3 +442,40 @@ def test_weights_that_cannot_be_fetched(server: str, trouble: str, monkeypatch: 
     with pytest.raises(InputError, match="set CFNSR_YUNET") as caught:
         FaceDetector()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_weights_come_from_a_package_or_a_mirror(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes decide: a package's other file is passed over, and so is a spoilt mirror."""
+    monkeypatch.setattr(face, "YUNET_URL", f"{server}/gone/yunet.onnx")
+    monkeypatch.setattr(face, "YUNET_MIRRORS", ())
+    assert yunet_here() is None
+    with pytest.raises(InputError, match=r"pip install 'cfnsr\[face\]'.*cfnsr doctor"):
+        yunet_weights()
+    monkeypatch.setattr(face, "YUNET_MIRRORS", ("http://127.0.0.1:9/yunet.onnx", f"{server}/yunet.onnx"))
+    fetched = yunet_weights()
+    assert fetched.read_bytes() == CONTENT and yunet_here() == fetched
+    fetched.unlink()
+    package = tmp_path / "site" / face.YUNET_PACKAGE
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('it is not to be imported')")
+    (package / face.YUNET_FILE).write_bytes(b"another model")
+    monkeypatch.syspath_prepend(package.parent)
+    assert yunet_here() is None
+    (package / face.YUNET_FILE).write_bytes(CONTENT)
+    monkeypatch.setattr(face, "YUNET_MIRRORS", ())
+    assert yunet_weights() == package / face.YUNET_FILE
+
+
+def test_weights_that_git_did_not_fetch(tmp_path: Path) -> None:
+    (tmp_path / "y.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        FaceDetector(tmp_path / "y.onnx")
+
+
+def test_weights_of_any_name(yunet: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"y\xe9.onnx")
+    path.write_bytes(yunet.read_bytes())
+    assert FaceDetector(path).detect(np.zeros((48, 64, 3), np.uint8)).shape == (0, 5)

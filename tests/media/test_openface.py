@@ -356,3 +356,90 @@ def test_the_real_means_agree_with_the_real_tracks(shared: Path) -> None:
     theirs = np.concatenate([rows[path.stem].features() for path in paths])
     assert np.abs(ours - theirs).mean() < 0.01 and np.abs(ours - theirs).max() < 0.2
     assert all(np.corrcoef(ours[:, unit], theirs[:, unit])[0, 1] > 0.98 for unit in range(35))
+
+
+def spoilt(path: Path, cell: str, row: int, *names: str, separator: str = ",") -> Path:
+    """One row's cells of some columns replaced in a written table."""
+    lines = path.read_text().splitlines()
+    header, cells = lines[0].split(separator), lines[row].split(separator)
+    for name in names:
+        cells[header.index(name)] = cell
+    lines[row] = separator.join(cells)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("cell", ["-nan(ind)", "-1.#IND", "1.#QNAN", "nan(snan)", "", "none", "1e400", "99"])
+def test_a_row_without_a_face_counts_for_nothing(tmp_path: Path, cell: str) -> None:
+    whole = read_openface(write(tmp_path / "a.csv", table()))
+    there = table()
+    there["success"][2] = 0
+    path = spoilt(write(tmp_path / "b.csv", there), cell, 3, *ACTION_UNITS, *GAZE, *POSE, "confidence")
+    track = read_openface(spoilt(path, cell if cell != "99" else "", 3, "timestamp"))
+    assert track.success.tolist() == [True, True, False, True, True, True]
+    assert track.frame_numbers.tolist() == [0, 1, 2, 3, 4, 5]
+    assert track.timestamps == pytest.approx(np.arange(6) / 30, abs=1e-5)
+    assert np.array_equal(track.seen().features(), whole.rows(np.array([0, 1, 3, 4, 5])).features())
+    gone = read_openface(spoilt(path, "", 3, "frame"))
+    assert gone.frame_numbers.tolist() == [0, 1, 3, 4, 5] and gone.success.all()
+    faced = spoilt(write(tmp_path / "c.csv", table()), cell, 3, "AU12_r")
+    assert "AU12_r in the row of frame 3: expected" in refused(faced)
+
+
+def test_where_the_face_is_needs_no_more(tmp_path: Path) -> None:
+    """What is not asked for may be anything, or not be there."""
+    whole = read_openface(write(tmp_path / "a.csv", table()))
+    path = spoilt(write(tmp_path / "b.csv", table()), "-nan(ind)", 3, "AU12_r", "gaze_0_x")
+    assert "AU12_r" in refused(path)
+    without = write(tmp_path / "c.csv", {name: row for name, row in table().items() if "AU" not in name})
+    assert "lacks the columns AU01_r" in refused(without) and "run it with -aus" in refused(without)
+    for each in (path, without):
+        track = read_openface(each, points_only=True)
+        assert whole.landmarks is not None and track.landmarks is not None
+        assert np.array_equal(track.landmarks, whole.landmarks)
+        assert track.action_units.shape == (6, 0) and track.pose is None and track.gaze is None
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_table_as_spreadsheets_save_it(tmp_path: Path, between: str, encoding: str) -> None:
+    whole = read_openface(write(tmp_path / "a.csv", table()))
+    text = (tmp_path / "a.csv").read_text().replace(",", between).replace(".", ",")
+    (tmp_path / "b.csv").write_text(text, encoding=encoding)
+    track = read_openface(tmp_path / "b.csv")
+    assert np.array_equal(track.features(), whole.features())
+    assert np.array_equal(track.timestamps, whole.timestamps)
+    path = means(tmp_path / "m.csv", ["a", "b"])
+    told = read_means(path)
+    path.write_text(path.read_text().replace(",", between).replace(".", ","), encoding=encoding)
+    assert is_means(path)
+    again = read_means(path)
+    assert all(np.array_equal(again[name].features(), told[name].features()) for name in ("a", "b"))
+
+
+def test_the_advice_fits_the_fault(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(write(path, table()).read_text().replace(",", "~"))
+    assert "separate the cells by commas, semicolons or tabs" in refused(path)
+    path.write_text("time,happy\n0,1\n")
+    assert "see whether it is one" in refused(path) and "-aus" not in refused(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "git lfs pull" in refused(path)
+
+
+def test_the_tables_that_people_have(shared: Path) -> None:
+    """No-number as Windows writes it in rows without a face, two faces, a spreadsheet's semicolons."""
+    seen = {}
+    for path in sorted((shared / "cases" / "openface").glob("*/*.csv")):
+        track = read_openface(path)
+        seen[path.stem] = int((~track.success).sum())
+        assert np.isfinite(track.seen().features()).all() and np.isfinite(track.timestamps).all()
+    assert seen == {
+        "01-01-01-01-01-01-01": 0,
+        "01-01-01-01-01-02-01": 5,
+        "01-01-01-01-02-01-01": 5,
+        "01-01-01-01-02-02-01": 5,
+        "01-01-02-01-01-01-01": 0,
+        "01-01-02-01-01-02-01": 0,
+        "01-01-02-01-02-01-01": 0,
+    }

@@ -17,8 +17,10 @@ from cfnsr.corpus.take import (
     Scheme,
     Take,
     by_actor,
+    refuse_spellings,
 )
 from cfnsr.errors import InputError
+from cfnsr.files import escaped, separator
 
 SCHEMES = (ravdess.SCHEME, cremad.SCHEME)
 
@@ -50,7 +52,7 @@ def scan(
         labels: the label set of a CSV of takes, in class order; the folders have their own.
 
     Raises:
-        InputError: nothing there, no take in it, or takes of two corpora.
+        InputError: nothing there, no take in it, takes of two corpora, or a person in two spellings.
     """
     path = Path(path)
     given = None if openface is None else Path(openface)
@@ -61,6 +63,7 @@ def scan(
         tables = _look(given, "a folder of OpenFace CSVs, or a CSV of clip means").tables
     if path.is_file() and path.suffix.lower() == ".csv":
         corpus = _with_openface(read_table(path, labels), tables)
+        refuse_spellings(path, corpus.actors)
     else:
         if labels:
             raise InputError(
@@ -273,7 +276,7 @@ def _with_sexes(takes: dict[str, Take], tables: Iterable[Path]) -> dict[str, Tak
 
 def _with_openface(corpus: Corpus, tables: Sequence[Path]) -> Corpus:
     """A table's takes with the CSVs named after them; its own column goes first."""
-    by_stem = {path.stem: path for path in reversed(tables)}
+    by_stem = {escaped(path.stem): path for path in reversed(tables)}
     takes = (replace(take, openface=take.openface or by_stem.get(take.name)) for take in corpus.takes)
     return replace(corpus, takes=tuple(takes))
 
@@ -283,7 +286,8 @@ def _names_in(means: Path) -> list[str]:
     expected = "expected a folder of OpenFace CSVs, or a CSV of clip means with a column name, one row a take"
     try:
         with means.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, delimiter=separator(file.readline()))
+            file.seek(0)
             header = [cell.strip() for cell in next(rows, [])]
             if "name" not in header or "frame" in header:
                 kind = "has a column frame" if "frame" in header else "has no column name"

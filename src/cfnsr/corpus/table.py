@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cfnsr.corpus.take import AUDIO_SUFFIXES, Corpus, Take, by_actor
+from cfnsr.corpus.take import AUDIO_SUFFIXES, Corpus, Take, by_actor, same_person
 from cfnsr.emotions import LabelSet, label_set_of
 from cfnsr.errors import InputError
+from cfnsr.files import escaped, is_pointer, separator, told_pointer
 
 REQUIRED = ("path", "label", "speaker")
+PATHS = ("path", "audio", "openface")  # may be any bytes, as names of files may
 OPTIONAL = ("audio", "openface", "name", "sex")
 
 _SEXES = {"": None, "male": "male", "m": "male", "female": "female", "f": "female"}
@@ -42,7 +44,7 @@ def read_table(path: Path | str, labels: Sequence[str] = ()) -> Corpus:
             continue
         # Names become file names, and some file systems do not tell upper from lower case.
         first = lines_by_name.setdefault(take.name.casefold(), line)
-        spelling = spellings.setdefault(take.emotion.casefold(), take.emotion)
+        spelling = spellings.setdefault(same_person(take.emotion), take.emotion)
         if first != line:
             problems.append(f"line {line}: name {take.name!r} is that of line {first}: give a column `name`")
         elif spelling != take.emotion:
@@ -54,7 +56,7 @@ def read_table(path: Path | str, labels: Sequence[str] = ()) -> Corpus:
     if not takes:
         raise InputError(f"{path}: holds no take, only a header; give one line a take")
     return Corpus(
-        name=path.stem,
+        name=escaped(path.stem),
         labels=_labels(path, takes, labels),
         takes=tuple(sorted(_numbered(takes), key=by_actor)),
     )
@@ -71,14 +73,18 @@ def _labels(path: Path, takes: Sequence[Take], declared: Sequence[str]) -> Label
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number (1 is the header) and cells of every row that is not blank."""
+    if is_pointer(path):
+        raise InputError(told_pointer(path))
     expected = f"expected a CSV with the columns {', '.join(REQUIRED)} and optionally {', '.join(OPTIONAL)}"
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
             missing = [column for column in REQUIRED if column not in header]
             if missing:
-                raise InputError(f"{path} line 1: no column {', '.join(missing)}; {expected}")
+                found = separator(header[0]) if len(header) == 1 else " "
+                apart = "" if found == " " else f"; its cells are separated by {found!r}, save it with commas"
+                raise InputError(f"{path} line 1: no column {', '.join(missing)}; {expected}{apart}")
             if len(set(header)) < len(header):
                 raise InputError(f"{path} line 1: a column is given twice; {expected}")
             for cells in reader:
@@ -96,6 +102,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _take(row: Mapping[str, str], folder: Path) -> Take:
     """One row's take; an `InputError` says what is wrong with the row."""
+    for column, cell in row.items():
+        if column not in PATHS and escaped(column + cell) != column + cell:
+            raise InputError(f"{column} {cell!r} is no text in UTF-8: save the table in it")
     for column in REQUIRED:
         if not row[column]:
             raise InputError(f"the cell of column {column} is empty: fill it in")
@@ -113,7 +122,7 @@ def _take(row: Mapping[str, str], folder: Path) -> Take:
     if sex not in _SEXES:
         raise InputError(f"sex {row['sex']!r}: expected male, female or nothing")
     return Take(
-        name=name,
+        name=escaped(name),
         emotion=row["label"],
         actor=row["speaker"],
         video=None if only_sound else recording,
@@ -141,5 +150,8 @@ def _file(row: Mapping[str, str], column: str, folder: Path) -> Path | None:
     except (OSError, ValueError):  # too long, or a null byte
         found = False
     if not found:
-        raise InputError(f"{column} {row[column]!r}: there is no such file beside the table in {folder}")
+        other = "" if row[column] == escaped(row[column]) else "; is the table in UTF-8?"
+        raise InputError(
+            f"{column} {row[column]!r}: there is no such file beside the table in {folder}{other}"
+        )
     return path

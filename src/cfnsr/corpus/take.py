@@ -2,11 +2,12 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cfnsr.emotions import LabelSet
+from cfnsr.errors import InputError
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -164,6 +165,24 @@ def same_person(actor: Actor) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(actor)).casefold())
     visible = "".join(char for char in folded if char.isprintable())  # no tabs, nothing of no width
     return plain_number(re.sub(r"(?<!\d) +| +(?!\d)", "", visible))
+
+
+def refuse_spellings(where: object, actors: Iterable[Actor]) -> None:
+    """Refuse one person under two spellings, whose takes would be dealt as those of two.
+
+    Raises:
+        InputError: `where` has such a person; names both spellings.
+    """
+    spellings: dict[str, Actor] = {}
+    for actor in sorted(set(actors), key=actor_order):
+        other = spellings.setdefault(same_person(actor), actor)
+        if other != actor:
+            alike = unicodedata.normalize("NFC", str(other)) == unicodedata.normalize("NFC", str(actor))
+            forms = " (the same letters in two Unicode forms)" if alike else ""
+            raise InputError(
+                f"{where}: speakers {other!r} and {actor!r} are one person in two spellings{forms}, and "
+                "folds keep a person's takes together: give them one name and prepare again"
+            )
 
 
 def plain_number(text: str) -> str:

@@ -35,12 +35,15 @@ MODALITIES = {
 # Sound -> what an audio encoder reads: MFCCs, or the log-mel spectrogram of ERANNs.
 SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"audio": mfcc.mfcc, "log_mel": log_mel}
 PCM = 32_767  # of a sample at full scale, in 16 bits
-RECIPE = 3  # of a clip: raise it when the same file and settings give other tensors
+RECIPE = 4  # of a clip: raise it when the same file and settings give other tensors
 SPEEDS = (0.5, 2.0)  # a take may be played at
 MOST_SPEEDS = 4
 SHA256 = re.compile("[0-9a-f]{64}")
-STREAMS = ("video_stream", "audio_stream")  # settings that JSON has only where they are given
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
+# dBFS of the loudest tenth of a second; below it, what is listened to is taken for silent. The quietest of
+# RAVDESS's 1440 takes reaches -56.1.
+SPEECH_LEVEL = -60.0
+LOUDEST_FOR = 0.1  # seconds
 REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 
 
@@ -61,6 +64,8 @@ class Preparation:
         speech_speeds: further speeds at which the take is heard: training draws one for each clip and
             epoch, a prediction is the mean over all.
         video_stream, audio_stream: of files that have several, see `Streams`; a prediction is told its own.
+        lenient: keep takes on which a prediction would give no answer: silent ones, and those with a face in
+            fewer than half of the pictures, as long as there is one.
     """
 
     modalities: tuple[str, ...] = ("video", "audio")
@@ -75,6 +80,7 @@ class Preparation:
     speech_speeds: tuple[float, ...] = (0.9, 1.1)
     video_stream: int | None = None
     audio_stream: int | None = None
+    lenient: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.modalities) - set(MODALITIES))
@@ -121,11 +127,25 @@ class Preparation:
         """MFCC columns a clip has."""
         return 1 + self.samples // mfcc.HOP
 
+    @property
+    def least_found(self) -> float:
+        """Share of a take's pictures, or rows of its track, that must show a face."""
+        return 0.0 if self.lenient else face.LEAST_FOUND
+
+    def listens(self, start: float, end: float) -> tuple[float, float]:
+        """When in a recording that lasts from `start` to `end` a clip's sound begins and ends, in seconds.
+
+        >>> Preparation().listens(3.0, 9.0)
+        (3.5, 5.95)
+        """
+        if "speech" in self.modalities:
+            return start, end
+        return start + self.skip, start + self.skip + self.keep
+
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON keeps them, and the number of the recipe."""
         lists = {"modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
-        settings = {**asdict(self), **lists, "recipe": RECIPE}
-        return {name: value for name, value in settings.items() if name not in STREAMS or value is not None}
+        return {**asdict(self), **lists, "recipe": RECIPE}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
@@ -135,8 +155,7 @@ class Preparation:
                 f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "
                 "prepare and train again, or install the version they were made with"
             )
-        settings = {field.name: value[field.name] for field in fields(cls) if field.name not in STREAMS}
-        settings |= {name: value[name] for name in STREAMS if name in value}
+        settings = {field.name: value[field.name] for field in fields(cls)}
         tuples = {name: tuple(value[name]) for name in ("modalities", "speech_speeds")}
         return cls(**{**settings, **tuples})
 
@@ -233,14 +252,23 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     tensors: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {}
     used = sources(take, wanted)
-    track = read_track(take, used["openface"]) if "openface" in used else None
+    track = None
+    if "openface" in used:
+        track = read_track(take, used["openface"], points_only="openface" not in wanted)
     pictures, sound = _decode(take, preparation, threads)
     if pictures is not None:
+        with _naming(take.video):
+            _check_shown(pictures, preparation)
         source = _face_source(track, _points(take), pictures)
         assert pictures.frames is not None  # noqa: S101 - asked for
         with _naming(take.video):
             faces = face.cut_faces(
-                pictures.frames, pictures.times, source, margin=preparation.margin, size=preparation.size
+                pictures.frames,
+                pictures.times,
+                source,
+                margin=preparation.margin,
+                size=preparation.size,
+                least_found=preparation.least_found,
             )
         tensors |= picture_tensors(faces, pictures.times)
         tensors["duration"] = np.array([pictures.duration])
@@ -253,10 +281,13 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
             if "waveform" in tensors:  # a store keeps 16 bits
                 tensors["waveform"] = np.round(np.clip(tensors["waveform"], -1, 1) * PCM).astype(np.int16)
             tensors["sound_map"] = _sound_map(sound)
+            if not preparation.lenient:
+                _check_heard(sound.waveform, sound.sample_rate, preparation)
         tensors["duration"] = np.array([sound.duration])
     if "openface" in wanted and track is not None:
         with _naming(take.openface):
             tensors |= track_tensors(track)
+            face.check_found(track.success, preparation.least_found, "rows")
     notes = {
         role: {"notes": list(decoded.notes)}
         for role, decoded in (("video", pictures), ("audio", sound))
@@ -307,6 +338,53 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
                 take.audio, video=False, threads=threads, streams=Streams(audio=preparation.audio_stream)
             )
     return pictures, sound
+
+
+def loud(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> bool:
+    """Whether there is more than silence in what is listened to of a recording or window (N,).
+
+    One rule for all: takes that are silent are not prepared, windows that are have no answer.
+    """
+    start, end = preparation.listens(0.0, len(sound) / sample_rate)
+    part = sound[round(start * sample_rate) : round(end * sample_rate)]
+    if not len(part):
+        return False
+    size = max(1, round(LOUDEST_FOR * sample_rate))
+    sums = np.add.reduceat(np.square(part, dtype=np.float64), np.arange(0, len(part), size))
+    return bool(sums.max() / size > 10 ** (SPEECH_LEVEL / 10))
+
+
+def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> None:
+    """Refuse a take in which one of the ways to hear it hears nothing.
+
+    Raises:
+        MediaError: it is silent there ("no speech").
+    """
+    for modality in preparation.modalities:
+        alone = replace(preparation, modalities=(modality,))
+        if MODALITIES[modality] == "audio" and not loud(sound, sample_rate, alone):
+            seconds = len(sound) / sample_rate
+            start, end = alone.listens(0.0, seconds)
+            raise MediaError(
+                "no speech",
+                f"silent from {start:g} to {min(end, seconds):.2f} s, where a model listens: "
+                f"expected sound above {SPEECH_LEVEL:g} dBFS; leave the take out, or give --lenient",
+            )
+
+
+def _check_shown(pictures: Decoded, preparation: Preparation) -> None:
+    """Refuse a take whose pictures end before half of it, as a window is without a face then.
+
+    Raises:
+        MediaError: they do ("no face").
+    """
+    last = pictures.times[-1] * (pictures.frame_count / max(1, pictures.frame_numbers[-1]))
+    if last < preparation.least_found * pictures.duration:
+        raise MediaError(
+            "no face",
+            f"the pictures end after {last:.2f} of {pictures.duration:.2f} s: expected a face in at least "
+            f"{preparation.least_found:.0%} of the take; give a whole recording",
+        )
 
 
 def _sound_map(sound: Decoded) -> np.ndarray:
@@ -394,14 +472,19 @@ def _encoder(preparation: Preparation) -> speech.SpeechEncoder:
     return speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
 
 
-def read_track(take: Take, path: Path) -> openface.OpenFaceTrack:
+def read_track(take: Take, path: Path, *, points_only: bool = False) -> openface.OpenFaceTrack:
     """The take's own track, or its row of a table of clip means.
+
+    Args:
+        take: whose.
+        path: of the track, or of the table.
+        points_only: of a track no more than where the face is (see `read_openface`).
 
     Raises:
         InputError: the table of means is at fault, and so every take of it.
     """
     if not openface.is_means(path):
-        return openface.read_openface(path)
+        return openface.read_openface(path, points_only=points_only)
     status = path.stat()
     means = _means(path, status.st_size, status.st_mtime_ns)
     track = means.get(take.name) or means.get(performance_key(take.name))

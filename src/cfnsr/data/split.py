@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cfnsr.corpus import cremad, ravdess
 from cfnsr.corpus.take import MEDIA_SUFFIXES, Performance, plain_number, same_person
 from cfnsr.errors import InputError
+from cfnsr.files import is_pointer, separator, told_pointer
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -197,12 +198,14 @@ def _table(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}: {EXPECTED}")
+    if is_pointer(path):
+        raise InputError(told_pointer(path))
     try:
         with path.open("rb") as binary:
             wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
         with path.open(newline="", encoding="utf-16" if wide else "utf-8-sig") as file:
             first = file.readline(LONGEST_HEADER)
-            delimiter = _delimiter(first)
+            delimiter = separator(first)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=delimiter == " ")
             header = [cell.strip() for cell in next(reader, [])]
@@ -213,17 +216,6 @@ def _table(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str
             yield header, _rows(path, reader, len(header))
     except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a table ({error}); {EXPECTED}, in UTF-8") from None
-
-
-def _delimiter(header: str) -> str:
-    """What separates the header's cells: what gives most of them; a space only where nothing else does.
-
-    >>> _delimiter("path;split"), _delimiter("file name,fold"), _delimiter("path split")
-    (';', ',', ' ')
-    """
-    counts = {delimiter: header.strip().count(delimiter) for delimiter in ",;\t|"}
-    best = max(counts, key=lambda delimiter: counts[delimiter])
-    return best if counts[best] else " "
 
 
 def _rows(path: Path, reader: "Reader", width: int) -> Iterator[tuple[int, list[str]]]:

@@ -5,6 +5,7 @@ OUT/clips/<name>.safetensors  tensors of a clip; its header says what it is and 
 OUT/failures.csv              takes that could not be prepared, one line each with the reason
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,7 @@ from cfnsr.errors import InputError
 from cfnsr.files import read_json, write_atomically, write_json
 
 FORMAT = 1
+LONGEST_NAME, CUT_NAME = 200, 180  # characters of a clip's file; 255 are what file systems take
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,10 @@ class Store:
 
     def path(self, name: str) -> Path:
         """Where the clip of this name lies; a name from outside can lead nowhere else."""
-        return self.folder / "clips" / f"{quote(name, safe=' ')}.safetensors"
+        safe = quote(name.encode("utf-8", "surrogateescape"), safe=" ")
+        if len(safe) > LONGEST_NAME:  # no file system takes it: its beginning, and what tells it from others
+            safe = f"{safe[:CUT_NAME]}-{hashlib.sha256(safe.encode()).hexdigest()[:16]}"
+        return self.folder / "clips" / f"{safe}.safetensors"
 
     def write(self, header: Header, tensors: Mapping[str, np.ndarray]) -> None:
         """Write a clip whole or not at all."""

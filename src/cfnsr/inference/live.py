@@ -26,7 +26,6 @@ from cfnsr.inference.windows import (
     Stretch,
     cut,
     heard,
-    loud,
     main_first,
     present,
     sampled,
@@ -267,7 +266,7 @@ class _Listener:
         if "audio" in self.streams:
             sound = self.rolling.between(*span)
             tensors |= heard(sound.samples, sound.rate, self.preparation)
-            speech = bool(tensors) and loud(sound.samples, sound.rate, self.preparation)
+            speech = bool(tensors) and clip.loud(sound.samples, sound.rate, self.preparation)
             arrived = sound.arrived
         pictures = self._pictures(span)
         arrived = max([arrived, *(each for _, each in pictures)])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.files import write_atomically
+from cfnsr.files import escaped, write_atomically
 from cfnsr.inference.drawing import FAINT, style
 from cfnsr.inference.palette import colours, ink
 from cfnsr.inference.prediction import Prediction
@@ -81,7 +81,8 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
 
 
 def _title(prediction: Prediction, more: int) -> str:
-    name = prediction.file if len(prediction.file) <= 70 else "..." + prediction.file[-67:]
+    name = escaped(prediction.file)
+    name = name if len(name) <= 70 else "..." + name[-67:]
     return f"{name} (and {more} more people)" if more > 0 else name
 
 

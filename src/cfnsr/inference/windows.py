@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cfnsr.corpus.take import Take
 from cfnsr.data import clip
-from cfnsr.data.clip import Preparation
+from cfnsr.data.clip import Preparation, loud
 from cfnsr.errors import InputError
 from cfnsr.machine import cores
 from cfnsr.media import face
@@ -34,10 +34,6 @@ LEAST_HEARD = 1.0  # seconds of a window, besides those that are left out of its
 LEAST_HOP = 0.1
 REST = 0.1  # seconds at the end that need no window of their own
 STALE = 0.5  # seconds from the nearest picture from which on nothing is to be seen
-# dBFS of the loudest tenth of a second; below it a window is taken for silent. The quietest of RAVDESS's 1440
-# takes reaches -56.1.
-SPEECH_LEVEL = -60.0
-LOUDEST_FOR = 0.1  # seconds
 LONGEST_SIDE = 1920  # pixels; larger pictures of long files are shrunk, for a window's are held at once
 SEARCH = 0.25  # seconds, in each of which one picture of a long file is searched for faces
 READ_AHEAD = 4  # pictures that are decoded while those before are searched for faces
@@ -243,7 +239,8 @@ class Windows:
                 )
         elif self.everyone:
             raise InputError(f"{path} is the track of one person: expected no --openface with --all-faces")
-        return clip.read_track(Take(self.file.stem, "", 0, openface=path), path)
+        take = Take(self.file.stem, "", 0, openface=path)
+        return clip.read_track(take, path, points_only=not self.tracked)
 
     def _numbers(self, span: Span) -> NDArray[np.int64]:
         """Which pictures of the file a window shows; none where there are no pictures at that time."""
@@ -439,21 +436,7 @@ def heard_at(span: Span, preparation: Preparation) -> Span:
     >>> heard_at(Span(3.0, 9.0), Preparation())
     Span(start=3.5, end=5.95)
     """
-    if "speech" in preparation.modalities:
-        return span
-    begin = span.start + preparation.skip
-    return Span(begin, begin + preparation.keep)
-
-
-def loud(sound: NDArray[np.float32], rate: int, preparation: Preparation) -> bool:
-    """Whether there is more than silence in what is listened to of a window's sound (N,) at `rate` Hz."""
-    start, end = heard_at(Span(0.0, len(sound) / rate), preparation)
-    part = sound[round(start * rate) : round(end * rate)]
-    if not len(part):
-        return False
-    size = max(1, round(LOUDEST_FOR * rate))
-    sums = np.add.reduceat(np.square(part, dtype=np.float64), np.arange(0, len(part), size))
-    return bool(sums.max() / size > 10 ** (SPEECH_LEVEL / 10))
+    return Span(*preparation.listens(*span))
 
 
 def present(pictures: Sequence[Picture]) -> list[tuple[int, face.Track]]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
+from cfnsr.files import shortened
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -131,7 +132,7 @@ def create(path: Path, options: dict[str, str] | None = None) -> Iterator[Output
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix stays last: FFmpeg chooses the container by it
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = path.with_name(f".{shortened(path.stem)}.{os.getpid()}.part{path.suffix}")
     try:
         with av.open(str(temporary), "w", container_options=options) as container:
             yield container

@@ -12,6 +12,7 @@ Reason = Literal[
     "no picture",
     "no sound",
     "no face",
+    "no speech",  # there is sound, and nothing to be heard where the model listens
     "too short",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)

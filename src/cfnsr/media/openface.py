@@ -6,7 +6,10 @@ A table is a track, one row a picture (`read_openface`), or the clip means of ma
 from __future__ import annotations
 
 import csv
+import math
+import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfnsr.files import is_pointer, separator, told_pointer
 from cfnsr.media.errors import MediaError
 
 _INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
@@ -46,6 +50,9 @@ _POSE_SCALE = np.array([1e-3, 1e-3, 1e-3, 1, 1, 1], np.float32)
 _LARGEST = float(np.finfo(np.float32).max)
 _HIGHEST = {"_r": 5.0, "_c": 1.0}  # of an action unit's intensity and presence; the lowest of both is 0
 _ROUNDING = 0.01  # beyond that
+# What C libraries write for no number, besides nan: -nan(ind), nan(snan), -1.#IND, 1.#QNAN, 1.#INF.
+_NO_NUMBER = re.compile(r"[+-]?(nan(\(\w*\))?|1\.#(ind|qnan|snan|inf)0*)", re.IGNORECASE)
+LONGEST_HEADER = 1 << 20  # characters
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class OpenFaceTrack:
         confidence: (T,) of the landmarks, from 0 to 1.
         success: (T,) whether the face was found; the other rows hold no measurement.
         landmarks: (T, 68, 2) pixels x, y in the iBUG layout, or None where the table has none.
-        action_units: (T, 35) in the order of `ACTION_UNITS`.
+        action_units: (T, 35) in the order of `ACTION_UNITS`; (T, 0) where only the points were read.
         pose: (T, 6) head position in mm and rotation in radians, in the order of `POSE`, or None.
         gaze: (T, 8) two directions and their mean angles, in the order of `GAZE`, or None.
     """
@@ -135,20 +142,29 @@ def face_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     return shape
 
 
-def read_openface(path: Path | str) -> OpenFaceTrack:
+def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTrack:
     """Read an OpenFace CSV by the names of its columns, in any order, with or without spaces around them.
 
-    Of several faces (`face_id`) the one seen longest, weighted by confidence, is kept.
+    Of several faces (`face_id`) the one seen longest, weighted by confidence, is kept. A row in which no face
+    was found counts for nothing but that, whatever stands in it. Cells may be separated by commas, semicolons
+    or tabs, and numbers written with a decimal comma, as spreadsheets save them.
+
+    Args:
+        path: of the table.
+        points_only: read no more than where the face is: `action_units` is then (T, 0), pose and gaze None.
 
     Raises:
         MediaError: the file is missing, empty, not a table of numbers, lacks a needed column or has one
             twice, or tells of an action unit beyond its range.
     """
     path = Path(path)
-    header = _header(path)
-    needed = ("frame", "timestamp", "confidence", "success", *ACTION_UNITS)
-    names = _names(path, header, needed, (("face_id",), LANDMARKS, POSE, GAZE))
-    table = _numbers(path, header, names, "frame")
+    sheet = _sheet(path)
+    needed: tuple[str, ...] = ("frame", "timestamp", "confidence", "success")
+    groups: list[tuple[str, ...]] = [("face_id",), LANDMARKS]
+    if not points_only:
+        needed, groups = (*needed, *ACTION_UNITS), [*groups, POSE, GAZE]
+    names = _names(path, sheet, needed, groups)
+    table = _numbers(path, sheet, names, "frame")
     if not len(table):
         raise MediaError(
             "broken", f"{path} has a header but no rows: expected one for each picture; write it again"
@@ -163,17 +179,23 @@ def read_openface(path: Path | str) -> OpenFaceTrack:
     _check(path, names, table[success], "frame", frames)
     return OpenFaceTrack(
         frame_numbers=columns["frame"].astype(np.int64) - 1,  # OpenFace counts from 1
-        timestamps=columns["timestamp"],
-        confidence=columns["confidence"].astype(np.float32),
+        timestamps=_without_gaps(columns["timestamp"], columns["frame"]),
+        confidence=np.where(success, columns["confidence"], 0).astype(np.float32),
         success=success,
         **_measured(columns),
     )
 
 
+def _without_gaps(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times with those that are none, in rows without a face, read from the rows around them."""
+    told = np.isfinite(timestamps)
+    return timestamps if told.all() or not told.any() else np.interp(frames, frames[told], timestamps[told])
+
+
 def is_means(path: Path | str) -> bool:
     """Whether a CSV is a table of clip means (see `read_means`) by its header: a `name`, and no `frame`."""
     try:
-        header = _header(Path(path))
+        header = _sheet(Path(path)).header
     except MediaError:  # whoever reads it will say what is wrong
         return False
     return "name" in header and "frame" not in header
@@ -190,16 +212,16 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
             twice, or tells of an action unit beyond its range or different things of one take.
     """
     path = Path(path)
-    header = _header(path)
-    names = _names(path, header, ("name", *ACTION_UNITS), (LANDMARKS, POSE, GAZE))
-    takes = np.char.strip(_cells(path, header, ["name"], np.str_)[:, 0])
+    sheet = _sheet(path)
+    names = _names(path, sheet, ("name", *ACTION_UNITS), (LANDMARKS, POSE, GAZE))
+    takes = np.char.strip(_cells(path, sheet, ["name"], np.str_)[:, 0])
     if not len(takes):
         raise MediaError("broken", f"{path} has a header but no rows: expected one for each take")
     if (takes == "").any():
         raise MediaError(
             "broken", f"{path} has a row without a name: expected the take's; mend or remove the row of ''"
         )
-    table = _numbers(path, header, names[1:], "name")
+    table = _numbers(path, sheet, names[1:], "name")
     _check(path, names[1:], table, "name", takes.tolist())
     _, first, row_take = np.unique(takes, return_index=True, return_inverse=True)
     twice = (table != table[first[row_take]]).any(axis=1)
@@ -220,30 +242,57 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
     return {str(takes[row]): every.rows(np.array([row])) for row in first}
 
 
-def _header(path: Path) -> list[str]:
+@dataclass(frozen=True)
+class _Sheet:
+    """How a table is written.
+
+    Args:
+        header: the names of its columns.
+        separator: of its cells.
+        encoding: of its text.
+    """
+
+    header: list[str]
+    separator: str
+    encoding: str
+
+
+def _sheet(path: Path) -> _Sheet:
+    if is_pointer(path):
+        raise MediaError("not media", told_pointer(path))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return [name.strip() for name in next(csv.reader(file), [])]
+        with path.open("rb") as binary:
+            wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
+        encoding = "utf-16" if wide else "utf-8-sig"
+        with path.open(newline="", encoding=encoding) as file:
+            first = file.readline(LONGEST_HEADER)
+        between = separator(first)
+        header = [name.strip() for name in next(csv.reader([first], delimiter=between), [])]
+        return _Sheet(header, between, encoding)
     except FileNotFoundError:
         raise MediaError(
             "missing", f"{path} does not exist: expected an OpenFace CSV; check the name"
         ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise MediaError(
             "broken", f"{path} cannot be read ({error}): expected an OpenFace CSV; check the path"
         ) from None
 
 
 def _names(
-    path: Path, header: list[str], needed: tuple[str, ...], optional: tuple[tuple[str, ...], ...]
+    path: Path, sheet: _Sheet, needed: Sequence[str], optional: Sequence[tuple[str, ...]]
 ) -> list[str]:
     """The columns to read: those needed, and the optional groups that are there as a whole."""
+    header = sheet.header
     missing = [name for name in needed if name not in header]
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
-        raise MediaError(
-            "broken", f"{path} lacks the columns {shown}: expected OpenFace 2's table; run it with -aus"
-        )
+        advice = "run it with -aus"
+        if len(header) < 2:
+            advice = "separate the cells by commas, semicolons or tabs"
+        elif not set(missing) <= set(ACTION_UNITS):
+            advice = "see whether it is one"
+        raise MediaError("broken", f"{path} lacks the columns {shown}: expected OpenFace 2's table; {advice}")
     names = [*needed, *(name for group in optional if set(group) <= set(header) for name in group)]
     twice = [name for name in names if header.count(name) > 1]
     if twice:
@@ -254,7 +303,7 @@ def _names(
     return names
 
 
-def _cells(path: Path, header: list[str], names: list[str], kind: type[Any]) -> NDArray[Any]:
+def _cells(path: Path, sheet: _Sheet, names: list[str], kind: type[Any]) -> NDArray[Any]:
     """The cells (rows, columns) of the named columns."""
     try:
         with warnings.catch_warnings(action="ignore"):  # about a table without rows, told by the caller
@@ -262,11 +311,11 @@ def _cells(path: Path, header: list[str], names: list[str], kind: type[Any]) -> 
                 path,
                 dtype=kind,
                 comments=None,
-                delimiter=",",
+                delimiter=sheet.separator,
                 skiprows=1,
-                usecols=[header.index(name) for name in names],
+                usecols=[sheet.header.index(name) for name in names],
                 ndmin=2,
-                encoding="utf-8-sig",
+                encoding=sheet.encoding,
                 quotechar='"',
             )
     except ValueError as error:
@@ -275,25 +324,61 @@ def _cells(path: Path, header: list[str], names: list[str], kind: type[Any]) -> 
         ) from None
 
 
-def _numbers(path: Path, header: list[str], names: list[str], key: str) -> NDArray[np.float64]:
-    """The cells (rows, columns) of columns of numbers; of a cell that is none, what `key` calls its row."""
+def _numbers(path: Path, sheet: _Sheet, names: list[str], key: str) -> NDArray[np.float64]:
+    """The cells (rows, columns) of columns of numbers; NaN for what is none in a row without a face.
+
+    Raises:
+        MediaError: a cell that counts is no number; names it by what `key` calls its row.
+    """
     try:
-        return _cells(path, header, names, np.float64)
+        numbers = _cells(path, sheet, names, np.float64)
     except MediaError:
-        # Read again as text, which also tells of rows that are too short.
-        for row in _cells(path, header, [key, *names], np.str_).tolist():
-            for name, cell in zip(names, row[1:], strict=True):
-                if not _is_number(cell):
-                    raise _wrong(path, name, repr(cell.strip()), "a number", key, row[0].strip()) from None
-        raise
+        numbers = _read_cells(path, sheet, names, key)
+    if key == "frame":  # whoever is not seen, nobody knows when, is not there
+        frame, success = (numbers[:, names.index(name)] for name in (key, "success"))
+        numbers = numbers[np.isfinite(frame) | (success > 0.5)]
+    return numbers
 
 
-def _is_number(cell: str) -> bool:
+def _read_cells(path: Path, sheet: _Sheet, names: list[str], key: str) -> NDArray[np.float64]:
+    """What `_numbers` gives, cell by cell: for tables in which not all are numbers as Python writes them."""
+    places = [sheet.header.index(name) for name in (key, *names)]
+    comma = sheet.separator != ","
+    rows: list[list[float]] = []
     try:
-        float(cell)
+        with path.open(newline="", encoding=sheet.encoding) as file:
+            reader = csv.reader(file, delimiter=sheet.separator)
+            next(reader)
+            for cells in reader:
+                if not any(cells):
+                    continue
+                texts = [cells[place].strip() if place < len(cells) else "" for place in places]
+                values = [_number(text, comma) for text in texts[1:]]
+                if None in values and not (key == "frame" and _shows_nobody(values[names.index("success")])):
+                    if max(places) >= len(cells):
+                        raise MediaError(
+                            "broken",
+                            f"{path} is not a table of numbers: line {reader.line_num} has {len(cells)} "
+                            f"cells, its header {len(sheet.header)}; write it again",
+                        )
+                    bad = values.index(None)
+                    raise _wrong(path, names[bad], repr(texts[1 + bad]), "a number", key, texts[0])
+                rows.append([math.nan if value is None else value for value in values])
+    except csv.Error as error:
+        raise MediaError("broken", f"{path} is not a table: {error}; write it again") from None
+    return np.array(rows, np.float64).reshape(-1, len(names))
+
+
+def _shows_nobody(success: float | None) -> bool:
+    return success is not None and not success > 0.5
+
+
+def _number(cell: str, comma: bool) -> float | None:
+    """A cell's number, NaN in any C library's spelling, perhaps with a decimal comma; None for text."""
+    try:
+        return float(cell.replace(",", ".") if comma else cell)
     except ValueError:
-        return False
-    return True
+        return math.nan if _NO_NUMBER.fullmatch(cell) else None
 
 
 def _check(path: Path, names: list[str], table: NDArray[np.float64], key: str, rows: list[str]) -> None:
@@ -327,9 +412,10 @@ def _measured(columns: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
             return np.column_stack([columns[name] for name in names]).astype(np.float32)
 
     points = group(LANDMARKS)
+    read = ACTION_UNITS[0] in columns
     return {
         "landmarks": None if points is None else np.stack([points[:, :POINTS], points[:, POINTS:]], axis=-1),
-        "action_units": group(ACTION_UNITS),
+        "action_units": group(ACTION_UNITS) if read else np.empty((len(columns["frame"]), 0), np.float32),
         "pose": group(POSE),
         "gaze": group(GAZE),
     }
@@ -338,5 +424,5 @@ def _measured(columns: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
 def _main_face(rows: NDArray[np.float64]) -> float:
     """The identity seen longest among rows of (identity, confidence, success)."""
     faces, row_face = np.unique(rows[:, 0], return_inverse=True)
-    seen = np.bincount(row_face, weights=rows[:, 1] * (rows[:, 2] > 0.5))
+    seen = np.bincount(row_face, weights=np.where(rows[:, 2] > 0.5, rows[:, 1], 0))
     return float(faces[seen.argmax()])

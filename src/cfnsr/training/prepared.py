@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from cfnsr.corpus.take import Actor, actor_order, same_person
+from cfnsr.corpus.take import Actor, actor_order, refuse_spellings
 from cfnsr.data.clip import PCM, SOUND_FEATURES, Preparation
 from cfnsr.data.conditions import BadSound, silence
 from cfnsr.data.dataset import Clips, Column, Look
@@ -108,7 +108,7 @@ class PreparedCorpus:
         """What a protocol deals, with the clips of each."""
         if protocol not in self._dealt:
             if not find_protocol(protocol).leaks:
-                self._refuse_spellings()
+                refuse_spellings(self.store.folder, (header.actor for header in self.headers))
             units: dict[Unit, list[tuple[int, Dealt]]] = {}
             for place, header in enumerate(self.headers):
                 for dealt in find_protocol(protocol).units(header):
@@ -133,17 +133,6 @@ class PreparedCorpus:
     def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
         """Whose clips these units hold."""
         return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=actor_order)
-
-    def _refuse_spellings(self) -> None:
-        """Refuse one person under two spellings, whose takes would be dealt as those of two."""
-        spellings: dict[str, Actor] = {}
-        for actor in sorted({header.actor for header in self.headers}, key=actor_order):
-            other = spellings.setdefault(same_person(actor), actor)
-            if other != actor:
-                raise InputError(
-                    f"{self.store.folder}: speakers {other!r} and {actor!r} are one person in two spellings, "
-                    "and folds keep a person's takes together: give them one name and prepare again"
-                )
 
     def check(self, protocol: str, fold: Fold) -> None:
         """Refuse a fold with an empty part, or with one recording in two parts under different names.

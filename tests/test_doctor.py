@@ -1,0 +1,79 @@
+"""What `cfnsr doctor` says of a machine that lacks something."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cfnsr import doctor
+from cfnsr.doctor import Finding, examine
+
+
+def findings() -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine()}
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("CFNSR_YUNET", raising=False)
+    monkeypatch.delenv("CFNSR_SPEECH_ENCODER", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("cfnsr.media.face.YUNET_PACKAGE", "a_package_that_is_not_there")
+    return tmp_path
+
+
+def test_a_machine_without_the_detector(bare: Path) -> None:
+    found = findings()["face detector"]
+    assert not found.well and "cfnsr[face]" in found.advice and "CFNSR_YUNET" in found.advice
+    assert found.line().startswith("MISSING") and "\n" not in found.line()
+    assert not (bare / "cache").exists(), "nothing is fetched or written"
+
+
+def test_what_is_there(bare: Path, yunet: Path) -> None:
+    found = findings()
+    assert found["face detector"].well and str(yunet) in found["face detector"].state
+    assert "h264" in found["decoders"].state and found["decoders"].well
+    assert "PyAV" in found["media"].state and "libavcodec" in found["media"].state
+    assert "GB free" in found["disk, here"].state and str(bare) in found["cache folder"].state
+    for extra in doctor.EXTRAS:
+        assert f"[{extra}]" in found
+    assert len(found) <= 20, "one screen"
+
+
+@pytest.mark.parametrize("content", ["no model", "version https://git-lfs.github.com/spec/v1\n"])
+def test_a_detector_that_is_none(bare: Path, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bare / "y.onnx"
+    path.write_text(content)
+    monkeypatch.setenv("CFNSR_YUNET", str(path))
+    found = findings()["face detector"]
+    assert not found.well and str(path) in found.state and "CFNSR_YUNET" in found.line()
+
+
+def test_what_is_missing_is_told(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DECODERS", ("h264", "no_such_codec"))
+    monkeypatch.setattr(doctor, "LEAST_FREE", 1e9)
+    monkeypatch.setattr(doctor, "_packages", lambda extra: ["numpy", f"no-{extra}"])
+    monkeypatch.setenv("CFNSR_SPEECH_ENCODER", str(bare / "nowhere"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(doctor, "cores", lambda: 64)
+    found = findings()
+    assert not found["decoders"].well and "not no_such_codec" in found["decoders"].advice
+    assert not found["disk, here"].well and not found["speech encoder"].well
+    assert "no no-serve" in found["[serve]"].state and "pip install 'cfnsr[serve]'" in found["[serve]"].advice
+    assert found["[serve]"].well and "OMP_NUM_THREADS" in found["threads"].advice
+
+
+def test_by_its_exit_code(bare: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from cfnsr.cli import main; main()", "doctor", "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CFNSR_YUNET": str(bare / "nowhere.onnx")},
+    )
+    told = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1 and done.stderr == ""
+    assert told["face detector"]["well"] is False and "nowhere" in told["face detector"]["state"]

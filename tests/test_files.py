@@ -1,0 +1,127 @@
+"""Files of any name, and text of any content."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfnsr.data.store import Header, Store
+from cfnsr.emotions import LabelSet
+from cfnsr.files import escaped, is_pointer, write_json, write_text
+from cfnsr.inference.plot import plot
+from cfnsr.inference.prediction import Prediction, Window
+from cfnsr.inference.writers import write
+from cfnsr.media.container import probe
+from cfnsr.media.encode import write_video
+from cfnsr.media.errors import MediaError
+
+
+@pytest.fixture
+def latin(tmp_path: Path) -> Path:
+    """A folder whose name is Latin-1, as an old zip leaves it."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no name that is no text")
+    return folder
+
+
+def film(path: Path) -> Path:
+    pictures = iter([np.zeros((48, 64, 3), np.uint8)] * 5)
+    return write_video(path, pictures, 25, np.zeros(8820, np.float32), 44_100) or path
+
+
+def test_what_cannot_be_written_is_escaped() -> None:
+    names = os.fsdecode(b"M\xfcller"), os.fsdecode("Müller".encode()), "\ud800"
+    assert [escaped(name) for name in names] == [r"M\xfcller", "Müller", r"\ud800"]
+
+
+def test_text_of_any_name_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "é " + os.fsdecode(b"\xe9") + "\n")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "é \\xe9\n"
+    write_json(tmp_path / "a.json", {"file": os.fsdecode(b"\xe9")})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".txt", ".srt", ".vtt", ".png", ".svg", ".pdf", ".mp4"])
+def test_outputs_of_any_name(latin: Path, suffix: str) -> None:
+    path = latin / os.fsdecode(b"r\xe9sum\xe9" + suffix.encode())
+    window = Window(0.0, 1.0, {"calm": 0.6, "sad": 0.4}, None, True, ("audio",))
+    told = Prediction(str(path), "calm", {"calm": 0.6, "sad": 0.4}, (window,), None, faces=np.zeros((0, 4)))
+    if suffix == ".mp4":
+        film(path)
+        assert probe(path).frame_count == 5
+    else:
+        (plot if suffix in (".png", ".svg", ".pdf") else write)(told, path)
+    assert path.stat().st_size > 0 and list(latin.iterdir()) == [path]
+
+
+def test_names_as_long_as_a_file_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 120 + ".mp4")
+    film(path)
+    write_text(path.with_suffix(".txt"), "all")
+    assert sorted(tmp_path.iterdir()) == sorted([path, path.with_suffix(".txt")])
+
+
+def test_clips_of_any_name_lie_apart(tmp_path: Path) -> None:
+    store = Store.create(tmp_path, "made-up", LabelSet("two", ("calm", "angry")), {})
+    names = ["Ж" * 120, "Ж" * 121, "Ж" * 119 + "x", os.fsdecode(b"\xe9"), "é", r"\xe9"]
+    for place, name in enumerate(names):
+        store.write(Header(name, "calm", 1, None, {}, {}, {}), {"place": np.array([place])})
+    assert [int(store.load(name)["place"][0]) for name in names] == list(range(len(names)))
+    assert {header.name for header in store.headers()} == set(names)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 72862\n")
+    assert is_pointer(path) and not is_pointer(tmp_path) and not is_pointer(tmp_path / "none")
+    with pytest.raises(MediaError, match="git lfs pull") as caught:
+        probe(path)
+    assert caught.value.reason == "not media"
+
+
+def cfnsr(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", "from cfnsr.cli import main; main()", *map(str, arguments)]
+
+
+def test_a_corpus_of_any_names_is_prepared(latin: Path, tmp_path: Path) -> None:
+    """Outputs too: the failures name the file as it can be shown."""
+    silent = latin / "1001_DFA_ANG_XX.mp4"
+    film(silent)
+    film(latin / os.fsdecode(b"M\xfcller.mp4"))
+    out = tmp_path / os.fsdecode(b"\xfcber")
+    done = subprocess.run(
+        cfnsr("prepare", latin, out, "--modalities", "audio", "--workers", 1),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert r"caf\xe9" in done.stderr and r"M\xfcller.mp4" in done.stderr and r"\xfcber" in done.stdout
+    rows = list(csv.DictReader(io.StringIO((out / "failures.csv").read_text(encoding="utf-8"))))
+    assert [row["file"] for row in rows] == [escaped(str(silent))]
+    assert r"M\xfcller.mp4" in (out / "left_out.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("arguments", [("models", "--json"), ("--help",), ("predict", "--help")])
+@pytest.mark.parametrize("both", [False, True])
+def test_a_reader_who_leaves_ends_it_silently(arguments: tuple[str, ...], both: bool) -> None:
+    """With the exit code that a shell tells of a program that SIGPIPE ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            cfnsr(*arguments),
+            check=False,
+            stdout=writer,
+            stderr=writer if both else subprocess.PIPE,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr or b"") == (141, b"")
