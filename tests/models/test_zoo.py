@@ -16,7 +16,12 @@ from cfnsr.training.checkpoint import load_weights, save_weights
 
 NAMES = cfnsr.list_models()
 OURS = "cfn_sr_features"
-VARIANTS = ["cfn_sr_map", "cfn_sr_released", "concat_fc_heads"]  # other readings of the paper's rows
+VARIANTS = [
+    "cfn_sr_map",
+    "cfn_sr_k_maps",
+    "cfn_sr_released",
+    "concat_fc_heads",
+]  # other readings of the paper's rows
 SOLVED = [name for name in NAMES if zoo.ENTRIES[name].solver]
 PAPERS = [name for name in NAMES if name not in (OURS, *VARIANTS, *SOLVED)]
 BASELINES = ["lda_video", "lda_audio", "lda", "lda_late"]  # the other solver has the same networks

@@ -17,7 +17,7 @@ from cfnsr.models.encoders.erann import ERANN
 from cfnsr.models.encoders.openface import OpenFaceEncoder
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.encoders.speech import SpeechMixture
-from cfnsr.models.exchanges.cross_modal import CrossModal, CrossModalMap, CrossModalReleased
+from cfnsr.models.exchanges.cross_modal import CrossModal, CrossModalMap, CrossModalMaps, CrossModalReleased
 from cfnsr.models.exchanges.mmtm import MMTM
 from cfnsr.models.exchanges.msaf import MSAF
 from cfnsr.models.exchanges.silent import Silent
@@ -381,6 +381,12 @@ def _no_residual(settings: Settings) -> Model:
 def _cfn_sr_map(settings: Settings) -> Model:
     """CFN-SR whose weights multiply the video map: eq. 8 without the sentence under it."""
     return settings.fuse(CrossModalMap)
+
+
+@entry("cfn_sr_k_maps", fusion="model")
+def _cfn_sr_k_maps(settings: Settings) -> Model:
+    """CFN-SR whose k channels of eq. 7 are k maps, whose vectors are averaged, and not summed to one score."""
+    return settings.fuse(CrossModalMaps)
 
 
 @entry("cfn_sr_released", fusion="model")

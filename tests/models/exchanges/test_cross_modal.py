@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
-from cfnsr.models.exchanges.cross_modal import CrossModal, CrossModalMap, CrossModalReleased
+from cfnsr.models.exchanges.cross_modal import (
+    CrossModal,
+    CrossModalMap,
+    CrossModalMaps,
+    CrossModalReleased,
+)
 from cfnsr.models.exchanges.selection import sinusoidal_positions
 
 
@@ -132,6 +137,24 @@ def test_the_released_block_against_a_derivation(maps: tuple[Tensor, Tensor]) ->
     places, steps = block.attention(video, audio)
     torch.testing.assert_close(places.sum(dim=(1, 2, 3)), torch.ones(2))
     torch.testing.assert_close(steps.sum(dim=1), torch.ones(2))
+
+
+def test_k_maps_are_the_mean_of_their_vectors(maps: tuple[Tensor, Tensor]) -> None:
+    """Eq. 7's channels map by map, each with a softmax over the places; their attended vectors are averaged."""
+    video, audio = maps
+    block = CrossModalMaps(12, 16).eval()
+    expected = video.clone()
+    for clip in range(2):
+        places = video[clip].flatten(1).T
+        added = block.agreement.selected.weight @ select(block, audio[clip])
+        vectors = []
+        for weight, bias, plus in zip(*block.agreement.places.parameters(), added, strict=True):
+            scores = torch.stack([torch.tanh(weight @ place + bias + plus) for place in places]).exp()
+            vectors.append(
+                sum(score / scores.sum() * place for score, place in zip(scores, places, strict=True))
+            )
+        expected[clip] += torch.stack(vectors).mean(0)[:, None, None, None]
+    torch.testing.assert_close(block(video, audio)[0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_weights_of_a_clip_sum_to_one(maps: tuple[Tensor, Tensor]) -> None:

@@ -27,13 +27,38 @@ class Agreement(nn.Module):
         # has one all the same.
         self.score = nn.Linear(HIDDEN, 1)
 
+    def channels(
+        self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
+    ) -> Float[Tensor, "B N k"]:
+        """The k channels of eq. 7, each between -1 and 1."""
+        return torch.tanh(self.places(places) + self.selected(selected)[:, None])
+
     def scores(self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]) -> Float[Tensor, "B N"]:
         """What the softmax is taken of: one score a place."""
-        agreement = torch.tanh(self.places(places) + self.selected(selected)[:, None])
-        scores: Tensor = self.score(agreement).squeeze(2)
+        scores: Tensor = self.score(self.channels(places, selected)).squeeze(2)
         return scores
 
     def forward(
         self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
     ) -> Float[Tensor, "B N"]:
         return self.scores(places, selected).softmax(dim=1)
+
+
+class AgreementMaps(Agreement):
+    """Each of the k channels as a map of its own, with a softmax of its own; their mean weighs the places.
+
+    The weighted sum of the places is linear in the weights, so this is the mean of the k maps' vectors.
+
+    >>> weights = AgreementMaps(2048, 64)(torch.rand(2, 98, 2048), torch.rand(2, 64))
+    >>> weights.shape, weights.sum(dim=1).allclose(torch.ones(2))
+    (torch.Size([2, 98]), True)
+    """
+
+    def __init__(self, channels: int, selected_channels: int) -> None:
+        super().__init__(channels, selected_channels)
+        del self.score
+
+    def forward(
+        self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
+    ) -> Float[Tensor, "B N"]:
+        return self.channels(places, selected).softmax(dim=1).mean(dim=2)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cfnsr.models.exchanges.agreement import Agreement
+from cfnsr.models.exchanges.agreement import Agreement, AgreementMaps
 from cfnsr.models.exchanges.attended import Attended, Multiplied
 from cfnsr.models.exchanges.selection import Selection
 
@@ -77,6 +77,14 @@ class CrossModalMap(CrossModal):
     def __init__(self, video_channels: int, audio_channels: int) -> None:
         super().__init__(video_channels, audio_channels)
         self.attended = Multiplied()
+
+
+class CrossModalMaps(CrossModal):
+    """Weigh the places by k maps instead of one (see `AgreementMaps`): another reading of eq. 7."""
+
+    def __init__(self, video_channels: int, audio_channels: int) -> None:
+        super().__init__(video_channels, audio_channels)
+        self.agreement = AgreementMaps(video_channels, audio_channels)
 
 
 class CrossModalReleased(CrossModalMap):
