@@ -385,7 +385,7 @@ def _cfn_sr_map(settings: Settings) -> Model:
 
 @entry("cfn_sr_k_maps", fusion="model")
 def _cfn_sr_k_maps(settings: Settings) -> Model:
-    """CFN-SR whose k channels of eq. 7 are k maps, whose vectors are averaged, and not summed to one score."""
+    """CFN-SR whose k channels of eq. 7 are k maps; their vectors are averaged."""
     return settings.fuse(CrossModalMaps)
 
 

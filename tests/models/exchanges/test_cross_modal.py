@@ -140,7 +140,7 @@ def test_the_released_block_against_a_derivation(maps: tuple[Tensor, Tensor]) ->
 
 
 def test_k_maps_are_the_mean_of_their_vectors(maps: tuple[Tensor, Tensor]) -> None:
-    """Eq. 7's channels map by map, each with a softmax over the places; their attended vectors are averaged."""
+    """Eq. 7's channels map by map, each with a softmax over the places; their vectors are averaged."""
     video, audio = maps
     block = CrossModalMaps(12, 16).eval()
     expected = video.clone()
