@@ -50,6 +50,7 @@ def prepared(path: Path, preparation: Preparation) -> str:
     [
         (noise(4, -200), False),
         (noise(4, -75), False),
+        (0.05 + noise(4, -75), False),  # an offset of the sound card
         (noise(4, -40), True),
         (noise(0.4, -20), False),  # before anyone listens
         (noise(0.3, -20, begin=1), True),
@@ -63,13 +64,12 @@ def test_a_silent_take_is_no_clip(tmp_path: Path, sound: np.ndarray, speaks: boo
     (stretch,) = Windows(path, HEARD, length=5.0)
     assert stretch.speech == speaks, "the same as a prediction"
     whole = replace(HEARD, modalities=("speech",), speech_sha256="0" * 64)
-    assert loud(sound, RATE, whole) == (np.abs(sound).max() > 1e-3)
+    assert loud(sound, RATE, whole) == (np.ptp(sound) > 2e-3)
 
 
-def test_the_choice_is_told_and_old_settings_are_known() -> None:
+def test_the_choice_is_told() -> None:
     lenient = replace(HEARD, lenient=True)
-    assert lenient.as_json()["lenient"] is True and "lenient" not in HEARD.as_json()
-    assert Preparation.from_json(lenient.as_json()) == lenient
+    assert Preparation.from_json(lenient.as_json()) == lenient != HEARD
     assert Preparation.from_json(HEARD.as_json()) == HEARD
 
 

@@ -343,15 +343,18 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
 def loud(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> bool:
     """Whether there is more than silence in what is listened to of a recording or window (N,).
 
-    One rule for all: takes that are silent are not prepared, windows that are have no answer.
+    One rule for all: takes that are silent are not prepared, windows that are have no answer. A constant
+    offset, as cheap sound cards add, is no sound.
     """
     start, end = preparation.listens(0.0, len(sound) / sample_rate)
     part = sound[round(start * sample_rate) : round(end * sample_rate)]
     if not len(part):
         return False
     size = max(1, round(LOUDEST_FOR * sample_rate))
-    sums = np.add.reduceat(np.square(part, dtype=np.float64), np.arange(0, len(part), size))
-    return bool(sums.max() / size > 10 ** (SPEECH_LEVEL / 10))
+    begins = np.arange(0, len(part), size)
+    sums, squares = (np.add.reduceat(part.astype(np.float64) ** power, begins) for power in (1, 2))
+    energies = squares - sums**2 / np.diff(begins, append=len(part))
+    return bool(energies.max() / size > 10 ** (SPEECH_LEVEL / 10))
 
 
 def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> None:
