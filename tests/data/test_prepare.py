@@ -61,7 +61,7 @@ def test_a_clip_describes_itself(prepared: Store, synthetic: Path) -> None:
     )
     assert header.attributes["intensity"] == "normal"
     assert Preparation.from_json(dict(header.preparation)) == SMALL
-    assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 3)
+    assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 4)
     assert header.face == {"source": "openface", "found": 8, "frames": 8}
     path = synthetic / "Actor_01" / "01-01-01-01-01-01-01.mp4"
     digest = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout[:64]
@@ -567,7 +567,6 @@ def test_takes_of_several_streams(two_tracks: Callable[..., Path], tmp_path: Pat
     for number in (None, 1, 2):
         settings = Preparation(modalities=("audio",), audio_stream=number)
         assert Preparation.from_json(settings.as_json()) == settings
-        assert ("audio_stream" in settings.as_json()) == (number is not None)
         clips[number] = prepare_clip(take, settings)
         current = [
             is_current(clips[number].header, take, replace(settings, audio_stream=each))
@@ -625,7 +624,7 @@ def test_points_of_a_film_of_wide_pixels(
     track = openface.read_openface(take.openface)
     assert track.landmarks is not None
     narrow_track = replace(track, landmarks=track.landmarks * np.array([0.5, 1], np.float32))
-    monkeypatch.setattr("cfnsr.data.clip.read_track", lambda *_: narrow_track)
+    monkeypatch.setattr("cfnsr.data.clip.read_track", lambda *_, **how: narrow_track)
     wide = prepare_clip(replace(take, video=path), settings)
     np.testing.assert_allclose(wide.tensors["squares"], square.tensors["squares"], atol=0.5)
     difference = wide.tensors["video"].astype(int) - square.tensors["video"]
