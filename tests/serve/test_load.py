@@ -18,7 +18,7 @@ def test_eight_clients_and_two_hundred_requests(
     serve: Make, new_ear: Make, record: Make, until: Make
 ) -> None:
     recordings = [record(seconds).read_bytes() for seconds in (2, 3, 8, 12)]
-    broken = recordings[1][:-4000]
+    broken = recordings[1][:-12_000]
 
     def ask(number: int) -> int:
         """One request out of five kinds: the status of its answer."""
