@@ -225,7 +225,7 @@ def test_a_missing_probability_is_refused(tmp_path: Path, fabricate: Fabricate) 
     lines = path.read_text().splitlines()
     lines[1] = lines[1].rsplit(",", 1)[0] + ","
     path.write_text("\n".join(lines) + "\n")
-    assert "NaN" in refused(tmp_path)
+    assert "could not convert string to float: ''" in refused(tmp_path)
 
 
 def test_a_fold_without_test_clips_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:

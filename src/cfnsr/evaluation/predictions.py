@@ -1,19 +1,20 @@
 """The predictions of a run, read back from its CSV files and checked."""
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cfnsr.corpus.take import Actor
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import Floats, Ints, probabilities
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 AGAIN = "delete its folder and train it again"
 CLEAN = "clean"
@@ -41,6 +42,20 @@ class Predictions:
     log_probabilities: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The lines of a file: cells of text (N,) by column, and log-probabilities (N, classes)."""
+
+    texts: dict[str, NDArray[np.object_]]
+    log_probabilities: Floats
+
+    def where(self, column: str, value: str) -> "_Table":
+        """The lines that have a value in a column."""
+        lines = self.texts[column] == value
+        texts = {name: cells[lines] for name, cells in self.texts.items()}
+        return _Table(texts, self.log_probabilities[lines])
+
+
 def read_predictions(
     path: Path, labels: LabelSet, splits: Mapping[str, Sequence[Actor]], predicted: int | None = None
 ) -> tuple[Predictions, Predictions]:
@@ -55,14 +70,15 @@ def read_predictions(
         InputError: the file is cut, is no such table, or has clips of other actors.
     """
     table = _read(path, ("clip", "actor", "split", "label"), labels)
-    if predicted is not None and len(table) != predicted:
-        raise _no_table(path, f"{len(table)} clips, {predicted} were predicted")
-    foreign = sorted(set(table["split"]) - {"test", "validation"})
+    count = len(table.log_probabilities)
+    if predicted is not None and count != predicted:
+        raise _no_table(path, f"{count} clips, {predicted} were predicted")
+    foreign = sorted(set(table.texts["split"]) - {"test", "validation"})
     if foreign:
         raise InputError(f"{path} has split {foreign[0]!r}: expected test or validation")
-    _refuse_repeats(path, table["clip"])
+    _refuse_repeats(path, table)
     test, validation = (
-        _part(path, table[table["split"] == split], split, labels, splits[split])
+        _part(path, table.where("split", split), split, labels, splits[split])
         for split in ("test", "validation")
     )
     if not test.clips:
@@ -82,16 +98,16 @@ def read_conditions(path: Path, labels: LabelSet, test: Predictions) -> dict[str
     actors = list(dict.fromkeys(test.actors))
     truth = dict(zip(test.clips, test.labels.tolist(), strict=True))
     found = {}
-    for condition in sorted(table["condition"].unique(), key=_place):
-        rows = table[table["condition"] == condition]
-        _refuse_repeats(path, rows["clip"])
+    for condition in sorted(set(table.texts["condition"]), key=_place):
+        rows = table.where("condition", condition)
+        _refuse_repeats(path, rows)
         part = _part(path, rows, condition, labels, actors)
         if dict(zip(part.clips, part.labels.tolist(), strict=True)) != truth:
             raise InputError(
                 f"{path}: condition {condition} has {len(part.clips)} clips, expected the {len(truth)} "
                 f"of the test with their labels: {AGAIN}"
             )
-        found[str(condition)] = part
+        found[condition] = part
     return found
 
 
@@ -100,60 +116,56 @@ def _place(condition: str) -> tuple[int, str]:
     return known.index(condition) if condition in known else len(known), condition
 
 
-def _read(path: Path, texts: Sequence[str], labels: LabelSet) -> "pd.DataFrame":
+def _read(path: Path, texts: Sequence[str], labels: LabelSet) -> _Table:
     """A table of clips with a column of log-probabilities for each emotion."""
-    import pandas as pd
-
     expected = [*texts, *labels.emotions]
-    types: dict[str, Any] = dict.fromkeys(texts, str) | dict.fromkeys(labels.emotions, float)
     try:
-        with path.open("rb") as file:
-            header = file.readline()
-            file.seek(-1, 2)
-            if file.read() != b"\n":
-                raise ValueError("it does not end with a line's end, so it was cut off")
-        found = header.decode().rstrip("\r\n").split(",")
-        if found != expected and pd.read_csv(path, nrows=0).columns.tolist() != expected:
-            raise ValueError(f"columns {','.join(found)}, expected {','.join(expected)}")
-        # Only numbers may be missing: an actor called NA is an actor.
-        table = pd.read_csv(
-            path, dtype=types, keep_default_na=False, na_values=dict.fromkeys(labels.emotions, "")
-        )
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        with path.open(newline="", encoding="utf-8") as file:
+            content = file.read()
+        if not content.endswith("\n"):
+            raise ValueError("it does not end with a line's end, so it was cut off")
+        header, *rows = csv.reader(io.StringIO(content, newline=""))
+        if header != expected:
+            raise ValueError(f"columns {','.join(header)}, expected {','.join(expected)}")
+        for number, row in enumerate(rows, start=2):
+            if len(row) != len(expected):
+                raise ValueError(f"line {number} has {len(row)} cells, expected {len(expected)}")
+        cells = np.array(rows, dtype=object).reshape(-1, len(expected))
+        values: Any = cells[:, len(texts) :].astype(float)
+    except (OSError, ValueError, csv.Error) as error:
         raise _no_table(path, " ".join(str(error).split())) from None
+    table = _Table({name: cells[:, place] for place, name in enumerate(texts)}, values)
     try:
-        probabilities(table[list(labels.emotions)].to_numpy())
-        for emotion in table["label"].unique():
+        probabilities(values)
+        for emotion in dict.fromkeys(table.texts["label"]):
             labels.index(emotion)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return table
 
 
-def _part(
-    path: Path, rows: "pd.DataFrame", what: str, labels: LabelSet, actors: Sequence[Actor]
-) -> Predictions:
+def _part(path: Path, rows: _Table, what: str, labels: LabelSet, actors: Sequence[Actor]) -> Predictions:
     known = {str(actor): actor for actor in actors}
-    strangers = sorted(set(rows["actor"]) - set(known))
+    strangers = sorted(set(rows.texts["actor"]) - set(known))
     if strangers:
         raise InputError(
             f"{path} has a {what} clip of actor {strangers[0]}, not among the {what} actors "
             "in run.json: the folds leak; train the run again"
         )
     index = {emotion: place for place, emotion in enumerate(labels.emotions)}
-    truth: Ints = np.array([index[emotion] for emotion in rows["label"]], dtype=np.int64)
+    truth: Ints = np.array([index[emotion] for emotion in rows.texts["label"]], dtype=np.int64)
     return Predictions(
-        clips=tuple(rows["clip"]),
-        actors=tuple(known[actor] for actor in rows["actor"]),
+        clips=tuple(rows.texts["clip"]),
+        actors=tuple(known[actor] for actor in rows.texts["actor"]),
         labels=truth,
-        log_probabilities=rows[list(labels.emotions)].to_numpy(dtype=float),
+        log_probabilities=rows.log_probabilities,
     )
 
 
-def _refuse_repeats(path: Path, clips: "pd.Series[str]") -> None:
-    twice = clips.duplicated()
-    if twice.any():
-        raise InputError(f"{path} has clip {clips[twice].iloc[0]!r} twice: expected each clip once")
+def _refuse_repeats(path: Path, rows: _Table) -> None:
+    for clip, count in Counter(rows.texts["clip"]).items():
+        if count > 1:
+            raise InputError(f"{path} has clip {clip!r} twice: expected each clip once")
 
 
 def _no_table(path: Path, reason: str) -> InputError:
