@@ -89,3 +89,15 @@ def test_an_exchange_that_changes_nothing_is_called_inert(
     assert row.interaction is not None and row.interaction.inert
     assert row.interaction.beyond == "no late rule on these encoders was run"
     assert "no effect" in html([row])
+
+
+def test_accuracy_of_the_inner_validation_clips(rows: dict[str, Row]) -> None:
+    """The mean over the folds, in the results too."""
+    row = rows["mmtm"]
+    shares = [
+        np.mean(run.validation.log_probabilities.argmax(axis=1) == run.validation.labels) for run in row.runs
+    ]
+    assert row.validation_accuracy == pytest.approx(np.mean(shares))
+    assert 0 < np.mean(shares) < 1
+    (found,) = (each for each in results([row])["rows"])
+    assert found["validation_accuracy"] == row.validation_accuracy

@@ -100,17 +100,12 @@ def _best_late_rule(row: "Row", rows: Sequence["Row"]) -> "Row | None":
         if each.fusion == LATE
         and each is not row
         and (each.protocol, _parts(each)) == (row.protocol, _parts(row))
-        and all(run.validation.clips for run in each.runs)
+        and each.validation_accuracy is not None
     ]
-    return max(rules, key=_validation_accuracy, default=None)
+    return max(rules, key=lambda each: each.validation_accuracy or 0.0, default=None)
 
 
 def _parts(row: "Row") -> tuple[object, ...]:
     """The encoders of a row, and the models of one modality that it starts from."""
     found = entry_of(row.model)
     return row.encoders, found and found.starts_from
-
-
-def _validation_accuracy(row: "Row") -> float:
-    found = [run.validation.log_probabilities.argmax(axis=1) == run.validation.labels for run in row.runs]
-    return float(np.mean([each.mean() for each in found]))

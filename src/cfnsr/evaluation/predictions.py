@@ -41,6 +41,11 @@ class Predictions:
     labels: Ints
     log_probabilities: Floats
 
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers over all clips."""
+        return float((self.log_probabilities.argmax(axis=1) == self.labels).mean())
+
 
 @dataclass(frozen=True, eq=False)
 class _Table:

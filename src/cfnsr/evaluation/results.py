@@ -30,6 +30,7 @@ def results(
     `abstention` has entries, only where the protocol leaves validation clips; `confusion`
     counts clips by acted (rows) and predicted emotion (columns), averaged over seeds, `actors` has each
     tested actor's accuracy, and `last_epoch_test_accuracy` is None where no epoch was tested.
+    `validation_accuracy` is over the inner validation clips, by which rows may be chosen; None without any.
     """
     return {
         "version": VERSION,
@@ -61,6 +62,7 @@ def _row(row: Row) -> dict[str, Any]:
         "trained_params": row.runs[0].trained_params,
         **{name: _spread(spread) for name, spread in row.spreads.items()},
         "difference_to_cfn_sr": _difference(row.versus),
+        "validation_accuracy": row.validation_accuracy,
         "folds": [
             {
                 "fold": run.fold,

@@ -183,6 +183,13 @@ class Row:
         """Mean, deviation and interval of every figure of `metrics.FIGURES`."""
         return {name: self.tally.spread(name) for name in FIGURES}
 
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Mean over the runs on their inner validation clips, by which rows may be chosen; None without."""
+        if not all(run.validation.clips for run in self.runs):
+            return None
+        return sum(run.validation.accuracy for run in self.runs) / len(self.runs)
+
     @cached_property
     def calibration(self) -> Calibration:
         """How far the row's confidence can be believed."""
