@@ -61,21 +61,23 @@ protocols: setup
 	$(fill)
 
 # docs/ravdess-features.md: every fusion on OpenFace action units and a pretrained speech encoder, on real people.
-# All rows choose their epochs and rate from one grid, on each fold's inner validation actors, and have the same seeds.
-SEEDS ?= 0,1,2
+# All rows choose their epochs and rate from one grid, on each fold's inner validation actors. Those of two senses have
+# seed 0; the late rule and CFN-SR also 1 and 2.
 FEATURES := $(BIN)/cfnsr crossval --preset features --workers $(WORKERS) --resume
-TUNED := $(FEATURES) --tune --seeds $(SEEDS)
-BOTH := --video openface --audio speech --data features/prepared --out features/runs
-MAIN := video audio multiplication cfn_sr_features
+BOTH := --video openface --audio speech --data features/prepared --out features/runs --protocol nested
+MAIN := multiplication cfn_sr_features
+SIMPLE := lda_video lda_audio lda lda_late logistic_video logistic_audio logistic logistic_late
 COMPARED := --compare cfn_sr+openface+speech,cfn_sr_no_cross_modal+openface+speech \
-	--compare cfn_sr+openface+speech,multiplication+openface+speech
+	--compare cfn_sr_features,multiplication+openface+speech
 ravdess-features: setup
 	@test -e "$(RAVDESS_SOUND)" || { echo "make ravdess-features RAVDESS_SOUND=folder OPENFACE=folder-or-csv OPENFACE_FRAMES=folder SPEECH=openai/whisper-tiny.en"; exit 2; }
 	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) features/prepared --modalities openface,speech --openface $(OPENFACE) --speech-encoder $(SPEECH)
-	$(TUNED) $(BOTH) cfn_sr_features --table 1 --table 2 --protocol nested
-	$(TUNED) $(BOTH) $(MAIN) --protocol nested --speaker-normalisation
+	$(FEATURES) $(BOTH) --tune cfn_sr_features cfn_sr_k_maps --table 1 --table 2
+	$(FEATURES) $(BOTH) --tune $(MAIN) --seeds 1,2
+	$(FEATURES) $(BOTH) --tune video audio $(MAIN) --speaker-normalisation
+	$(FEATURES) $(BOTH) $(SIMPLE)
 	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) features/sound --modalities audio,speech --speech-encoder $(SPEECH)
-	$(TUNED) audio audio+speech --data features/sound --out features/runs-sound --protocol nested
+	$(FEATURES) audio audio+speech --data features/sound --out features/runs-sound --protocol nested --seeds 0,1,2
 	$(BIN)/cfnsr prepare $(OPENFACE_FRAMES) features/frames --modalities openface
 	$(FEATURES) video --video openface --data features/frames --out features/runs-sequence --protocol leave_one_actor_out
 	$(FEATURES) video --video openface --data features/frames --out features/runs-mean --protocol leave_one_actor_out --openface-steps 1
