@@ -23,6 +23,7 @@ from cfnsr.training.interaction import (
     disturbances,
     disturbed,
     entropies,
+    pooled,
 )
 from cfnsr.training.prepared import PreparedCorpus
 
@@ -80,8 +81,10 @@ FUSED = [name for name, entry in zoo.ENTRIES.items() if entry.fusion != "none" a
 def test_every_row_can_be_audited(name: str) -> None:
     """Only a block that weighs the places of a map has weights to be noted."""
     model, inputs = made(name), clips(4)
+    with pooled(model) as vectors:
+        model(*inputs)
     for how in disturbances(model):
-        with disturbed(model, how), entropies(model) as noted:
+        with disturbed(model, how, vectors), entropies(model) as noted:
             found = model(*inputs)
         torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(4))
         blocks = name.startswith("cfn_sr")
@@ -119,16 +122,20 @@ def test_an_exchange_without_uniform_weights_is_passed_by() -> None:
 @pytest.mark.parametrize("name", ["concat_fc", "concat_fc_heads", "mcbp"])
 @torch.no_grad()
 def test_an_early_head_becomes_the_nearest_sum(name: str) -> None:
-    """Two-way analysis of variance, entry by entry: grand mean and the two main effects."""
+    """Two-way analysis of variance, entry by entry: grand mean and the two main effects; in any batches."""
     model, (video, audio) = made(name), clips(4)
-    pooled = [
+    vectors = [
         encoder.pool(each)  # type: ignore[operator]
         for encoder, each in zip((model.video, model.audio), stages(model, video, audio), strict=True)
     ]
-    with disturbed(model, WITHOUT):
-        found = model(video, audio)
+    with pooled(model) as listed:
+        model(video[:1], audio[:1]), model(video[1:], audio[1:])
+    for modality, expected in enumerate(vectors):
+        torch.testing.assert_close(torch.cat([pair[modality] for pair in listed]), expected)
+    with disturbed(model, WITHOUT, listed):
+        found = torch.cat([model(video[:3], audio[:3]), model(video[3:], audio[3:])])
     scores = torch.stack(
-        [torch.stack([model.head(v[None], a[None])[0] for a in pooled[1]]) for v in pooled[0]]
+        [torch.stack([model.head(v[None], a[None])[0] for a in vectors[1]]) for v in vectors[0]]
     )
     for clip in range(4):
         sums = scores[clip].mean(dim=0) + scores[:, clip].mean(dim=0) - scores.mean(dim=(0, 1))
@@ -140,7 +147,9 @@ def test_a_sum_of_scores_is_its_own_nearest_sum() -> None:
     model, inputs = made("concat_fc"), clips(4)
     alone = [nn.Linear(width, 8) for width in (136, 136)]
     model.head.start_from(*alone)  # type: ignore[operator]
-    with disturbed(model, WITHOUT):
+    with pooled(model) as vectors:
+        model(*inputs)
+    with disturbed(model, WITHOUT, vectors):
         without = model(*inputs)
     torch.testing.assert_close(without, model(*inputs), atol=1e-4, rtol=1e-4)
 
@@ -178,12 +187,15 @@ def test_the_others_stand_behind_the_batch(corpus: PreparedCorpus) -> None:
     )
     double = beside(held, places)(batch)
     for at, place in enumerate(places[:2]):
-        other = places[(at + len(places) // 2) % len(places)]
-        assert other != place
+        (other,) = (each for each in places if torch.equal(double.video[2 + at], held[each].video))
+        assert held.labels[other] != held.labels[place]
         assert torch.equal(double.video[at], held[place].video)
-        assert torch.equal(double.video[2 + at], held[other].video)
         assert torch.equal(double.audio[2 + at], held[other].audio)
     assert torch.equal(double.label, batch.label)
+    again = beside(held, places)(batch)
+    assert torch.equal(again.video, double.video), "the lot is always the same"
+    alike = [place for place in places if held.labels[place] == held.labels[places[0]]]
+    assert beside(held, alike)(batch._replace(place=torch.tensor(alike[:2]))).video.shape[0] == 4
 
 
 def test_a_run_has_its_audit(corpus: PreparedCorpus, tmp_path: Path) -> None:

@@ -37,7 +37,15 @@ from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import Config, load_model, temper
 from cfnsr.training.config import TUNED, Recipe, mix
 from cfnsr.training.inputs import at_one_speed, to_input
-from cfnsr.training.interaction import WITHOUT, beside, disturbances, disturbed, entropies
+from cfnsr.training.interaction import (
+    WITHOUT,
+    beside,
+    disturbances,
+    disturbed,
+    entropies,
+    joins_early,
+    pooled,
+)
 from cfnsr.training.loop import Step, Trainer
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job, describe, described_row, is_finished, refuse_differences
@@ -292,8 +300,11 @@ def _audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[list[Pre
     places, labels = [place for place, _ in clips], trainer.clips.labels
     predicted: list[Predicted] = []
     entropy: list[torch.Tensor] = []
+    with pooled(model) as vectors:
+        if joins_early(model):
+            trainer.predict(places)
     for how in disturbances(model):
-        with disturbed(model, how):
+        with disturbed(model, how, vectors):
             if how == WITHOUT:
                 with entropies(model) as entropy:
                     rows = trainer.predict(places).numpy()

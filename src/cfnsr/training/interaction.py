@@ -5,9 +5,9 @@ clips are answered again under disturbances.
 
 `without_exchange`: each exchange under uniform weights, or passed by where it has none; and an early head
 replaced by the nearest sum of a score of the video and a score of the audio (Hessel and Lee 2020, "Does my
-multimodal model learn cross-modal interactions?", section 3), taken over the clips of a batch.
+multimodal model learn cross-modal interactions?", section 3), over pairs with `PAIRED` of the test clips.
 
-`other_audio`, `other_video`: the exchange alone given another clip's audio, or video.
+`other_audio`, `other_video`: the exchange alone given the audio, or video, of a clip of another emotion.
 
 Where answers stay the same, the exchange had no part in them.
 """
@@ -25,9 +25,11 @@ from cfnsr.data.dataset import Batch, Clips
 from cfnsr.models.exchanges.silent import Silent
 from cfnsr.models.streams import TwoStream
 
+PAIRED = 64  # pooled vectors of each modality that every clip's are paired with
 WITHOUT, OTHER_AUDIO, OTHER_VIDEO = "without_exchange", "other_audio", "other_video"
 
-Hook = Callable[[nn.Module, tuple[Tensor, Tensor], Any], Any]
+Pair = tuple[Tensor, Tensor]  # of video and audio
+Hook = Callable[[nn.Module, Pair, Any], Any]
 
 
 def disturbances(model: nn.Module) -> tuple[str, ...]:
@@ -35,20 +37,41 @@ def disturbances(model: nn.Module) -> tuple[str, ...]:
     if not isinstance(model, TwoStream):
         return ()
     exchanges = (WITHOUT, OTHER_AUDIO, OTHER_VIDEO) if _exchanges(model) else ()
-    return exchanges or ((WITHOUT,) if getattr(model.head, "early", False) else ())
+    return exchanges or ((WITHOUT,) if joins_early(model) else ())
+
+
+def joins_early(model: TwoStream) -> bool:
+    """Whether the head itself joins the modalities, beyond a sum of their scores."""
+    return bool(getattr(model.head, "early", False))
 
 
 @contextmanager
-def disturbed(model: TwoStream, how: str) -> Iterator[None]:
+def pooled(model: TwoStream) -> Iterator[list[Pair]]:
+    """A context that lists the pooled vectors of both modalities, batch by batch."""
+    found: list[Pair] = []
+    handle = model.head.register_forward_pre_hook(lambda head, vectors: found.append(vectors))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def disturbed(model: TwoStream, how: str, vectors: Sequence[Pair] = ()) -> Iterator[None]:
     """A context in which a model in evaluation is disturbed.
 
     With `other_audio` and `other_video` it must be given twice as many clips: the second half are the others,
     and the answers to the first half are those of the disturbed model.
+
+    Args:
+        model: of two modalities.
+        how: one of `disturbances`.
+        vectors: `pooled` of all test clips, for `without_exchange` of a head that joins early.
     """
     if how == WITHOUT:
         hooks: list[tuple[nn.Module, Hook]] = [(each, _without) for each in _exchanges(model)]
-        if getattr(model.head, "early", False):
-            hooks.append((model.head, _additive))
+        if joins_early(model):
+            hooks.append((model.head, _nearest_sum(model.head, vectors)))
     else:
         hooks = [(each, _other_audio if how == OTHER_AUDIO else _other_video) for each in _exchanges(model)]
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
@@ -60,8 +83,18 @@ def disturbed(model: TwoStream, how: str) -> Iterator[None]:
 
 
 def beside(clips: Clips, which: Sequence[int]) -> Callable[[Batch], Batch]:
-    """A change of batches that puts another clip behind each one: that half the list further on."""
-    other = {place: which[(at + len(which) // 2) % len(which)] for at, place in enumerate(which)}
+    """A change of batches that puts a clip of another emotion behind each one, drawn by lot, always the same.
+
+    Where all have one emotion it may be any of them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([clips.labels[place] for place in which])
+    drawn = torch.empty(len(which), dtype=torch.long)
+    for label in set(labels.tolist()):
+        members = labels == label
+        others = (~members if not members.all() else members).nonzero().squeeze(1)
+        drawn[members] = others[torch.randint(len(others), (int(members.sum()),), generator=generator)]
+    other = {place: which[at] for place, at in zip(which, drawn.tolist(), strict=True)}
 
     def double(batch: Batch) -> Batch:
         others = [clips[other[place]] for place in batch.place.tolist()]
@@ -82,7 +115,7 @@ def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
     """A context that lists the entropies of the attention weights of all clips: 1 where they are uniform."""
     found: list[Tensor] = []
 
-    def note(exchange: nn.Module, maps: tuple[Tensor, Tensor], output: object) -> None:
+    def note(exchange: nn.Module, maps: Pair, output: object) -> None:
         places, steps = cast(Any, exchange).attention(*maps)
         weights = (places if cast(Any, exchange).weighs == "video" else steps).flatten(1).double()
         if weights.shape[1] > 1:
@@ -100,33 +133,43 @@ def _exchanges(model: TwoStream) -> list[nn.Module]:
     return [exchange for exchange in model.exchanges if not isinstance(exchange, Silent)]
 
 
-def _without(exchange: nn.Module, maps: tuple[Tensor, Tensor], output: object) -> tuple[Tensor, Tensor]:
+def _without(exchange: nn.Module, maps: Pair, output: object) -> tuple[Tensor, Tensor]:
     uniform = getattr(exchange, "uniform", None)
     return maps if uniform is None else uniform(*maps)
 
 
-def _other_audio(
-    exchange: nn.Module, maps: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
+def _other_audio(exchange: nn.Module, maps: Pair, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The video as another clip's audio makes it; the audio stays as the clip's own video makes it."""
     (video, audio), own = maps, len(maps[0]) // 2
     changed, _ = exchange.forward(video[:own], audio[own:])
     return torch.cat([changed, output[0][own:]]), output[1]
 
 
-def _other_video(
-    exchange: nn.Module, maps: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
+def _other_video(exchange: nn.Module, maps: Pair, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The audio as another clip's video makes it; the video stays as the clip's own audio makes it."""
     (video, audio), own = maps, len(maps[0]) // 2
     _, changed = exchange.forward(video[own:], audio[:own])
     return output[0], torch.cat([changed, output[1][own:]])
 
 
-def _additive(head: nn.Module, pooled: tuple[Tensor, Tensor], output: object) -> Float[Tensor, "B classes"]:
-    """The nearest sum of a score of each modality, over all pairs of a video and an audio of the batch."""
-    video, audio = pooled
-    # Pair by pair of rows: all pairs at once would not fit into memory with a sketch of 16,000 values.
-    scores = torch.stack([head.forward(one.expand(len(audio), -1), audio) for one in video])
-    by_video, by_audio = scores.mean(dim=1), scores.mean(dim=0)
-    return (by_video + by_audio - by_video.mean(dim=0)).log_softmax(dim=1)
+def _nearest_sum(head: nn.Module, vectors: Sequence[Pair]) -> Hook:
+    """A hook that answers by the nearest sum of a score of each modality, over pairs with some vectors."""
+    every = [torch.cat(each) for each in zip(*vectors, strict=True)]
+    lot = torch.randperm(len(every[0]), generator=torch.Generator().manual_seed(0))[:PAIRED]
+    videos, audios = (each[lot.to(each.device)] for each in every)
+
+    def among(videos: Tensor, audios: Tensor) -> Float[Tensor, "V classes"]:
+        """The mean score of each video over all audios."""
+        # Video by video: all pairs at once would not fit into memory with a sketch of 16,000 values.
+        return torch.stack([head.forward(one.expand(len(audios), -1), audios).mean(dim=0) for one in videos])
+
+    middle = among(videos, audios).mean(dim=0)
+
+    def answer(head: nn.Module, pair: Pair, output: object) -> Float[Tensor, "B classes"]:
+        by_video = among(pair[0], audios)
+        by_audio = torch.stack(
+            [head.forward(videos, one.expand(len(videos), -1)).mean(dim=0) for one in pair[1]]
+        )
+        return (by_video + by_audio - middle).log_softmax(dim=1)
+
+    return answer

@@ -41,8 +41,7 @@ def derive(module: MSAF, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
             gated = torch.zeros_like(features)
             for channel in range(module.block):
                 share = scores[number][channel].exp() / sum(score[channel].exp() for score in scores)
-                gate = module.lowest_attention + (1 - module.lowest_attention) * share * len(scores)
-                gated[channel] = gate * features[channel]
+                gated[channel] = share * len(scores) * features[channel]
             outputs[modality].append(gated)
             number += 1
     return torch.cat(outputs[0])[: len(video)], torch.cat(outputs[1])[: len(audio)]
@@ -62,11 +61,10 @@ def trained(*channels: int, **options: float) -> MSAF:
     return module
 
 
-@pytest.mark.parametrize("lowest_attention", [0.0, 0.5])
 @pytest.mark.parametrize("channels", [(16, 8), (10, 6), (12, 3)], ids=str)
-def test_against_the_source_step_by_step(channels: tuple[int, int], lowest_attention: float) -> None:
+def test_against_the_source_step_by_step(channels: tuple[int, int]) -> None:
     """Also where channels fill no whole block, and where a modality has less than one."""
-    module = trained(*channels, block=4, reduction=2, lowest_attention=lowest_attention)
+    module = trained(*channels, block=4, reduction=2)
     video, audio = torch.randn(3, channels[0], 2, 3, 3), torch.randn(3, channels[1], 5)
     with torch.no_grad():
         ours = module(video, audio)
@@ -91,9 +89,10 @@ def test_gates_have_mean_one() -> None:
 
 
 def test_block_dropout_drops_whole_blocks_of_a_clip_in_training_alone() -> None:
-    """A kept channel is scaled by 1 / 0.5 once; with `lowest_attention` 1 nothing else scales it."""
+    """A kept channel is scaled by 1 / 0.5 once; at a neutral start nothing else scales it."""
     torch.manual_seed(2)
-    module = MSAF(64, 32, block=8, block_dropout=0.5, lowest_attention=1.0)
+    module = MSAF(64, 32, block=8, block_dropout=0.5)
+    module.start_neutral()
     video, audio = torch.ones(20, 64, 1, 2, 2), torch.ones(20, 32, 3)
     masks = []
     for dropped in module(video, audio):
@@ -152,7 +151,6 @@ def test_sizes() -> None:
     [
         ({"block": 2}, "block 2 and reduction 4: expected 1 <= reduction <= block"),
         ({"block": 8, "block_dropout": 1.0}, "block_dropout is 1.0"),
-        ({"block": 8, "lowest_attention": -0.1}, "lowest_attention is -0.1"),
     ],
 )
 def test_impossible_options(options: dict[str, float], message: str) -> None:

@@ -7,12 +7,28 @@ from torch import Tensor, nn
 HIDDEN = 64  # k of eq. 7
 
 
-class Agreement(nn.Module):
-    """Score each place against the other modality's vector; softmax over the places of that clip (eq. 7).
+class JointChannels(nn.Module):
+    """Project places and the other modality's vector to k joint channels (inside the softmax of eq. 7).
 
     Args:
         channels: width of a place.
         selected_channels: width of the other modality's vector.
+    """
+
+    def __init__(self, channels: int, selected_channels: int) -> None:
+        super().__init__()
+        self.places = nn.Linear(channels, HIDDEN)  # W_v and b_v, where the places are video's
+        self.selected = nn.Linear(selected_channels, HIDDEN, bias=False)  # W_a
+
+    def joint(
+        self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
+    ) -> Float[Tensor, "B N k"]:
+        """The k channels of each place, between -1 and 1."""
+        return torch.tanh(self.places(places) + self.selected(selected)[:, None])
+
+
+class Agreement(JointChannels):
+    """Score each place against the other modality's vector; softmax over the places of that clip (eq. 7).
 
     >>> weights = Agreement(2048, 64)(torch.rand(2, 98, 2048), torch.rand(2, 64))
     >>> weights.shape, weights.sum(dim=1).allclose(torch.ones(2))
@@ -20,22 +36,18 @@ class Agreement(nn.Module):
     """
 
     def __init__(self, channels: int, selected_channels: int) -> None:
-        super().__init__()
-        self.places = nn.Linear(channels, HIDDEN)  # W_v and b_v, where the places are video's
-        self.selected = nn.Linear(selected_channels, HIDDEN, bias=False)  # W_a
+        super().__init__(channels, selected_channels)
         # A bias would be the same for all places, and the softmax would not see it: the published count
         # has one all the same.
         self.score = nn.Linear(HIDDEN, 1)
 
-    def channels(
-        self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
-    ) -> Float[Tensor, "B N k"]:
-        """The k channels of eq. 7, each between -1 and 1."""
-        return torch.tanh(self.places(places) + self.selected(selected)[:, None])
+    def start_neutral(self) -> None:
+        """Let all places weigh the same."""
+        nn.init.zeros_(self.score.weight)
 
     def scores(self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]) -> Float[Tensor, "B N"]:
         """What the softmax is taken of: one score a place."""
-        scores: Tensor = self.score(self.channels(places, selected)).squeeze(2)
+        scores: Tensor = self.score(self.joint(places, selected)).squeeze(2)
         return scores
 
     def forward(
@@ -44,7 +56,7 @@ class Agreement(nn.Module):
         return self.scores(places, selected).softmax(dim=1)
 
 
-class AgreementMaps(Agreement):
+class AgreementMaps(JointChannels):
     """Each of the k channels as a map of its own, with a softmax of its own; their mean weighs the places.
 
     The weighted sum of the places is linear in the weights, so this is the mean of the k maps' vectors.
@@ -54,11 +66,11 @@ class AgreementMaps(Agreement):
     (torch.Size([2, 98]), True)
     """
 
-    def __init__(self, channels: int, selected_channels: int) -> None:
-        super().__init__(channels, selected_channels)
-        del self.score
+    def start_neutral(self) -> None:
+        """Let all places weigh the same."""
+        nn.init.zeros_(self.places.weight)
 
     def forward(
         self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
     ) -> Float[Tensor, "B N"]:
-        return self.channels(places, selected).softmax(dim=1).mean(dim=2)
+        return self.joint(places, selected).softmax(dim=1).mean(dim=2)

@@ -30,12 +30,13 @@ class CrossModal(nn.Module):
     """
 
     weighs = "video"
+    causal = False  # of the self-attention
 
     def __init__(
         self, video_channels: int, audio_channels: int, *, depth: int = 5, residual: bool = True
     ) -> None:
         super().__init__()
-        self.selection = Selection(audio_channels, depth)
+        self.selection = Selection(audio_channels, depth, causal=self.causal)
         self.agreement = Agreement(video_channels, audio_channels)
         self.attended = Attended(residual=residual)
 
@@ -84,7 +85,7 @@ class CrossModalMaps(CrossModal):
 
     def __init__(self, video_channels: int, audio_channels: int) -> None:
         super().__init__(video_channels, audio_channels)
-        self.agreement = AgreementMaps(video_channels, audio_channels)
+        self.agreement = AgreementMaps(video_channels, audio_channels)  # type: ignore[assignment]
 
 
 class CrossModalReleased(CrossModalMap):
@@ -97,9 +98,7 @@ class CrossModalReleased(CrossModalMap):
     Source: https://github.com/skeletonNN/CFN-SR.
     """
 
-    def __init__(self, video_channels: int, audio_channels: int) -> None:
-        super().__init__(video_channels, audio_channels)
-        self.selection = Selection(audio_channels, depth=len(self.selection.layers), causal=True)
+    causal = True
 
     def weights(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]

@@ -12,7 +12,7 @@ class MMTM(nn.Module):
 
     Both maps are averaged over their places, one layer joins the two averages, and one layer back for each
     modality gives a gate in (0, 2) for each of its channels. The gates have the 2 of the paper's eq. 5,
-    which the released code leaves out: they begin near 1, and so leave trained encoders as they are.
+    which the released code leaves out: so they can be 1, where trained encoders stay as they are.
 
     Args:
         ratio: of the two modalities' channels to twice the width of the joint layer.
@@ -33,6 +33,12 @@ class MMTM(nn.Module):
         self.squeeze = nn.Linear(channels, joint)
         self.excite_video = nn.Linear(joint, video_channels)
         self.excite_audio = nn.Linear(joint, audio_channels)
+
+    def start_neutral(self) -> None:
+        """Let all gates be 1, so that the maps pass on as they came."""
+        for excite in (self.excite_video, self.excite_audio):
+            nn.init.zeros_(excite.weight)
+            nn.init.zeros_(excite.bias)
 
     def forward(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]

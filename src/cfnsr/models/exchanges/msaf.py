@@ -16,7 +16,7 @@ class MSAF(nn.Module):
     The blocks are added up and averaged over their places to one joint vector as wide as a block. From its
     reduction, each block has one layer that scores the block's channels; the softmax over the blocks of both
     modalities, times their number, gates the map: gates have mean 1, so that trained encoders keep their
-    scale. (The source leaves the number out; with 66 blocks its gates begin near 1/66.) Channels that fill
+    scale. (The source leaves the number out; with 66 blocks its gates have mean 1/66.) Channels that fill
     no whole block are padded with zeros to one.
 
     Block dropout drops whole blocks of a clip in training, from the joint vector and from the map, and
@@ -27,7 +27,6 @@ class MSAF(nn.Module):
         block: channels of a block (the source on RAVDESS: 16 at 1024 and 32 channels, 32 at 2048 and 64).
         reduction: of the joint vector.
         block_dropout: probability that a block is dropped.
-        lowest_attention: a gate is this plus so much less of the softmax. The source has 0 on RAVDESS.
 
     Source: Su et al. 2020, "MSAF: Multimodal split attention fusion", sec. 3, and its released code.
 
@@ -44,18 +43,14 @@ class MSAF(nn.Module):
         block: int,
         reduction: int = 4,
         block_dropout: float = 0.2,
-        lowest_attention: float = 0.0,
     ) -> None:
         super().__init__()
         if not 1 <= reduction <= block:
             raise InputError(f"block {block} and reduction {reduction}: expected 1 <= reduction <= block")
         if not 0 <= block_dropout < 1:
             raise InputError(f"block_dropout is {block_dropout}: expected 0 or more and less than 1")
-        if not 0 <= lowest_attention <= 1:
-            raise InputError(f"lowest_attention is {lowest_attention}: expected 0 to 1")
         self.block = block
         self.block_dropout = block_dropout
-        self.lowest_attention = lowest_attention
         self.video_blocks = math.ceil(video_channels / block)
         blocks = self.video_blocks + math.ceil(audio_channels / block)
         reduced = block // reduction
@@ -65,6 +60,11 @@ class MSAF(nn.Module):
         self.bias = nn.Parameter(torch.empty(blocks, block))
         for parameter in (self.weight, self.bias):
             nn.init.uniform_(parameter, -(reduced**-0.5), reduced**-0.5)  # as a linear layer begins
+
+    def start_neutral(self) -> None:
+        """Let all gates be 1, so that the maps pass on as they came."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def _split(self, averages: Float[Tensor, "B C"]) -> Float[Tensor, "B blocks block"]:
         padded = functional.pad(averages, (0, -averages.shape[1] % self.block))
@@ -82,9 +82,7 @@ class MSAF(nn.Module):
         # The mean over places first: it may change places with the sum over blocks, and is small.
         blocks = torch.cat([self._split(video.mean(dim=(2, 3, 4))), self._split(audio.mean(dim=2))], dim=1)
         kept = functional.dropout(torch.ones_like(blocks[:, :, :1]), self.block_dropout, self.training)
-        attention = self.attention((blocks * kept).sum(dim=1))
-        attention = attention * attention.shape[1]
-        gates = kept * (self.lowest_attention + (1 - self.lowest_attention) * attention)
+        gates = kept * self.attention((blocks * kept).sum(dim=1)) * blocks.shape[1]
         # The gates of the padding are cut off again.
         video_gate = gates[:, : self.video_blocks].flatten(1)[:, : video.shape[1]]
         audio_gate = gates[:, self.video_blocks :].flatten(1)[:, : audio.shape[1]]
