@@ -11,7 +11,7 @@ from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.evaluation.runs import read_run
 from cfnsr.training.config import TUNED, find_recipe
-from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.crossval import crossval, plan, train_fold
 from cfnsr.training.loop import State, Trainer
 from cfnsr.training.prepared import PreparedCorpus
 
@@ -98,5 +98,29 @@ def test_cut_off_and_resumed_it_ends_alike(
 
 def test_it_needs_inner_validation_actors(corpus: PreparedCorpus) -> None:
     recipe = find_recipe("small").changed(tune=True)
-    with pytest.raises(InputError, match="has no inner validation actors"):
+    with pytest.raises(InputError, match="has no inner validation actors, and --tune needs them"):
         plan(["video+openface"], corpus, protocol="paper", recipe=recipe)
+    with pytest.raises(InputError, match="--no-pretrain starts none"):
+        plan([FUSED], corpus, protocol="nested", recipe=RECIPE.changed(pretrain=False))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"multiples": [[1, 1.0], [3, 9.0]], "figures": [[0.5, -1.0], [0.6, -1.0]]},
+        {"multiples": TUNED, "figures": [[0.5, -1.0]] * 5},
+        {"multiples": TUNED, "figures": ["half"]},
+        {"multiples": TUNED, "figures": [[0.5, None]]},
+        [1],
+    ],
+)
+def test_what_was_tried_of_other_choices_is_refused(
+    content: object, corpus: PreparedCorpus, tmp_path: Path
+) -> None:
+    job = plan([FUSED], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
+    folder = job.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "tried.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"tried\.json"):
+        train_fold(job, corpus, folder, accelerator=Accelerator(), resume=True)

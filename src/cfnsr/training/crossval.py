@@ -192,8 +192,19 @@ class _Tried:
 
     def __init__(self, folder: Path, resume: bool) -> None:
         self.path = folder / "tried.json"
-        found = read_json(self.path, "what was tried") if resume and self.path.exists() else {"figures": []}
-        self.figures = [tuple(each) for each in found["figures"]]
+        self.figures: list[tuple[float, float]] = []
+        if resume and self.path.exists():
+            found = read_json(self.path, "what was tried")
+            try:
+                multiples = [tuple(each) for each in found["multiples"]]
+                self.figures = [(float(figure), float(loss)) for figure, loss in found["figures"]]
+            except (KeyError, TypeError, ValueError):
+                multiples = []
+            if multiples != list(TUNED) or len(self.figures) > len(TUNED):
+                raise InputError(
+                    f"{self.path} does not list figures of the {len(TUNED)} choices that this version tries: "
+                    "delete the run's folder to train it from its beginning"
+                )
 
     def add(self, figures: tuple[float, float], write: bool) -> None:
         """Keep the figure by which the epoch is selected, and minus the loss, of the next choice."""
@@ -486,10 +497,16 @@ def plan(
     """The cells of the grid in the order they are trained: fold by fold, encoders before what needs them."""
     if any(seed < 0 for seed in seeds):
         raise InputError(f"seed {min(seeds)}: expected 0 or more")
+    if recipe.tune and not recipe.pretrain:
+        raise InputError(
+            "--tune chooses for models that start from trained encoders, and --no-pretrain starts none from "
+            "them: leave one of the two out"
+        )
     if recipe.needs_validation and find_protocol(protocol).selected_on != "validation":
         raise InputError(
-            f"protocol {protocol!r} has no inner validation actors: preset {recipe.preset} needs them for "
-            "its temperatures and its refit; choose nested, leave_one_actor_out or another preset"
+            f"protocol {protocol!r} has no inner validation actors, and "
+            f"{'--tune' if recipe.tune else f'preset {recipe.preset}'} needs them: choose nested, "
+            f"leave_one_actor_out or {'leave --tune out' if recipe.tune else 'another preset'}"
         )
     every = corpus.folds(protocol)
     jobs: dict[Job, None] = {}
