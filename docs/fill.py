@@ -235,16 +235,18 @@ def interaction_table(results: Results, protocol: str = "nested", *models: str) 
         if found is None:
             continue
         effects = [effect(Effect(**found[how]) if how in found else None) for how in DISTURBANCES]
-        part = ("inert" if found["inert"] else "works") if found.keys() & DISTURBANCES else NOTHING
+        part = (
+            ("no effect" if found["inert"] else "has an effect") if found.keys() & DISTURBANCES else NOTHING
+        )
         entropy = NOTHING if found["entropy"] is None else f"{found['entropy']:.3f}"
         beyond = [NOTHING, NOTHING]
         if found["beyond_late"] is not None:
             versus = _difference(found["beyond_late"])
             limits = pair(versus.ci95, signed=True)
-            beyond = [f"{percent(versus.mean, signed=True)} ({limits})", p_value(versus.p)]
+            beyond = [f"{percent(versus.mean, signed=True)} ({limits})", p_value(versus.p_holm)]
         lines.append([_named(row), part, *effects, entropy, *beyond, found["late"] or NOTHING])
     head = ["model", "exchange", *DISTURBANCES.values(), "entropy"]
-    return cells([*head, "beyond late fusion, points", "p", "late rule"], lines, texts=2)
+    return cells([*head, "beyond late fusion, points", "Holm's p", "late rule"], lines, texts=2)
 
 
 def comparisons(results: Results) -> str:

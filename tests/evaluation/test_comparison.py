@@ -246,7 +246,21 @@ def test_only_folds_that_both_have_are_compared_and_enough_of_them(rows: dict[st
     assert compare(of_folds(one, 1, 2), two) == (
         f"2 folds in common, of fewer than {FEWEST_FOLDS} nothing can be told"
     )
-    assert str(compare(of_folds(one, 1), two)).startswith(f"4 actors in common; fewer than {FEWEST}")
+    assert str(compare(of_folds(one, 1), two)).startswith(f"actors in common: 4; fewer than {FEWEST}")
+
+
+def test_rows_of_different_freedom_are_not_compared(rows: dict[str, Row]) -> None:
+    """One whose validation actors chose among more trainings than another's gained by the choice."""
+    one, two, alone = (rows[f"{name} nested"] for name in ("cfn_sr", "msaf", "audio"))
+    tune = {**one.runs[0].settings, "tune": True}
+    tuned, other, encoder = (with_runs(row, settings=tune) for row in (one, two, alone))
+    assert isinstance(compare(tuned, other), Difference)
+    assert compare(encoder, tuned) == (
+        "trained with one recipe, cfn_sr with epochs and learning rates to choose from"
+    )
+    assert str(compare(with_runs(two, model="lda"), one)).startswith("trained with 7 strengths to choose from")
+    assert isinstance(compare(with_runs(two, model="lda"), with_runs(one, model="logistic")), str)
+    assert isinstance(compare(alone, one), Difference), "one recipe for both"
 
 
 def test_folds_of_other_actors_are_not_paired(rows: dict[str, Row]) -> None:

@@ -243,7 +243,7 @@ def test_the_audit_of_the_exchange(runs: Path, content: dict[str, Any]) -> None:
     late, ours = (first, second) if first["model"] == LATE else (second, first)
     assert set(late.values()) == {LATE, "–"}, "a sum has no exchange, and there is no other late rule"
     assert ours["model"] == OURS and ours["late rule"] == LATE
-    assert ours["exchange"] == "works" and ours["entropy"] == "0.750"
+    assert ours["exchange"] == "has an effect" and ours["entropy"] == "0.750"
     for how, every in EVERY.items():
         changed, moved = [], []
         for fold in (runs / "nested" / OURS / "seed_0").iterdir():
@@ -264,13 +264,17 @@ def test_the_audit_of_the_exchange(runs: Path, content: dict[str, Any]) -> None:
     assert ours["beyond late fusion, points"] == f"{difference:+.1f} ({low:+.1f} to {high:+.1f})".replace(
         "-", "−"
     )
-    assert ours["p"] == (f"{paired.pvalue:.3f}" if paired.pvalue >= 0.001 else "< 0.001")
+    assert ours["Holm's p"] == (f"{paired.pvalue:.3f}" if paired.pvalue >= 0.001 else "< 0.001")
 
     changed_row = json.loads(json.dumps(content))
     row = next(row for row in changed_row["rows"] if (row["model"], row["protocol"]) == (OURS, "nested"))
     row["interaction"] |= {"inert": True, "beyond_late": None}
     (line,) = lines_of(pages.TABLES["interaction"](changed_row, "nested", OURS))
-    assert (line["exchange"], line["beyond late fusion, points"], line["p"]) == ("inert", "–", "–")
+    assert (line["exchange"], line["beyond late fusion, points"], line["Holm's p"]) == (
+        "no effect",
+        "–",
+        "–",
+    )
 
 
 def test_pairs_that_were_compared(runs: Path, content: dict[str, Any]) -> None:

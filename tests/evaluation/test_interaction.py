@@ -71,14 +71,15 @@ def test_the_late_rule_is_chosen_on_validation(rows: dict[str, Row]) -> None:
 
 def test_it_stands_in_the_report(rows: dict[str, Row]) -> None:
     row = next(row for row in results(list(rows.values()))["rows"] if row["model"] == "cfn_sr")
-    assert set(row["interaction"]) == {*DISTURBANCES, "entropy", "inert", "late", "beyond_late"}
+    assert set(row["interaction"]) == {*DISTURBANCES, "entropy", "inert", "late", "beyond_late", "reason"}
     text = tables(list(rows.values()), ())
     line = next(line for line in text.splitlines() if line.startswith("| cfn_sr |") and "0.750" in line)
     found = rows["cfn_sr"].interaction
     assert found is not None
     assert all(effect(found.effects[how]) in line for how in DISTURBANCES) and "averaging" in line
     page = html(list(rows.values()))
-    assert "What the exchange does" in page and "no effect" not in page
+    assert "What the exchange does" in page
+    assert "no effect" not in page + text and "| has an effect |" in line
 
 
 def test_an_exchange_that_changes_nothing_is_called_inert(
@@ -88,7 +89,21 @@ def test_an_exchange_that_changes_nothing_is_called_inert(
     (row,) = summarise(read_runs(tmp_path))
     assert row.interaction is not None and row.interaction.inert
     assert row.interaction.beyond == "no late rule on these encoders was run"
-    assert "no effect" in html([row])
+    assert "no effect" in html([row]) and "| no effect |" in tables([row], ())
+
+
+def test_p_beyond_late_fusion_is_corrected_for_all_rows(rows: dict[str, Row]) -> None:
+    """Holm's: the smaller p times two, the larger at least that."""
+    versus = [
+        found.beyond
+        for found in (row.interaction for row in rows.values())
+        if found is not None and isinstance(found.beyond, Difference)
+    ]
+    versus.sort(key=lambda each: each.p)
+    expected: list[float] = []
+    for at, each in enumerate(versus):
+        expected.append(min(1.0, max([*expected, (len(versus) - at) * each.p])))
+    assert len(versus) > 2 and [each.p_holm for each in versus] == pytest.approx(expected)
 
 
 def test_accuracy_of_the_inner_validation_clips(rows: dict[str, Row]) -> None:

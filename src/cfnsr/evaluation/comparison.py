@@ -14,7 +14,7 @@ import numpy as np
 
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import FEWEST, LEVEL, TOO_FEW, Floats
-from cfnsr.evaluation.names import modalities_of
+from cfnsr.evaluation.names import entry_of, modalities_of
 from cfnsr.evaluation.spread import fold_means
 
 if TYPE_CHECKING:
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 FEWEST_FOLDS = 3  # two networks a row say next to nothing of how far networks differ
 MARGIN = 0.02  # of accuracy: rows that differ by less are as good as each other
-OF_TWO_STREAMS = ("fused_epochs", "pretrain", "modality_dropout")  # settings that concern no other model
+OF_TWO_STREAMS = (  # settings that concern no other model
+    "fused_epochs",
+    "fused_learning_rate",
+    "pretrain",
+    "frozen_encoders",
+    "calibrated_start",
+    "modality_dropout",
+    "tune",
+)
 SHOWN = 5  # differences of settings that are named
 
 
@@ -160,7 +168,7 @@ def compare(row: "Row", other: "Row", margin: float = MARGIN) -> Difference | st
         return f"fold {', '.join(unequal)} has other test actors than that of {other.model}"
     actors = len({actor for casts in tested for cast in casts for actor in cast})
     if actors < FEWEST:
-        return f"{actors} actors in common; {TOO_FEW}"
+        return f"actors in common: {actors}; {TOO_FEW}"
     if len(folds) < FEWEST_FOLDS:
         return f"{len(folds)} folds in common, of fewer than {FEWEST_FOLDS} nothing can be told"
     return paired_test(np.array([ours[fold] - theirs[fold] for fold in folds]), actors, margin)
@@ -221,11 +229,23 @@ def trained_otherwise(row: "Row", other: "Row") -> str:
         found.insert(0, (row.seeds_label, other.seeds_label))
     elif unequal := _folds_of_other_seeds(row, other):
         found.insert(0, (f"other seeds in fold {', '.join(map(str, unequal))}", "all of them"))
+    if _choice(row) != _choice(other):
+        found.insert(0, (_choice(row), _choice(other)))
     if not found:
         return ""
     ours, theirs = (" and ".join(values) for values in zip(*found[:SHOWN], strict=True))
     more = f"; {len(found) - SHOWN} more settings differ" if len(found) > SHOWN else ""
     return f"trained with {ours}, {other.model} with {theirs}{more}"
+
+
+def _choice(row: "Row") -> str:
+    """What a row's inner validation actors chose among, beside an epoch of one training."""
+    entry = entry_of(row.model)
+    if entry is not None and entry.solver is not None:
+        return f"{len(entry.solver.strengths)} strengths to choose from"
+    if row.runs[0].settings.get("tune") and entry is not None and entry.starts_from:
+        return "epochs and learning rates to choose from"
+    return "one recipe"
 
 
 def _folds_of_other_seeds(row: "Row", other: "Row") -> list[int]:

@@ -1,12 +1,12 @@
 """What the exchange between the modalities does to a row's answers, and adds to the best late rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cfnsr.evaluation.comparison import Difference, compare
+from cfnsr.evaluation.comparison import Difference, compare, corrected
 from cfnsr.evaluation.metrics import probabilities
 from cfnsr.evaluation.names import entry_of
 from cfnsr.evaluation.runs import Run
@@ -60,7 +60,18 @@ class Interaction:
         return bool(self.effects) and all(each.changed < FEWEST_CHANGED for each in self.effects.values())
 
 
-def audit(row: "Row", rows: Sequence["Row"], margin: float) -> Interaction | None:
+def audits(rows: Sequence["Row"], margin: float) -> list[Interaction | None]:
+    """The audit of each row; p of what is beyond late fusion has Holm's correction over a protocol's rows."""
+    found = [_audit(row, rows, margin) for row in rows]
+    for protocol in {row.protocol for row in rows}:
+        places = [at for at, each in enumerate(found) if each is not None and rows[at].protocol == protocol]
+        beyond = corrected([cast(Interaction, found[at]).beyond for at in places])
+        for at, versus in zip(places, beyond, strict=True):
+            found[at] = replace(cast(Interaction, found[at]), beyond=versus)
+    return found
+
+
+def _audit(row: "Row", rows: Sequence["Row"], margin: float) -> Interaction | None:
     """The audit of a two-stream row beside the late rules of the same encoders; None for one modality."""
     if not all(row.encoders) or row.fusion in (None, "none"):
         return None

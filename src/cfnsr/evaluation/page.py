@@ -41,6 +41,7 @@ from cfnsr.evaluation.tables import (
     pair,
     percent,
     published,
+    verdict,
 )
 
 HANDFUL = 0.01  # of the clips: the accuracy of fewer is no point of a curve
@@ -100,6 +101,7 @@ def html(
         "called": called,
         "effect": effect,
         "beyond_late": beyond_late,
+        "verdict": verdict,
     }
     anchors = {(row.model, row.protocol): f"row-{number}" for number, row in enumerate(rows, start=1)}
     environment.globals |= {

@@ -99,6 +99,7 @@ def _interaction(found: Interaction | None) -> dict[str, Any] | None:
         "inert": found.inert,
         "late": found.late or None,
         "beyond_late": _difference(found.beyond),
+        "reason": found.beyond if isinstance(found.beyond, str) else None,
     }
 
 

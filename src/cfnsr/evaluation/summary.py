@@ -10,7 +10,7 @@ from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
-from cfnsr.evaluation.interaction import Interaction, audit
+from cfnsr.evaluation.interaction import Interaction, audits
 from cfnsr.evaluation.metrics import FEWEST, FIGURES, TOO_FEW, Counts, Floats, accuracy, interval, recalls
 from cfnsr.evaluation.names import (
     PAPERS,
@@ -255,7 +255,8 @@ def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
         model = together[0].model
         rows.append(Row(counted, actors, fusion, paper_of(model), pair=pairs[model]))
     compared = _compared(rows, margin)
-    return [replace(row, interaction=audit(row, compared, margin)) for row in compared]
+    audited = zip(compared, audits(compared, margin), strict=True)
+    return [replace(row, interaction=each) for row, each in audited]
 
 
 def paper_of(model: str) -> Paper | None:

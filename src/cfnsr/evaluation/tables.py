@@ -159,7 +159,7 @@ HOW_INTERACTION = (
     "another emotion and, in brackets, the mean change of an emotion's probability, both in per cent. "
     "Entropy is that of the attention weights, 1 where they are uniform. Beyond late fusion: accuracy less "
     "that of the late rule on the same encoders that does best on the inner validation clips, paired by "
-    "fold. A dash stands where a row has no such exchange."
+    "fold, with Holm's p over all rows. A dash stands where a row has no such exchange."
 )
 HOW_DIFFERENCE = "The difference to CFN-SR is paired by fold, under the nested protocol."
 HOW_COMPARISONS = "Each difference is the first model less the second, in points, paired by fold."
@@ -304,24 +304,30 @@ def effect(found: Effect | None) -> str:
 
 
 def beyond_late(found: Interaction) -> str:
-    """The difference to the best late rule in points, with its interval and p."""
+    """The difference to the best late rule in points, its interval and Holm's p; or why there is none."""
     versus = found.beyond
     if isinstance(versus, str):
-        return NOTHING
+        return versus if found.late else NOTHING
     limits = pair(versus.ci95, signed=True)
-    return f"{percent(versus.mean, signed=True)} ({limits}), p {p_value(versus.p)}, {found.late}"
+    return f"{percent(versus.mean, signed=True)} ({limits}), Holm {p_value(versus.p_holm)}, {found.late}"
+
+
+def verdict(found: Interaction) -> str:
+    """Whether the exchange has a part in the answers; a dash where there is nothing to disturb."""
+    return ("no effect" if found.inert else "has an effect") if found.effects else NOTHING
 
 
 def _interaction_table(rows: Sequence[Row]) -> str:
-    head = ["model", "protocol", *DISTURBANCES.values(), "entropy", "beyond late fusion, points"]
+    head = ["model", "protocol", "exchange", *DISTURBANCES.values(), "entropy", "beyond late fusion, points"]
     lines = []
     for row in rows:
         found = row.interaction
         if found is not None:
             entropy = NOTHING if found.entropy is None else f"{found.entropy:.3f}"
             effects = [effect(found.effects.get(how)) for how in DISTURBANCES]
-            lines.append([row.model, row.protocol_label, *effects, entropy, beyond_late(found)])
-    return cells(head, lines, texts=2)
+            told = beyond_late(found)
+            lines.append([row.model, row.protocol_label, verdict(found), *effects, entropy, told])
+    return cells(head, lines, texts=3)
 
 
 def _figures_table(rows: Sequence[Row]) -> str:
