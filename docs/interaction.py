@@ -40,14 +40,18 @@ class Given(nn.Module):
 
 
 def build(name: str) -> zoo.Model:
-    """A row of the zoo whose encoders are `Given`; it begins as `TwoStream.start_from` lets it."""
+    """A row of the zoo whose encoders are `Given`; its exchanges begin as behind trained encoders."""
     known = {modality: dict(encoders) for modality, encoders in zoo.ENCODERS.items()}
     try:
         for modality in known:
             zoo.ENCODERS[modality]["given"] = lambda settings, modality=modality: Given(modality)
-        return zoo.ENTRIES[name].build(zoo.Settings(CLASSES, video="given", audio="given"))
+        model = zoo.ENTRIES[name].build(zoo.Settings(CLASSES, video="given", audio="given"))
     finally:
         zoo.ENCODERS.update(known)
+    for module in model.modules():
+        if hasattr(module, "start_neutral"):
+            module.start_neutral()
+    return model
 
 
 def draw(clips: int, places: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,7 +115,7 @@ def main(out: Path) -> None:
     """Write the accuracies of all two-stream rows that are trained, among few places and among many."""
     rows = {}
     for name, entry in zoo.ENTRIES.items():
-        if entry.fusion == "none" or entry.fixed or entry.solver is not None:
+        if entry.fusion == "none" or entry.solver is not None:
             continue
         side = "audio" if name == "cfn_sr_video_to_audio" else "video"
         rows[name] = {
