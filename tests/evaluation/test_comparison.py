@@ -258,7 +258,9 @@ def test_rows_of_different_freedom_are_not_compared(rows: dict[str, Row]) -> Non
     assert compare(encoder, tuned) == (
         "trained with one recipe, cfn_sr with epochs and learning rates to choose from"
     )
-    assert str(compare(with_runs(two, model="lda"), one)).startswith("trained with 7 strengths to choose from")
+    assert str(compare(with_runs(two, model="lda"), one)).startswith(
+        "trained with 7 strengths to choose from"
+    )
     assert isinstance(compare(with_runs(two, model="lda"), with_runs(one, model="logistic")), str)
     assert isinstance(compare(alone, one), Difference), "one recipe for both"
 

@@ -346,13 +346,28 @@ SUMS = [name for name in (*FUSED, *VARIANTS) if name not in OTHER_STARTS]
 
 @pytest.mark.parametrize("name", [*SUMS, "cfn_sr_features", *(f"{name}+openface+speech" for name in SUMS)])
 def test_rows_start_as_the_sum_of_their_parts(name: str) -> None:
-    """As the product of the two streams' probabilities."""
+    """As the product of the two streams' probabilities; a block does so under uniform weights."""
     video, audio, fused = (small(one).eval() for one in (*zoo.find(name).starts_from, name))
     fused.start_from(video, audio)  # type: ignore[operator]
+    for exchange in fused.exchanges:  # type: ignore[union-attr]
+        if hasattr(exchange, "agreement"):  # its scores begin at random: near uniform weights, see below
+            scoring = getattr(exchange.agreement, "score", exchange.agreement.places)
+            nn.init.zeros_(scoring.weight)
     inputs = clips(3, model=fused)
     with torch.no_grad():
         product = (video(*inputs) + audio(*inputs)).log_softmax(1)
         torch.testing.assert_close(fused(*inputs), product, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cfn_sr", "cfn_sr_k_maps", "cfn_sr_video_to_audio", "cfn_sr_no_residual"])
+def test_a_block_begins_near_uniform_weights(name: str) -> None:
+    """So its row begins near the sum of its parts: no probability differs by more than a few per cent."""
+    video, audio, fused = (small(one).eval() for one in (*zoo.find(name).starts_from, name))
+    fused.start_from(video, audio)  # type: ignore[operator]
+    inputs = clips(3, model=fused)
+    with torch.no_grad():
+        product = (video(*inputs) + audio(*inputs)).softmax(1)
+        assert (fused(*inputs).exp() - product).abs().max() < 0.05
 
 
 @pytest.mark.parametrize(

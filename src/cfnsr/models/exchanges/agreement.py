@@ -41,10 +41,6 @@ class Agreement(JointChannels):
         # has one all the same.
         self.score = nn.Linear(HIDDEN, 1)
 
-    def start_neutral(self) -> None:
-        """Let all places weigh the same."""
-        nn.init.zeros_(self.score.weight)
-
     def scores(self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]) -> Float[Tensor, "B N"]:
         """What the softmax is taken of: one score a place."""
         scores: Tensor = self.score(self.joint(places, selected)).squeeze(2)
@@ -65,10 +61,6 @@ class AgreementMaps(JointChannels):
     >>> weights.shape, weights.sum(dim=1).allclose(torch.ones(2))
     (torch.Size([2, 98]), True)
     """
-
-    def start_neutral(self) -> None:
-        """Let all places weigh the same."""
-        nn.init.zeros_(self.places.weight)
 
     def forward(
         self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
