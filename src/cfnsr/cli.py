@@ -516,8 +516,8 @@ def report(
 
 
 def _pair(text: str) -> tuple[str, str]:
-    names = _names(text)
-    if len(names) != 2:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names):
         raise InputError(f"--compare {text}: expected two models with a comma between, such as cfn_sr,audio")
     return names[0], names[1]
 

@@ -168,6 +168,13 @@ def test_other_shapes(theirs: Theirs, tmp_path: Path) -> None:
     assert kept[:2] == ["stages.0.0.0.weight", "stages.0.0.1.weight"]
 
 
+@pytest.mark.parametrize("value", [torch.full((8,), float("nan")), torch.ones(8, dtype=torch.int64)])
+def test_weights_that_are_no_finite_numbers(theirs: Theirs, tmp_path: Path, value: Tensor) -> None:
+    """Trained from, they would be a loss that is not finite, epochs later."""
+    said = refusal(tmp_path / "odd.safetensors", published(theirs) | {"module.bn1.weight": value})
+    assert "tensor module.bn1.weight is not all finite floating point" in said
+
+
 def test_what_is_no_such_network_is_refused(tmp_path: Path) -> None:
     assert "other names (a, b)" in refusal(tmp_path / "a.pth", {"a": torch.zeros(2), "b": torch.ones(1)})
     deeper = refusal(tmp_path / "deep.pth", published(Theirs(WIDTH, (3, 4, 23, 3))))

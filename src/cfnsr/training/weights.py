@@ -115,6 +115,8 @@ def match(encoder: ResNeXt3D, tensors: Mapping[str, Tensor], path: Path) -> Matc
         if name.endswith(COUNTER):
             continue
         if own in ours and ours[own].shape == value.shape:
+            if not (value.is_floating_point() and value.isfinite().all()):
+                raise InputError(f"{path}: tensor {name} is not all finite floating point: {EXPECTED}")
             taken[own] = value
         elif own in ours:
             misshapen.append(f"{name} {tuple(value.shape)}, ours {tuple(ours[own].shape)}")
