@@ -77,7 +77,7 @@ def test_the_openface_option_goes_by_name(folder: Path) -> None:
     ("rows", "line", "word"),
     [
         ("path,label\na.mp4,sad\n", 1, "speaker"),
-        ("path;label;speaker\na.mp4;sad;1\n", 1, "path"),
+        ("path;label\na.mp4;sad\n", 1, "speaker"),
         ("path,label,speaker,label\na.mp4,sad,1,sad\n", 1, "twice"),
         ("path,label,speaker\na.mp4,,1\n", 2, "label"),
         ("path,label,speaker\na.mp4,sad,\n", 2, "speaker"),
@@ -95,7 +95,6 @@ def test_the_openface_option_goes_by_name(folder: Path) -> None:
         ("path,label,speaker\na.mp4,sad,1,2\n", 2, "4 cells"),
         ("path,label,speaker\na.mp4,sad\n", 2, "2 cells"),
         ("path,label,speaker\n" + "x" * 5000 + ".mp4,sad,1\n", 2, "no such file"),
-        ("", 1, "path"),
     ],
 )
 def test_a_bad_line_is_named(folder: Path, rows: str, line: int, word: str) -> None:
@@ -113,6 +112,7 @@ def test_all_bad_lines_are_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "word"),
     [
+        (b"", "is empty"),
         (b"path,label,speaker\n", "no take"),
         (b"path,label,speaker\n\xff\xfe,sad,1\n", "UTF-8"),
         (b'path,label,speaker\n"a.mp4,sad,1\n', "table"),
@@ -156,8 +156,20 @@ def test_a_label_in_two_unicode_forms_is_one(folder: Path) -> None:
     assert " line 3: " in message and "spelt" in message
 
 
-def test_semicolons_are_named(folder: Path) -> None:
-    assert "separated by ';'" in error_of(table(folder, "path;label;speaker\na.mp4;sad;1\n"))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"path;label;speaker\na.mp4;sad;1\nb.mp4;happy;2\n",
+        b"sep=;\r\npath;label;speaker\r\na.mp4;sad;1\r\nb.mp4;happy;2\r\n",
+        "path\tlabel\tspeaker\t\t\na.mp4\tsad\t1\t\t\nb.mp4\thappy\t2\t\t\n".encode("utf-16"),
+    ],
+)
+def test_a_table_as_spreadsheets_save_it(folder: Path, content: bytes) -> None:
+    takes = read_table(table(folder, content)).takes
+    assert [(take.name, take.emotion, take.actor, take.attributes) for take in takes] == [
+        ("a", "sad", 1, {}),
+        ("b", "happy", 2, {}),
+    ]
 
 
 def test_a_pointer_of_git_lfs_is_no_table(folder: Path) -> None:
@@ -172,4 +184,5 @@ def test_recordings_whose_names_are_no_text(folder: Path) -> None:
     assert [take.name for take in corpus.takes] == [r"caf\xe9", "b"]
     assert corpus.takes[0].video == folder / os.fsdecode(b"caf\xe9.mp4")
     assert "UTF-8" in error_of(table(folder, b"path,label,speaker\na.mp4,g\xea,1\nb.mp4,sad,2\n"))
-    assert "UTF-8" in error_of(table(folder, b"path,label,speaker\nth\xe9.mp4,sad,1\n"))
+    assert r"'th\xe9.mp4'" in error_of(table(folder, b"path,label,speaker\nth\xe9.mp4,sad,1\n"))
+    assert r"'M\xfcller'" in error_of(table(folder, b"path,label,speaker\na.mp4,sad,M\xfcller\n"))

@@ -402,8 +402,8 @@ def _check_shown(path: Path, streams: Streams) -> None:
     if scan.frame_count and shown(scan.times) < face.LEAST_FOUND * scan.duration:
         raise MediaError(
             "no face",
-            f"{path}: its pictures show {shown(scan.times):.2f} of {scan.duration:.2f} s: expected a face in at "
-            f"least {face.LEAST_FOUND:.0%} of the take; give a whole recording, leave it out, or give --lenient",
+            f"{path}: its pictures show {shown(scan.times):.2f} of {scan.duration:.2f} s: expected a face in "
+            f"at least {face.LEAST_FOUND:.0%} of the take; leave it out, or give --lenient",
         )
 
 
