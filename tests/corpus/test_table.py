@@ -129,7 +129,24 @@ def test_one_label_outside_the_known_sets_is_too_few(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("KL", "kl"), ("A B", "A  B"), ("Zo\u00eb", "Zoe\u0308"), ("1", "1.0"), ("KL", "\uff2b\uff2c")],
+    [
+        ("KL", "kl"),
+        ("A B", "A  B"),
+        ("Zo\u00eb", "Zoe\u0308"),
+        ("1", "1.0"),
+        ("1", "1."),
+        ("3", "\u0663"),
+        ("KL", "\uff2b\uff2c"),
+        ("P01", "P1"),
+        ("Actor 2", "Actor_02"),
+        ("actor 1", "actor-1"),
+        ("actor2", "Actor 2"),
+        ("anna", "anna."),
+        ("Li An", "li_an"),
+        ("Li An", "Li\u00a0An"),
+        ("anna", "an\u200bna"),
+        ("Ses01F", "ses1f"),
+    ],
 )
 def test_a_speaker_in_two_spellings_is_refused(folder: Path, one: str, other: str) -> None:
     rows = f"path,label,speaker\na.mp4,sad,{one}\nb.mp4,happy,{other}\ns.wav,sad,Bo\n"
@@ -139,6 +156,24 @@ def test_a_speaker_in_two_spellings_is_refused(folder: Path, one: str, other: st
     assert repr(one) in message and repr(other) in message and "\n" not in message
     assert ("two Unicode forms" in message) == (one[:2] == "Zo")
     assert len(scan(table(folder, rows.replace(other, one))).actors) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Li An", "Lian"),
+        ("1 2", "12"),
+        ("1", "-1"),
+        ("P1", "P10"),
+        ("P1 2", "P12"),
+        ("P1", "Q1"),
+        ("B\u00e4r", "B\u00f6r"),
+        ("anna", "anne"),
+    ],
+)
+def test_two_speakers_of_like_names(folder: Path, one: str, other: str) -> None:
+    rows = f"path,label,speaker\na.mp4,sad,{one}\nb.mp4,happy,{other}\ns.wav,sad,Bo\n"
+    assert len(scan(table(folder, rows)).actors) == 3
 
 
 def test_the_speakers_of_a_real_table(shared: Path, tmp_path: Path) -> None:
