@@ -75,6 +75,23 @@ def told_pointer(path: Path) -> str:
     )
 
 
+def refuse_pointer(path: Path) -> None:
+    """Raises `InputError` for a Git LFS pointer."""
+    if is_pointer(path):
+        raise InputError(told_pointer(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        InputError: it is a Git LFS pointer.
+        OSError: it cannot be read.
+    """
+    refuse_pointer(path)
+    return path.read_bytes()
+
+
 def separator(header: str) -> str:
     """What separates the cells of a table's first line: what gives most; a space only as the last resort.
 
@@ -142,8 +159,7 @@ def open_table(path: Path, expected: str) -> Iterator[Table]:
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}: {expected}; check the path")
-    if is_pointer(path):
-        raise InputError(told_pointer(path))
+    refuse_pointer(path)
     try:
         with path.open("rb") as binary:
             wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
@@ -199,7 +215,7 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object; `what` names it in the error for a file that is missing or is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(path).decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: expected {what}") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.files import is_pointer, told_pointer
+from cfnsr.files import refuse_pointer
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import OpenFaceTrack
 
@@ -122,8 +122,7 @@ class FaceDetector:
     def _load(self) -> Any:
         import cv2
 
-        if is_pointer(self._path):
-            raise InputError(told_pointer(self._path))
+        refuse_pointer(self._path)
         quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # for all threads
         try:
             # As bytes, for OpenCV opens no file whose name is no text.
