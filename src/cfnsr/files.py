@@ -170,7 +170,7 @@ def open_table(path: Path, expected: str) -> Iterator[Table]:
             if told:
                 first.append(file.readline(LONGEST_HEADER))
             if not first[-1].strip():
-                raise InputError(f"{path} is empty where its header should be: {expected}")
+                raise InputError(f"{path} is empty where its header should be: {expected}; save it again")
             if "\0" in first[-1]:
                 raise InputError(f"{path} is no text, perhaps a workbook: {expected}; save it as CSV")
             between = told[1] if told else separator(first[0])

@@ -473,7 +473,9 @@ def test_text_that_is_no_utf8_and_excels_first_line(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes("\n".join(f"{line},caf\xe9" for line in lines).encode("latin-1"))
     text = (tmp_path / "a.csv").read_text().replace(",", ";").replace(".", ",")
     (tmp_path / "c.csv").write_text("sep=;\n" + text)
-    for name in ("b.csv", "c.csv"):
+    quoted = (",".join(f'"{cell.replace(".", ",")}"' for cell in line.split(",")) for line in lines)
+    (tmp_path / "d.csv").write_text("\n".join(quoted))
+    for name in ("b.csv", "c.csv", "d.csv"):
         assert np.array_equal(read_openface(tmp_path / name).features(), whole.features())
     path = means(tmp_path / "m.csv", ["a", "b"])
     path.write_bytes(path.read_bytes().replace(b",b\n", b",caf\xe9\n"))

@@ -325,16 +325,15 @@ def _numbers(path: Path, names: list[str], key: str) -> NDArray[np.float64]:
 def _read_rows(path: Path, sheet: Table, names: list[str], key: str) -> Iterator[list[float]]:
     """What `_numbers` gives, cell by cell."""
     places = [sheet.header.index(name) for name in names]
-    comma = sheet.separator != ","
     for _, cells in sheet.rows():
         texts = [cells[place] for place in places]
         nobody = False
         if key == "frame":
             success = names.index("success")
             texts[success] = _SUCCESS.get(texts[success].lower(), texts[success])
-            told = _number(texts[success], comma)
+            told = _number(texts[success])
             nobody = told is not None and not told > 0.5
-        values = [_number(text, comma) for text in texts]
+        values = [_number(text) for text in texts]
         if None in values and not nobody:
             bad = values.index(None)
             row = cells[sheet.header.index(key)]
@@ -342,10 +341,10 @@ def _read_rows(path: Path, sheet: Table, names: list[str], key: str) -> Iterator
         yield [math.nan if value is None else value for value in values]
 
 
-def _number(cell: str, comma: bool) -> float | None:
+def _number(cell: str) -> float | None:
     """A cell's number, NaN in any C library's spelling, perhaps with a decimal comma; None for text."""
     try:
-        return float(cell.replace(",", ".") if comma else cell)
+        return float(cell.replace(",", "."))
     except ValueError:
         return math.nan if _NO_NUMBER.fullmatch(cell) else None
 
