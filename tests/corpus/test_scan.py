@@ -342,7 +342,7 @@ def test_a_table_of_means_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
     lay_means(means, f"01-{TAIL}", header="frame,name")
     assert "has a column frame" in error_of(tmp_path / "c", openface=means)
     means.write_bytes(bytes(range(256)) * 10)
-    assert "cannot be read" in error_of(tmp_path / "c", openface=means)
+    assert "save it as CSV" in error_of(tmp_path / "c", openface=means)
 
 
 def test_the_real_means(shared: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_openface_option_goes_by_name(folder: Path) -> None:
     ("rows", "line", "word"),
     [
         ("path,label\na.mp4,sad\n", 1, "speaker"),
-        ("path;label;speaker\na.mp4;sad;1\n", 1, "path"),
+        ("path;label\na.mp4;sad\n", 1, "speaker"),
         ("path,label,speaker,label\na.mp4,sad,1,sad\n", 1, "twice"),
         ("path,label,speaker\na.mp4,,1\n", 2, "label"),
         ("path,label,speaker\na.mp4,sad,\n", 2, "speaker"),
@@ -95,7 +95,6 @@ def test_the_openface_option_goes_by_name(folder: Path) -> None:
         ("path,label,speaker\na.mp4,sad,1,2\n", 2, "4 cells"),
         ("path,label,speaker\na.mp4,sad\n", 2, "2 cells"),
         ("path,label,speaker\n" + "x" * 5000 + ".mp4,sad,1\n", 2, "no such file"),
-        ("", 1, "path"),
     ],
 )
 def test_a_bad_line_is_named(folder: Path, rows: str, line: int, word: str) -> None:
@@ -113,6 +112,7 @@ def test_all_bad_lines_are_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "word"),
     [
+        (b"", "is empty"),
         (b"path,label,speaker\n", "no take"),
         (b"path,label,speaker\n\xff\xfe,sad,1\n", "UTF-8"),
         (b'path,label,speaker\n"a.mp4,sad,1\n', "table"),
@@ -129,7 +129,24 @@ def test_one_label_outside_the_known_sets_is_too_few(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("KL", "kl"), ("A B", "A  B"), ("Zo\u00eb", "Zoe\u0308"), ("1", "1.0"), ("KL", "\uff2b\uff2c")],
+    [
+        ("KL", "kl"),
+        ("A B", "A  B"),
+        ("Zo\u00eb", "Zoe\u0308"),
+        ("1", "1.0"),
+        ("1", "1."),
+        ("3", "\u0663"),
+        ("KL", "\uff2b\uff2c"),
+        ("P01", "P1"),
+        ("Actor 2", "Actor_02"),
+        ("actor 1", "actor-1"),
+        ("actor2", "Actor 2"),
+        ("anna", "anna."),
+        ("Li An", "li_an"),
+        ("Li An", "Li\u00a0An"),
+        ("anna", "an\u200bna"),
+        ("Ses01F", "ses1f"),
+    ],
 )
 def test_a_speaker_in_two_spellings_is_refused(folder: Path, one: str, other: str) -> None:
     rows = f"path,label,speaker\na.mp4,sad,{one}\nb.mp4,happy,{other}\ns.wav,sad,Bo\n"
@@ -139,6 +156,24 @@ def test_a_speaker_in_two_spellings_is_refused(folder: Path, one: str, other: st
     assert repr(one) in message and repr(other) in message and "\n" not in message
     assert ("two Unicode forms" in message) == (one[:2] == "Zo")
     assert len(scan(table(folder, rows.replace(other, one))).actors) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Li An", "Lian"),
+        ("1 2", "12"),
+        ("1", "-1"),
+        ("P1", "P10"),
+        ("P1 2", "P12"),
+        ("P1", "Q1"),
+        ("B\u00e4r", "B\u00f6r"),
+        ("anna", "anne"),
+    ],
+)
+def test_two_speakers_of_like_names(folder: Path, one: str, other: str) -> None:
+    rows = f"path,label,speaker\na.mp4,sad,{one}\nb.mp4,happy,{other}\ns.wav,sad,Bo\n"
+    assert len(scan(table(folder, rows)).actors) == 3
 
 
 def test_the_speakers_of_a_real_table(shared: Path, tmp_path: Path) -> None:
@@ -156,8 +191,20 @@ def test_a_label_in_two_unicode_forms_is_one(folder: Path) -> None:
     assert " line 3: " in message and "spelt" in message
 
 
-def test_semicolons_are_named(folder: Path) -> None:
-    assert "separated by ';'" in error_of(table(folder, "path;label;speaker\na.mp4;sad;1\n"))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"path;label;speaker\na.mp4;sad;1\nb.mp4;happy;2\n",
+        b"sep=;\r\npath;label;speaker\r\na.mp4;sad;1\r\nb.mp4;happy;2\r\n",
+        "path\tlabel\tspeaker\t\t\na.mp4\tsad\t1\t\t\nb.mp4\thappy\t2\t\t\n".encode("utf-16"),
+    ],
+)
+def test_a_table_as_spreadsheets_save_it(folder: Path, content: bytes) -> None:
+    takes = read_table(table(folder, content)).takes
+    assert [(take.name, take.emotion, take.actor, take.attributes) for take in takes] == [
+        ("a", "sad", 1, {}),
+        ("b", "happy", 2, {}),
+    ]
 
 
 def test_a_pointer_of_git_lfs_is_no_table(folder: Path) -> None:
@@ -172,4 +219,5 @@ def test_recordings_whose_names_are_no_text(folder: Path) -> None:
     assert [take.name for take in corpus.takes] == [r"caf\xe9", "b"]
     assert corpus.takes[0].video == folder / os.fsdecode(b"caf\xe9.mp4")
     assert "UTF-8" in error_of(table(folder, b"path,label,speaker\na.mp4,g\xea,1\nb.mp4,sad,2\n"))
-    assert "UTF-8" in error_of(table(folder, b"path,label,speaker\nth\xe9.mp4,sad,1\n"))
+    assert r"'th\xe9.mp4'" in error_of(table(folder, b"path,label,speaker\nth\xe9.mp4,sad,1\n"))
+    assert r"'M\xfcller'" in error_of(table(folder, b"path,label,speaker\na.mp4,sad,M\xfcller\n"))

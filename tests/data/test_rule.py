@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
+from cfnsr.data import clip
 from cfnsr.data.clip import Preparation, loud, prepare_clip
 from cfnsr.data.prepare import prepare_corpus
 from cfnsr.data.store import Store
@@ -25,6 +27,20 @@ def film(path: Path, sound: np.ndarray, pictures: int = 5) -> Path:
     frames = iter([np.full((48, 64, 3), 90, np.uint8)] * pictures)
     write_video(path, frames, 25, sound.astype(np.float32), RATE)
     return path
+
+
+def delayed(path: Path, late: Path, seconds: float) -> Path:
+    """The same film whose pictures begin later."""
+    with av.open(str(path)) as source, av.open(str(late), "w") as target:
+        streams = [target.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                if packet.stream.type == "video":
+                    packet.pts += round(seconds / packet.time_base)
+                    packet.dts += round(seconds / packet.time_base)
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    return late
 
 
 def noise(seconds: float, level: float, begin: float = 0.0, total: float = 4.0) -> np.ndarray:
@@ -119,25 +135,50 @@ def test_a_track_needs_a_face_in_half_of_its_rows(tmp_path: Path, found: list[in
     assert stretch.face == well, "the same as a prediction"
 
 
-def test_pictures_that_end_before_half_of_a_take_show_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A face in every picture."""
+
     class Everywhere:
         def detect(self, frame: np.ndarray) -> np.ndarray:
             return np.array([[16, 8, 24, 30, 0.9]], np.float32)
 
-    from cfnsr.data import clip
-
     monkeypatch.setattr(clip, "detector", Everywhere)
     monkeypatch.setattr(face, "FaceDetector", Everywhere)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "total", "well"),
+    [
+        (0.0, 0.8, 4.0, False),
+        (0.0, 3.6, 4.0, True),
+        (2.2, 3.8, 3.8, False),
+        (1.6, 2.8, 3.7, False),
+        (1.6, 3.7, 3.7, True),
+        (1.0, 1.04, 3.7, False),  # a single picture
+    ],
+)
+@pytest.mark.usefixtures("everywhere")
+def test_pictures_of_less_than_half_of_a_take_show_nobody(
+    tmp_path: Path, begin: float, end: float, total: float, well: bool
+) -> None:
+    early = film(tmp_path / "early.mkv", noise(total, -20, total=total), round((end - begin) * 25))
+    path = delayed(early, tmp_path / "a.mkv", begin)
+    for sampling in ("even", "consecutive"):
+        both = Preparation(frames=8, size=32, sampling=sampling)
+        assert prepared(path, both) == ("" if well else "no face")
+        assert prepared(path, replace(both, lenient=True)) == ""
+        (stretch,) = Windows(path, both)
+        assert stretch.face == well, "the same as a prediction"
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_a_camera_that_is_switched_on_late(shared: Path) -> None:
+    path = shared / "cases" / "late-camera" / "call.mp4"
     both = Preparation(frames=8, size=32)
-    reasons = {}
-    for pictures in (20, 90):
-        path = film(tmp_path / f"{pictures}.mkv", noise(4, -20), pictures)
-        reasons[pictures] = prepared(path, both)
-        stretches = list(Windows(path, both, length=None))
-        assert stretches[0].face == (reasons[pictures] == ""), "the same as a prediction"
-    assert reasons == {20: "no face", 90: ""}
+    assert prepared(path, both) == "no face" and prepared(path, replace(both, lenient=True)) == ""
+    (stretch,) = Windows(path, both, length=12.0)
+    assert stretch.face is False
 
 
 def test_the_largest_who_is_seen_long_enough_is_the_person() -> None:

@@ -288,6 +288,12 @@ def pointing_outside(folder: Path) -> None:
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing: expected the folder"),
         (lambda folder: (folder / "config.json").write_text("["), "config.json cannot be read"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "cannot be read as a Whisper"),
+        (
+            lambda folder: (folder / "model.safetensors").write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+            ),
+            "git lfs pull",
+        ),
         (partial(renamed, d_model=24), "cannot be read as a WhisperEncoder"),
         (lacking, "lacks 1 of the weights that its config.json tells of, such as layers.1.fc1.weight"),
         (pointing_outside, "names no safetensors beside it"),

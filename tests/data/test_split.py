@@ -1,6 +1,7 @@
 """Every form of a split CSV is read for what it says, and every leak in it is named."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_an_id_that_never_repeats_is_no_actor(tmp_path: Path) -> None:
         ),
         ("path,split\na.wav,train\n", "only one part"),
         ("path,split\n", "holds no recording"),
-        ("", "holds no recording"),
+        ("", "is empty"),
         ("path,split,split\na,train,test\n", "'split' is given twice"),
         ("path,label\na.wav,sad\n", "no column of the part or the fold among path, label"),
         ("speaker,split\nAnn,train\nBo,test\n", "no column of the recording"),
@@ -174,8 +175,8 @@ def test_an_id_that_never_repeats_is_no_actor(tmp_path: Path) -> None:
         ("path,split\na.wav,train\n,test\n", "line 3: no path"),
         ("path,split,actor\na.wav,train,Ann\na.wav,test,Bo\n", "line 3: a.wav is of actor Bo, and of Ann"),
         ('path,split\n"a.wav,train\n', "cannot be read as a table"),
-        (b"path,split\n\xff\xfe\x00,train\n", "cannot be read as a table"),
-        (b"PK\x03\x04\x14\x00\x08\x00\xe2\x28\xa1", "cannot be read as a table"),
+        (b"path,split\n\xe9.wav,train\n\xe9.wav,tr\xe9s\n", r"unknown part 'tr\xe9s'"),
+        (b"PK\x03\x04\x14\x00\x08\x00\xe2\x28\xa1", "save it as CSV"),
         ("interview,happy,Ann,train\nb,sad,Bo,test\n", "first line looks like data"),
         ("path,split\n" + "a" * 200_000 + ",train\n", "cannot be read as a table"),
     ],
@@ -189,6 +190,14 @@ def test_no_file_and_too_many_folds_are_refused(tmp_path: Path) -> None:
     assert "is no file" in error_of(tmp_path)
     rows = [[f"{i}.wav", i] for i in range(1001)]
     assert "1001 different values" in error_of(csv_of(tmp_path, "path,fold", rows))
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Bytes, as an old zip leaves them; shown as escapes."""
+    path = table(tmp_path, b"path,split,actor\ns\xe9.wav,train,M\xfcller\ns\xe9.wav,test,M\xfcller\n")
+    assert read_split(path).recordings[0].path == os.fsdecode(b"s\xe9.wav")
+    shown = {example for leak in leaks_of(path) for example in leak.examples}
+    assert shown == {r"M\xfcller", r"s\xe9.wav"}
 
 
 def test_a_large_table_is_read(tmp_path: Path) -> None:

@@ -173,6 +173,10 @@ def other_text(path: Path) -> None:
     path.write_text("<html>no model</html>")
 
 
+def pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
 def other_model(path: Path) -> None:
     graph = onnx.helper.make_graph([], "other", [], [])
     path.write_bytes(seal.sealed_onnx(onnx.helper.make_model(graph).SerializeToString()))
@@ -201,6 +205,9 @@ SPOILT: list[tuple[str, Change, str]] = [
     ("model.onnx", Path.unlink, "cannot be read"),
     ("model.onnx", other_model, "is no exported model"),
     ("model.onnx", no_model, "cannot be run"),
+    ("model.onnx", pointer, "git lfs pull"),
+    ("model.xml", pointer, "git lfs pull"),
+    ("model.bin", pointer, "git lfs pull"),
     ("model.xml", cut, "is damaged"),
     ("model.xml", flip, "is damaged"),
     ("model.xml", other_text, "is damaged"),

@@ -256,7 +256,7 @@ def test_what_is_held_does_not_grow_with_the_film(
 
         def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, np.ndarray]]:
             for _ in range(round(seconds)):
-                yield 100, samples.add(np.ones(100, np.float32))
+                yield 100, samples.add(np.resize(np.float32([1, -1]), 100))
 
         def heard(sound: np.ndarray, rate: int, *_: Any) -> dict[str, np.ndarray]:
             assert len(sound) == round((length or 2.95) * rate)
@@ -554,7 +554,7 @@ def test_a_passer_by_is_nobody(film: Film, spots: Any) -> None:
 
 def test_without_pictures_or_without_sound(film: Film, tmp_path: Path, spots: Any) -> None:
     mute = film(8.0, name="mute.mkv", sound=[])
-    deaf = write_audio(tmp_path / "deaf.wav", np.full(8 * RATE, 0.1, np.float32), RATE)
+    deaf = write_audio(tmp_path / "deaf.wav", np.resize(np.float32([0.1, -0.1]), 8 * RATE), RATE)
     for path, reason in ((mute, "no sound"), (deaf, "no picture")):
         with pytest.raises(MediaError) as caught:
             Windows(path, SMALL)

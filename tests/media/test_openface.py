@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("0.98", "high"))
     assert "'high' as confidence in the row of frame 1: expected a number; write it again" in refused(path)
     path.write_text("\n".join([*write(path, table()).read_text().splitlines(), "7,0.2"]) + "\n")
-    assert "not a table of numbers" in refused(path)
+    assert "line 8: has 2 cells where the header has 189; add what is missing" in refused(path)
     write(path, table() | {"AU01_r": np.full(6, np.nan)})
     assert "nan as AU01_r in the row of frame 1: expected a finite number" in refused(path)
     path.write_bytes(bytes(range(256)) * 10)
@@ -381,9 +382,41 @@ def test_a_row_without_a_face_counts_for_nothing(tmp_path: Path, cell: str) -> N
     assert track.timestamps == pytest.approx(np.arange(6) / 30, abs=1e-5)
     assert np.array_equal(track.seen().features(), whole.rows(np.array([0, 1, 3, 4, 5])).features())
     gone = read_openface(spoilt(path, "", 3, "frame"))
-    assert gone.frame_numbers.tolist() == [0, 1, 3, 4, 5] and gone.success.all()
+    assert gone.frame_numbers.tolist() == track.frame_numbers.tolist()
+    assert np.array_equal(gone.success, track.success)
     faced = spoilt(write(tmp_path / "c.csv", table()), cell, 3, "AU12_r")
     assert "AU12_r in the row of frame 3: expected" in refused(faced)
+
+
+@pytest.mark.parametrize("cell", ["nan", ""])
+@pytest.mark.parametrize("gone", [range(4), range(2, 5), range(3, 6), [0, 2, 3, 5]])
+def test_rows_of_which_nothing_is_told_count_as_rows_without_a_face(
+    tmp_path: Path, cell: str, gone: Sequence[int]
+) -> None:
+    """Which picture they are of and when, their place tells."""
+    columns = table() | {"face_id": np.zeros(6)}
+    path = write(tmp_path / "a.csv", columns)
+    for row in gone:
+        spoilt(path, cell, row + 1, *(name for name in columns if name != "success"))
+        spoilt(path, "0", row + 1, "success")
+    track = read_openface(path)
+    assert np.flatnonzero(~track.success).tolist() == list(gone)
+    assert track.frame_numbers.tolist() == [0, 1, 2, 3, 4, 5]
+    assert track.timestamps == pytest.approx(np.arange(6) / 30, abs=1e-5)
+    for row in gone:  # an empty cell is no face either
+        spoilt(path, "", row + 1, "success")
+        spoilt(path, "0.5", row + 1, "confidence")
+    assert np.array_equal(read_openface(path).success, track.success)
+
+
+def test_whether_there_is_a_face_in_words(tmp_path: Path) -> None:
+    columns = table()
+    columns["success"][[1, 4]] = 0
+    path = write(tmp_path / "a.csv", columns)
+    for row in range(6):
+        spoilt(path, "False" if row in (1, 4) else "True", row + 1, "success")
+    assert read_openface(path).success.tolist() == [True, False, True, True, False, True]
+    assert "'perhaps' as success in the row of frame 2" in refused(spoilt(path, "perhaps", 2, "success"))
 
 
 def test_where_the_face_is_needs_no_more(tmp_path: Path) -> None:
@@ -425,6 +458,28 @@ def test_the_advice_fits_the_fault(tmp_path: Path) -> None:
     assert "see whether it is one" in refused(path) and "-aus" not in refused(path)
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert "git lfs pull" in refused(path)
+    path.write_text("")
+    assert "is empty" in refused(path)
+    path.write_bytes(b"PK\x03\x04\x14\x00\x06\x00 a workbook")
+    assert "save it as CSV" in refused(path)
+    lines = write(path, table()).read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[-1][:60]]))
+    assert "line 8: has" in refused(path) and "cells where the header has" in refused(path)
+
+
+def test_text_that_is_no_utf8_and_excels_first_line(tmp_path: Path) -> None:
+    whole = read_openface(write(tmp_path / "a.csv", table()))
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    (tmp_path / "b.csv").write_bytes("\n".join(f"{line},caf\xe9" for line in lines).encode("latin-1"))
+    text = (tmp_path / "a.csv").read_text().replace(",", ";").replace(".", ",")
+    (tmp_path / "c.csv").write_text("sep=;\n" + text)
+    quoted = (",".join(f'"{cell.replace(".", ",")}"' for cell in line.split(",")) for line in lines)
+    (tmp_path / "d.csv").write_text("\n".join(quoted))
+    for name in ("b.csv", "c.csv", "d.csv"):
+        assert np.array_equal(read_openface(tmp_path / name).features(), whole.features())
+    path = means(tmp_path / "m.csv", ["a", "b"])
+    path.write_bytes(path.read_bytes().replace(b",b\n", b",caf\xe9\n"))
+    assert list(read_means(path)) == ["a", r"caf\xe9"]
 
 
 def test_the_tables_that_people_have(shared: Path) -> None:

@@ -23,7 +23,7 @@ from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.card import write_card
 from cfnsr.evaluation.runs import read_run
-from cfnsr.training.checkpoint import Config
+from cfnsr.training.checkpoint import Config, load_model
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 TWO = LabelSet("two", ("calm", "angry"))
@@ -452,6 +452,28 @@ def test_folders_that_are_not_loaded(tmp_path: Path, harm: str) -> None:
         cfnsr.from_pretrained(folder)
     assert "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_pointers_of_git_lfs_are_named(tmp_path: Path, name: str) -> None:
+    folder = cfnsr.save_pretrained(untrained(), tmp_path / "model")
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    for load in (cfnsr.from_pretrained, load_model):
+        with pytest.raises(InputError, match="git lfs pull") as error:
+            load(folder)
+        assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    """Latin-1, as an old zip leaves it."""
+    place = tmp_path / os.fsdecode(b"mod\xe8le")
+    try:
+        place.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no name that is no text")
+    folder = cfnsr.save_pretrained(untrained(), place)
+    assert states(cfnsr.from_pretrained(folder)) == states(load_model(folder)) == states(untrained())
+    assert set(contents(cfnsr.save_pretrained(cfnsr.from_pretrained(folder), folder))) == FILES
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_one_person_in_two_spellings_is_refused(tmp_path: Path, one: str, other:
 
 
 def test_people_of_near_names_are_several(tmp_path: Path) -> None:
-    files = takes(tmp_path, "wav", ("1 1", "11", "1.1", "-11", "Jo", "Joe"))
+    files = takes(tmp_path, "wav", ("1.2", "11", "1.1", "-11", "Jo", "Joe"))
     assert len(prepared(tmp_path, files).folds("nested")) == 6
 
 

@@ -185,6 +185,9 @@ def test_what_is_no_such_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     with pytest.raises(InputError, match=r"cut.safetensors cannot be read"):
         read_weights(find_weights(tmp_path / "cut.safetensors"))
+    (tmp_path / "lfs.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        find_weights(tmp_path / "lfs.pth")
     with pytest.raises(InputError, match=r"none.pth cannot be read \(No such file"):
         find_weights(tmp_path / "none.pth")
 

@@ -1,6 +1,5 @@
 """Which takes a folder holds: every file under it is used, or accounted for."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from cfnsr.corpus.take import (
     refuse_spellings,
 )
 from cfnsr.errors import InputError
-from cfnsr.files import escaped, separator
+from cfnsr.files import escaped, open_table
 
 SCHEMES = (ravdess.SCHEME, cremad.SCHEME)
 
@@ -284,18 +283,12 @@ def _with_openface(corpus: Corpus, tables: Sequence[Path]) -> Corpus:
 def _names_in(means: Path) -> list[str]:
     """Which takes a CSV of clip means has: its column `name`; the other columns are for `cfnsr.media`."""
     expected = "expected a folder of OpenFace CSVs, or a CSV of clip means with a column name, one row a take"
-    try:
-        with means.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file, delimiter=separator(file.readline()))
-            file.seek(0)
-            header = [cell.strip() for cell in next(rows, [])]
-            if "name" not in header or "frame" in header:
-                kind = "has a column frame" if "frame" in header else "has no column name"
-                raise InputError(f"{means}: {kind}; {expected}")
-            place = header.index("name")
-            return [cells[place].strip() for cells in rows if len(cells) > place]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{means}: cannot be read ({error}); {expected}") from None
+    with open_table(means, expected) as table:
+        if "name" not in table.header or "frame" in table.header:
+            kind = "has a column frame" if "frame" in table.header else "has no column name"
+            raise InputError(f"{means}: {kind}; {expected}")
+        place = table.header.index("name")
+        return [escaped(cells[place]) for _, cells in table.rows()]
 
 
 def _with_means(corpus: Corpus, means: Path, names: Sequence[str], root: Path) -> Corpus:

@@ -1,6 +1,5 @@
 """Any other corpus: a CSV of takes with the columns path, label and speaker."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from cfnsr.corpus.take import AUDIO_SUFFIXES, Corpus, Take, by_actor, same_person
 from cfnsr.emotions import LabelSet, label_set_of
 from cfnsr.errors import InputError
-from cfnsr.files import escaped, is_pointer, separator, told_pointer
+from cfnsr.files import escaped, open_table, visible
 
 REQUIRED = ("path", "label", "speaker")
 PATHS = ("path", "audio", "openface")  # may be any bytes, as names of files may
@@ -73,38 +72,23 @@ def _labels(path: Path, takes: Sequence[Take], declared: Sequence[str]) -> Label
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number (1 is the header) and cells of every row that is not blank."""
-    if is_pointer(path):
-        raise InputError(told_pointer(path))
     expected = f"expected a CSV with the columns {', '.join(REQUIRED)} and optionally {', '.join(OPTIONAL)}"
-    try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.reader(file, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            missing = [column for column in REQUIRED if column not in header]
-            if missing:
-                found = separator(header[0]) if len(header) == 1 else " "
-                apart = "" if found == " " else f"; its cells are separated by {found!r}, save it with commas"
-                raise InputError(f"{path} line 1: no column {', '.join(missing)}; {expected}{apart}")
-            if len(set(header)) < len(header):
-                raise InputError(f"{path} line 1: a column is given twice; {expected}")
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) != len(header):
-                    raise InputError(
-                        f"{path} line {reader.line_num}: has {len(cells)} cells where the header has "
-                        f"{len(header)}; put cells with a comma in quotes"
-                    )
-                yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error}); {expected}, in UTF-8") from None
+    with open_table(path, expected) as table:
+        missing = [column for column in REQUIRED if column not in table.header]
+        if missing:
+            raise InputError(f"{path} line 1: no column {', '.join(missing)}; {expected}")
+        named = list(filter(None, table.header))
+        if len(set(named)) < len(named):
+            raise InputError(f"{path} line 1: a column is given twice; {expected}")
+        for line, cells in table.rows():
+            yield line, dict(zip(table.header, cells, strict=True))
 
 
 def _take(row: Mapping[str, str], folder: Path) -> Take:
     """One row's take; an `InputError` says what is wrong with the row."""
     for column, cell in row.items():
         if column not in PATHS and escaped(column + cell) != column + cell:
-            raise InputError(f"{column} {cell!r} is no text in UTF-8: save the table in it")
+            raise InputError(f"{column} '{visible(cell)}' is no text in UTF-8: save the table in it")
     for column in REQUIRED:
         if not row[column]:
             raise InputError(f"the cell of column {column} is empty: fill it in")
@@ -152,6 +136,6 @@ def _file(row: Mapping[str, str], column: str, folder: Path) -> Path | None:
     if not found:
         other = "" if row[column] == escaped(row[column]) else "; is the table in UTF-8?"
         raise InputError(
-            f"{column} {row[column]!r}: there is no such file beside the table in {folder}{other}"
+            f"{column} '{visible(row[column])}': there is no such file beside the table in {folder}{other}"
         )
     return path

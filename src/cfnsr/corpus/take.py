@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
+from cfnsr.files import escaped
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -155,16 +156,29 @@ def by_actor(take: Take) -> tuple[bool, int, str, str]:
 
 
 def same_person(actor: Actor) -> str:
-    """A key that all spellings of one person share: capitals, blanks, Unicode forms, ways to write a number.
+    """A key that all spellings of one person share.
 
-    >>> {same_person(name) for name in ("KL", "kl", " K L", "\uff2b\uff2c")}
-    {'kl'}
-    >>> {same_person(name) for name in (1, "1", "01", "1.0")}
+    Capitals and Unicode forms make no difference, nor do zeros before a number, or its script. Blanks, `_`,
+    `-` and `.` are all one; they count between two words or two numbers alone.
+
+    >>> {same_person(name) for name in ("Actor 2", "actor_02", "ACTOR2", "Actor-2.", "\uff21ctor \u0662")}
+    {'actor2'}
+    >>> {same_person(name) for name in (1, "01", "1.0", "1.")}
     {'1'}
+    >>> same_person("Li An"), same_person("Li-An"), same_person("Lian"), same_person("1_2")
+    ('li an', 'li an', 'lian', '1 2')
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(actor)).casefold())
-    visible = "".join(char for char in folded if char.isprintable())  # no tabs, nothing of no width
-    return plain_number(re.sub(r"(?<!\d) +| +(?!\d)", "", visible))
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", escaped(str(actor))).casefold())
+    text = re.sub(r"^(-?\d+)\.0+$", r"\1", text.strip())
+    text = re.sub(r"(?!^-\d)[\s_.\u2010-\u2015-]+", " ", text)
+    text = "".join(char for char in text if char.isprintable()).strip()  # nothing of no width
+    text = re.sub(r"\d+", lambda number: _value(number[0]), text)
+    return re.sub(r"(?<=\d) (?=\D)|(?<=\D) (?=\d)", "", text)
+
+
+def _value(digits: str) -> str:
+    """Digits of any script and number as their value is written."""
+    return "".join(str(unicodedata.decimal(digit)) for digit in digits).lstrip("0") or "0"
 
 
 def refuse_spellings(where: object, actors: Iterable[Actor]) -> None:

@@ -17,7 +17,7 @@ from cfnsr.data import speech
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 from cfnsr.media import face, mfcc, openface
-from cfnsr.media.container import Streams
+from cfnsr.media.container import Streams, scan_packets
 from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
@@ -257,8 +257,6 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         track = read_track(take, used["openface"], points_only="openface" not in wanted)
     pictures, sound = _decode(take, preparation, threads)
     if pictures is not None:
-        with _naming(take.video):
-            _check_shown(pictures, preparation)
         source = _face_source(track, _points(take), pictures)
         assert pictures.frames is not None  # noqa: S101 - asked for
         with _naming(take.video):
@@ -323,13 +321,16 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
     together = see and hear and take.video == take.audio
     pictures = sound = None
     if see and take.video is not None:
+        streams = preparation.streams if together else Streams(video=preparation.video_stream)
+        if not preparation.lenient:
+            _check_shown(take.video, streams)
         pictures = decode(
             take.video,
             frames=preparation.frames,
             sampling=preparation.sampling,
             audio=together,
             threads=threads,
-            streams=preparation.streams if together else Streams(video=preparation.video_stream),
+            streams=streams,
         )
     if hear and take.audio is not None:
         sound = pictures
@@ -375,18 +376,34 @@ def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) 
             )
 
 
-def _check_shown(pictures: Decoded, preparation: Preparation) -> None:
-    """Refuse a take whose pictures end before half of it, as a window is without a face then.
+def usual_step(times: np.ndarray) -> float:
+    """Seconds from one of the pictures at `times` (N,) to the next."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+
+
+def shown(times: np.ndarray) -> float:
+    """Seconds from the beginning of the first of the pictures at `times` (N,) to the end of the last.
+
+    One rule for all: takes of which pictures show less than half are not prepared, windows have no answer.
+
+    >>> shown(np.array([2.0, 2.5, 3.0]))
+    1.5
+    """
+    return float(times[-1] - times[0]) + usual_step(times)
+
+
+def _check_shown(path: Path, streams: Streams) -> None:
+    """Refuse a take most of which its pictures do not show.
 
     Raises:
-        MediaError: they do ("no face").
+        MediaError: they show less than half of it ("no face").
     """
-    last = pictures.times[-1] * (pictures.frame_count / max(1, pictures.frame_numbers[-1]))
-    if last < preparation.least_found * pictures.duration:
+    scan = scan_packets(path, streams)
+    if scan.frame_count and shown(scan.times) < face.LEAST_FOUND * scan.duration:
         raise MediaError(
             "no face",
-            f"the pictures end after {last:.2f} of {pictures.duration:.2f} s: expected a face in at least "
-            f"{preparation.least_found:.0%} of the take; give a whole recording",
+            f"{path}: its pictures show {shown(scan.times):.2f} of {scan.duration:.2f} s: expected a face in "
+            f"at least {face.LEAST_FOUND:.0%} of the take; leave it out, or give --lenient",
         )
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from cfnsr.corpus.take import MEDIA_SUFFIXES
 from cfnsr.data.prepare import CHUNKS_AHEAD, worker_pool
-from cfnsr.data.split import PARTS, Ints, Recording, Split, SplitFold, visible
+from cfnsr.data.split import PARTS, Ints, Recording, Split, SplitFold
 from cfnsr.errors import InputError
+from cfnsr.files import visible
 from cfnsr.machine import cores
 from cfnsr.media.fingerprint import Content, copies, read_content
 

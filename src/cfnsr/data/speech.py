@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Float16
 
 from cfnsr.errors import InputError
-from cfnsr.files import read_json
+from cfnsr.files import read_json, refuse_pointer
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +77,8 @@ class SpeechEncoder:
                 f"{folder} holds a model of type {self.kind}: expected one of {', '.join(CLASSES)}"
             )
         self.weights = _weights(folder)
+        for path in self.weights:
+            refuse_pointer(path)
         if self.kind != "whisper" and (stride := prod(self._convolutions[1])) != TOKEN:
             raise InputError(
                 f"{folder} gives a hidden state every {stride} samples: expected {TOKEN}, 50 a second"

@@ -1,6 +1,5 @@
 """What the CSV of a split says, in whichever form: who trains, who validates and who is tested."""
 
-import csv
 import os
 import re
 from collections import defaultdict
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +16,7 @@ from numpy.typing import NDArray
 from cfnsr.corpus import cremad, ravdess
 from cfnsr.corpus.take import MEDIA_SUFFIXES, Performance, plain_number, same_person
 from cfnsr.errors import InputError
-from cfnsr.files import is_pointer, separator, told_pointer
-
-if TYPE_CHECKING:
-    from _csv import Reader
+from cfnsr.files import open_table, visible
 
 PARTS = ("train", "validation", "test")
 WORDS = {
@@ -57,7 +52,6 @@ SUFFIXES = MEDIA_SUFFIXES | frozenset(
 )
 
 SAMPLED = 1000  # rows by which the columns are told apart
-LONGEST_HEADER = 1 << 20  # characters
 MOST_FOLDS = 1000
 ALWAYS = {"", "-1"}  # in a column of folds: of no fold, so in the same part of all
 SHOWN = 5
@@ -164,16 +158,6 @@ def read_split(path: Path | str) -> Split:
         raise InputError(visible(str(error))) from None
 
 
-def visible(text: str) -> str:
-    """What a CSV or a file's name may hold and a terminal would obey or hide, written as an escape.
-
-    >>> print(visible("Zoë\\x1b[2J \\u202egpj.exe"))
-    Zoë\\x1b[2J \\u202egpj.exe
-    """
-    shown = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return text if text.isprintable() else "".join(shown)
-
-
 def performance_of(path: str) -> Performance | None:
     """The RAVDESS or CREMA-D performance named anywhere in a path: in a copy's name, or a folder of frames.
 
@@ -195,40 +179,12 @@ def performance_of(path: str) -> Performance | None:
 @contextmanager
 def _table(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
     """The header of a table, and line number and cells of every row that is not blank."""
-    if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}: {EXPECTED}")
-    if is_pointer(path):
-        raise InputError(told_pointer(path))
-    try:
-        with path.open("rb") as binary:
-            wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
-        with path.open(newline="", encoding="utf-16" if wide else "utf-8-sig") as file:
-            first = file.readline(LONGEST_HEADER)
-            delimiter = separator(first)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=delimiter == " ")
-            header = [cell.strip() for cell in next(reader, [])]
-            named = [cell for cell in header if cell]
-            twice = sorted({cell for cell in named if named.count(cell) > 1})
-            if twice:
-                raise InputError(f"{path} line 1: the column {twice[0]!r} is given twice; {EXPECTED}")
-            yield header, _rows(path, reader, len(header))
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error}); {EXPECTED}, in UTF-8") from None
-
-
-def _rows(path: Path, reader: "Reader", width: int) -> Iterator[tuple[int, list[str]]]:
-    for row in reader:
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
-        if len(cells) < width or any(cells[width:]):
-            raise InputError(
-                f"{path} line {reader.line_num}: has {len(cells)} cells where the header has {width}; put "
-                "cells with the separator in quotes"
-            )
-        yield reader.line_num, cells
+    with open_table(path, EXPECTED) as table:
+        named = [cell for cell in table.header if cell]
+        twice = sorted({cell for cell in named if named.count(cell) > 1})
+        if twice:
+            raise InputError(f"{path} line 1: the column '{twice[0]}' is given twice; {EXPECTED}")
+        yield table.header, table.rows()
 
 
 @dataclass(frozen=True)
@@ -346,7 +302,7 @@ class _Reader:
             if columns.fold is not None:
                 self.folds.append(plain_number(cells[columns.fold]))
         if self.unknown:
-            names = ", ".join(map(repr, list(self.unknown)[:SHOWN]))
+            names = ", ".join(f"'{name}'" for name in list(self.unknown)[:SHOWN])
             more = f" and {len(self.unknown) - SHOWN} more" if len(self.unknown) > SHOWN else ""
             raise InputError(
                 f"{self.path}: unknown part {names}{more} in column {self._name(columns.parts)}: expected "

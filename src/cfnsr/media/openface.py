@@ -5,11 +5,11 @@ A table is a track, one row a picture (`read_openface`), or the clip means of ma
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfnsr.files import is_pointer, separator, told_pointer
+from cfnsr.errors import InputError
+from cfnsr.files import Table, escaped, open_table
 from cfnsr.media.errors import MediaError
 
 _INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
@@ -52,7 +53,7 @@ _HIGHEST = {"_r": 5.0, "_c": 1.0}  # of an action unit's intensity and presence;
 _ROUNDING = 0.01  # beyond that
 # What C libraries write for no number, besides nan: -nan(ind), nan(snan), -1.#IND, 1.#QNAN, 1.#INF.
 _NO_NUMBER = re.compile(r"[+-]?(nan(\(\w*\))?|1\.#(ind|qnan|snan|inf)0*)", re.IGNORECASE)
-LONGEST_HEADER = 1 << 20  # characters
+_SUCCESS = {"true": "1", "false": "0", "": "0"}  # as spreadsheets and data frames write it
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,9 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
     """Read an OpenFace CSV by the names of its columns, in any order, with or without spaces around them.
 
     Of several faces (`face_id`) the one seen longest, weighted by confidence, is kept. A row in which no face
-    was found counts for nothing but that, whatever stands in it. Cells may be separated by commas, semicolons
-    or tabs, and numbers written with a decimal comma, as spreadsheets save them.
+    was found counts for nothing but that, whatever stands in it; which picture it is of, its place among the
+    other rows tells then. Cells may be separated by commas, semicolons or tabs, and numbers written with a
+    decimal comma, as spreadsheets save them.
 
     Args:
         path: of the table.
@@ -158,44 +160,65 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
             twice, or tells of an action unit beyond its range.
     """
     path = Path(path)
-    sheet = _sheet(path)
     needed: tuple[str, ...] = ("frame", "timestamp", "confidence", "success")
     groups: list[tuple[str, ...]] = [("face_id",), LANDMARKS]
     if not points_only:
         needed, groups = (*needed, *ACTION_UNITS), [*groups, POSE, GAZE]
-    names = _names(path, sheet, needed, groups)
-    table = _numbers(path, sheet, names, "frame")
+    with _opened(path) as sheet:
+        names = _names(path, sheet, needed, groups)
+    table = _numbers(path, names, "frame")
     if not len(table):
         raise MediaError(
             "broken", f"{path} has a header but no rows: expected one for each picture; write it again"
         )
     if "face_id" in names:
         identity = [names.index(name) for name in ("face_id", "confidence", "success")]
-        table = table[table[:, identity[0]] == _main_face(table[:, identity])]
-    table = table[np.argsort(table[:, names.index("frame")], kind="stable")]
+        whose = table[:, identity[0]]
+        table = table[(whose == _main_face(table[:, identity])) | np.isnan(whose)]
+    place = names.index("frame")
+    seen = table[:, names.index("success")] > 0.5
+    table[~seen, place] = _continued(table[:, place], np.arange(float(len(table))), 1.0)[~seen]
+    table = table[np.argsort(table[:, place], kind="stable")]
     columns = dict(zip(names, table.T, strict=True))
     success = columns["success"] > 0.5
     frames = [f"{frame:g}" for frame in columns["frame"][success]]
     _check(path, names, table[success], "frame", frames)
     return OpenFaceTrack(
         frame_numbers=columns["frame"].astype(np.int64) - 1,  # OpenFace counts from 1
-        timestamps=_without_gaps(columns["timestamp"], columns["frame"]),
+        timestamps=_times(columns["timestamp"], columns["frame"]),
         confidence=np.where(success, columns["confidence"], 0).astype(np.float32),
         success=success,
         **_measured(columns),
     )
 
 
-def _without_gaps(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Times with those that are none, in rows without a face, read from the rows around them."""
-    told = np.isfinite(timestamps)
-    return timestamps if told.all() or not told.any() else np.interp(frames, frames[told], timestamps[told])
+def _times(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times of all rows, of which those without a face may tell none."""
+    told = np.flatnonzero(np.isfinite(timestamps))
+    if not len(told):
+        return np.zeros(len(timestamps))
+    first, last = told[[0, -1]]
+    step = (timestamps[last] - timestamps[first]) / max(1.0, frames[last] - frames[first])
+    return _continued(timestamps, frames, step)
+
+
+def _continued(values: NDArray[np.float64], along: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Values (T,) with those that are none read from their neighbours, or continued by `step` at the ends.
+
+    >>> _continued(np.array([np.nan, 4.0, np.nan, 8.0, np.nan]), np.arange(5.0), 1.0)
+    array([3., 4., 6., 8., 9.])
+    """
+    told = np.isfinite(values)
+    steady = step * along
+    rest = np.interp(along, along[told], (values - steady)[told]) if told.any() else np.ones(len(values))
+    return np.where(told, values, steady + rest)
 
 
 def is_means(path: Path | str) -> bool:
     """Whether a CSV is a table of clip means (see `read_means`) by its header: a `name`, and no `frame`."""
     try:
-        header = _sheet(Path(path)).header
+        with _opened(Path(path)) as sheet:
+            header = sheet.header
     except MediaError:  # whoever reads it will say what is wrong
         return False
     return "name" in header and "frame" not in header
@@ -212,16 +235,17 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
             twice, or tells of an action unit beyond its range or different things of one take.
     """
     path = Path(path)
-    sheet = _sheet(path)
-    names = _names(path, sheet, ("name", *ACTION_UNITS), (LANDMARKS, POSE, GAZE))
-    takes = np.char.strip(_cells(path, sheet, ["name"], np.str_)[:, 0])
+    with _opened(path) as sheet:
+        names = _names(path, sheet, ("name", *ACTION_UNITS), (LANDMARKS, POSE, GAZE))
+        place = sheet.header.index("name")
+        takes = np.array([escaped(cells[place]) for _, cells in sheet.rows()], np.str_)
     if not len(takes):
         raise MediaError("broken", f"{path} has a header but no rows: expected one for each take")
     if (takes == "").any():
         raise MediaError(
             "broken", f"{path} has a row without a name: expected the take's; mend or remove the row of ''"
         )
-    table = _numbers(path, sheet, names[1:], "name")
+    table = _numbers(path, names[1:], "name")
     _check(path, names[1:], table, "name", takes.tolist())
     _, first, row_take = np.unique(takes, return_index=True, return_inverse=True)
     twice = (table != table[first[row_take]]).any(axis=1)
@@ -242,46 +266,18 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
     return {str(takes[row]): every.rows(np.array([row])) for row in first}
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """How a table is written.
-
-    Args:
-        header: the names of its columns.
-        separator: of its cells.
-        encoding: of its text.
-    """
-
-    header: list[str]
-    separator: str
-    encoding: str
-
-
-def _sheet(path: Path) -> _Sheet:
-    if is_pointer(path):
-        raise MediaError("not media", told_pointer(path))
+@contextmanager
+def _opened(path: Path) -> Iterator[Table]:
     try:
-        with path.open("rb") as binary:
-            wide = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
-        encoding = "utf-16" if wide else "utf-8-sig"
-        with path.open(newline="", encoding=encoding) as file:
-            first = file.readline(LONGEST_HEADER)
-        between = separator(first)
-        header = [name.strip() for name in next(csv.reader([first], delimiter=between), [])]
-        return _Sheet(header, between, encoding)
-    except FileNotFoundError:
-        raise MediaError(
-            "missing", f"{path} does not exist: expected an OpenFace CSV; check the name"
-        ) from None
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise MediaError(
-            "broken", f"{path} cannot be read ({error}): expected an OpenFace CSV; check the path"
-        ) from None
+        with open_table(path, "expected an OpenFace CSV") as table:
+            yield table
+    except MediaError:
+        raise
+    except InputError as error:
+        raise MediaError("broken" if path.exists() else "missing", str(error)) from None
 
 
-def _names(
-    path: Path, sheet: _Sheet, needed: Sequence[str], optional: Sequence[tuple[str, ...]]
-) -> list[str]:
+def _names(path: Path, sheet: Table, needed: Sequence[str], optional: Sequence[tuple[str, ...]]) -> list[str]:
     """The columns to read: those needed, and the optional groups that are there as a whole."""
     header = sheet.header
     missing = [name for name in needed if name not in header]
@@ -303,80 +299,52 @@ def _names(
     return names
 
 
-def _cells(path: Path, sheet: _Sheet, names: list[str], kind: type[Any]) -> NDArray[Any]:
-    """The cells (rows, columns) of the named columns."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about a table without rows, told by the caller
-            return np.loadtxt(
-                path,
-                dtype=kind,
-                comments=None,
-                delimiter=sheet.separator,
-                skiprows=1,
-                usecols=[sheet.header.index(name) for name in names],
-                ndmin=2,
-                encoding=sheet.encoding,
-                quotechar='"',
-            )
-    except ValueError as error:
-        raise MediaError(
-            "broken", f"{path} is not a table of numbers: {str(error).splitlines()[0]}; write it again"
-        ) from None
-
-
-def _numbers(path: Path, sheet: _Sheet, names: list[str], key: str) -> NDArray[np.float64]:
+def _numbers(path: Path, names: list[str], key: str) -> NDArray[np.float64]:
     """The cells (rows, columns) of columns of numbers; NaN for what is none in a row without a face.
 
     Raises:
         MediaError: a cell that counts is no number; names it by what `key` calls its row.
     """
-    try:
-        numbers = _cells(path, sheet, names, np.float64)
-    except MediaError:
-        numbers = _read_cells(path, sheet, names, key)
-    if key == "frame":  # whoever is not seen, nobody knows when, is not there
-        frame, success = (numbers[:, names.index(name)] for name in (key, "success"))
-        numbers = numbers[np.isfinite(frame) | (success > 0.5)]
-    return numbers
-
-
-def _read_cells(path: Path, sheet: _Sheet, names: list[str], key: str) -> NDArray[np.float64]:
-    """What `_numbers` gives, cell by cell: for tables in which not all are numbers as Python writes them."""
-    places = [sheet.header.index(name) for name in (key, *names)]
-    comma = sheet.separator != ","
-    rows: list[list[float]] = []
-    try:
-        with path.open(newline="", encoding=sheet.encoding) as file:
-            reader = csv.reader(file, delimiter=sheet.separator)
-            next(reader)
-            for cells in reader:
-                if not any(cells):
-                    continue
-                texts = [cells[place].strip() if place < len(cells) else "" for place in places]
-                values = [_number(text, comma) for text in texts[1:]]
-                if None in values and not (key == "frame" and _shows_nobody(values[names.index("success")])):
-                    if max(places) >= len(cells):
-                        raise MediaError(
-                            "broken",
-                            f"{path} is not a table of numbers: line {reader.line_num} has {len(cells)} "
-                            f"cells, its header {len(sheet.header)}; write it again",
-                        )
-                    bad = values.index(None)
-                    raise _wrong(path, names[bad], repr(texts[1 + bad]), "a number", key, texts[0])
-                rows.append([math.nan if value is None else value for value in values])
-    except csv.Error as error:
-        raise MediaError("broken", f"{path} is not a table: {error}; write it again") from None
+    with _opened(path) as sheet, warnings.catch_warnings(action="ignore"):  # of no rows, told by the caller
+        try:
+            return np.loadtxt(
+                sheet.lines,
+                comments=None,
+                delimiter=sheet.separator,
+                usecols=[sheet.header.index(name) for name in names],
+                ndmin=2,
+                quotechar='"',
+            )
+        except ValueError:  # not all are numbers as Python writes them
+            pass
+    with _opened(path) as sheet:
+        rows = list(_read_rows(path, sheet, names, key))
     return np.array(rows, np.float64).reshape(-1, len(names))
 
 
-def _shows_nobody(success: float | None) -> bool:
-    return success is not None and not success > 0.5
+def _read_rows(path: Path, sheet: Table, names: list[str], key: str) -> Iterator[list[float]]:
+    """What `_numbers` gives, cell by cell."""
+    places = [sheet.header.index(name) for name in names]
+    for _, cells in sheet.rows():
+        texts = [cells[place] for place in places]
+        nobody = False
+        if key == "frame":
+            success = names.index("success")
+            texts[success] = _SUCCESS.get(texts[success].lower(), texts[success])
+            told = _number(texts[success])
+            nobody = told is not None and not told > 0.5
+        values = [_number(text) for text in texts]
+        if None in values and not nobody:
+            bad = values.index(None)
+            row = cells[sheet.header.index(key)]
+            raise _wrong(path, names[bad], repr(texts[bad]), "a number", key, row)
+        yield [math.nan if value is None else value for value in values]
 
 
-def _number(cell: str, comma: bool) -> float | None:
+def _number(cell: str) -> float | None:
     """A cell's number, NaN in any C library's spelling, perhaps with a decimal comma; None for text."""
     try:
-        return float(cell.replace(",", ".") if comma else cell)
+        return float(cell.replace(",", "."))
     except ValueError:
         return math.nan if _NO_NUMBER.fullmatch(cell) else None
 

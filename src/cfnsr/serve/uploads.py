@@ -186,7 +186,6 @@ class _Form:
         self.size = 0
         self.files = 0
         self.ended = False
-        self._inside = False  # the file
         self._field, self._value = bytearray(), bytearray()
         self._headers: dict[str, str] = {}
         self._parser = MultipartParser(
@@ -198,7 +197,6 @@ class _Form:
                 "on_header_end": self._header_ends,
                 "on_headers_finished": self._part_begins,
                 "on_part_data": self._part,
-                "on_part_end": self._part_ends,
                 "on_end": self._end,
             },
         )
@@ -236,23 +234,24 @@ class _Form:
 
     def _part_begins(self) -> None:
         _, options = parse_options_header(self._headers.get("content-disposition"))
-        self._inside = options.get(b"name") == PART.encode()
-        if self._inside:
-            self.files += 1
-            self.suffix = suffix_of(options.get(b"filename", b"").decode("latin-1"))
-            if self.files > 1:
-                raise Refusal(422, "bad request", f"the form has two files: {FORM}")
+        name = options.get(b"name", b"").decode("latin-1")
+        if name != PART:
+            raise Refusal(
+                422,
+                "bad request",
+                f"the form has a part {name[:40]!r}: {FORM}; parameters are part of the address, such as "
+                "?audio_stream=1",
+            )
+        self.files += 1
+        self.suffix = suffix_of(options.get(b"filename", b"").decode("latin-1"))
+        if self.files > 1:
+            raise Refusal(422, "bad request", f"the form has two files: {FORM}")
 
     def _part(self, data: bytes, start: int, end: int) -> None:
-        if not self._inside:
-            return
         self.size += end - start
         if self.size > self.most:
             raise _too_large(self.most)
         self.waiting += data[start:end]
-
-    def _part_ends(self) -> None:
-        self._inside = False
 
     def _end(self) -> None:
         self.ended = True

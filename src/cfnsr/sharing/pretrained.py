@@ -11,16 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
-from cfnsr.files import write_text
+from cfnsr.files import refuse_pointer, write_text
 from cfnsr.models.zoo import Model, create_model
 from cfnsr.sharing import hub
 from cfnsr.sharing.folder import CARD, CONFIG, WEIGHTS, is_ours, refuse_others, replace_folder, whole
-from cfnsr.training.checkpoint import Config, config_of, load_model, save_weights
+from cfnsr.training.checkpoint import Config, config_of, load_model, read_weights, save_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -141,10 +140,10 @@ def push_to_hub(
 def _same(model: nn.Module, config: Config, folder: Path) -> bool:
     """Whether a model is what a checkpoint holds, bit for bit."""
     try:
-        kept = load_file(folder / WEIGHTS)
+        kept = read_weights(folder / WEIGHTS)
         if Config.read(folder) != config:
             return False
-    except (InputError, OSError, SafetensorError):
+    except (InputError, OSError, SafetensorError, KeyError):
         return False
     state = model.state_dict()
     return kept.keys() == state.keys() and all(
@@ -162,6 +161,7 @@ def _bits(tensor: Tensor) -> Tensor:
 def _read_config(folder: Path, name: str | Path) -> Config:
     """The configuration of a folder that somebody else may have written."""
     path = folder / CONFIG
+    refuse_pointer(path)
     if path.is_file():
         size = path.stat().st_size
         if size > hub.LARGEST_TEXT:
@@ -178,9 +178,8 @@ def _check_weights(folder: Path, config: Config) -> None:
     """Refuse weights that are not as the configuration says, before anything of their size is made."""
     path = folder / WEIGHTS
     try:
-        with safe_open(path, "pt") as weights:
-            shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        shapes = _shapes(read_weights(path))
+    except (OSError, SafetensorError, KeyError) as error:
         raise InputError(
             f"{path} cannot be read as safetensors ({str(error).splitlines()[0]}): get the model again"
         ) from None

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import nn
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
 from cfnsr import __version__
 from cfnsr.data.clip import Preparation
 from cfnsr.data.dataset import Look
 from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
-from cfnsr.files import read_json, write_atomically, write_json
+from cfnsr.files import read_bytes, read_json, write_atomically, write_json
 from cfnsr.models.streams import OneStream
 from cfnsr.models.zoo import Model, Settings, create_model, find
 
@@ -125,12 +125,21 @@ def save_weights(model: nn.Module, folder: Path) -> None:
     write_atomically(folder / "model.safetensors", lambda temporary: temporary.write_bytes(data))
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a model.safetensors, whatever its name: safetensors opens no path that is no text.
+
+    Raises:
+        OSError, SafetensorError, KeyError: it cannot be read.
+    """
+    return load(read_bytes(path))
+
+
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill a model with the weights of a checkpoint."""
     path = folder / "model.safetensors"
     try:
-        model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        model.load_state_dict(read_weights(path))
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not fit its config.json ({reason}): train again") from None
 

@@ -15,6 +15,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
+from cfnsr.files import read_bytes
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.training.config import WeightsFile
 
@@ -158,7 +159,7 @@ def our_name(name: str) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise InputError(f"video weights {path} cannot be read ({error.strerror}): {EXPECTED}") from None
 
