@@ -179,14 +179,14 @@ def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, NDArray[np.float
     sound = _Sound(path, scan, 0.0, math.inf)
     for _ in _read(path, scan, None, sound):
         chunks, sound.chunks = sound.chunks, []
-        for part in (part for chunk in chunks for part in _seconds(chunk, sound.rate)):
+        for part in (part for chunk in chunks for part in _cut(chunk, sound.rate)):
             if not np.isfinite(part).all():
                 raise MediaError("broken", f"{path} is broken: its sound is no sound; copy it again")
             yield sound.rate, part
     sound.result()
 
 
-def _seconds(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
+def _cut(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
     """Parts of a second: the zeros of a long silence take memory only once they are copied."""
     for first in range(0, len(samples), rate):
         yield samples[first : first + rate]
