@@ -176,6 +176,16 @@ def test_little_apart_follows_on() -> None:
     assert clock.meet(1000 / RATE + 0.06, RATE) == 0.06 * RATE
 
 
+def test_a_first_piece_without_a_stamp_comes_where_the_sound_begins() -> None:
+    for earliest, silence, position in ((0.0, 2 * RATE, 0), (1.0, RATE, RATE), (None, 0, 2 * RATE)):
+        clock = SoundClock(Path("x"))
+        assert clock.follow(None, RATE, start=2.0, earliest=earliest) == silence
+        assert clock.position == position and len(clock.cut(np.ones(7))) == 7
+        clock.position = 2 * RATE + 7
+        assert clock.follow(None, RATE, start=2.0) == 0 and len(clock.cut(np.ones(7))) == 7
+        assert clock.follow(3.0, RATE, start=2.0) == RATE - 7
+
+
 @pytest.mark.parametrize("hole", [7, 12, 90])
 def test_a_hole_of_any_length_is_silence(media: Media, tmp_path: Path, hole: int) -> None:
     sound = noise(4)

@@ -39,6 +39,23 @@ class SoundClock:
         self._early = 0  # of them, before laying begins
         self._left_out = self._heard = 0
 
+    def follow(self, second: float | None, rate: int, *, start: float, earliest: float | None = None) -> int:
+        """Note when the next piece is due, at `rate` samples a second.
+
+        Args:
+            second: by its time stamp; None where it has none: it follows on, or comes at `start` if it is the first.
+            rate: in Hz.
+            start: second at which the sound begins in the file.
+            earliest: second at which laying begins; None for that of the first piece, but not before 0.
+
+        Returns:
+            Samples of silence to put before it.
+        """
+        if self.position is not None:
+            return 0 if second is None else self.meet(second, rate)
+        first = round((start if second is None else second) * rate)
+        return self.begin(first, max(0, first) if earliest is None else round(earliest * rate))
+
     def begin(self, first: int, earliest: int) -> int:
         """Lay the first sample at `first`, but none before `earliest`, where laying begins.
 

@@ -375,12 +375,7 @@ class _Sound:
             )
         self.heard += 1
         due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
-        silence = 0
-        if self.clock.position is None:
-            begin = round((self.scan.sound_start if due is None else due) * self.rate)
-            silence = self.clock.begin(begin, round(self.low * self.rate))
-        elif due is not None:
-            silence = self.clock.meet(due, self.rate)
+        silence = self.clock.follow(due, self.rate, start=self.scan.sound_start, earliest=self.low)
         self._keep(np.zeros(silence, np.float32))
         self._keep(self.clock.cut(self.mono(frame)))
 
