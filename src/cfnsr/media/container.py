@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.files import is_pointer, told_pointer
-from cfnsr.media.clock import SLACK, check_clocks, in_order
+from cfnsr.media.clock import SLACK, Settled, check_clocks, in_order
 from cfnsr.media.errors import MediaError
 from cfnsr.media.shown import Pixels, Shown, declared_size
 
@@ -269,13 +269,22 @@ def stream_notes(container: InputContainer, wanted: Streams) -> tuple[str, ...]:
 def read_packets(
     path: Path, container: InputContainer, streams: list[VideoStream | AudioStream]
 ) -> Iterator[Packet[VideoStream | AudioStream]]:
-    """The packets of `streams`, in the order of the file.
+    """The packets of `streams`, each stream's in the order of the file, the time stamps of sound settled.
 
     Raises:
         MediaError: the file is broken.
     """
+    settled: dict[int, Settled] = {}
     try:
-        yield from container.demux(streams)  # type: ignore[misc]
+        for packet in container.demux(streams):
+            if not isinstance(packet.stream, AudioStream):
+                yield cast("Packet[VideoStream | AudioStream]", packet)
+                continue
+            stream = settled.setdefault(packet.stream.index, Settled())
+            if packet.size:
+                yield from stream.add(packet)
+            else:  # the decoder's signal to finish
+                yield from (*stream.finish(), packet)
     except av.FFmpegError as error:
         raise MediaError("broken", f"{path} is broken: {error.strerror}; copy it again") from None
 
@@ -403,13 +412,14 @@ def scan_packets(path: Path, wanted: Streams = USUAL) -> Scan:
 def _follow_on(packets: NDArray[np.floating]) -> bool:
     """Whether each packet of sound, of (N, 2) seconds at which they begin and end, follows on the one before.
 
-    One that takes twice as long as usual is followed by a hole: MP4 has no other way to tell of it.
+    Of two that begin at once, one would be lost. One that takes twice as long as usual is followed by a hole:
+    MP4 has no other way to tell of it.
     """
     begins, ends = packets.T
     lasts = ends - begins
     lasts = np.minimum(lasts, 2 * np.median(lasts)) if len(lasts) else lasts
     apart = np.abs(np.diff(begins) - lasts[:-1])
-    return bool((apart[lasts[:-1] > 0] <= SLACK).all())
+    return bool((np.diff(begins) > 0).all() and (apart[lasts[:-1] > 0] <= SLACK).all())
 
 
 def _check_length(
