@@ -13,7 +13,7 @@ from scipy.signal import correlate
 from cfnsr.media.capture import Player
 from cfnsr.media.clock import LONGEST_BACK, SLACK, Settled, SoundClock, in_order
 from cfnsr.media.container import probe, scan_packets
-from cfnsr.media.decode import decode, stream_sound
+from cfnsr.media.decode import LONGEST_SOUND, decode, stream_sound
 from cfnsr.media.errors import MediaError
 from cfnsr.media.redraw import redraw
 
@@ -262,6 +262,21 @@ def test_a_hole_of_any_length_is_silence(media: Media, tmp_path: Path, hole: int
     begin, end = silent.min() - 80, silent.max() + 160
     np.testing.assert_allclose(found[:begin], whole[:begin], atol=1e-6)
     np.testing.assert_allclose(found[end:], whole[end - len(found) :], atol=1e-6)
+
+
+def test_sound_of_hours_is_no_take(media: Media, tmp_path: Path) -> None:
+    """A small file with a large hole would fill the memory; its parts are read, and it is streamed."""
+    source = media("a.mkv", video=None, sound=noise(4), rate=RATE, audio="pcm_s16le")
+    path = restamped(source, tmp_path / "hole.mkv", lambda second: second + LONGEST_SOUND * (second > 2))
+    with pytest.raises(
+        MediaError, match=r"has 15\.1 minutes of sound in one piece: expected at most 15"
+    ) as caught:
+        decode(path, video=False)
+    assert caught.value.reason == "too long"
+    found = decode(path, video=False, start=LONGEST_SOUND, end=LONGEST_SOUND + 5).waveform
+    assert found is not None and found[-RATE:].all()
+    scan = scan_packets(path)
+    assert sum(len(part) for _, part in stream_sound(path, scan)) == round(scan.duration * RATE)
 
 
 def test_real_holes(shared: Path) -> None:

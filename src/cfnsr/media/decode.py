@@ -33,6 +33,7 @@ from cfnsr.media.shown import Shown
 
 Sampling = Literal["even", "consecutive"]
 
+LONGEST_SOUND = 15 * 60.0  # seconds of sound in one piece; a small file may tell of hours
 LOST_FRACTION = 0.1  # with more undecodable pictures or sound than this a file is broken
 SEEK_MARGIN = 1.0  # seconds of run-in before the wanted span, for decoders that need what came before
 # Codecs whose pictures say of themselves whether others are made of them. HEVC's say it of their own temporal
@@ -102,7 +103,8 @@ def decode(
         streams: which of the file's streams, where it has several.
 
     Raises:
-        MediaError: the file is missing, not media, broken or truncated, or lacks what was asked for.
+        MediaError: the file is missing, not media, broken or truncated, lacks what was asked for, or has more
+            sound than memory should hold (`stream_sound` reads that).
         ValueError: `frames` below 1 or an empty span of time.
     """
     path = Path(path)
@@ -117,6 +119,13 @@ def decode(
     if audio and not scan.sample_rate:
         raise MediaError(
             "no sound", f"{path} has no sound: give a recording with sound, or ask for pictures alone"
+        )
+    lasts = min(high, scan.duration) - low
+    if audio and lasts > LONGEST_SOUND:
+        raise MediaError(
+            "too long",
+            f"{path} has {lasts / 60:.1f} minutes of sound in one piece: expected at most "
+            f"{LONGEST_SOUND / 60:g}; cut it into takes",
         )
     numbers = _sample(scan, frames, sampling, low, high) if video else np.empty(0, np.int64)
     if video and not len(numbers):
