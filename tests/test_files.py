@@ -109,6 +109,22 @@ def test_a_corpus_of_any_names_is_prepared(latin: Path, tmp_path: Path) -> None:
     assert r"M\xfcller.mp4" in (out / "left_out.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "a\u202eb", os.fsdecode(b"a\xe9b")])
+def test_names_in_messages_are_shown_on_one_line(tmp_path: Path, name: str) -> None:
+    """A terminal obeys nothing of them; failures of a corpus and refusals alike."""
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "1001_DFA_ANG_XX.wav").write_bytes(b"no sound")
+    expected = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    expected = expected.encode("unicode_escape").decode().replace("\\\\", "\\")
+    prepared = cfnsr("prepare", folder, tmp_path / "out", "--modalities", "audio", "--workers", 1)
+    for arguments in (prepared, cfnsr("report", folder)):
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+        assert done.returncode == 2 and expected in done.stderr, done.stderr
+        assert "\x1b" not in done.stderr and "\u202e" not in done.stderr
+        assert any(expected in line and ": " in line for line in done.stderr.splitlines())
+
+
 @pytest.mark.parametrize("arguments", [("models", "--json"), ("--help",), ("predict", "--help")])
 @pytest.mark.parametrize("both", [False, True])
 def test_a_reader_who_leaves_ends_it_silently(arguments: tuple[str, ...], both: bool) -> None:

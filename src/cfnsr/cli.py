@@ -106,16 +106,13 @@ def _run() -> None:
     except Exception as error:
         if debug:
             raise
-        first = (str(error).splitlines() or [""])[0]
-        print(
-            f"cfnsr: unexpected {type(error).__name__}: {first}; run again with --debug and report it",
-            file=sys.stderr,
-        )
+        first = steps.shown((str(error).splitlines() or [""])[0])
+        say(f"cfnsr: unexpected {type(error).__name__}: {first}; run again with --debug and report it")
         sys.exit(70)  # a fault of the program: 1 is an answer of check-split
 
 
 def _stop(message: str) -> None:
-    print(f"cfnsr: {' '.join(message.split())}", file=sys.stderr)
+    say(f"cfnsr: {steps.shown(message)}")
     sys.exit(2)
 
 

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-SAMPLE_FORMATS = {"aac": "fltp", "pcm_s16le": "s16", "flac": "s16", "mp3": "fltp"}
+SAMPLE_FORMATS = {"aac": "fltp", "pcm_s16le": "s16", "pcm_s16be": "s16", "flac": "s16", "mp3": "fltp"}
 
 
 def write(

@@ -1,17 +1,19 @@
 """What time 0 is, and what becomes of sound whose time stamps and samples disagree."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from scipy.ndimage import median_filter
 from scipy.signal import correlate
 
 from cfnsr.media.capture import Player
-from cfnsr.media.clock import LONGEST_BACK, SLACK, SoundClock, in_order
+from cfnsr.media.clock import LONGEST_BACK, SLACK, Settled, SoundClock, in_order
 from cfnsr.media.container import probe, scan_packets
-from cfnsr.media.decode import decode, stream_sound
+from cfnsr.media.decode import LONGEST_SOUND, decode, stream_sound
 from cfnsr.media.errors import MediaError
 from cfnsr.media.redraw import redraw
 
@@ -176,6 +178,79 @@ def test_little_apart_follows_on() -> None:
     assert clock.meet(1000 / RATE + 0.06, RATE) == 0.06 * RATE
 
 
+def test_a_first_piece_without_a_stamp_comes_where_the_sound_begins() -> None:
+    for earliest, silence, position in ((0.0, 2 * RATE, 0), (1.0, RATE, RATE), (None, 0, 2 * RATE)):
+        clock = SoundClock(Path("x"))
+        assert clock.follow(None, RATE, start=2.0, earliest=earliest) == silence
+        assert clock.position == position and len(clock.cut(np.ones(7))) == 7
+        clock.position = 2 * RATE + 7
+        assert clock.follow(None, RATE, start=2.0) == 0 and len(clock.cut(np.ones(7))) == 7
+        assert clock.follow(3.0, RATE, start=2.0) == RATE - 7
+
+
+def settled(apart: np.ndarray, lasts: int) -> np.ndarray:
+    """Milliseconds from samples to time stamps, of packets that last so many, once they are settled."""
+    stream, found = Settled(), []
+    for number, late in enumerate(apart.tolist()):
+        packet = av.Packet(b"sound")
+        packet.time_base, packet.pts, packet.duration = Fraction(1, 1000), number * lasts + late, lasts
+        found += [*stream.add(packet)]
+    found += [*stream.finish(), *stream.finish()]
+    assert all(packet.dts in (None, packet.pts) for packet in found)
+    return np.array([packet.pts for packet in found]) - lasts * np.arange(len(apart))
+
+
+@pytest.mark.parametrize("lasts", [10, 20, 125])
+@pytest.mark.parametrize("seed", range(5))
+def test_time_stamps_that_differ_for_a_moment_follow_the_others(seed: int, lasts: int) -> None:
+    """Against a running median over a second; what differs by less, or by more than half a second, stays."""
+    dice = np.random.default_rng(seed)
+    apart = np.rint(dice.standard_t(1, 400) * 20).astype(int) + 300 * (np.arange(400) > 150)
+    around = 500 // lasts
+    usual = median_filter(apart, 2 * around + 1, mode="nearest")
+    moved = np.abs(apart - usual)
+    expected = np.where((moved > 12.5) & (moved <= 500), usual, apart)
+    assert (expected != apart).any() and (moved > 500).any()
+    np.testing.assert_array_equal(settled(apart, lasts), expected)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("count", [3, 40, 400])
+def test_holes_and_drifts_keep_their_time_stamps(sign: int, count: int) -> None:
+    """However many and short they are; so do overlaps."""
+    dice = np.random.default_rng(count)
+    apart = sign * np.cumsum(dice.choice([0, 0, 0, 1, 60, 380, 7000], count))
+    np.testing.assert_array_equal(settled(apart, 20), apart)
+
+
+def test_packets_that_come_late_change_nothing(media: Media, tmp_path: Path) -> None:
+    sound = noise(4, 48_000)
+    source = media("a.mkv", frames=60, sound=sound, rate=48_000, audio="pcm_s16le")
+    path = restamped(source, tmp_path / "late.mkv", lambda second: 2.2 if 2 < second < 2.2 else second)
+    seconds = [scan_packets(each).duration for each in (path, source)]
+    assert len(set(seconds)) == 1 and scan_packets(path).steady
+    np.testing.assert_array_equal(heard(path), heard(source))
+    film = redraw(path, tmp_path / "film.mkv", lambda *_: None)
+    np.testing.assert_array_equal(heard(film), heard(source))
+
+
+@pytest.mark.parametrize("burst", [0.1, 0.2])
+def test_bursts_of_one_stamp_are_heard(media: Media, tmp_path: Path, burst: float) -> None:
+    """No sample is lost but at the ends, where nobody knows whether they came late or early."""
+    source = media("a.mkv", frames=60, sound=noise(4, 48_000), rate=48_000, audio="pcm_s16le")
+    path = restamped(source, tmp_path / "burst.mkv", lambda second: second // burst * burst)
+    whole = heard(source)
+    found = heard(path)
+    lost = len(whole) - len(found)
+    assert lost <= burst * 48_000
+    middle = found[48_000 : round(3.5 * 48_000)]
+    places = 48_000 + np.arange(lost + 1)
+    assert any(np.array_equal(whole[at : at + len(middle)], middle) for at in places.tolist())
+    film = heard(redraw(path, tmp_path / "film.mkv", lambda *_: None))
+    assert len(film) == pytest.approx(len(found), abs=2_048)
+    assert alike(middle[:48_000], film, 1.0, 0.01) > 0.5
+
+
 @pytest.mark.parametrize("hole", [7, 12, 90])
 def test_a_hole_of_any_length_is_silence(media: Media, tmp_path: Path, hole: int) -> None:
     sound = noise(4)
@@ -187,6 +262,21 @@ def test_a_hole_of_any_length_is_silence(media: Media, tmp_path: Path, hole: int
     begin, end = silent.min() - 80, silent.max() + 160
     np.testing.assert_allclose(found[:begin], whole[:begin], atol=1e-6)
     np.testing.assert_allclose(found[end:], whole[end - len(found) :], atol=1e-6)
+
+
+def test_sound_of_hours_is_no_take(media: Media, tmp_path: Path) -> None:
+    """A small file with a large hole would fill the memory; its parts are read, and it is streamed."""
+    source = media("a.mkv", video=None, sound=noise(4), rate=RATE, audio="pcm_s16le")
+    path = restamped(source, tmp_path / "hole.mkv", lambda second: second + LONGEST_SOUND * (second > 2))
+    with pytest.raises(
+        MediaError, match=r"has 15\.1 minutes of sound in one piece: expected at most 15"
+    ) as caught:
+        decode(path, video=False)
+    assert caught.value.reason == "too long"
+    found = decode(path, video=False, start=LONGEST_SOUND, end=LONGEST_SOUND + 5).waveform
+    assert found is not None and found[-RATE:].all()
+    scan = scan_packets(path)
+    assert sum(len(part) for _, part in stream_sound(path, scan)) == round(scan.duration * RATE)
 
 
 def test_real_holes(shared: Path) -> None:

@@ -50,14 +50,105 @@ def test_a_length_that_is_none(media: Media, change: Callable[[int], int]) -> No
     np.testing.assert_array_equal(heard(path), whole)
 
 
-@pytest.mark.parametrize(("name", "size"), [("a.wav", "<I"), ("a.caf", ">q"), ("a.w64", "<q")])
-def test_a_few_bytes_less_and_many(media: Media, name: str, size: str) -> None:
-    path = media(name, video=None, audio="pcm_s16le", sound=SOUND, rate=8_000)
+BIG = dict.fromkeys(("a.aiff", "a.au"), "pcm_s16be")  # codecs of files that take no other
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.caf", "a.w64", "a.aiff", "a.au"])
+def test_a_few_bytes_less_and_many(media: Media, name: str) -> None:
+    path = media(name, video=None, audio=BIG.get(name, "pcm_s16le"), sound=SOUND, rate=8_000)
     whole, content = heard(path), path.read_bytes()
     path.write_bytes(content[:-2])
     assert len(heard(path)) >= len(whole) - 1
     path.write_bytes(content[: round(0.6 * len(content)) // 2 * 2])
     refused(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "length"),
+    [
+        ("a.au", b".snd", (8, ">I", 0x7FFFFFFF)),
+        ("a.au", b".snd", (8, ">I", 0xFFFFFFFF)),
+        ("a.aiff", b"SSND", (4, ">I", 0xFFFFFFFF)),
+        ("a.caf", b"data", (4, ">q", 0xFFFFFFFF)),
+        ("a.caf", b"data", (4, ">q", -1)),
+    ],
+)
+def test_other_lengths_that_are_none(
+    media: Media, name: str, at: bytes, length: tuple[int, str, int]
+) -> None:
+    path = media(name, video=None, audio=BIG.get(name, "pcm_s16le"), sound=SOUND, rate=8_000)
+    whole, content = heard(path), bytearray(path.read_bytes())
+    place, size, told = length
+    struct.pack_into(size, content, content.index(at) + place, told)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(heard(path), whole)
+
+
+def test_rf64_without_a_length(media: Media) -> None:
+    """As a recorder leaves it that was cut off: all of the sound that is there is heard."""
+    path = media("a.wav", video=None, audio="pcm_s16le", sound=SOUND, rate=8_000)
+    whole, content = heard(path), path.read_bytes()
+    at = content.index(b"data")
+    for told in (0, len(content) - at - 8):
+        lengths = b"ds64" + struct.pack("<IQQQI", 28, told, told, 0, 0)
+        wide = b"RF64\xff\xff\xff\xffWAVE" + lengths + content[12:at] + b"data\xff\xff\xff\xff"
+        path.write_bytes(wide + content[at + 8 :])
+        np.testing.assert_array_equal(heard(path), whole)
+    path.write_bytes((wide + content[at + 8 :])[: len(content) // 2])
+    refused(path)
+
+
+@pytest.mark.parametrize("title", ["", "A title that makes the front of the file longer" * 9])
+@pytest.mark.parametrize("rate", [44_100, 22_050])
+def test_an_mp3_file_whose_count_of_frames_is_told(tmp_path: Path, title: str, rate: int) -> None:
+    """Without it nothing is told, however much the bit rate varies; two in one are longer than told."""
+    path, quiet = tmp_path / "a.mp3", np.full((1, 6 * rate), 1e-4, np.float32)
+    quiet[0, :rate] = np.random.default_rng(0).uniform(-0.5, 0.5, rate)
+    with av.open(str(path), "w") as file:
+        file.metadata["title"] = title
+        stream = file.add_stream("mp3", rate=rate, options={"q": "4", "flags": "+qscale"})
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(quiet, "fltp", "mono")
+        frame.sample_rate = rate
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    content = path.read_bytes()
+    assert len(heard(path)) == pytest.approx(6 * rate, abs=2_000)
+    cut = content[: round(0.6 * len(content))]
+    path.write_bytes(cut)
+    refused(path)
+    at = max(content.find(b"Xing"), content.find(b"Info"))
+    assert at > 0
+    path.write_bytes(cut[:at] + b"Some" + cut[at + 4 :])
+    assert len(heard(path)) < 6 * rate
+    path.write_bytes(content + content)
+    assert len(heard(path)) > 11 * rate
+
+
+@pytest.mark.parametrize("size", [44, 36])
+def test_a_header_alone_has_no_sound(media: Media, size: int) -> None:
+    path = media("a.wav", video=None, audio="pcm_s16le", sound=SOUND, rate=8_000)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(MediaError, match="has no sound: nothing follows its header") as caught:
+        decode(path, video=False)
+    assert caught.value.reason == "no sound"
+
+
+@pytest.mark.parametrize("name", ["a.aiff", "a.au", "a.caf", "a.w64"])
+def test_what_begins_as_media_is_damaged_media(media: Media, name: str) -> None:
+    path = media(name, video=None, audio=BIG.get(name, "pcm_s16le"), sound=SOUND, rate=8_000)
+    path.write_bytes(path.read_bytes()[:16])
+    with pytest.raises(MediaError, match="begins as media") as caught:
+        scan_packets(path)
+    assert caught.value.reason == "broken"
+
+
+def test_a_real_header_alone(shared: Path) -> None:
+    path = shared / "cases/silence/AudioWAV/1064_IEO_DIS_MD.wav"
+    if not path.is_file():
+        pytest.skip("no shared cases")
+    with pytest.raises(MediaError, match="has no sound") as caught:
+        scan_packets(path)
+    assert caught.value.reason == "no sound"
 
 
 def with_subtitles(source_path: Path, path: Path, end: float) -> Path:

@@ -134,7 +134,7 @@ def test_stereo_stays_as_it_is_to_the_last_bit(kind: str, share: float) -> None:
     np.testing.assert_array_equal(mixed(given, "stereo", kind), expected)
 
 
-@pytest.mark.parametrize("gain", [1.0, 0.8])
+@pytest.mark.parametrize("gain", [1.0, 0.8, 0.5, 0.3])
 def test_of_two_channels_that_cancel_one_is_taken(gain: float) -> None:
     (voice,) = noise(1).astype(np.float32)
     np.testing.assert_array_equal(mixed(np.stack([voice, -gain * voice]), "stereo"), voice)
@@ -142,10 +142,49 @@ def test_of_two_channels_that_cancel_one_is_taken(gain: float) -> None:
         np.testing.assert_array_equal(mixed(np.stack([-gain * voice, voice]), "stereo"), voice)
 
 
-def test_what_cancels_in_surround_is_noticed_too() -> None:
-    voice, surround = noise(1)[0].astype(np.float32), np.zeros((6, 2 * RATE), np.float32)
-    surround[0], surround[1] = voice, -voice
-    np.testing.assert_array_equal(mixed(surround, "5.1"), voice)
+def babble(seconds: float = 6.0) -> np.ndarray:
+    """Syllables of a low voice, with pauses between them."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    voice = sum(np.sin(2 * np.pi * 110 * order * time) / order for order in range(1, 20))
+    return np.asarray(0.1 * voice * np.clip(np.sin(2 * np.pi * 1.5 * time), 0, None), np.float32)
+
+
+@pytest.mark.parametrize("offsets", [(0.005, 0.005), (0.1, 0.1), (0.3, -0.1), (0.1, 0.0)])
+def test_channels_that_cancel_are_noticed_in_spite_of_an_offset(offsets: tuple[float, float]) -> None:
+    voice = babble()
+    sound = np.stack([voice, -voice]) + np.array(offsets, np.float32)[:, None]
+    found = mixed(sound, "stereo")
+    np.testing.assert_array_equal(found[RATE // 10 :], sound[0][RATE // 10 :])
+
+
+@pytest.mark.parametrize("frequency", [50, 60])
+@pytest.mark.parametrize("hums", [(0.0, 0.03), (0.03, 0.0), (0.03, 0.03)])
+def test_channels_that_cancel_are_noticed_in_spite_of_hum(
+    frequency: float, hums: tuple[float, float]
+) -> None:
+    voice = babble()
+    hum = np.sin(2 * np.pi * frequency * np.arange(len(voice)) / RATE)
+    sound = (np.stack([voice, -voice]) + np.array(hums)[:, None] * hum).astype(np.float32)
+    found = mixed(sound, "stereo")
+    loud = np.abs(voice) > 0.05
+    assert (found == sound).any(axis=0)[loud].mean() > 0.95
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2])
+@pytest.mark.parametrize("share", [0.0, -0.1, 0.1, 1.0])
+def test_what_hardly_cancels_stays_a_mean(share: float, offset: float) -> None:
+    """A channel that is silent, or leaks a little of the other."""
+    voice = babble()
+    sound = np.stack([voice + np.float32(offset), np.float32(share) * voice])
+    np.testing.assert_array_equal(mixed(sound, "stereo"), sound.mean(axis=0, dtype=np.float64).astype("f4"))
+
+
+@pytest.mark.parametrize(("layout", "signs"), [("5.1", (1, -1)), ("4 channels", (1, -1, 1, -1))])
+def test_what_cancels_in_surround_is_noticed_too(layout: str, signs: tuple[int, ...]) -> None:
+    voice = noise(1)[0].astype(np.float32)
+    surround = np.zeros((av.AudioLayout(layout).nb_channels, 2 * RATE), np.float32)
+    surround[: len(signs)] = np.outer(signs, voice)
+    np.testing.assert_array_equal(mixed(surround, layout), voice)
 
 
 def test_channels_may_begin_and_stop_to_cancel() -> None:

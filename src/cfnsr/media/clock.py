@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from av.packet import Packet
 from numpy.typing import NDArray
 
 from cfnsr.media.errors import MediaError
@@ -13,6 +15,9 @@ from cfnsr.media.errors import MediaError
 Kind = TypeVar("Kind", bound=np.generic)
 
 SLACK = 0.05  # seconds by which time stamps and samples may differ: less is rounding
+LASTING = 0.5  # seconds for which time stamps must differ from samples, before and behind, to be believed
+SHORTEST = 0.005  # seconds; packets that last less, or do not tell, are counted so
+MOST_MOVED = 0.5  # seconds; by more than this no burst and no delay differs
 REORDER = 16  # pictures that one may come after its place, as H.264 and HEVC reorder them
 LONGEST_BACK = 5.0  # seconds; a clock that runs back by more is another recording's
 LONGEST_LEAP = 2 * 3600.0  # seconds without picture and sound; what tells of more has a wrong clock
@@ -38,6 +43,23 @@ class SoundClock:
         self._again = 0  # samples still to be left out
         self._early = 0  # of them, before laying begins
         self._left_out = self._heard = 0
+
+    def follow(self, second: float | None, rate: int, *, start: float, earliest: float | None = None) -> int:
+        """Note when the next piece is due, at `rate` samples a second.
+
+        Args:
+            second: by its time stamp; None where it has none: it follows on, the first comes at `start`.
+            rate: in Hz.
+            start: second at which the sound begins in the file.
+            earliest: second at which laying begins; None for that of the first piece, but not before 0.
+
+        Returns:
+            Samples of silence to put before it.
+        """
+        if self.position is not None:
+            return 0 if second is None else self.meet(second, rate)
+        first = round((start if second is None else second) * rate)
+        return self.begin(first, max(0, first) if earliest is None else round(earliest * rate))
 
     def begin(self, first: int, earliest: int) -> int:
         """Lay the first sample at `first`, but none before `earliest`, where laying begins.
@@ -78,6 +100,55 @@ class SoundClock:
                 f"{self.path} is broken: {self._left_out / self._heard:.0%} of its sound has times of other "
                 "sound; its clocks cannot be reconciled, so convert it",
             )
+
+
+class Settled:
+    """Time stamps of one stream of sound without those that differ for a moment.
+
+    A recorder that writes what arrives stamps a packet late, or five with the time at which they came
+    together, while samples and time agree in the long run. How far they are apart is therefore believed by
+    its running median, which keeps steps that last, and all that only grows or only falls, as they are:
+    holes, overlaps and clocks of another speed. Give it the packets in the order of the file.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Packet[Any]] = []
+        self._around = 0  # packets that are looked at before one and behind it
+        # Ticks from samples to stamps, of the packets that wait and of those around them.
+        self._apart: list[int] = []
+        self._samples = 0  # ticks of all so far
+
+    def add(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """Packets whose time stamps are settled."""
+        if packet.pts is None:
+            yield from self.finish()
+            yield packet
+            return
+        apart, tick = packet.pts - self._samples, float(packet.time_base)
+        self._samples += packet.duration or 0
+        if not self._apart:
+            self._around = round(LASTING / max(SHORTEST, (packet.duration or 0) * tick))
+            self._apart = [apart] * self._around
+        self._waiting.append(packet)
+        self._apart.append(apart)
+        if len(self._waiting) > self._around:
+            yield self._settle()
+
+    def finish(self) -> Iterator[Packet[Any]]:
+        """The packets that still wait."""
+        while self._waiting:
+            self._apart += self._apart[-1:] * (2 * self._around + 1 - len(self._apart))
+            yield self._settle()
+        self._apart = []
+
+    def _settle(self) -> Packet[Any]:
+        packet = self._waiting.pop(0)
+        wrong = self._apart[self._around] - sorted(self._apart)[self._around]
+        del self._apart[0]
+        if packet.pts is not None and SLACK / 4 < abs(wrong * float(packet.time_base)) <= MOST_MOVED:
+            packet.pts -= wrong
+            packet.dts = packet.pts  # sound is decoded in the order heard
+        return packet
 
 
 def in_order(stamps: NDArray[np.number]) -> NDArray[np.bool_]:

@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.files import is_pointer, told_pointer
-from cfnsr.media.clock import SLACK, check_clocks, in_order
+from cfnsr.media.clock import SLACK, Settled, check_clocks, in_order
 from cfnsr.media.errors import MediaError
 from cfnsr.media.shown import Pixels, Shown, declared_size
 
 MISSING_SECONDS = 0.25  # a file that ends this much before its declared end is truncated
 
 # Only these formats declare a length of their own; elsewhere FFmpeg estimates it from the bit rate.
-DECLARING = frozenset({"mov", "mp4", "matroska", "webm", "flv", "flac", "avi"})
+DECLARING = frozenset({"matroska", "webm", "flv", "flac", "avi"})
+# These tell it of each stream.
+DECLARING_STREAMS = frozenset({"mp4", "aiff", "au"})
 
 
 class Chunks(NamedTuple):
@@ -56,7 +58,8 @@ UNCOMPRESSED = {
     "caf": Chunks(8, 4, ">q"),
     "w64": Chunks(40, 16, "<q", 8, counts_itself=True),
 }
-LARGEST = 0x7FFF0000  # bytes of 32; what says more was not known when it was written
+LARGEST = 0x7FFF0000  # bytes of 32 bits; what says more was not known when it was written
+UNKNOWN = 0xFFFFFFFF  # bytes of 64 bits, where a recorder knew of 32 alone
 # Playlists and descriptions open other files and addresses, tty draws text as video: never a recording.
 NO_RECORDINGS = frozenset(
     {
@@ -76,7 +79,10 @@ NO_RECORDINGS = frozenset(
         "tty",
     }
 )
-SIGNATURES = (b"ftyp", b"moov", b"RIFF", b"FLV", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\x1aE\xdf\xa3")
+SIGNATURES = (
+    *(b"ftyp", b"moov", b"RIFF", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"FLV", b"fLaC"),
+    *(b"OggS", b"ID3", b"\xff\xfb", b"\x1aE\xdf\xa3"),
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     try:
         if not path.stat().st_size:
             raise MediaError("broken", f"{path} is empty: expected a video or sound file; copy it again")
+        if _lacks_length(path):
+            options["ignore_length"] = "1"
         container = av.open(f"file:{path}", options=options, metadata_errors="ignore")
     except (av.FFmpegError, OSError) as error:
         raise _refusal(path, error) from None
@@ -183,6 +191,8 @@ def _refusal(path: Path, error: Exception) -> MediaError:
             head = file.read(12)
     except OSError as unreadable:
         return MediaError("broken", f"{path} cannot be read: {unreadable.strerror}; check its permissions")
+    if head[8:] == b"WAVE" and not (_sound_bytes(path, UNCOMPRESSED["wav"]) or (0, 0))[1]:
+        return MediaError("no sound", f"{path} has no sound: nothing follows its header; copy it again")
     if any(signature in head for signature in SIGNATURES):
         return MediaError(
             "broken",
@@ -259,13 +269,22 @@ def stream_notes(container: InputContainer, wanted: Streams) -> tuple[str, ...]:
 def read_packets(
     path: Path, container: InputContainer, streams: list[VideoStream | AudioStream]
 ) -> Iterator[Packet[VideoStream | AudioStream]]:
-    """The packets of `streams`, in the order of the file.
+    """The packets of `streams`, each stream's in the order of the file, the time stamps of sound settled.
 
     Raises:
         MediaError: the file is broken.
     """
+    settled: dict[int, Settled] = {}
     try:
-        yield from container.demux(streams)  # type: ignore[misc]
+        for packet in container.demux(streams):
+            if not isinstance(packet.stream, AudioStream):
+                yield cast("Packet[VideoStream | AudioStream]", packet)
+                continue
+            stream = settled.setdefault(packet.stream.index, Settled())
+            if packet.size:
+                yield from stream.add(packet)
+            else:  # the decoder's signal to finish
+                yield from (*stream.finish(), packet)
     except av.FFmpegError as error:
         raise MediaError("broken", f"{path} is broken: {error.strerror}; copy it again") from None
 
@@ -393,13 +412,14 @@ def scan_packets(path: Path, wanted: Streams = USUAL) -> Scan:
 def _follow_on(packets: NDArray[np.floating]) -> bool:
     """Whether each packet of sound, of (N, 2) seconds at which they begin and end, follows on the one before.
 
-    One that takes twice as long as usual is followed by a hole: MP4 has no other way to tell of it.
+    Of two that begin at once, one would be lost. One that takes twice as long as usual is followed by a hole:
+    MP4 has no other way to tell of it.
     """
     begins, ends = packets.T
     lasts = ends - begins
     lasts = np.minimum(lasts, 2 * np.median(lasts)) if len(lasts) else lasts
     apart = np.abs(np.diff(begins) - lasts[:-1])
-    return bool((apart[lasts[:-1] > 0] <= SLACK).all())
+    return bool((np.diff(begins) > 0).all() and (apart[lasts[:-1] > 0] <= SLACK).all())
 
 
 def _check_length(
@@ -416,19 +436,28 @@ def _check_length(
     """
     formats = set(container.format.name.split(","))
     spans = []  # (declared end, read end)
-    if "mp4" in formats:  # tells each stream's own length, so that lost pictures beside whole sound show
+    if formats & DECLARING_STREAMS:  # so that lost pictures beside whole sound show
         for stream in streams:
             if stream.duration and stream.time_base:
                 ticks = (stream.start_time or 0) + stream.duration
-                spans.append((float(ticks * stream.time_base), ends[stream.index]))
+                told = float(ticks * stream.time_base)
+                if "mp4" in formats or told * (getattr(stream, "bit_rate", None) or 0) / 8 < LARGEST:
+                    spans.append((told, ends[stream.index]))
     elif formats & UNCOMPRESSED.keys():
         end = max(ends[stream.index] for stream in streams)
-        spans.append((end * _declared_part(path, UNCOMPRESSED[container.format.name]), end))
+        length, there = _sound_bytes(path, UNCOMPRESSED[container.format.name]) or (0, 0)
+        spans.append((end * length / max(1, there), end))
+    elif "mp3" in formats:
+        spans += [
+            (_tagged(path, stream.codec_context.sample_rate), ends[stream.index])
+            for stream in streams
+            if isinstance(stream, AudioStream)
+        ]
     elif formats & DECLARING and container.duration:
         declared = container.duration / av.time_base  # from second 0 of the clock
         spans.append((declared, max(ends.values())))
         for stream in streams:  # Matroska may tell of each one
-            told = _seconds(stream.metadata.get("DURATION", ""))
+            told = _read_clock(stream.metadata.get("DURATION", ""))
             spans.append((min(told, declared), ends[stream.index]))
     for told, read in spans:
         if told - read > MISSING_SECONDS:
@@ -440,10 +469,10 @@ def _check_length(
         raise MediaError("truncated", f"{path} is truncated: it ends inside a packet; copy it again")
 
 
-def _seconds(told: str) -> float:
+def _read_clock(told: str) -> float:
     """Seconds of "hours:minutes:seconds"; 0 for anything else.
 
-    >>> _seconds("01:00:03.500000000"), _seconds("")
+    >>> _read_clock("01:00:03.500000000"), _read_clock("")
     (3603.5, 0.0)
     """
     try:
@@ -453,15 +482,33 @@ def _seconds(told: str) -> float:
         return 0.0
 
 
-def _declared_part(path: Path, chunks: Chunks) -> float:
-    """How many times longer than it is a file of chunks says its sound is; 1 where it does not say.
+def _tagged(path: Path, rate: int) -> float:
+    """Seconds that the first frame of an MP3 file tells of (a tag of Xing's); 0 without one.
+
+    FFmpeg tells of no others than it guesses of the bit rate.
+    """
+    with path.open("rb") as file:
+        head = file.read(10)
+        length = sum(byte << 7 * place for place, byte in enumerate(head[:5:-1]))  # seven bits a byte
+        file.seek(10 + length if head[:3] == b"ID3" else 0)
+        frame = file.read(64)
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if at < 0 or len(frame) < at + 12:
+        return 0.0
+    flags, count = struct.unpack_from(">II", frame, at + 4)
+    return float(count * (1152 if rate >= 32_000 else 576) / rate) if flags & 1 else 0.0
+
+
+def _sound_bytes(path: Path, chunks: Chunks) -> tuple[int, int] | None:
+    """Bytes of sound that a file of chunks tells of, and those there; None where it has no chunk of sound.
 
     Recorders that cannot return to the header leave a length there that is none: 0, -1, or about the largest.
+    It counts as 0.
     """
-    there, size = path.stat().st_size, struct.calcsize(chunks.size)
+    end, size = path.stat().st_size, struct.calcsize(chunks.size)
     with path.open("rb") as file:
         at, wide = chunks.first, None
-        while at + chunks.name + size <= there:
+        while at + chunks.name + size <= end:
             file.seek(at)
             name = file.read(chunks.name)[:4]
             (length,) = struct.unpack(chunks.size, file.read(size))
@@ -471,12 +518,18 @@ def _declared_part(path: Path, chunks: Chunks) -> float:
                 (wide,) = struct.unpack("<8xQ", file.read(16))
             if name == b"data":
                 length = int(length if wide is None else wide)
-                if there <= begin or not 0 < length < (LARGEST if size == 4 and wide is None else 2**62):
-                    return 1.0
-                return max(1.0, length / (there - begin))
+                known = 0 < length < (LARGEST if size == 4 and wide is None else 2**62) and length != UNKNOWN
+                return length if known else 0, end - begin
             at = begin + max(0, length)
             at += -at % chunks.multiple
-    return 1.0
+    return None
+
+
+def _lacks_length(path: Path) -> bool:
+    """Whether this is an RF64 file of unknown length, which FFmpeg would take for one without sound."""
+    with path.open("rb") as file:
+        wide = file.read(4) in (b"RF64", b"BW64")
+    return wide and (_sound_bytes(path, UNCOMPRESSED["wav"]) or (1, 0))[0] == 0
 
 
 def picture_size(path: Path, streams: Streams) -> tuple[int, int]:

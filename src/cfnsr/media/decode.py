@@ -33,6 +33,7 @@ from cfnsr.media.shown import Shown
 
 Sampling = Literal["even", "consecutive"]
 
+LONGEST_SOUND = 15 * 60.0  # seconds of sound in one piece; a small file may tell of hours
 LOST_FRACTION = 0.1  # with more undecodable pictures or sound than this a file is broken
 SEEK_MARGIN = 1.0  # seconds of run-in before the wanted span, for decoders that need what came before
 # Codecs whose pictures say of themselves whether others are made of them. HEVC's say it of their own temporal
@@ -102,7 +103,8 @@ def decode(
         streams: which of the file's streams, where it has several.
 
     Raises:
-        MediaError: the file is missing, not media, broken or truncated, or lacks what was asked for.
+        MediaError: the file is missing, not media, broken or truncated, lacks what was asked for, or has more
+            sound than memory should hold (`stream_sound` reads that).
         ValueError: `frames` below 1 or an empty span of time.
     """
     path = Path(path)
@@ -117,6 +119,13 @@ def decode(
     if audio and not scan.sample_rate:
         raise MediaError(
             "no sound", f"{path} has no sound: give a recording with sound, or ask for pictures alone"
+        )
+    lasts = min(high, scan.duration) - low
+    if audio and lasts > LONGEST_SOUND:
+        raise MediaError(
+            "too long",
+            f"{path} has {lasts / 60:.1f} minutes of sound in one piece: expected at most "
+            f"{LONGEST_SOUND / 60:g}; cut it into takes",
         )
     numbers = _sample(scan, frames, sampling, low, high) if video else np.empty(0, np.int64)
     if video and not len(numbers):
@@ -179,14 +188,14 @@ def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, NDArray[np.float
     sound = _Sound(path, scan, 0.0, math.inf)
     for _ in _read(path, scan, None, sound):
         chunks, sound.chunks = sound.chunks, []
-        for part in (part for chunk in chunks for part in _seconds(chunk, sound.rate)):
+        for part in (part for chunk in chunks for part in _cut(chunk, sound.rate)):
             if not np.isfinite(part).all():
                 raise MediaError("broken", f"{path} is broken: its sound is no sound; copy it again")
             yield sound.rate, part
     sound.result()
 
 
-def _seconds(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
+def _cut(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
     """Parts of a second: the zeros of a long silence take memory only once they are copied."""
     for first in range(0, len(samples), rate):
         yield samples[first : first + rate]
@@ -375,12 +384,7 @@ class _Sound:
             )
         self.heard += 1
         due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
-        silence = 0
-        if self.clock.position is None:
-            begin = round((self.scan.sound_start if due is None else due) * self.rate)
-            silence = self.clock.begin(begin, round(self.low * self.rate))
-        elif due is not None:
-            silence = self.clock.meet(due, self.rate)
+        silence = self.clock.follow(due, self.rate, start=self.scan.sound_start, earliest=self.low)
         self._keep(np.zeros(silence, np.float32))
         self._keep(self.clock.cut(self.mono(frame)))
 

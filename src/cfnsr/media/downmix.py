@@ -27,7 +27,9 @@ AROUND = 0.5
 PLANES = 7  # PyAV 18 counts one too many where there are more, and reads beyond the sound
 UNTOLD = {6: "5.1", 8: "7.1"}  # layouts that players take so many channels for where the file tells none
 MEMORY = 1.0  # second after which what was heard counts 1/e
-CANCELLED = 0.1  # of the power that channels have side by side; with less their sum has lost 10 dB
+STEADY = 0.002  # seconds over which an offset or the hum of mains hardly changes, and a voice does
+CANCELLED = 0.1  # of the way from as little as their sum can be to what it is of independent channels
+WEIGHTY = 0.5  # of the power side by side, by which the sum can fall; with less they hardly cancel
 ALIKE = 0.8  # of the loudest channel's power, from which another is as loud: then the first of them is taken
 RESTORED = 0.2  # from which on they are summed again
 
@@ -38,12 +40,13 @@ class Mono:
     One channel stays as it is. Of two it is the mean. Of more it is their sum by the levels of ITU-R BS.775,
     by which speech in the centre keeps its level; of channels without places it is the mean. Where the
     channels cancel each other, as a balanced microphone's that is plugged in as stereo, it is the loudest.
-    Independent channels keep their power in a sum, so less than a tenth of it, over about a second, is told
-    from any usual stereo.
+    Independent channels keep their power in a sum; of two that cancel, both as loud or not, the correlation
+    is below -0.9 over about a second, which is told from any usual stereo. Offsets and hum count for little.
     """
 
     def __init__(self) -> None:
-        self._power: NDArray[np.float64] = np.zeros(0)  # of each channel at its level, and of their sum
+        # Of each channel at its level, and of their sum; without what is steady.
+        self._power: NDArray[np.float64] = np.zeros(0)
         self._taken: int | None = None  # the channel that stands for all
         self._packer: tuple[object, AudioResampler] | None = None
 
@@ -60,7 +63,7 @@ class Mono:
             used = levels > 0  # what has no part may hold anything
             samples, levels = samples[used], levels[used]
             mono = levels @ samples.astype(np.float64)
-        self._listen(samples, levels, mono, frame.sample_rate)
+        self._listen(samples, levels, frame.sample_rate)
         return np.asarray(mono if self._taken is None else samples[self._taken], np.float32)
 
     def _samples(self, frame: AudioFrame) -> NDArray[np.floating]:
@@ -86,26 +89,25 @@ class Mono:
         parts = [part.to_ndarray() for part in self._packer[1].resample(frame)]
         return np.concatenate(parts, axis=1).reshape(-1, frame.layout.nb_channels).T
 
-    def _listen(
-        self,
-        samples: NDArray[np.floating],
-        levels: NDArray[np.float64],
-        mono: NDArray[np.float64],
-        rate: int,
-    ) -> None:
+    def _listen(self, samples: NDArray[np.floating], levels: NDArray[np.float64], rate: int) -> None:
         """Decide whether the channels cancel."""
-        powers = np.einsum("cn,cn->c", samples, samples, dtype=np.float64) * levels**2
-        heard = np.append(powers, mono @ mono)
+        count, length = samples.shape
+        size = max(2, min(length, round(STEADY * rate)))
+        parts = samples[:, : length // size * size].reshape(count, -1, size) * levels[:, None, None]
+        moving = (parts - parts.mean(axis=2, keepdims=True)).reshape(count, -1)
+        heard = np.square(np.vstack([moving, moving.sum(axis=0)])).sum(axis=1)
         if not np.isfinite(heard).all():
             return  # damaged
         if len(heard) != len(self._power):
             self._power, self._taken = np.zeros(len(heard)), None
-        self._power = self._power * math.exp(-len(mono) / (MEMORY * rate)) + heard
-        apart, together = float(self._power[:-1].sum()), float(self._power[-1])
-        if self._taken is None and together < CANCELLED * apart:
-            loud = self._power[:-1] > ALIKE * self._power[:-1].max()
-            self._taken = int(loud.argmax())
-        elif self._taken is not None and together > RESTORED * apart:
+        self._power = self._power * math.exp(-length / (MEMORY * rate)) + heard
+        powers, together = self._power[:-1], self._power[-1]
+        loudness = np.sqrt(powers)
+        apart, least = powers.sum(), max(0.0, 2 * loudness.max() - loudness.sum()) ** 2
+        left = (together - least) / (apart - least) if apart - least > WEIGHTY * apart else 1.0
+        if self._taken is None and left < CANCELLED:
+            self._taken = int((powers > ALIKE * powers.max()).argmax())
+        elif self._taken is not None and left > RESTORED:
             self._taken = None
 
 

@@ -14,6 +14,7 @@ Reason = Literal[
     "no face",
     "no speech",  # there is sound, and nothing to be heard where the model listens
     "too short",
+    "too long",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 

@@ -102,7 +102,7 @@ def redraw(
         sound: _Copied | _Coded | None = None
         if audio is not None and scan.sample_rate:
             kept = scan.steady and _can_keep(audio, writing, out)
-            sound = (_Copied if kept else _Coded)(source, audio, scan.zero, writing)
+            sound = (_Copied if kept else _Coded)(source, audio, scan, writing)
         wanted: list[VideoStream | AudioStream] = [video]
         if audio is not None and sound is not None:
             wanted.append(audio)
@@ -239,10 +239,10 @@ def _keep_colours(first: VideoFrame, context: Any) -> None:
 class _Copied:
     """Passes the packets of the sound on as they are."""
 
-    def __init__(self, path: Path, source: AudioStream, zero: float, writing: OutputContainer) -> None:
+    def __init__(self, path: Path, source: AudioStream, scan: Scan, writing: OutputContainer) -> None:
         self.writing = writing
         self.stream = writing.add_stream_from_template(source)
-        self.shift = round(zero / source.time_base) if source.time_base else 0
+        self.shift = round(scan.zero / source.time_base) if source.time_base else 0
         self.last: int | None = None  # time stamp of the packet before
         self.end = 0
 
@@ -265,8 +265,8 @@ class _Copied:
 class _Coded:
     """Decodes the sound and writes it as AAC where its time stamps say, as `decode` does."""
 
-    def __init__(self, path: Path, source: AudioStream, zero: float, writing: OutputContainer) -> None:
-        self.path, self.zero, self.writing = path, zero, writing
+    def __init__(self, path: Path, source: AudioStream, scan: Scan, writing: OutputContainer) -> None:
+        self.path, self.scan, self.writing = path, scan, writing
         told = source.codec_context.sample_rate
         self.rate = told if told in AAC_RATES else AAC_RATES[-1]
         self.layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
@@ -284,14 +284,10 @@ class _Coded:
             self._hear(frame)
 
     def _hear(self, frame: AudioFrame) -> None:
-        if frame.pts is not None and frame.time_base is not None:
-            due = float(frame.pts * frame.time_base) - self.zero
-            if self.clock.position is None:
-                first = round(due * self.rate)
-                self.clock.begin(first, max(0, first))
-            elif silence := self.clock.meet(due, self.rate):
-                self._flush()  # what was heard before it
-                self._write(np.zeros((1 if self.layout == "mono" else 2, silence), np.float32))
+        due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
+        if silence := self.clock.follow(due, self.rate, start=self.scan.sound_start):
+            self._flush()  # what was heard before it
+            self._write(np.zeros((1 if self.layout == "mono" else 2, silence), np.float32))
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self.form:
             self._flush()

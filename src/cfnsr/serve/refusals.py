@@ -19,7 +19,6 @@ Reason = Literal[
     "unsupported",  # this model cannot
     "timeout",
     "too large",
-    "too long",
     "busy",
     "full disk",
     "internal",
