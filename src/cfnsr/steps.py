@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cfnsr.console import Step as BarStep
 from cfnsr.console import bar, say, speaks
 from cfnsr.errors import InputError
-from cfnsr.files import escaped, write_atomically, write_text
+from cfnsr.files import escaped, visible, write_atomically, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,8 +46,6 @@ def shown(message: str) -> str:
     >>> print(shown("\x1b[2J\n caf\udce9.mp4"))
     \x1b[2J\n caf\xe9.mp4
     """
-    from cfnsr.data.split import visible
-
     return visible(escaped(message))
 
 
