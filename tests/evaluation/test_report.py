@@ -275,7 +275,7 @@ def test_why_there_is_no_difference_is_told(tmp_path: Path, fabricate: Fabricate
     fabricate(tmp_path, "video", preset="small", **SMALL)
     written = report(tmp_path)
     for text in (written.tables.read_text(), Page(written.html.read_text()).text):
-        assert "No difference to CFN-SR for 1D CNN: 4 actors in common; fewer than 8" in text
+        assert "No difference to CFN-SR for 1D CNN: actors in common: 4; fewer than 8" in text
         assert "No difference to CFN-SR for 3D ResNeXt-50: run with another preset than cfn_sr" in text
     assert all(row["difference_to_cfn_sr"] is None for row in rows_of(written))
 

@@ -49,7 +49,8 @@ def small(name: str) -> Model:
             model(normalise(batch.video) if batch.video.dim() == 5 else batch.video, one_speed(batch.audio))
     for module in model.modules():
         if isinstance(module, CrossModal | VideoToAudio):
-            nn.init.normal_(module.agreement.score.weight, std=3)  # so that it looks somewhere
+            scoring = getattr(module.agreement, "score", module.agreement.places)
+            nn.init.normal_(scoring.weight, std=3)  # so that it looks somewhere
     model.config = Config(name, {}, temperature=TEMPERATURE)  # type: ignore[assignment]
     return model.eval()
 

@@ -242,6 +242,8 @@ def test_the_losses_by_hand(corpus: PreparedCorpus, tmp_path: Path) -> None:
 def test_the_preset_needs_inner_validation_actors(corpus: PreparedCorpus) -> None:
     """Under the paper's protocol its temperatures and its refit would be silently left out."""
     for protocol in ("paper", "best_epoch_on_test"):
-        with pytest.raises(InputError, match=f"'{protocol}' has no inner validation actors: preset features"):
+        with pytest.raises(
+            InputError, match=f"'{protocol}' has no inner validation actors, and preset features"
+        ):
             plan(["cfn_sr_features"], corpus, protocol=protocol, recipe=RECIPE)
     assert plan(["cfn_sr_features"], corpus, protocol="leave_one_actor_out", recipe=RECIPE)
