@@ -28,6 +28,17 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture
+def latin(tmp_path: Path) -> Path:
+    """A folder whose name is Latin-1, as an old zip leaves it."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no name that is no text")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic corpus: 3 actors x 4 takes (neutral, calm, happy, sad) with landmarks."""

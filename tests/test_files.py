@@ -21,17 +21,6 @@ from cfnsr.media.encode import write_video
 from cfnsr.media.errors import MediaError
 
 
-@pytest.fixture
-def latin(tmp_path: Path) -> Path:
-    """A folder whose name is Latin-1, as an old zip leaves it."""
-    folder = tmp_path / os.fsdecode(b"caf\xe9")
-    try:
-        folder.mkdir()
-    except OSError:
-        pytest.skip("this file system takes no name that is no text")
-    return folder
-
-
 def film(path: Path) -> Path:
     pictures = iter([np.zeros((48, 64, 3), np.uint8)] * 5)
     return write_video(path, pictures, 25, np.zeros(8820, np.float32), 44_100) or path

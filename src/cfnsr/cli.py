@@ -15,6 +15,7 @@ import typer
 from cfnsr import __version__, steps
 from cfnsr.console import bar, hang_up, say, show_all
 from cfnsr.errors import InputError
+from cfnsr.files import visible
 
 if TYPE_CHECKING:
     from cfnsr.training.config import Recipe
@@ -106,13 +107,13 @@ def _run() -> None:
     except Exception as error:
         if debug:
             raise
-        first = steps.shown((str(error).splitlines() or [""])[0])
+        first = visible((str(error).splitlines() or [""])[0])
         say(f"cfnsr: unexpected {type(error).__name__}: {first}; run again with --debug and report it")
         sys.exit(70)  # a fault of the program: 1 is an answer of check-split
 
 
 def _stop(message: str) -> None:
-    say(f"cfnsr: {steps.shown(message)}")
+    say(f"cfnsr: {visible(message)}")
     sys.exit(2)
 
 

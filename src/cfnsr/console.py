@@ -9,9 +9,8 @@ from typing import NoReturn, Protocol
 
 from cfnsr.files import ESCAPED
 
-HUNG_UP = (
-    141  # exit code of a program whose reader has gone: 128 and the number of SIGPIPE, as shells tell it
-)
+# Exit code of a program whose reader has gone: 128 and the number of SIGPIPE, as shells tell it.
+HUNG_UP = 141
 
 
 def show_all() -> None:

@@ -49,8 +49,10 @@ codecs.register_error(ESCAPED, _escape)
 def visible(text: str) -> str:
     """What a table or a file's name may hold and a terminal would obey or hide, written as an escape.
 
-    >>> print(visible("Zoë\\x1b[2J \\u202egpj.exe"), visible("caf\\udce9.mp4"))
-    Zoë\\x1b[2J \\u202egpj.exe caf\\xe9.mp4
+    A message so written is one line.
+
+    >>> print(visible("Zoë\\x1b[2J \\u202egpj.exe"), visible("a\\n caf\\udce9.mp4"))
+    Zoë\\x1b[2J \\u202egpj.exe a\\n caf\\xe9.mp4
     """
     if text.isprintable():
         return text

@@ -40,15 +40,6 @@ CHECKED, CALIBRATION, MEASURED = 6, 48, 200
 SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
 
 
-def shown(message: str) -> str:
-    r"""A message as one line that a terminal obeys in nothing: names of files may hold anything.
-
-    >>> print(shown("\x1b[2J\n caf\udce9.mp4"))
-    \x1b[2J\n caf\xe9.mp4
-    """
-    return visible(escaped(message))
-
-
 def synthesize(folder: Path, *, actors: int, seed: int, workers: int | None) -> int:
     """Write a synthetic corpus; returns the number of takes."""
     from cfnsr.synthesis.corpus import plan
@@ -94,7 +85,7 @@ def prepare(
 
         outcome = prepare_corpus(corpus.takes, store, preparation, workers=workers, progress=progress)
     for failure in outcome.failures[:SHOWN]:
-        say(f"failed, {failure.reason}: {shown(failure.message)}")
+        say(f"failed, {failure.reason}: {visible(failure.message)}")
     if len(outcome.failures) > SHOWN:
         say(f"... and {len(outcome.failures) - SHOWN} more")
     print(
@@ -535,7 +526,7 @@ def predict(
         except BrokenPipeError:  # nobody reads any more
             raise
         except (InputError, OSError) as error:
-            say(f"cfnsr: {shown(str(error))}")
+            say(f"cfnsr: {visible(str(error))}")
             well = False
     if as_json:
         print(json.dumps(told, indent=2))
@@ -545,7 +536,7 @@ def predict(
 def tell_notes(file: Path, notes: Sequence[str]) -> None:
     """Say what people should know of how a file was read."""
     for note in notes:
-        say(shown(f"{file}: {note}"))
+        say(visible(f"{file}: {note}"))
 
 
 class TimelineBar:

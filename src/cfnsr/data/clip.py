@@ -17,7 +17,7 @@ from cfnsr.data import speech
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 from cfnsr.media import face, mfcc, openface
-from cfnsr.media.container import Streams, scan_packets
+from cfnsr.media.container import Scan, Streams, scan_packets
 from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
@@ -322,15 +322,16 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
     pictures = sound = None
     if see and take.video is not None:
         streams = preparation.streams if together else Streams(video=preparation.video_stream)
+        scan = scan_packets(take.video, streams)
         if not preparation.lenient:
-            _check_shown(take.video, streams)
+            _check_shown(take.video, scan)
         pictures = decode(
             take.video,
             frames=preparation.frames,
             sampling=preparation.sampling,
             audio=together,
             threads=threads,
-            streams=streams,
+            scan=scan,
         )
     if hear and take.audio is not None:
         sound = pictures
@@ -392,13 +393,12 @@ def shown(times: np.ndarray) -> float:
     return float(times[-1] - times[0]) + usual_step(times)
 
 
-def _check_shown(path: Path, streams: Streams) -> None:
+def _check_shown(path: Path, scan: Scan) -> None:
     """Refuse a take most of which its pictures do not show.
 
     Raises:
         MediaError: they show less than half of it ("no face").
     """
-    scan = scan_packets(path, streams)
     if scan.frame_count and shown(scan.times) < face.LEAST_FOUND * scan.duration:
         raise MediaError(
             "no face",

@@ -99,9 +99,9 @@ class Store:
                     f"({', '.join(labels.emotions)}): give another folder"
                 )
             changed = [
-                f"{key} {store.preparation.get(key)} (now {preparation.get(key)})"
-                for key in {**preparation, **store.preparation}  # some are only there where they are given
-                if store.preparation.get(key) != preparation.get(key)
+                f"{key} {store.preparation.get(key)} (now {value})"
+                for key, value in preparation.items()
+                if store.preparation.get(key) != value
             ]
             if changed:
                 raise InputError(

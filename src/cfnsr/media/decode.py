@@ -84,6 +84,7 @@ def decode(
     end: float | None = None,
     threads: int = 0,
     streams: Streams = USUAL,
+    scan: Scan | None = None,
 ) -> Decoded:
     """Decode a file once: the sampled pictures and the sound.
 
@@ -101,6 +102,7 @@ def decode(
         end: leave out what comes from here on, in seconds.
         threads: of the video decoder; 0 lets FFmpeg choose, 1 suits one process a core.
         streams: which of the file's streams, where it has several.
+        scan: of this file, from `scan_packets`, if it was made before; its streams go first.
 
     Raises:
         MediaError: the file is missing, not media, broken or truncated, lacks what was asked for, or has more
@@ -113,7 +115,7 @@ def decode(
         raise ValueError(
             f"{frames} frames between {low} and {high} s: expected at least one, in a span of time"
         )
-    scan = scan_packets(path, streams)
+    scan = scan or scan_packets(path, streams)
     if video and not scan.frame_count:
         raise MediaError("no picture", f"{path} has no pictures: give a video, or ask for the sound alone")
     if audio and not scan.sample_rate:

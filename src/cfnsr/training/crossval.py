@@ -503,10 +503,12 @@ def plan(
             "them: leave one of the two out"
         )
     if recipe.needs_validation and find_protocol(protocol).selected_on != "validation":
+        what, instead = f"preset {recipe.preset}", "another preset"
+        if recipe.tune:
+            what, instead = "--tune", "leave --tune out"
         raise InputError(
-            f"protocol {protocol!r} has no inner validation actors, and "
-            f"{'--tune' if recipe.tune else f'preset {recipe.preset}'} needs them: choose nested, "
-            f"leave_one_actor_out or {'leave --tune out' if recipe.tune else 'another preset'}"
+            f"protocol {protocol!r} has no inner validation actors, and {what} needs them: choose nested, "
+            f"leave_one_actor_out or {instead}"
         )
     every = corpus.folds(protocol)
     jobs: dict[Job, None] = {}
