@@ -66,7 +66,8 @@ class Recipe:
         openface_epochs: of a model that sees OpenFace tracks alone, whose few weights need more of them; None
             for the same.
         clip_gradient: norm to which a longer gradient is cut.
-        keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest.
+        keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest; then
+            they are asked after that one alone.
         select_by: the figure that makes an epoch the best: "accuracy", or "uar", the mean recall of the
             classes (unweighted average recall); of equal ones the lower loss.
         accumulate: batches whose gradients are added up before an optimizer step, as if they were one batch;

@@ -52,6 +52,7 @@ from cfnsr.training.record import Job, describe, described_row, is_finished, ref
 from cfnsr.training.weights import Match, begin_with
 
 TRIED = "tried"  # folder of the choice of epochs and learning rate that is being tried
+BEST = "best"  # that of the best one so far
 SELECTED = "selected"  # folder of what the validation actors chose, before it is refitted to them too
 INITIAL = 3  # what a mixed seed is for, beside those of the loop
 
@@ -129,15 +130,24 @@ def train_fold(
             if number >= len(tried.figures):
                 trying = trainer(candidate, part, Path(TRIED), *choosing)
                 figures = trying.fit(resume=resume).kept
-                trying.close()
+                accelerator.free_memory()
                 accelerator.wait_for_everyone()
                 if main:
-                    shutil.rmtree(folder / TRIED)
+                    better = not tried.figures or figures > max(tried.figures)
+                    shutil.rmtree(folder / (BEST if better else TRIED), ignore_errors=True)
+                    if better:
+                        (folder / TRIED).replace(folder / BEST)
                 tried.add(figures, main)
             behind += candidate.epochs
         chosen = job.candidates()[tried.best]
+        if main and (folder / BEST).exists():
+            (folder / part).mkdir(exist_ok=True)
+            for each in (folder / BEST).iterdir():
+                each.replace(folder / part / each.name)
+            (folder / BEST).rmdir()
+        accelerator.wait_for_everyone()
     selecting = trainer(chosen, part, part, *choosing)
-    state = selecting.fit(resume=resume)
+    state = selecting.fit(resume=resume or job.tunes)  # what was chosen is trained already
     testing, seconds = selecting, state.seconds
     if job.refits:
         behind += chosen.epochs

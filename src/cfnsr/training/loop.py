@@ -182,20 +182,22 @@ class Trainer:
             board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
         if state.epoch == 0:
             fit_discriminants(self.accelerator.unwrap_model(self.model), self.clips, self.train)
+        # Where the last epoch is kept, the selecting clips are asked after it alone.
+        chooses = self.selecting is not None and (self.recipe.keep == "best" or self.solver is not None)
         for epoch in range(state.epoch + 1, self.stop + 1):
             started = monotonic()
             record = {"epoch": epoch, **(self._solve(epoch) if self.solver else self._train_epoch(epoch))}
             score = figures = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
-            if self.selecting is not None:
+            if self.selecting is not None and (chooses or epoch == self.stop):
                 record |= self._select(self.selecting)
                 figure = record[f"{self.selected_on}_{self.recipe.select_by}"]
                 figures = (figure, -record[f"{self.selected_on}_loss"])
-                if self.recipe.keep == "best" or self.solver:
+                if chooses:
                     score = figures
             state.epoch = epoch
             if score > state.best:
                 state.best, state.best_epoch, state.kept = score, epoch, figures
-                if main and (self.selecting is not None or epoch == self.stop):
+                if main and (chooses or epoch == self.stop):
                     save_weights(self.accelerator.unwrap_model(self._kept), self.folder)
             state.seconds += monotonic() - started
             history.append(record)
