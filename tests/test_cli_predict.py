@@ -364,7 +364,7 @@ def test_explain_pictures_that_cannot_be_written(
     if os.geteuid():  # root may write everywhere
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o500)
-        refused(cfnsr(*common, closed / "why.png"), f"{closed} is closed to you")
+        refused(cfnsr(*common, closed / "why.png"), f"no permission to write {closed}")
     done = cfnsr("explain", tmp_path / "model.onnx", files["talk"], tmp_path / "why.png")
     refused(done, "model.onnx is exported", "give its checkpoint's folder")
     assert left(tmp_path) == []

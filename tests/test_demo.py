@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cfnsr import demo
+from cfnsr.cli import demo
 from cfnsr.training.config import PRESETS
 
 
@@ -14,11 +14,11 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(
         "cfnsr.training.config.PRESETS", {**PRESETS, "small": replace(PRESETS["small"], epochs=1)}
     )
-    demo.run(tmp_path)
+    demo.demo(tmp_path)
     printed = capsys.readouterr().out
     for part in ("report: ", "contact sheet: ", "the actor played: happy"):
         assert part in printed
     for file in ("runs/report.html", "runs/results.json", "prepared/contact_sheet.png"):
         assert (tmp_path / file).stat().st_size > 1000
-    demo.run(tmp_path)  # a second run goes on from what is there
+    demo.demo(tmp_path)  # a second run goes on from what is there
     assert "0 clips made, 63 kept, 0 failed" in capsys.readouterr().out

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cfnsr.inference.prediction import Prediction as Prediction
     from cfnsr.models.zoo import create_model as create_model
     from cfnsr.models.zoo import list_models as list_models
+    from cfnsr.sharing.loading import load as load
     from cfnsr.sharing.pretrained import from_pretrained as from_pretrained
     from cfnsr.sharing.pretrained import save_pretrained as save_pretrained
     from cfnsr.training.checkpoint import load_model as load_model
@@ -24,6 +25,7 @@ _HOME = {
     "create_model": "cfnsr.models.zoo",
     "from_pretrained": "cfnsr.sharing.pretrained",
     "list_models": "cfnsr.models.zoo",
+    "load": "cfnsr.sharing.loading",
     "load_model": "cfnsr.training.checkpoint",
     "predict": "cfnsr.inference.predict",
     "save_pretrained": "cfnsr.sharing.pretrained",
@@ -34,6 +36,7 @@ __all__ = [
     "create_model",
     "from_pretrained",
     "list_models",
+    "load",
     "load_model",
     "predict",
     "save_pretrained",

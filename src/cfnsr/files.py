@@ -193,6 +193,23 @@ def shortened(name: str) -> str:
     return name if len(os.fsencode(name)) <= LONGEST_NAME else name[:50]
 
 
+def check_folder(out: Path) -> None:
+    """Refuse a file where a folder is to be written."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: expected a folder, or a name for a new one")
+
+
+def check_file(out: Path) -> None:
+    """Refuse, before any work, a place where no file can be written."""
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: expected the name of a file to write")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{out} cannot be written, for {above} is a file: give another name")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"{out} cannot be written: no permission to write {above}; give another folder")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then rename it: nobody sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)

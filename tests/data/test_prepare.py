@@ -584,7 +584,7 @@ def test_takes_of_several_streams(two_tracks: Callable[..., Path], tmp_path: Pat
 def test_what_is_said_of_takes_of_several_streams(
     two_tracks: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cfnsr import steps
+    from cfnsr.cli.corpus import prepare_takes
 
     voice = np.random.default_rng(0).uniform(-0.3, 0.3, 16_000 * 3)
     lines = ["path,label,speaker"]
@@ -594,7 +594,7 @@ def test_what_is_said_of_takes_of_several_streams(
     (tmp_path / "takes.csv").write_text("\n".join(lines))
     settings = Preparation(modalities=("audio",), audio_stream=2)
     corpus = scan(tmp_path / "takes.csv")
-    assert steps.prepare(corpus, tmp_path / "takes.csv", tmp_path / "out", settings, workers=1) == 0
+    assert prepare_takes(corpus, tmp_path / "takes.csv", tmp_path / "out", settings, workers=1) == 0
     said = capsys.readouterr().err
     assert said.count("2 takes, such as one: sound stream 2 of 2 is taken, as asked for") == 1
 

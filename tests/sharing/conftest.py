@@ -19,17 +19,18 @@ LARGE = "model.safetensors"  # what the hub keeps apart, and leads to by a redir
 @pytest.fixture(scope="session")
 def runs(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two of three folds of `audio`, each trained for an epoch on the synthetic corpus."""
-    from cfnsr import steps
+    from cfnsr.cli.corpus import prepare_takes
+    from cfnsr.cli.train import train_models
     from cfnsr.corpus.scan import scan
     from cfnsr.data.clip import Preparation
     from cfnsr.training.config import find_recipe
 
     place = tmp_path_factory.mktemp("sharing")
-    steps.prepare(
+    prepare_takes(
         scan(synthetic), synthetic, place / "prepared", Preparation(modalities=("audio",)), workers=1
     )
     recipe = find_recipe("small").changed(epochs=1)
-    steps.crossval(
+    train_models(
         ["audio"], place / "prepared", place / "runs", protocols=["nested"], recipe=recipe, folds=[1, 2]
     )
     return place / "runs"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 
-from cfnsr.cli import _recipe
+from cfnsr.cli.train import _recipe
 from cfnsr.errors import InputError
 from cfnsr.training.config import PRESETS, Recipe, WeightsFile, find_recipe, load_recipe, parse_settings
 

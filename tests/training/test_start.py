@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from cfnsr import steps
+from cfnsr.cli import app
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.discriminant import Discriminant
@@ -225,14 +225,7 @@ def test_dropout_of_sound_without_a_silence_is_refused_before_training(
     with pytest.raises(InputError, match=message):
         crossval(jobs, corpus, tmp_path / "runs", accelerator=Accelerator())
     with pytest.raises(InputError, match=message):
-        steps.train(
-            OURS,
-            corpus.store.folder,
-            tmp_path / "one",
-            protocol="nested",
-            fold=1,
-            seed=0,
-            recipe=recipe,
-            resume=False,
-        )
+        arguments = ["train", OURS, "--data", corpus.store.folder, "--out", tmp_path / "one"]
+        settings = ["--preset", "features", "--modality-dropout", 0.1]
+        app([str(each) for each in arguments + settings], standalone_mode=False)
     assert not list(tmp_path.rglob("run.json"))

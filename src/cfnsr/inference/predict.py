@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cfnsr.data.clip import Preparation, sound_tensors
-from cfnsr.data.speech import choose_encoder
+from cfnsr.data.speech import choose_encoder, find_encoder
 from cfnsr.errors import InputError
 from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
 from cfnsr.inference.windows import HOP, Stretch, Windows
@@ -75,7 +75,7 @@ def predict(
     """
     recogniser = as_recogniser(model)
     if speech_encoder is not None:
-        choose_encoder(str(speech_encoder))
+        find_speech_encoder(recogniser, str(speech_encoder))
     path = Path(file)
     refuse_standardised(recogniser)
     if openface is None and "openface" in recogniser.preparation.modalities:
@@ -112,6 +112,24 @@ def as_recogniser(model: Model | Recogniser) -> Recogniser:
     from cfnsr.inference.recogniser import TorchRecogniser
 
     return TorchRecogniser(cast("Model", model))
+
+
+def find_speech_encoder(recogniser: Recogniser, given: str | None) -> None:
+    """Find the speech encoder that a model was trained with, before any file needs it.
+
+    Args:
+        recogniser: one that reads no speech needs none.
+        given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names, or the hub's.
+
+    Raises:
+        InputError: when it is not there, is another one, or none is needed.
+    """
+    if "speech" in recogniser.reads.values():
+        if given is not None:
+            choose_encoder(given)
+        find_encoder(recogniser.preparation.speech_encoder, recogniser.preparation.speech_sha256)
+    elif given is not None:
+        raise InputError(f"--speech-encoder {given}: model {recogniser.name} reads no speech; leave it out")
 
 
 def refuse_standardised(recogniser: Recogniser) -> None:

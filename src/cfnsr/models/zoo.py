@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import cast
 
 from torch import nn
 
+from cfnsr.console import say
 from cfnsr.errors import InputError
 from cfnsr.models.baselines import AS_BEGUN, SOLVERS, Solver, added, heard, seen, spliced
 from cfnsr.models.encoders.cnn import AudioCNN
@@ -576,3 +577,35 @@ def build(name: str, settings: Settings) -> Model:
 def count_parameters(model: nn.Module) -> int:
     """Number of trained values in a model."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def choose_models(
+    models: Sequence[str], tables: Sequence[int], *, video: str | None = None, audio: str | None = None
+) -> list[str]:
+    """The models that are named, and those of the paper's tables, each once in the order of the tables.
+
+    Args:
+        models: names.
+        tables: of the paper, 1 or 2.
+        video, audio: encoders that all of them get, as far as they look at pictures and hear; a row of a
+            table that has another one for good is left out.
+    """
+    for number in tables:
+        if number not in TABLES:
+            raise InputError(f"table {number}: expected one of the paper's tables, 1 or 2")
+    wanted = {name for number in tables for _, name in TABLES[number]}
+    of_tables = [name for name in list_models() if name in wanted]
+    if not models and not of_tables:
+        raise InputError("no model is named: expected some of `cfnsr models`, or --table 1 or 2")
+    asked = {name: encoder for name, encoder in (("video", video), ("audio", audio)) if encoder is not None}
+    chosen = [with_encoders(name, **asked) for name in models]
+    for name in of_tables:
+        own = encoders_of(name)
+        if find(name).fixed and any(own.get(modality, want) != want for modality, want in asked.items()):
+            say(f"{name} is left out: it has its own encoder {', '.join(own.values())}")
+        else:
+            chosen.append(with_encoders(name, **asked))
+    for modality, encoder in asked.items():
+        if not any(modality in encoders_of(name) for name in chosen):
+            raise InputError(f"--{modality} {encoder}: {', '.join(chosen)} has no {modality}; leave it out")
+    return list(dict.fromkeys(chosen))

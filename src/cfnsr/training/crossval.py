@@ -142,8 +142,8 @@ def train_fold(
         chosen = job.candidates()[tried.best]
         if main and (folder / BEST).exists():
             (folder / part).mkdir(exist_ok=True)
-            for each in (folder / BEST).iterdir():
-                each.replace(folder / part / each.name)
+            for file in (folder / BEST).iterdir():
+                file.replace(folder / part / file.name)
             (folder / BEST).rmdir()
         accelerator.wait_for_everyone()
     selecting = trainer(chosen, part, part, *choosing)

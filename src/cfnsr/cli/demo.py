@@ -2,10 +2,16 @@
 
 from pathlib import Path
 from time import monotonic
+from typing import Annotated
 
-from cfnsr import steps
+import typer
+
+from cfnsr.cli.app import app
+from cfnsr.cli.corpus import prepare_takes, write_synthetic
+from cfnsr.cli.train import train_models, write_report
 from cfnsr.console import say
 from cfnsr.errors import InputError
+from cfnsr.files import check_folder
 
 ACTORS = 18  # twenty-one takes each
 FOLDS = (1, 2)  # of the six: enough to see the order of the models
@@ -13,13 +19,12 @@ MODEL = "cfn_sr"
 PICTURES = 64  # pixels: what the small preset looks at
 
 
-def run(out: Path, *, seed: int = 0) -> None:
-    """Synthesize, prepare, cross-validate, report and predict; goes on where an earlier demo was cut off.
-
-    Args:
-        out: receives corpus/, prepared/ and runs/.
-        seed: of the corpus and the training.
-    """
+@app.command(epilog="Example: cfnsr demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic corpus and of the training.")] = 0,
+) -> None:
+    """Synthetic corpus, preparation, cross-validation, report and a prediction: the whole job in minutes."""
     from cfnsr.corpus.scan import scan
     from cfnsr.data.clip import Preparation
     from cfnsr.data.store import Store
@@ -29,23 +34,23 @@ def run(out: Path, *, seed: int = 0) -> None:
     from cfnsr.training.config import find_recipe
     from cfnsr.training.prepared import PreparedCorpus
 
-    steps.check_folder(out)
+    check_folder(out)
     if seed < 0:
         raise InputError(f"seed {seed}: expected 0 or more")
     started = monotonic()
     corpus, prepared, runs = out / "corpus", out / "prepared", out / "runs"
     say("1/5 a synthetic corpus: drawn faces that speak")
-    steps.synthesize(corpus, actors=ACTORS, seed=seed, workers=None)
+    write_synthetic(corpus, actors=ACTORS, seed=seed, workers=None)
     say("2/5 preparation: faces cut out, sound turned into MFCCs")
     takes = scan(corpus)
     recipe = find_recipe("small")
-    steps.prepare(takes, corpus, prepared, Preparation(size=PICTURES))
+    prepare_takes(takes, corpus, prepared, Preparation(size=PICTURES))
     say(f"3/5 cross-validation: folds {', '.join(map(str, FOLDS))} of six, actors never seen in training")
-    steps.crossval(
+    train_models(
         [MODEL], prepared, runs, protocols=["nested"], recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
     )
     say("4/5 report")
-    steps.report(runs, explain=prepared)
+    write_report(runs, explain=prepared)
     say("5/5 a prediction for a take of an actor the model never saw")
     fold = PreparedCorpus(Store(prepared)).folds("nested")[FOLDS[0] - 1]
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")

@@ -1,0 +1,148 @@
+"""The command line's frame: shared options, how a command ends, and what commands read of their arguments."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfnsr import __version__
+from cfnsr.console import hang_up, say, show_all
+from cfnsr.errors import InputError
+from cfnsr.files import visible
+
+# What lists are written as: 1,2,5 or 1-4.
+Numbers = str
+MOST_NUMBERS = 10_000  # of one range; more is a slip
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Audio-video emotion recognition: prepare, cross-validate, report, predict. "
+    "`cfnsr demo` shows it all on a synthetic corpus.",
+    epilog="--debug, anywhere, shows the traceback of an error.",
+)
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder made by `cfnsr prepare`.")]
+VideoStreamOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Which stream of pictures, of a file that has several, from 1; if not given, the one marked "
+        "default, else the first."
+    ),
+]
+AudioStreamOption = Annotated[int | None, typer.Option(help="Which stream of sound; the same.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+CheckpointArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Folder with config.json and model.safetensors, an exported .onnx or .xml, or a name on the "
+        "Hugging Face hub."
+    ),
+]
+
+
+def main() -> None:
+    """Entry point: bad input ends with one line on stderr and exit code 2, a reader who left with 141."""
+    show_all()
+    try:
+        try:
+            _run()
+        finally:
+            if sys.stdout is not None:  # as after >&-
+                sys.stdout.flush()
+    except BaseException as end:
+        # Typer and Rich end by themselves with 1, which is an answer of check-split.
+        if isinstance(end, BrokenPipeError) or isinstance(end.__context__, BrokenPipeError):
+            hang_up()
+        raise
+
+
+def _run() -> None:
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments, prog_name="cfnsr")
+    except InputError as error:
+        if debug:
+            raise
+        _stop(str(error))
+    except OSError as error:
+        if debug or isinstance(error, BrokenPipeError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _stop(
+                f"the disk is full ({error.filename or 'while writing'}): free some and run it again "
+                "(train and crossval with --resume)"
+            )
+        _stop(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("cfnsr: stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        first = visible((str(error).splitlines() or [""])[0])
+        say(f"cfnsr: unexpected {type(error).__name__}: {first}; run again with --debug and report it")
+        sys.exit(70)  # a fault of the program: 1 is an answer of check-split
+
+
+def _stop(message: str) -> None:
+    say(f"cfnsr: {visible(message)}")
+    sys.exit(2)
+
+
+def parse_numbers(text: str, what: str) -> list[int]:
+    """Numbers and ranges, as users write them.
+
+    >>> parse_numbers("1-3,7", "actors")
+    [1, 2, 3, 7]
+    """
+    numbers: list[int] = []
+    try:
+        for part in text.replace(" ", ",").split(","):
+            if part:
+                first, _, last = part.partition("-")
+                span = range(int(first), int(last or first) + 1)
+                numbers += span if len(span) <= MOST_NUMBERS else ()
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise InputError(f"{what} {text!r}: expected numbers such as 1,2,5 or 1-4")
+    return list(dict.fromkeys(numbers))
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"cfnsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file of yours that registers models; before the verb, may be repeated."),
+    ] = None,
+) -> None:
+    if plugin:
+        from cfnsr.models.plugin import load_plugin
+
+        for path in plugin:
+            load_plugin(path)
+
+
+def check_workers(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers is {workers}: expected 1 or more")
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))

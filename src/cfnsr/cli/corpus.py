@@ -1,0 +1,290 @@
+"""Verbs of a corpus: synthesize, download, prepare, check-split."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cfnsr.cli.app import (
+    AudioStreamOption,
+    JsonOption,
+    Numbers,
+    VideoStreamOption,
+    app,
+    check_workers,
+    names,
+    parse_numbers,
+)
+from cfnsr.console import bar, say
+from cfnsr.errors import InputError
+from cfnsr.files import check_folder, visible, write_text
+
+if TYPE_CHECKING:
+    from cfnsr.corpus.take import Corpus, Take
+    from cfnsr.data.clip import Preparation
+    from cfnsr.data.store import Store
+    from cfnsr.synthesis.corpus import Part
+
+SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
+
+
+@app.command(epilog="Example: cfnsr synthesize corpus --actors 24 --seed 0")
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Receives Actor_NN/*.mp4 and landmarks/*.csv.")],
+    actors: Annotated[int, typer.Option(help="Number of actors.")] = 24,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+) -> None:
+    """Write a synthetic corpus in RAVDESS's layout: drawn faces that speak."""
+    check_workers(workers)
+    if actors < 1:
+        raise InputError(f"--actors is {actors}: expected 1 or more")
+    total = write_synthetic(folder, actors=actors, seed=seed, workers=workers)
+    print(f"{total} takes in {folder}")
+
+
+@app.command(epilog="Example: cfnsr download ravdess ravdess --actors 1-4")
+def download(
+    corpus: Annotated[str, typer.Argument(help="ravdess")],
+    folder: Annotated[Path, typer.Argument(help="Receives the unpacked corpus.")],
+    actors: Annotated[
+        Numbers | None, typer.Option(help="Actors, such as 1-4,7; all 24 if not given.")
+    ] = None,
+    what: Annotated[str, typer.Option(help="Among video, audio and landmarks.")] = "video,landmarks",
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the zip files.")] = False,
+    base_url: Annotated[str, typer.Option(help="A mirror that speaks Zenodo's API.")] = "https://zenodo.org",
+) -> None:
+    """Fetch RAVDESS from Zenodo: checked, resumable, unpacked. Non-commercial licence."""
+    from cfnsr.corpus.download import plan_download
+
+    if corpus != "ravdess":
+        raise InputError(f"corpus {corpus!r} cannot be downloaded: expected ravdess")
+    chosen = parse_numbers(actors, "actors") if actors is not None else None
+    plan = plan_download(
+        folder, actors=chosen, what=names(what), base_url=base_url.rstrip("/"), keep_archives=keep_archives
+    )
+    say(plan.summary())
+    with bar("download", 1) as step:
+        plan.run(lambda name, done, total: step(completed=done, total=total, note=name))
+    print(f"RAVDESS is in {folder}")
+
+
+@app.command(epilog="Example: cfnsr prepare ravdess prepared --workers 4")
+def prepare(
+    corpus: Annotated[
+        Path, typer.Argument(help="A RAVDESS or CREMA-D folder, or a CSV of path,label,speaker.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Receives the prepared clips.")],
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            help="Among video, audio, log_mel (for ERANNs), speech and openface; video,audio (as far as "
+            "there) if not given."
+        ),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Pictures a clip.")] = 30,
+    sampling: Annotated[str, typer.Option(help="even, or consecutive from the middle.")] = "even",
+    size: Annotated[int, typer.Option(help="Side of the face crop in pixels.")] = 224,
+    margin: Annotated[
+        float | None, typer.Option(help="Room around the face, as a part of its height.")
+    ] = None,
+    speech_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="For speech: a pretrained Whisper, wav2vec 2.0, HuBERT or WavLM, a folder or a name on the "
+            "Hugging Face hub; CFNSR_SPEECH_ENCODER names a folder too."
+        ),
+    ] = None,
+    song: Annotated[bool, typer.Option("--song", help="Take RAVDESS's songs too.")] = False,
+    openface: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with the OpenFace CSVs; or one CSV of clip means, a row a take (column name): the "
+            "takes it lacks are left out."
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="The label set of a CSV of takes, in class order, such as calm,tense.")
+    ] = None,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient",
+            help="Keep takes on which predict gives no answer: silent ones, and those with a face in fewer "
+            "than half of the pictures.",
+        ),
+    ] = False,
+) -> None:
+    """Decode every take once and cut out face and sound; does only what is missing or changed."""
+    from cfnsr.corpus.scan import scan
+    from cfnsr.data.clip import Preparation
+
+    check_workers(workers)
+    found = scan(corpus, song=song, openface=openface, labels=names(labels or ""))
+    chosen = _modalities_there(found) if modalities is None else names(modalities)
+    encoder, sha256 = _speech_encoder(chosen, speech_encoder)
+    preparation = Preparation(
+        modalities=chosen,
+        frames=frames,
+        sampling=sampling,  # type: ignore[arg-type]
+        size=size,
+        speech_encoder=encoder,
+        speech_sha256=sha256,
+        video_stream=video_stream,
+        audio_stream=audio_stream,
+        lenient=lenient,
+    )
+    if margin is not None:
+        preparation = replace(preparation, margin=margin)
+    if prepare_takes(found, corpus, out, preparation, workers=workers):
+        raise typer.Exit(2)
+
+
+@app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")
+def check_split(
+    table: Annotated[Path, typer.Argument(help="A CSV of recordings with their parts or folds.")],
+    media: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings, if they do not lie as the CSV says.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Name what a split leaks: shared actors and takes, copies of a recording, a reused validation.
+
+    Copies are found by their bytes and by their sound, re-coded or trimmed; not halves of a take, nor other
+    speeds; of several tracks of sound the default one is heard. Exit code 0 for a clean split, 1 for leaks,
+    2 for a table that cannot be read.
+    """
+    from cfnsr.data.leaks import check_split as check
+    from cfnsr.data.split import read_split
+
+    check_workers(workers)
+    split = read_split(table)
+    with bar("compare", len(split.recordings)) as step:
+        findings = check(
+            split,
+            media=media,
+            workers=workers,
+            progress=lambda done, total: step(completed=done, total=total),
+        )
+    print(json.dumps(findings.as_json(), indent=2) if as_json else "\n".join(findings.lines()))
+    if not findings.clean:
+        raise typer.Exit(1)
+
+
+def prepare_takes(
+    corpus: "Corpus", source: Path, out: Path, preparation: "Preparation", *, workers: int | None = None
+) -> int:
+    """Prepare a scanned corpus and account for every file; returns the number of takes that failed."""
+    from cfnsr.data.clip import MODALITIES
+    from cfnsr.data.contact import contact_sheet
+    from cfnsr.data.prepare import prepare_corpus
+    from cfnsr.data.store import Store
+    from cfnsr.synthesis.corpus import RECORD
+
+    check_folder(out)
+    for modality in preparation.modalities:
+        if not any(getattr(take, MODALITIES[modality]) for take in corpus.takes):
+            raise InputError(f"{source} has no take with {modality}: leave {modality} out of --modalities")
+    name = "synthetic" if (source / RECORD).exists() else corpus.name
+    store = Store.create(out, name, corpus.labels, preparation.as_json())
+    aside = [f"unknown name: {path}" for path in corpus.unknown]
+    aside += [f"the same take again: {path}" for path in corpus.duplicates]
+    aside += [f"{count} left out: {reason}" for reason, count in corpus.left_out.items()]
+    write_text(out / "left_out.txt", "".join(f"{line}\n" for line in aside))
+    for line in corpus.notes():
+        say(line)
+    done = 0
+    with bar("prepare", len(corpus.takes)) as step:
+
+        def progress(take: "Take", state: str) -> None:
+            nonlocal done
+            done += 1
+            step(completed=done, note="" if state == "made" else f"{take.name} {state}")
+
+        outcome = prepare_corpus(corpus.takes, store, preparation, workers=workers, progress=progress)
+    for failure in outcome.failures[:SHOWN]:
+        say(f"failed, {failure.reason}: {visible(failure.message)}")
+    if len(outcome.failures) > SHOWN:
+        say(f"... and {len(outcome.failures) - SHOWN} more")
+    print(
+        f"{len(outcome.made)} clips made, {len(outcome.kept)} kept, {len(outcome.failures)} failed in {out}"
+        + (f"; the reasons: {out / 'failures.csv'}" if outcome.failures else "")
+    )
+    _say_notes(store, outcome.made)
+    others = {path.name for path in (out / "clips").glob("*.safetensors")}
+    others -= {store.path(take.name).name for take in corpus.takes}
+    if others:
+        say(
+            f"{len(others)} clips in {out} are of takes that {source} does not have, such as {min(others)}: "
+            "they stay and will be trained on; delete them to leave them out"
+        )
+    if "video" in preparation.modalities and outcome.made:
+        headers = [store.header(name) for name in sorted(outcome.made + outcome.kept)]
+        sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
+        print(f"look at the crops: {sheet}")
+    return len(outcome.failures)
+
+
+def _say_notes(store: "Store", made: Sequence[str]) -> None:
+    """Say what people should know of how takes were read, such as which of several streams was taken."""
+    takes: dict[str, list[str]] = {}
+    for name in sorted(made):
+        header = store.header(name)
+        read = {} if header is None else header.sources
+        for note in dict.fromkeys(note for source in read.values() for note in source.get("notes", ())):
+            takes.setdefault(note, []).append(name)
+    for note, among in takes.items():
+        say(f"{len(among)} {'take' if len(among) == 1 else 'takes'}, such as {among[0]}: {note}")
+
+
+def _modalities_there(corpus: "Corpus") -> tuple[str, ...]:
+    """Pictures and sound as far as the takes have them; OpenFace features where there is neither."""
+    there = tuple(role for role in ("video", "audio") if any(getattr(take, role) for take in corpus.takes))
+    if len(there) == 1:
+        say(f"the corpus has {there[0]} alone: preparing that")
+    return there or ("openface",)
+
+
+def _speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, str]:
+    """Name and SHA-256 of the speech encoder of a preparation; empty where none is needed.
+
+    Args:
+        modalities: that are to be prepared.
+        given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
+    """
+    from cfnsr.data.speech import choose_encoder
+
+    if "speech" in modalities:
+        encoder = choose_encoder(given)
+        return encoder.name, encoder.sha256
+    if given is not None:
+        raise InputError(
+            f"--speech-encoder {given} with modalities {', '.join(modalities)}: expected speech among them; "
+            "give --modalities with speech"
+        )
+    return "", ""
+
+
+def write_synthetic(folder: Path, *, actors: int, seed: int, workers: int | None) -> int:
+    """Write a synthetic corpus; returns the number of takes."""
+    from cfnsr.synthesis.corpus import plan
+    from cfnsr.synthesis.corpus import synthesize as write
+
+    total = len(plan(actors=actors))
+    done = 0
+    with bar("synthesize", total) as step:
+
+        def progress(part: "Part") -> None:
+            nonlocal done
+            done += 1
+            step(completed=done, note=part.name)
+
+        write(folder, actors=actors, seed=seed, workers=workers, progress=progress)
+    return total

@@ -1,0 +1,423 @@
+"""Verbs of experiments: models, train, crossval, report."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cfnsr.cli.app import DataOption, JsonOption, Numbers, app, check_workers, names, parse_numbers
+from cfnsr.console import bar, say, speaks
+from cfnsr.errors import InputError
+from cfnsr.files import check_folder
+
+if TYPE_CHECKING:
+    from cfnsr.evaluation.page import Examples
+    from cfnsr.evaluation.summary import Row
+    from cfnsr.training.config import Recipe
+    from cfnsr.training.crossval import Progress
+    from cfnsr.training.loop import Step
+    from cfnsr.training.prepared import PreparedCorpus
+    from cfnsr.training.record import Job
+
+ProtocolOption = Annotated[
+    str,
+    typer.Option(
+        help="nested (inner validation actors choose the epoch), leave_one_actor_out or paper (optimistic)."
+    ),
+]
+VideoOption = Annotated[
+    str | None, typer.Option(help="What the models see: pixels (the default) or openface tracks.")
+]
+AudioOption = Annotated[
+    str | None, typer.Option(help="What they hear: mfcc (the default) or speech, a pretrained encoder.")
+]
+SpeakerOption = Annotated[
+    bool,
+    typer.Option(
+        "--speaker-normalisation",
+        help="Standardise each person's features over all their takes, without labels, the tested ones too "
+        "(transductive): needs all emotions in balance. The protocol is then called ..._normalised.",
+    ),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]
+
+
+@app.command(epilog="Example: cfnsr models --json")
+def models(
+    as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+) -> None:
+    """Every model: its parameters beside the paper's, and the accuracy the paper reports."""
+    from cfnsr.models import listing
+
+    if as_json:
+        print(json.dumps(listing.as_json(), indent=2))
+    else:
+        print(listing.as_markdown() if as_markdown else listing.as_text())
+
+
+def _recipe(
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper (30 frames of 224 px, 70 epochs; the default), recommended (our changes to it), "
+            "small (for a CPU), or features (OpenFace and speech)."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A recipe as TOML, as `cfnsr train --show-config` prints it, or a part of one."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of a recipe, such as schedule=cosine; may be repeated."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs, if not the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips a step, if not the preset's.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of Adam, if not the preset's.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="no (float32) or bf16 (mixed precision).")] = None,
+    pretrain: Annotated[
+        bool | None,
+        typer.Option(
+            "--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."
+        ),
+    ] = None,
+    modality_dropout: Annotated[
+        float | None,
+        typer.Option(help="Probability that a training clip loses its pictures or its sound, 0 to 0.9."),
+    ] = None,
+    openface_steps: Annotated[
+        int | None, typer.Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
+    ] = None,
+    video_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights that the 3D ResNeXt-50 begins with, such as those published for Kinetics: "
+            "safetensors or a PyTorch state dict. Those of ResNeXt-101 do not fit."
+        ),
+    ] = None,
+    tune: Annotated[
+        bool | None,
+        typer.Option(
+            "--tune",
+            help="Choose epochs and learning rate of a fused model on each fold's inner validation actors, "
+            "from the same grid.",
+        ),
+    ] = None,
+) -> "Recipe":
+    """The recipe of a training: a preset, changed by a file, then by --set, then by the options."""
+    from cfnsr.training.config import find_recipe, load_recipe, parse_settings
+
+    recipe = load_recipe(config, preset) if config is not None else find_recipe(preset or "paper")
+    written = parse_settings(settings or ())
+    if video_weights is not None:
+        written = {**written, "video_weights": str(video_weights)}
+    return recipe.with_settings(written, "--set").changed(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision,
+        pretrain=pretrain,
+        modality_dropout=modality_dropout,
+        openface_steps=openface_steps,
+        tune=tune,
+    )
+
+
+def _with_recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_recipe`, and pass it the recipe in their stead."""
+    shared, whole = signature(_recipe).parameters, signature(command)
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(recipe=_recipe(**{name: given.pop(name) for name in shared}), **given)
+
+    own = [parameter for name, parameter in whole.parameters.items() if name != "recipe"]
+    options = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*own, *shared.values())]
+    run.__signature__ = whole.replace(parameters=options)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in options}
+    return run
+
+
+@app.command(
+    epilog="Examples: cfnsr train cfn_sr --data prepared --fold 1 --out cfn_sr_fold_1; "
+    "cfnsr train --show-config --preset small > recipe.toml"
+)
+@_with_recipe
+def train(
+    recipe: "Recipe",
+    model: Annotated[str | None, typer.Argument(help="One of `cfnsr models`.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder made by `cfnsr prepare`.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint.")] = None,
+    fold: Annotated[int, typer.Option(help="Number of the fold, from 1.")] = 1,
+    video: VideoOption = None,
+    audio: AudioOption = None,
+    protocol: ProtocolOption = "nested",
+    speaker_normalisation: SpeakerOption = False,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    resume: ResumeOption = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print the recipe as TOML for --config, and train nothing.")
+    ] = False,
+) -> None:
+    """Train one model on one fold of whole actors; its encoders alone first, in OUT/pretrained."""
+    if show_config:
+        print(recipe.as_toml(), end="")
+        return
+    if model is None or data is None or out is None:
+        raise InputError(
+            "train needs a model, --data and --out: see cfnsr train --help, or give --show-config"
+        )
+    from cfnsr.data.folds import with_normalised_speakers
+    from cfnsr.data.store import Store
+    from cfnsr.evaluation.card import write_card
+    from cfnsr.models.zoo import choose_models
+    from cfnsr.training import crossval as training
+    from cfnsr.training.devices import accelerator
+    from cfnsr.training.prepared import PreparedCorpus
+
+    (named,) = choose_models([model], (), video=video, audio=audio)
+    if speaker_normalisation:
+        protocol = with_normalised_speakers(protocol)
+    check_folder(out)
+    corpus = PreparedCorpus(Store(data))
+    jobs = training.plan([named], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
+    for job in jobs:  # before the first is trained
+        training.check_model(job, corpus)
+    _say_notes(jobs, corpus)
+    encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
+    with _training_bar(jobs) as progress:
+        for job in jobs:
+            training.train_fold(
+                job,
+                corpus,
+                encoders.get(job.model, out),
+                accelerator=accelerator(recipe),
+                start_from=encoders if encoders and job is jobs[-1] else None,
+                resume=resume,
+                progress=progress,
+            )
+    if speaks():
+        write_card(out)
+    print(f"checkpoint: {out}")
+
+
+@app.command(
+    epilog="Examples: cfnsr crossval cfn_sr --data prepared --out runs --preset small; "
+    "cfnsr crossval --table 1 --table 2 --data prepared --out runs; "
+    "cfnsr crossval --table 1 --video openface --audio speech --data features --out runs; "
+    "cfnsr crossval cfn_sr_features --speaker-normalisation --data features --out runs"
+)
+@_with_recipe
+def crossval(
+    recipe: "Recipe",
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")],
+    models: Annotated[list[str] | None, typer.Argument(help="Some of `cfnsr models`.")] = None,
+    table: Annotated[
+        list[int] | None, typer.Option(help="All rows of the paper's table 1 or 2; may be repeated.")
+    ] = None,
+    video: VideoOption = None,
+    audio: AudioOption = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="nested (the default), paper (optimistic), or both: nested,paper (with --table). "
+            "Or leave_one_actor_out with a fold each. To measure habits: best_epoch_on_test, shared_actors, "
+            "repeated_takes."
+        ),
+    ] = None,
+    speaker_normalisation: SpeakerOption = False,
+    seeds: Annotated[Numbers, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
+    folds: Annotated[Numbers | None, typer.Option(help="Folds, such as 1,2; all if not given.")] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes on a CPU, each of which trains some of the folds.")
+    ] = 1,
+    resume: ResumeOption = False,
+) -> None:
+    """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
+    from cfnsr.data.folds import with_normalised_speakers
+    from cfnsr.models.zoo import choose_models
+
+    check_workers(workers)
+    alone = speaker_normalisation or recipe.needs_validation
+    usual = "nested,paper" if table and not alone else "nested"
+    protocols = names(protocol or usual)
+    if speaker_normalisation:
+        protocols = tuple(map(with_normalised_speakers, protocols))
+    train_models(
+        choose_models(models or (), table or (), video=video, audio=audio),
+        data,
+        out,
+        protocols=tuple(dict.fromkeys(protocols)),
+        recipe=recipe,
+        seeds=parse_numbers(seeds, "seeds"),
+        folds=parse_numbers(folds, "folds") if folds is not None else None,
+        workers=workers,
+        resume=resume,
+    )
+    write_report(out)
+
+
+@app.command(epilog="Example: cfnsr report runs --compare cfn_sr,audio")
+def report(
+    runs: Annotated[Path, typer.Argument(help="Folder of runs.")],
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="The prepared folder that the runs were given: the page then shows what two test answers of "
+            "each row rest on."
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B",
+            help="Two models whose difference is tested, such as cfn_sr,audio; give it once a pair.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Points of accuracy that do not matter: the tests of equivalence use it.")
+    ] = 2.0,
+) -> None:
+    """Write report.html, tables.md and results.json into the folder of the runs."""
+    write_report(runs, explain=explain, compare=[_pair(each) for each in compare or ()], margin=margin / 100)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names):
+        raise InputError(f"--compare {text}: expected two models with a comma between, such as cfn_sr,audio")
+    return names[0], names[1]
+
+
+@contextmanager
+def _training_bar(jobs: Sequence["Job"]) -> Iterator["Progress"]:
+    """One bar over all runs of a grid; behind it the run at work with its loss and accuracy."""
+    epochs = dict.fromkeys(jobs, 0.0)
+    with bar("train", sum(job.passes for job in jobs)) as step:
+
+        def progress(job: "Job", at: "Step") -> None:
+            epochs[job] = at.epoch - 1 + at.step / at.steps
+            state = "was trained before"
+            if at.loss is not None:
+                state = f"loss {at.loss:.2f}, accuracy {100 * at.accuracy:.0f} %"
+            step(
+                completed=round(sum(epochs.values()), 2),
+                note=f"{job.model} {job.protocol} seed {job.seed} fold {job.fold.number}: {state}",
+            )
+
+        yield progress
+
+
+def train_models(
+    models: Sequence[str],
+    data: Path,
+    out: Path,
+    *,
+    protocols: Sequence[str],
+    recipe: "Recipe",
+    seeds: Sequence[int] = (0,),
+    folds: Sequence[int] | None = None,
+    workers: int = 1,
+    resume: bool = False,
+) -> list[Path]:
+    """Cross-validate models under some protocols with one progress bar; returns the folders of the runs."""
+    from cfnsr.data.store import Store
+    from cfnsr.training import crossval as training
+    from cfnsr.training.devices import accelerator
+    from cfnsr.training.parallel import crossval_in_processes
+    from cfnsr.training.prepared import PreparedCorpus
+
+    check_folder(out)
+    if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--workers and `accelerate launch` both start processes: use one of the two")
+    corpus = PreparedCorpus(Store(data))
+    plans = [
+        training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
+        for protocol in protocols
+    ]
+    jobs = [job for plan in plans for job in plan]
+    training.check_jobs(jobs, corpus, out, resume=resume)
+    _say_notes(jobs, corpus)
+    with _training_bar(jobs) as progress:
+        if workers > 1:
+            return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
+        return training.train_jobs(
+            jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
+        )
+
+
+def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
+    """Say of which clips no copy can be found, and what was found in a file of video weights."""
+    from cfnsr.training.crossval import match_weights
+
+    if warning := corpus.unheard():
+        say(f"note: {warning}")
+    found = match_weights(jobs, corpus)
+    for line in found.lines() if found is not None else ():
+        say(f"video weights: {line}")
+
+
+def write_report(
+    runs: Path,
+    *,
+    explain: Path | None = None,
+    compare: Sequence[tuple[str, str]] = (),
+    margin: float | None = None,
+) -> None:
+    """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies.
+
+    Args:
+        runs: their folder.
+        explain: the prepared folder that the runs were given: two test clips of each row are explained.
+        compare: pairs of models whose difference is tested, and printed too.
+        margin: of equivalence, as a fraction of accuracy; the report's own if not given.
+    """
+    from cfnsr.evaluation.comparison import MARGIN
+    from cfnsr.evaluation.metrics import TOO_FEW
+    from cfnsr.evaluation.report import report as write
+    from cfnsr.evaluation.tables import limits, mean_and_deviation, versus
+
+    if not speaks():
+        return
+    written = write(
+        runs,
+        compare=compare,
+        margin=MARGIN if margin is None else margin,
+        explained=lambda rows: {} if explain is None else _explained(rows, explain),
+    )
+    for row in written.rows:
+        spread = row.spreads["accuracy"]
+        interval = f"95 % interval {limits(spread)}" if spread.ci95 else f"no interval ({TOO_FEW})"
+        print(
+            f"{row.model}: accuracy {mean_and_deviation(spread)} %, {interval}, "
+            f"{row.protocol_label}, {row.progress}"
+        )
+    for each in written.compared:
+        said = f"not compared: {each.found}" if isinstance(each.found, str) else versus(each.found)
+        print(f"{each.a} less {each.b}, {each.protocol_label}: {said}")
+    print(f"report: {written.html}")
+
+
+def _explained(rows: "Sequence[Row]", prepared: Path) -> "Examples":
+    """Two test clips of the first run of each row."""
+    from cfnsr.data.store import Store
+    from cfnsr.inference.examples import examples
+
+    store = Store(prepared)
+    made = {}
+    with bar("explain", len(rows)) as step:
+        for done, row in enumerate(rows):
+            step(completed=done, note=row.model)
+            made[row.model, row.protocol] = examples(row.runs[0], store)
+        step(completed=len(rows))
+    return made

@@ -1,0 +1,337 @@
+"""Verbs that use a model: predict, explain, serve, live."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cfnsr.cli.app import AudioStreamOption, CheckpointArgument, JsonOption, VideoStreamOption, app
+from cfnsr.console import Step, bar, say
+from cfnsr.errors import InputError, require
+from cfnsr.files import check_file, escaped, visible, write_atomically
+
+if TYPE_CHECKING:
+    from cfnsr.inference.predict import Progress
+    from cfnsr.inference.prediction import Prediction
+    from cfnsr.inference.recogniser import Recogniser
+    from cfnsr.media.container import Streams
+
+FEWEST_OF_A_BAR = 10  # windows
+WindowOption = Annotated[
+    float | None, typer.Option(help="Seconds of a window; as much as a training clip has if not given.")
+]
+
+
+@app.command(epilog="Example: cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 --plot talk.png")
+def predict(
+    checkpoint: CheckpointArgument,
+    files: Annotated[list[Path], typer.Argument(help="Videos, or sound files for an audio model.")],
+    window: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds of a window, of whose sound as much is heard as of a training clip. If not given, "
+            "a file of up to 6 s is one, and a longer one is cut into windows as long as that sound."
+        ),
+    ] = None,
+    hop: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Follow everyone in the picture, not only the largest face.")
+    ] = False,
+    write: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Write the timeline: a name ending in .csv, .json, .txt, .srt or .vtt; several times for "
+            "several. {name} stands for the file's own name."
+        ),
+    ] = None,
+    plot: Annotated[list[Path] | None, typer.Option(help="Draw the timeline, as .png, .svg or .pdf.")] = None,
+    annotate: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the video with box, label and bars, and its sound, as .mp4, .mov or .mkv."),
+    ] = None,
+    openface: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with OpenFace CSVs of the files, or a table of clip means; a model that sees "
+            "pictures does without, the face detector then finds the face."
+        ),
+    ] = None,
+    speech_encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or hub name of the speech encoder that the model was trained with, if it needs one."
+        ),
+    ] = None,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recognise the emotions in videos of any length, over time, prepared as the training clips were."""
+    from cfnsr.inference.predict import predict as recognise
+    from cfnsr.inference.writers import to_table
+    from cfnsr.media.container import Streams
+
+    outputs = Outputs(tuple(write or ()), tuple(plot or ()), tuple(annotate or ()))
+    streams = Streams(video_stream, audio_stream)
+    outputs.check(files)
+    model = _load(checkpoint, speech_encoder)
+    predictions, well = [], True
+    for file in files:
+        points = openface
+        if openface is not None and not openface.is_file():
+            points = openface / f"{file.stem}.csv"
+        try:
+            with _timeline_bar(file) as progress:
+                prediction = recognise(
+                    model,
+                    file,
+                    openface=points,
+                    window=window,
+                    hop=hop,
+                    all_faces=all_faces,
+                    streams=streams,
+                    progress=progress,
+                )
+            _say_notes(file, prediction.notes)
+            predictions.append(prediction.as_json())  # before it is written, which may fail
+            if not as_json:
+                print(to_table(prediction), flush=True)
+            outputs.write(prediction, file, streams)
+        except BrokenPipeError:  # nobody reads any more
+            raise
+        except (InputError, OSError) as error:
+            say(f"cfnsr: {visible(str(error))}")
+            well = False
+    if as_json:
+        print(json.dumps(predictions, indent=2))
+    if not well:
+        raise typer.Exit(2)
+
+
+@app.command(epilog="Example: cfnsr explain runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 why.png --at 12.5")
+def explain(
+    checkpoint: Annotated[str, typer.Argument(help="Folder of a checkpoint, or a name on the hub.")],
+    file: Annotated[Path, typer.Argument(help="Video, or sound file for an audio model.")],
+    out: Annotated[Path, typer.Argument(help="The picture to write, .png.")],
+    at: Annotated[float | None, typer.Option(help="Second of the file; its middle if not given.")] = None,
+    window: WindowOption = None,
+    openface: Annotated[Path | None, typer.Option(help="The file's OpenFace CSV; see predict.")] = None,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
+) -> None:
+    """Draw where and when the model looked, what it listened to, and how much each modality counted."""
+    from cfnsr.inference.explained import explain_second
+    from cfnsr.inference.exported import RUNTIMES
+    from cfnsr.inference.recogniser import TorchRecogniser
+    from cfnsr.media.container import Streams, scan_packets
+
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out} has another ending: expected .png")
+    check_file(out)
+    if Path(checkpoint).suffix.lower() in RUNTIMES:
+        raise InputError(f"{checkpoint} is exported, and cannot be looked into: give its checkpoint's folder")
+    streams = Streams(video_stream, audio_stream)
+    _say_notes(file, scan_packets(file, streams).notes)  # and refuse it before a model is loaded for it
+    model = _load(checkpoint)
+    assert isinstance(model, TorchRecogniser)  # noqa: S101 - it is not exported
+    explained = explain_second(model, file, at, window=window, openface=openface, streams=streams)
+    start, end = explained.span
+    picture = explained.as_png(f"{escaped(file.name)}, {start:.1f} to {end:.1f} s")
+    write_atomically(out, lambda temporary: temporary.write_bytes(picture))
+    print(f"written: {out}")
+
+
+@app.command(epilog="Example: cfnsr serve runs/nested/cfn_sr/seed_0/fold_1")
+def serve(
+    checkpoint: CheckpointArgument,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let other machines in: no passwords, no encryption.")
+    ] = False,
+    max_megabytes: Annotated[int, typer.Option(help="Of an upload, in MiB.")] = 200,
+    minutes: Annotated[float, typer.Option(help="Longest recording.")] = 10.0,
+) -> None:
+    """Serve a web page and a REST API on this machine: upload or record, see the timeline."""
+    require("serve", "fastapi", "uvicorn", "python_multipart")
+    if max_megabytes < 1:
+        raise InputError(f"--max-megabytes is {max_megabytes}: expected 1 or more")
+    if not 1 <= 60 * minutes < math.inf:
+        raise InputError(f"--minutes is {minutes:g}: expected a second or more, such as 10")
+    from cfnsr.serve.app import create_app
+    from cfnsr.serve.limits import MEBIBYTE
+    from cfnsr.serve.server import hosts_of
+    from cfnsr.serve.server import serve as run
+
+    app = create_app(
+        _load(checkpoint),
+        max_bytes=max_megabytes * MEBIBYTE,
+        max_seconds=60 * minutes,
+        hosts=hosts_of(host),
+    )
+    with suppress(KeyboardInterrupt):  # the way to end it
+        run(
+            app,
+            host=host,
+            port=port,
+            public=public,
+            started=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
+        )
+
+
+@app.command(epilog="Example: cfnsr live model.onnx   or: cfnsr live model.onnx --from talk.mp4")
+def live(
+    checkpoint: CheckpointArgument,
+    file: Annotated[Path | None, typer.Option("--from", help="Play this file as if live.")] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Its name, such as /dev/video0; the first if not given.")
+    ] = None,
+    microphone: Annotated[
+        str | None, typer.Option(help="Its name, such as plughw:1; the system's own if not given.")
+    ] = None,
+    window: WindowOption = None,
+    every: Annotated[float, typer.Option(help="Seconds from one answer to the next.")] = 0.4,
+    video_stream: VideoStreamOption = None,
+    audio_stream: AudioStreamOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recognise live, by webcam and microphone; what cannot be kept up with is dropped."""
+    from cfnsr.inference.live import live as listen
+    from cfnsr.inference.live_view import watch
+    from cfnsr.media.capture import Player
+    from cfnsr.media.container import USUAL, Streams
+    from cfnsr.media.devices import Devices
+
+    streams = Streams(video_stream, audio_stream)
+    for option, device in (("--camera", camera), ("--microphone", microphone)):
+        if file is not None and device is not None:
+            raise InputError(f"--from {file} with {option} {device}: expected one of the two; leave one out")
+    source: Player | Devices | None = None
+    if file is None:
+        if streams != USUAL:
+            raise InputError("--video-stream and --audio-stream are of a file: expected --from, or neither")
+    else:
+        source = Player(file, streams)
+        _say_notes(file, source.scan.notes)
+    model = _load(checkpoint)
+    if source is None:
+        source = Devices(
+            (camera or "default") if "video" in model.reads else None,
+            (microphone or "default") if "audio" in model.reads else None,
+        )
+    watch(
+        listen(model, source, window=window, every=every),
+        name=source.name,
+        emotions=model.labels.emotions,
+        form="json" if as_json else None,
+    )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written of each prediction; `{name}` in a path stands for the file's name without its suffix.
+
+    Args:
+        written: tables and subtitles, whose suffix says which: .csv, .json, .txt, .srt or .vtt.
+        plots: pictures of the timeline, .png, .svg or .pdf.
+        annotated: videos with box, label and bars, .mp4, .mov or .mkv.
+    """
+
+    written: tuple[Path, ...] = ()
+    plots: tuple[Path, ...] = ()
+    annotated: tuple[Path, ...] = ()
+
+    def check(self, files: Sequence[Path]) -> None:
+        """Refuse what could not be written in the end, before any work is done.
+
+        Raises:
+            InputError: an unknown suffix, one path for several files, or a place where none can be written.
+        """
+        from cfnsr.inference.plot import FORMATS
+        from cfnsr.inference.writers import WRITERS
+        from cfnsr.media.redraw import SUFFIXES
+
+        known = (
+            ("--write", self.written, WRITERS),
+            ("--plot", self.plots, FORMATS),
+            ("--annotate", self.annotated, SUFFIXES),
+        )
+        for option, paths, suffixes in known:
+            for path in paths:
+                if path.suffix.lower() not in suffixes:
+                    raise InputError(f"{option} {path}: expected a name that ends in {', '.join(suffixes)}")
+                if len({self.of(path, file) for file in files}) < len(files):
+                    raise InputError(
+                        f"{option} {path} for {len(files)} files: expected {{name}} in it, such as "
+                        f"{{name}}{path.suffix}, and files of different names"
+                    )
+                for file in files:
+                    check_file(self.of(path, file))
+                    if self.of(path, file).resolve() == file.resolve():
+                        raise InputError(f"{option} {path}: it is the file to predict; give another name")
+
+    @staticmethod
+    def of(path: Path, file: Path) -> Path:
+        """A path with the file's name in the place of `{name}`."""
+        return Path(str(path).replace("{name}", file.stem))
+
+    def write(self, prediction: "Prediction", file: Path, streams: "Streams") -> None:
+        """Write all of it for one file, of which some streams were predicted from."""
+        from cfnsr.inference.annotate import annotate
+        from cfnsr.inference.plot import plot
+        from cfnsr.inference.writers import write
+
+        for path in self.written:
+            say(f"written: {write(prediction, self.of(path, file))}")
+        for path in self.plots:
+            say(f"written: {plot(prediction, self.of(path, file))}")
+        for path in self.annotated:
+            with bar("annotate", 1) as step:
+                written = annotate(
+                    file,
+                    prediction,
+                    self.of(path, file),
+                    progress=lambda done, total: step(completed=done, total=total),
+                    streams=streams,
+                )
+            say(f"written: {written}")
+
+
+def _say_notes(file: Path, notes: Sequence[str]) -> None:
+    """Say what people should know of how a file was read."""
+    for note in notes:
+        say(visible(f"{file}: {note}"))
+
+
+@contextmanager
+def _timeline_bar(file: Path) -> Iterator["Progress"]:
+    """A bar over the windows of a long file; a short one needs none."""
+    with ExitStack() as stack:
+        step: Step | None = None
+
+        def progress(done: int, total: int) -> None:
+            nonlocal step
+            if total < FEWEST_OF_A_BAR:
+                return
+            if step is None:
+                step = stack.enter_context(bar(file.name, total))
+            step(completed=done)
+
+        yield progress
+
+
+def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
+    """A model to predict with, and the speech encoder that it needs, before any file is read."""
+    from cfnsr.inference.predict import as_recogniser, find_speech_encoder
+    from cfnsr.sharing.loading import is_hub_name, load
+
+    if is_hub_name(checkpoint):
+        say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
+    model = as_recogniser(load(checkpoint))
+    find_speech_encoder(model, speech_encoder)
+    return model

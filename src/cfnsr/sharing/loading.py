@@ -1,0 +1,37 @@
+"""Load a model from wherever it lies: a checkpoint, an exported file, or the Hugging Face hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cfnsr.inference.exported import RUNTIMES, load_exported
+from cfnsr.sharing import hub
+
+if TYPE_CHECKING:
+    from cfnsr.inference.recogniser import Recogniser
+    from cfnsr.models.zoo import Model
+
+
+def load(source: "str | Path") -> "Model | Recogniser":
+    """Load a model, ready for `cfnsr.predict`.
+
+    Args:
+        source: folder of a checkpoint, an exported .onnx or .xml, or a name on the Hugging Face hub.
+
+    Raises:
+        InputError: when there is no such model, or it is damaged or of another version.
+    """
+    path = Path(source)
+    if path.suffix.lower() in RUNTIMES:
+        return load_exported(path)
+    if is_hub_name(source):
+        from cfnsr.sharing.pretrained import from_pretrained
+
+        return from_pretrained(str(source))
+    from cfnsr.training.checkpoint import load_model
+
+    return load_model(path)
+
+
+def is_hub_name(source: "str | Path") -> bool:
+    """Whether it names a repository on the hub: owner/name, and nothing here is called so."""
+    return not Path(source).exists() and hub.NAME.fullmatch(str(source)) is not None
