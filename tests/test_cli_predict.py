@@ -63,8 +63,8 @@ def write_model(folder: Path, name: str, modalities: tuple[str, ...], **changes:
     """The checkpoint of a tiny model that has met a few batches of noise; its answers are nobody's."""
     import torch
 
-    from cfnsr.data.clip import Preparation
     from cfnsr.emotions import RAVDESS
+    from cfnsr.features.preparation import Preparation
     from cfnsr.models.zoo import create_model
     from cfnsr.training.checkpoint import Config, save_weights
 

@@ -158,7 +158,7 @@ def _packages(extra: str) -> list[str]:
 
 
 def _speech_encoder() -> Finding:
-    from cfnsr.data.speech import VARIABLE
+    from cfnsr.features.speech_encoder import VARIABLE
 
     named = os.environ.get(VARIABLE)
     if not named:

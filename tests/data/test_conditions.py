@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from cfnsr.data.augment import normalise
-from cfnsr.data.clip import PCM, Preparation
 from cfnsr.data.conditions import (
     CONDITIONS,
     BadSound,
@@ -15,10 +14,11 @@ from cfnsr.data.conditions import (
     conditions_of,
     no_picture,
     noisy,
-    silence,
 )
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
+from cfnsr.features.mel import PCM
+from cfnsr.features.preparation import Preparation
 from cfnsr.media.mfcc import mfcc
 
 TAKES = ["five_takes", "two_emotions", "one_emotion"]
@@ -144,11 +144,6 @@ def test_dark_pictures_keep_a_share_of_their_light() -> None:
     assert change is not None
     pictures = change(torch.full((1, 3, 1, 2, 2), 200, dtype=torch.uint8))
     torch.testing.assert_close(pictures, torch.full((1, 3, 1, 2, 2), 30.0))
-
-
-def test_silence_is_what_the_encoder_hears_of_nothing() -> None:
-    assert torch.equal(silence("audio", 30_870), torch.from_numpy(mfcc(np.zeros(30_870))))
-    assert silence("log_mel", 30_870).shape[0] == 128
 
 
 def test_every_model_hears_the_same_noise(tmp_path: Path) -> None:

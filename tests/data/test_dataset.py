@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from cfnsr.data import dataset
-from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import Clips, Column, Look, as_tensor, evened, needed, pictures
+from cfnsr.data.dataset import Clips, Column
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
-from cfnsr.media.decode import spread
+from cfnsr.features.base import Look
+from cfnsr.features.preparation import Preparation
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +35,6 @@ def clips_of(store: Store, *names: str, frames: int = 8, size: int = 64) -> Clip
     headers = store.headers()
     columns = {name: Column(store, headers, name, Look(frames, size)) for name in names}
     return Clips(columns, [store.labels.index(header.emotion) for header in headers], len(store.labels))
-
-
-def test_even_positions() -> None:
-    assert spread(30, 30).tolist() == list(range(30))
-    assert spread(30, 8).tolist() == [0, 4, 8, 12, 17, 21, 25, 29]
-    assert spread(5, 8).tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
-
-
-def test_pictures_are_averaged_areas_of_the_chosen_frames() -> None:
-    video = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
-    out = pictures(video, frames=3, size=4)
-    assert out.shape == (3, 3, 4, 4) and out.dtype == torch.uint8
-    for place, frame in enumerate(spread(6, 3)):
-        for channel in range(3):
-            areas = video[frame, :, :, channel].reshape(4, 2, 4, 2).mean((1, 3))
-            assert np.abs(out[channel, place].numpy() - areas).max() <= 0.5
 
 
 def test_clips_give_the_stored_tensors_and_labels(store: Store) -> None:
@@ -84,50 +68,6 @@ def test_a_modality_that_was_not_prepared(store: Store) -> None:
 
 
 LOOK = Look(8, 64, openface_steps=3, openface_features=4, speech_steps=2)
-
-
-def evened_by_hand(rows: np.ndarray, steps: int) -> np.ndarray:
-    """(T, F) to (steps, F): the mean of each part, whose borders are rounded outwards."""
-    length = len(rows)
-    parts = [(step * length // steps, -(-(step + 1) * length // steps)) for step in range(steps)]
-    return np.stack([rows[start:end].mean(axis=0) for start, end in parts])
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 7, 100])
-def test_sequences_of_any_length_become_as_long_as_asked(length: int) -> None:
-    rows = np.random.default_rng(length).normal(size=(length, 5)).astype(np.float32)
-    out = evened(torch.from_numpy(rows).T, 3)
-    np.testing.assert_allclose(out.T.numpy(), evened_by_hand(rows, 3), atol=1e-6)
-
-
-@pytest.mark.parametrize(("length", "features"), [(1, 4), (7, 4), (7, 9)])
-def test_openface_is_its_first_features_at_even_steps(length: int, features: int) -> None:
-    track = np.random.default_rng(0).normal(size=(length, features)).astype(np.float32)
-    out = as_tensor("openface", {"openface": track}, LOOK)
-    assert out.shape == (4, 3) and out.dtype == torch.float32
-    np.testing.assert_allclose(out.T.numpy(), evened_by_hand(track[:, :4], 3), atol=1e-6)
-
-
-def test_speech_is_every_speed_at_even_steps() -> None:
-    rng = np.random.default_rng(0)
-    preparation = Preparation(("speech",), speech_sha256="0" * 64, speech_speeds=(0.9, 1.1))
-    names = needed("speech", preparation)
-    assert names == ["speech", "speech_0.9", "speech_1.1"]
-    lengths = dict(zip(names, (6, 7, 5), strict=True))
-    arrays = {name: rng.normal(size=(2, steps, 3)).astype(np.float16) for name, steps in lengths.items()}
-    out = as_tensor("speech", arrays, LOOK)
-    assert out.shape == (3, 2, 2, 3) and out.dtype == torch.float16
-    for speed, array in enumerate(arrays.values()):
-        for layer in range(2):
-            expected = evened_by_hand(array[layer].astype(np.float32), 2)
-            np.testing.assert_allclose(out[speed, layer].numpy(), expected, atol=2e-3)
-
-
-def test_only_speech_is_heard_at_several_speeds() -> None:
-    for name in ("video", "audio", "log_mel", "openface"):
-        assert needed(name, Preparation()) == [name]
-
-
 FEATURES = Preparation(("openface", "speech"), speech_sha256="0" * 64, speech_speeds=(0.9,))
 
 

@@ -10,9 +10,10 @@ import pytest
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
 from cfnsr.data import clip
-from cfnsr.data.clip import Preparation, loud, prepare_clip
+from cfnsr.data.clip import loud, prepare_clip
 from cfnsr.data.prepare import prepare_corpus
 from cfnsr.data.store import Store
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference.windows import Windows
 from cfnsr.media import face
 from cfnsr.media.encode import write_video

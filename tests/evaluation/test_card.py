@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfnsr.data.clip import Preparation
 from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.card import model_card, write_card
 from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.runs import read_run, read_runs
 from cfnsr.evaluation.summary import summarise
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference.predict import predict
 from cfnsr.training.checkpoint import Config
 

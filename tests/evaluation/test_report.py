@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cfnsr.data.clip import Preparation
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import Difference, comparisons
@@ -23,6 +22,7 @@ from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import safe, tables
+from cfnsr.features.preparation import Preparation
 from cfnsr.models.zoo import TABLES, list_models
 from cfnsr.training.config import PRESETS
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cfnsr.data.clip import SOUND_FEATURES, Preparation
-from cfnsr.data.dataset import Batch, as_tensor, needed
+from cfnsr.data.dataset import Batch
 from cfnsr.emotions import LabelSet
+from cfnsr.features import FEATURES
+from cfnsr.features.mel import Mel
+from cfnsr.features.preparation import Preparation
 from cfnsr.models import zoo
 from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.encoders.openface import InTime
@@ -73,10 +75,11 @@ def batch_of(model: Model, config: Config, clips: list[Clip]) -> Batch:
     for modality, name in model.reads.items():
         each = []
         for one in clips:
-            arrays = {key: one[key] for key in needed(name, config.preparation) if key in one}
-            if name in SOUND_FEATURES:
-                arrays = {name: SOUND_FEATURES[name](one["waveform"] / np.float32(32_767))}
-            each.append(as_tensor(name, arrays, config.look))
+            feature = FEATURES[name]
+            arrays = {key: one[key] for key in feature.arrays(config.preparation) if key in one}
+            if isinstance(feature, Mel):
+                arrays = {name: feature.compute(one["waveform"] / np.float32(32_767))}
+            each.append(torch.from_numpy(feature.to_model(arrays, config.look)))
         read[modality] = torch.stack(each)
     nothing = torch.empty(0)
     return Batch(read.get("video", nothing), read.get("audio", nothing), nothing, nothing)

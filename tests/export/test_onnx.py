@@ -13,11 +13,13 @@ from torch import nn
 
 import cfnsr
 from cfnsr.corpus.take import Take
-from cfnsr.data.clip import PCM, Preparation, prepare_clip
+from cfnsr.data.clip import prepare_clip
 from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
 from cfnsr.export import check
 from cfnsr.export.onnx import export_onnx
+from cfnsr.features.mel import PCM
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.predict import predict
 from cfnsr.inference.recogniser import TorchRecogniser

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from cfnsr.data.clip import Preparation
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.predictions import Predictions
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference import examples as module
 from cfnsr.inference.examples import examples
 from cfnsr.inference.explain import explain

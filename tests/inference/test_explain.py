@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 import cfnsr
 from cfnsr.corpus.scan import scan
-from cfnsr.data import conditions
 from cfnsr.data.augment import normalise
-from cfnsr.data.clip import Preparation, prepare_clip
+from cfnsr.data.clip import prepare_clip
 from cfnsr.data.dataset import Batch
 from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
+from cfnsr.features.mel import MFCC
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference.explain import Explanation, explain
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.logarithmic import compressed
@@ -461,10 +462,10 @@ def assert_same(one: Explanation, other: Explanation) -> None:
 
 def test_silence_can_still_be_trained_with() -> None:
     """It is kept for the whole process: a tensor of inference mode would fail in the next training."""
-    conditions.silence.cache_clear()
+    MFCC.silence.cache_clear()
     model = small("cfn_sr")
     explain(model, clip(model, 5))
-    assert not conditions.silence("audio", 211 * 512).is_inference()
+    assert not torch.from_numpy(MFCC.silence(211 * 512)).is_inference()
 
 
 def test_a_model_of_one_modality_is_left_nothing_to_compare() -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import cfnsr
-from cfnsr.data.clip import Preparation
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference.explained import explain_second, explain_window
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.training.checkpoint import Config

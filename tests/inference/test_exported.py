@@ -14,12 +14,10 @@ import pytest
 import torch
 
 import cfnsr
-from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import evened as evened_by_torch
-from cfnsr.data.dataset import pictures as pictures_by_torch
 from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
-from cfnsr.inference import arrays, exported, seal
+from cfnsr.features.preparation import Preparation
+from cfnsr.inference import exported, seal
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.manifest import Manifest
 from cfnsr.inference.recogniser import TorchRecogniser
@@ -118,33 +116,6 @@ def test_pytorch_is_not_imported(folder: Path, name: str, runtime: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "(1, 6) False\n" and done.stderr == ""
-
-
-@pytest.mark.parametrize(
-    ("shape", "frames", "size"),
-    [
-        ((10, 80, 80), 8, 64),
-        ((30, 224, 224), 30, 112),
-        ((5, 96, 96), 9, 96),
-        ((4, 50, 50), 3, 64),
-        ((7, 91, 91), 1, 13),
-    ],
-)
-def test_pictures_are_chosen_and_shrunk_as_in_training(
-    shape: tuple[int, int, int], frames: int, size: int
-) -> None:
-    video = np.random.default_rng(size).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    found = arrays.pictures(video, frames, size)
-    assert found.dtype == np.uint8
-    expected = pictures_by_torch(video, frames, size).permute(1, 2, 3, 0).numpy()
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("steps", [1, 3, 7, 24])
-def test_sequences_are_evened_as_in_training(steps: int) -> None:
-    sequence = np.random.default_rng(steps).standard_normal((4, 5, 7)).astype(np.float32)
-    expected = evened_by_torch(torch.from_numpy(sequence), steps).numpy()
-    np.testing.assert_allclose(arrays.evened(sequence, steps), expected, atol=1e-6)
 
 
 def test_a_clip_without_sound(folder: Path) -> None:

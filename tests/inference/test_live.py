@@ -17,9 +17,9 @@ import torch
 import cfnsr
 import cfnsr.inference.live as module
 from cfnsr.data import clip
-from cfnsr.data.clip import Preparation
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference.live import Moment, live
 from cfnsr.inference.live_view import Tally, watch
 from cfnsr.inference.predict import answers

@@ -8,9 +8,10 @@ import torch
 import cfnsr
 from cfnsr.corpus.scan import scan
 from cfnsr.data.augment import normalise
-from cfnsr.data.clip import Preparation, prepare_clip
-from cfnsr.data.dataset import pictures
+from cfnsr.data.clip import prepare_clip
 from cfnsr.emotions import CREMAD
+from cfnsr.features.base import FEATURES, Look
+from cfnsr.features.preparation import Preparation
 from cfnsr.media.errors import MediaError
 from cfnsr.training.checkpoint import Config, save_weights
 
@@ -39,7 +40,7 @@ def test_prediction_sees_what_training_saw(checkpoint: Path, synthetic: Path) ->
     model = cfnsr.load_model(checkpoint)
     result = cfnsr.predict(model, take.video, openface=take.openface)
     clip = prepare_clip(take, CONFIG.preparation)
-    video = normalise(pictures(clip.tensors["video"], 8, 64)[None])
+    video = normalise(torch.from_numpy(FEATURES["video"].to_model(clip.tensors, Look(8, 64)).copy())[None])
     with torch.no_grad():
         expected = model(video, torch.from_numpy(clip.tensors["audio"])[None])[0].exp()
     assert list(result.probabilities) == list(CREMAD.emotions)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 import cfnsr
 from cfnsr.cli import main
 from cfnsr.corpus.scan import scan
-from cfnsr.data import speech
-from cfnsr.data.clip import Preparation
 from cfnsr.data.prepare import prepare_corpus
-from cfnsr.data.speech import SpeechEncoder
 from cfnsr.data.store import Store
 from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
+from cfnsr.features import speech_encoder as speech
+from cfnsr.features.preparation import Preparation
+from cfnsr.features.speech_encoder import SpeechEncoder
 from cfnsr.media.encode import write_video
 from cfnsr.media.openface import ACTION_UNITS, POSE
 from cfnsr.models.encoders.openface import InTime

@@ -10,10 +10,10 @@ import torch
 
 import cfnsr
 from cfnsr.data.augment import normalise
-from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import evened, pictures
 from cfnsr.emotions import CREMAD, RAVDESS
 from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES, Look, evened
+from cfnsr.features.preparation import Preparation
 from cfnsr.inference.predict import as_recogniser, tolerates
 from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
 from cfnsr.training.checkpoint import Config
@@ -67,7 +67,7 @@ def test_probabilities_are_the_models_tempered(temperature: float) -> None:
     assert found.shape == (5, 6) and found.dtype == np.float64
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     for clip, row in zip(given, found, strict=True):
-        video = normalise(pictures(clip["video"], 4, 16)[None])
+        video = normalise(torch.from_numpy(FEATURES["video"].to_model(clip, Look(4, 16)).copy())[None])
         with torch.no_grad():
             log_probabilities = model(video, torch.from_numpy(clip["audio"])[None])[0].double().numpy()
         powers = np.exp(log_probabilities) ** (1 / temperature)
@@ -99,7 +99,7 @@ def test_tracks_of_any_length_are_evened() -> None:
     given = clips(3)
     found = recogniser.probabilities([{"openface": clip["openface"]} for clip in given])
     for clip, row in zip(given, found, strict=True):
-        track = evened(torch.from_numpy(clip["openface"][:, :35]).T, 5)[None]
+        track = torch.from_numpy(evened(clip["openface"][:, :35].T, 5))[None]
         with torch.no_grad():
             expected = model(track, torch.empty(0))[0].exp().numpy()
         np.testing.assert_allclose(row, expected, atol=1e-5)

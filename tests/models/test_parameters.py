@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 import cfnsr
-from cfnsr.data.speech import SpeechEncoder
+from cfnsr.features.speech_encoder import SpeechEncoder
 from cfnsr.models import listing
 from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.parameters import count_total, whisper_encoder

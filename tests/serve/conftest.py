@@ -18,8 +18,8 @@ pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 httpx = pytest.importorskip("httpx")
 
 from cfnsr.data import clip  # noqa: E402 - skipped above
-from cfnsr.data.clip import Preparation  # noqa: E402
 from cfnsr.emotions import RAVDESS  # noqa: E402
+from cfnsr.features.preparation import Preparation  # noqa: E402
 from cfnsr.serve.app import create_app  # noqa: E402
 from cfnsr.serve.server import configure, listen  # noqa: E402
 

@@ -8,8 +8,8 @@ import pytest
 
 import cfnsr
 from cfnsr.data import clip
-from cfnsr.data.clip import Preparation
 from cfnsr.emotions import RAVDESS
+from cfnsr.features.preparation import Preparation
 from cfnsr.training.checkpoint import Config
 
 Make = Callable[..., Any]

@@ -169,7 +169,7 @@ PROGRAM = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from cfnsr.data.clip import Preparation
+from cfnsr.features.preparation import Preparation
 from cfnsr.emotions import RAVDESS
 from cfnsr.serve.app import create_app
 from cfnsr.serve.server import serve

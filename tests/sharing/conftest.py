@@ -22,7 +22,7 @@ def runs(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cfnsr.cli.corpus import prepare_takes
     from cfnsr.cli.train import train_models
     from cfnsr.corpus.scan import scan
-    from cfnsr.data.clip import Preparation
+    from cfnsr.features.preparation import Preparation
     from cfnsr.training.config import find_recipe
 
     place = tmp_path_factory.mktemp("sharing")

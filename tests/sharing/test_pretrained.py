@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import cfnsr
-from cfnsr.data.clip import Preparation
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.card import write_card
 from cfnsr.evaluation.runs import read_run
+from cfnsr.features.preparation import Preparation
 from cfnsr.training.checkpoint import Config, load_model
 
 FILES = {"config.json", "model.safetensors", "README.md"}

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfnsr.data.clip import Preparation
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
+from cfnsr.features.preparation import Preparation
 
 LABELS = LabelSet("three", ("calm", "happy", "angry"))
 SIZE = 64

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import cfnsr
-from cfnsr.data.dataset import Look
 from cfnsr.data.store import Store
+from cfnsr.features.base import Look
 from cfnsr.models import zoo
 from cfnsr.models.encoders.discriminant import Discriminant, Judging
 from cfnsr.training import discriminants

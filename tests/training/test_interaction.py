@@ -9,8 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from cfnsr.data.dataset import Batch, Look
+from cfnsr.data.dataset import Batch
 from cfnsr.data.store import Store
+from cfnsr.features.base import Look
 from cfnsr.models import zoo
 from cfnsr.models.streams import TwoStream
 from cfnsr.training.config import find_recipe

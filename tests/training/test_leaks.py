@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from cfnsr.corpus.table import read_table
-from cfnsr.data.clip import Preparation
 from cfnsr.data.leaks import check_split
 from cfnsr.data.prepare import prepare_corpus
-from cfnsr.data.speech import VARIABLE, SpeechEncoder
 from cfnsr.data.split import read_split
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import Preparation
+from cfnsr.features.speech_encoder import VARIABLE, SpeechEncoder
 from cfnsr.training.prepared import PreparedCorpus
 
 RATE = 16_000

@@ -14,8 +14,9 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from cfnsr.data import augment
-from cfnsr.data.dataset import Batch, Look
+from cfnsr.data.dataset import Batch
 from cfnsr.data.store import Store
+from cfnsr.features.base import Look
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.training import crossval as training
 from cfnsr.training import loop

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfnsr.data.clip import Preparation
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import Preparation
 from cfnsr.models import zoo
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import check_jobs, plan

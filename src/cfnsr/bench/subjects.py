@@ -45,7 +45,7 @@ def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
 
     A speech encoder is at hand where `CFNSR_SPEECH_ENCODER` names one.
     """
-    from cfnsr.data.speech import VARIABLE
+    from cfnsr.features.speech_encoder import VARIABLE
 
     progress("a model of the paper's size is exported")
     pixels = _pixels(folder, clip)
@@ -61,9 +61,10 @@ def _pixels(folder: Path, clip: Path) -> dict[str, Path]:
     import torch
 
     from cfnsr.corpus.take import Take
-    from cfnsr.data.clip import Preparation, prepare_clip
+    from cfnsr.data.clip import prepare_clip
     from cfnsr.export.onnx import export_onnx
     from cfnsr.export.openvino import export_int8
+    from cfnsr.features.preparation import Preparation
     from cfnsr.models.zoo import create_model
     from cfnsr.training.checkpoint import Config, save_weights
 
@@ -82,8 +83,8 @@ def _pixels(folder: Path, clip: Path) -> dict[str, Path]:
 def _features(folder: Path) -> Path:
     import torch
 
-    from cfnsr.data.clip import Preparation
-    from cfnsr.data.speech import find_encoder
+    from cfnsr.features.preparation import Preparation
+    from cfnsr.features.speech_encoder import find_encoder
     from cfnsr.media.openface import ACTION_UNITS
     from cfnsr.models.zoo import create_model
     from cfnsr.training.checkpoint import Config, save_weights

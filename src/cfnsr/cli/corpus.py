@@ -24,8 +24,8 @@ from cfnsr.files import check_folder, visible, write_text
 
 if TYPE_CHECKING:
     from cfnsr.corpus.take import Corpus, Take
-    from cfnsr.data.clip import Preparation
     from cfnsr.data.store import Store
+    from cfnsr.features.preparation import Preparation
     from cfnsr.synthesis.corpus import Part
 
 SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
@@ -123,7 +123,7 @@ def prepare(
 ) -> None:
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
-    from cfnsr.data.clip import Preparation
+    from cfnsr.features.preparation import Preparation
 
     check_workers(workers)
     found = scan(corpus, song=song, openface=openface, labels=names(labels or ""))
@@ -182,16 +182,17 @@ def prepare_takes(
     corpus: "Corpus", source: Path, out: Path, preparation: "Preparation", *, workers: int | None = None
 ) -> int:
     """Prepare a scanned corpus and account for every file; returns the number of takes that failed."""
-    from cfnsr.data.clip import MODALITIES
     from cfnsr.data.contact import contact_sheet
     from cfnsr.data.prepare import prepare_corpus
     from cfnsr.data.store import Store
     from cfnsr.synthesis.corpus import RECORD
 
     check_folder(out)
-    for modality in preparation.modalities:
-        if not any(getattr(take, MODALITIES[modality]) for take in corpus.takes):
-            raise InputError(f"{source} has no take with {modality}: leave {modality} out of --modalities")
+    for feature in preparation.features:
+        if not any(getattr(take, feature.file) for take in corpus.takes):
+            raise InputError(
+                f"{source} has no take with {feature.name}: leave {feature.name} out of --modalities"
+            )
     name = "synthetic" if (source / RECORD).exists() else corpus.name
     store = Store.create(out, name, corpus.labels, preparation.as_json())
     aside = [f"unknown name: {path}" for path in corpus.unknown]
@@ -259,9 +260,10 @@ def _speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, 
         modalities: that are to be prepared.
         given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
     """
-    from cfnsr.data.speech import choose_encoder
+    from cfnsr.features.base import FEATURES
+    from cfnsr.features.speech_encoder import choose_encoder
 
-    if "speech" in modalities:
+    if any(name in FEATURES and FEATURES[name].pretrained for name in modalities):
         encoder = choose_encoder(given)
         return encoder.name, encoder.sha256
     if given is not None:

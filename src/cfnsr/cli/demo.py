@@ -26,8 +26,8 @@ def demo(
 ) -> None:
     """Synthetic corpus, preparation, cross-validation, report and a prediction: the whole job in minutes."""
     from cfnsr.corpus.scan import scan
-    from cfnsr.data.clip import Preparation
     from cfnsr.data.store import Store
+    from cfnsr.features.preparation import Preparation
     from cfnsr.inference.predict import predict
     from cfnsr.inference.writers import to_table
     from cfnsr.training.checkpoint import load_model

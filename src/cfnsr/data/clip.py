@@ -1,163 +1,36 @@
 """One take -> the tensors of its clip: the one way from a file to what a model sees."""
 
 import hashlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cfnsr.corpus.scan import performance_key
 from cfnsr.corpus.take import Take
-from cfnsr.data import speech
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
-from cfnsr.media import face, mfcc, openface
+from cfnsr.features.base import FEATURES, Feature, Sound
+from cfnsr.features.mel import PCM
+from cfnsr.features.preparation import Preparation
+from cfnsr.features.speech import encoder_of
+from cfnsr.media import face, openface
 from cfnsr.media.container import Scan, Streams, scan_packets
 from cfnsr.media.decode import Decoded, decode
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
-from cfnsr.media.log_mel import log_mel
 from cfnsr.media.shown import stretch
 
-# What can be made of a take, and which of its files it is made of.
-MODALITIES = {
-    "video": "video",
-    "audio": "audio",
-    "log_mel": "audio",
-    "speech": "audio",
-    "openface": "openface",
-}
-# Sound -> what an audio encoder reads: MFCCs, or the log-mel spectrogram of ERANNs.
-SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"audio": mfcc.mfcc, "log_mel": log_mel}
-PCM = 32_767  # of a sample at full scale, in 16 bits
-RECIPE = 4  # of a clip: raise it when the same file and settings give other tensors
-SPEEDS = (0.5, 2.0)  # a take may be played at
-MOST_SPEEDS = 4
-SHA256 = re.compile("[0-9a-f]{64}")
+REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
 # dBFS of the loudest tenth of a second; below it, what is listened to is taken for silent. The quietest of
 # RAVDESS's 1440 takes reaches -56.1.
 SPEECH_LEVEL = -60.0
 LOUDEST_FOR = 0.1  # seconds
-REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How clips are made; the defaults are the paper's (section 3.2).
-
-    Args:
-        modalities: which of "video", "audio" (MFCCs), "log_mel", "speech" and "openface" are made.
-        frames: pictures a clip.
-        sampling: "even" spreads them over the take, "consecutive" takes its middle run.
-        size: side of the face crop in pixels.
-        margin: room around the face, as a part of its height.
-        skip: seconds of sound left out at the start.
-        keep: seconds of sound kept after that; shorter takes are padded with silence.
-        speech_encoder: name of the pretrained speech encoder: on the hub, or its folder's own.
-        speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
-        speech_speeds: further speeds at which the take is heard: training draws one for each clip and
-            epoch, a prediction is the mean over all.
-        video_stream, audio_stream: of files that have several, see `Streams`; a prediction is told its own.
-        lenient: keep takes on which a prediction would give no answer: silent ones, and those with a face in
-            fewer than half of the pictures, as long as there is one.
-    """
-
-    modalities: tuple[str, ...] = ("video", "audio")
-    frames: int = 30
-    sampling: Literal["even", "consecutive"] = "even"
-    size: int = 224
-    margin: float = face.MARGIN
-    skip: float = mfcc.SKIP
-    keep: float = mfcc.KEEP
-    speech_encoder: str = ""
-    speech_sha256: str = ""
-    speech_speeds: tuple[float, ...] = (0.9, 1.1)
-    video_stream: int | None = None
-    audio_stream: int | None = None
-    lenient: bool = False
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.modalities) - set(MODALITIES))
-        if unknown or not self.modalities:
-            given = ", ".join(unknown) or "none"
-            raise InputError(f"modalities {given}: expected some of {', '.join(MODALITIES)}")
-        if self.sampling not in ("even", "consecutive"):
-            raise InputError(f"sampling is {self.sampling!r}: expected even or consecutive")
-        for name, value, low, high in (
-            ("frames", self.frames, 1, 1000),
-            ("size", self.size, 16, 1024),
-            ("margin", self.margin, 0, 2),
-            ("skip", self.skip, 0, 60),
-            ("keep", self.keep, 0.5, 60),
-        ):
-            if not low <= value <= high:
-                raise InputError(f"{name} is {value}: expected {low} to {high}")
-        slowest, fastest = SPEEDS
-        Streams(self.video_stream, self.audio_stream)  # raises for a number that is none
-        speeds = self.speech_speeds
-        if len(speeds) > MOST_SPEEDS or not all(slowest <= speed <= fastest for speed in speeds):
-            given = ", ".join(map(str, speeds))
-            raise InputError(
-                f"speech_speeds is {given}: expected at most {MOST_SPEEDS} from {slowest:g} to {fastest:g}"
-            )
-        if "speech" in self.modalities and not SHA256.fullmatch(self.speech_sha256):
-            raise InputError(
-                f"speech_sha256 is {self.speech_sha256!r}: expected the 64 hexadecimal digits of the speech "
-                "encoder's files, because speech is among the modalities"
-            )
-
-    @property
-    def streams(self) -> Streams:
-        """Which streams of a take's files are taken."""
-        return Streams(self.video_stream, self.audio_stream)
-
-    @property
-    def samples(self) -> int:
-        """Samples of a clip's waveform."""
-        return round(self.keep * mfcc.SAMPLE_RATE)
-
-    @property
-    def mfcc_steps(self) -> int:
-        """MFCC columns a clip has."""
-        return 1 + self.samples // mfcc.HOP
-
-    @property
-    def least_found(self) -> float:
-        """Share of a take's pictures, or rows of its track, that must show a face."""
-        return 0.0 if self.lenient else face.LEAST_FOUND
-
-    def listens(self, start: float, end: float) -> tuple[float, float]:
-        """When in a recording that lasts from `start` to `end` a clip's sound begins and ends, in seconds.
-
-        >>> Preparation().listens(3.0, 9.0)
-        (3.5, 5.95)
-        """
-        if "speech" in self.modalities:
-            return start, end
-        return start + self.skip, start + self.skip + self.keep
-
-    def as_json(self) -> dict[str, Any]:
-        """The settings as JSON keeps them, and the number of the recipe."""
-        lists = {"modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
-        return {**asdict(self), **lists, "recipe": RECIPE}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Preparation":
-        """The settings a prepared clip or a checkpoint tells of; raises `InputError` for another recipe."""
-        if value["recipe"] != RECIPE:
-            raise InputError(
-                f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "
-                "prepare and train again, or install the version they were made with"
-            )
-        settings = {field.name: value[field.name] for field in fields(cls)}
-        tuples = {name: tuple(value[name]) for name in ("modalities", "speech_speeds")}
-        return cls(**{**settings, **tuples})
 
 
 @dataclass(frozen=True)
@@ -195,9 +68,10 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
     """The files a take is prepared from, by role."""
-    files = {"video": take.video, "audio": take.audio, "openface": take.openface}
-    roles = {MODALITIES[modality] for modality in modalities}
-    needed = {role: path for role, path in files.items() if role in roles and path is not None}
+    files = {FEATURES[modality].file for modality in modalities}
+    needed = {
+        file: path for file in REASON_WITHOUT if file in files and (path := getattr(take, file)) is not None
+    }
     points = _points(take)
     if "video" in needed and points is not None:
         needed["openface"] = points
@@ -239,22 +113,21 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         MediaError: when the take cannot be prepared, with the reason.
         InputError: when the speech encoder is not there or another one.
     """
-    wanted = preparation.modalities
-    for modality in wanted:
-        role = MODALITIES[modality]
-        if getattr(take, role) is None:
+    for feature in preparation.features:
+        if getattr(take, feature.file) is None:
             raise MediaError(
-                REASON_WITHOUT[role],
-                f"{take.name} has no file for {modality}: "
-                + ("give its CSV with --openface, or " if role == "openface" else "")
-                + f"leave {modality} out of --modalities",
+                REASON_WITHOUT[feature.file],
+                f"{take.name} has no file for {feature.name}: "
+                + ("give its CSV with --openface, or " if feature.file == "openface" else "")
+                + f"leave {feature.name} out of --modalities",
             )
     tensors: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {}
-    used = sources(take, wanted)
+    used = sources(take, preparation.modalities)
+    tracked = bool(preparation.of_file("openface"))
     track = None
     if "openface" in used:
-        track = read_track(take, used["openface"], points_only="openface" not in wanted)
+        track = read_track(take, used["openface"], points_only=not tracked)
     pictures, sound = _decode(take, preparation, threads)
     if pictures is not None:
         source = _face_source(track, _points(take), pictures)
@@ -268,7 +141,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
                 size=preparation.size,
                 least_found=preparation.least_found,
             )
-        tensors |= picture_tensors(faces, pictures.times)
+        tensors |= picture_tensors(faces, pictures.times, preparation)
         tensors["duration"] = np.array([pictures.duration])
         found_by = "detector" if isinstance(source, face.FaceDetector) else "openface"
         facts = {"source": found_by, "found": int(faces.found.sum()), "frames": preparation.frames}
@@ -282,9 +155,9 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
             if not preparation.lenient:
                 _check_heard(sound.waveform, sound.sample_rate, preparation)
         tensors["duration"] = np.array([sound.duration])
-    if "openface" in wanted and track is not None:
+    if tracked and track is not None:
         with _naming(take.openface):
-            tensors |= track_tensors(track)
+            tensors |= track_tensors(track, preparation)
             face.check_found(track.success, preparation.least_found, "rows")
     notes = {
         role: {"notes": list(decoded.notes)}
@@ -300,7 +173,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         sources={role: fingerprint(path, take) | notes.get(role, {}) for role, path in used.items()},
         preparation=preparation.as_json(),
         face=facts,
-        speech_parameters=_encoder(preparation).parameters if "speech" in wanted else 0,
+        speech_parameters=encoder_of(preparation).parameters if preparation.pretrained else 0,
     )
     return Clip(header, tensors)
 
@@ -316,11 +189,10 @@ def _naming(path: Path | None) -> Iterator[None]:
 
 def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded | None, Decoded | None]:
     """Pictures and sound as far as they are wanted; one decoding where one file has both."""
-    roles = {MODALITIES[modality] for modality in preparation.modalities}
-    see, hear = "video" in roles, "audio" in roles
-    together = see and hear and take.video == take.audio
+    sees, hears = preparation.of_file("video"), preparation.of_file("audio")
+    together = bool(sees and hears) and take.video == take.audio
     pictures = sound = None
-    if see and take.video is not None:
+    if sees and take.video is not None:
         streams = preparation.streams if together else Streams(video=preparation.video_stream)
         scan = scan_packets(take.video, streams)
         if not preparation.lenient:
@@ -333,7 +205,7 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
             threads=threads,
             scan=scan,
         )
-    if hear and take.audio is not None:
+    if hears and take.audio is not None:
         sound = pictures
         if not together:
             sound = decode(
@@ -365,9 +237,9 @@ def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) 
     Raises:
         MediaError: it is silent there ("no speech").
     """
-    for modality in preparation.modalities:
-        alone = replace(preparation, modalities=(modality,))
-        if MODALITIES[modality] == "audio" and not loud(sound, sample_rate, alone):
+    for feature in preparation.of_file("audio"):
+        alone = replace(preparation, modalities=(feature.name,))
+        if not loud(sound, sample_rate, alone):
             seconds = len(sound) / sample_rate
             start, end = alone.listens(0.0, seconds)
             raise MediaError(
@@ -414,43 +286,25 @@ def _sound_map(sound: Decoded) -> np.ndarray:
     return np.zeros(SOUND_MAP, np.uint8) if found is None else found
 
 
-def speech_at(speed: float) -> str:
-    """Name of the tensor of hidden states of a take that is played at a speed.
-
-    >>> speech_at(1), speech_at(0.9)
-    ('speech', 'speech_0.9')
-    """
-    return "speech" if speed == 1 else f"speech_{speed:g}"
+def picture_tensors(faces: face.Faces, times: np.ndarray, preparation: Preparation) -> dict[str, np.ndarray]:
+    """Tensors of pictures at `times`, seconds, whose faces are cut out."""
+    tensors = {"times": times, "face": faces.found, "squares": faces.squares.astype(np.float32)}
+    return tensors | _extracted(preparation.of_file("video"), faces, preparation)
 
 
-def picture_tensors(faces: face.Faces, times: np.ndarray) -> dict[str, np.ndarray]:
-    """What `prepare_clip` makes of pictures at `times`, seconds, whose faces are cut out."""
-    return {
-        "video": faces.crops,
-        "times": times,
-        "face": faces.found,
-        "squares": faces.squares.astype(np.float32),
-    }
-
-
-def track_tensors(track: openface.OpenFaceTrack) -> dict[str, np.ndarray]:
-    """What `prepare_clip` makes of an OpenFace track.
+def track_tensors(track: openface.OpenFaceTrack, preparation: Preparation) -> dict[str, np.ndarray]:
+    """Tensors of an OpenFace track.
 
     Raises:
         MediaError: no row has a face ("no face").
     """
-    seen = track.seen()
-    return {
-        "openface": seen.features(),
-        "openface_times": seen.timestamps,
-        "confidence": seen.confidence,
-    }
+    return _extracted(preparation.of_file("openface"), track.seen(), preparation)
 
 
 def sound_tensors(
     sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int = 0
 ) -> dict[str, np.ndarray]:
-    """What `prepare_clip` makes of a sound, but for the waveform: here it is float32, as all else is made of.
+    """Tensors of a sound; the waveform is float32, as all else is made of.
 
     Args:
         sound: mono, full scale 1, (N,).
@@ -462,34 +316,21 @@ def sound_tensors(
         MediaError: it is too short.
         InputError: the speech encoder is not there or another one.
     """
-    tensors: dict[str, np.ndarray] = {}
-    heard = sound  # speech is the whole take, however short
-    if wanted := set(SOUND_FEATURES).intersection(preparation.modalities):
-        waveform = mfcc.resample(sound, sample_rate)
-        heard, _ = mfcc.window(waveform, skip=preparation.skip, keep=preparation.keep)
-        tensors |= {name: SOUND_FEATURES[name](heard) for name in sorted(wanted)}
-        tensors["waveform"] = heard
-    level = 10 * np.log10(np.mean(np.square(heard), dtype=np.float64) + SILENCE)
-    tensors["level"] = np.array([level], np.float32)
-    if "speech" in preparation.modalities:
-        tensors |= _speech_tensors(sound, sample_rate, preparation, threads)
-    return tensors
+    features, source = preparation.of_file("audio"), Sound(sound, sample_rate, preparation)
+    tensors = _extracted(features, source, preparation, threads)
+    kept = sound if all(each.whole_take for each in features) else source.waveform
+    level = 10 * np.log10(np.mean(np.square(kept), dtype=np.float64) + SILENCE)
+    return {**tensors, "level": np.array([level], np.float32)}
 
 
-def _speech_tensors(
-    sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int
+def _extracted(
+    features: Sequence[Feature], source: object, preparation: Preparation, threads: int = 0
 ) -> dict[str, np.ndarray]:
-    """The whole take, as it is and at the further speeds; a faster one is higher too."""
-    encoder = _encoder(preparation)
-    tensors = {}
-    for speed in (1.0, *preparation.speech_speeds):
-        heard = mfcc.resample(sound, round(sample_rate * speed), speech.SAMPLE_RATE)
-        tensors[speech_at(speed)] = encoder.features(heard, threads=threads)
+    """The arrays of some inputs that are made of one kind of file."""
+    tensors: dict[str, np.ndarray] = {}
+    for feature in features:
+        tensors |= feature.extract(source, preparation, threads)
     return tensors
-
-
-def _encoder(preparation: Preparation) -> speech.SpeechEncoder:
-    return speech.find_encoder(preparation.speech_encoder, preparation.speech_sha256)
 
 
 def read_track(take: Take, path: Path, *, points_only: bool = False) -> openface.OpenFaceTrack:

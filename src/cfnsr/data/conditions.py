@@ -4,8 +4,7 @@ standardised speakers of whom fewer takes are known.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from cfnsr.data.augment import RGB_MEAN
-from cfnsr.data.clip import PCM, SOUND_FEATURES
 from cfnsr.data.dataset import Among
 from cfnsr.data.store import Header, Store
+from cfnsr.features.base import FEATURES
+from cfnsr.features.mel import PCM, Mel
 
 BLUR = 1 / 16  # deviation of the Gaussian, as a share of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
@@ -143,23 +143,12 @@ def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict
     """
     if normalised:
         return {name: condition for name, condition in CONDITIONS.items() if condition.among is not None}
-    spoilt = {modality for modality, name in reads.items() if name == "video" or name in SOUND_FEATURES}
+    spoilt = {modality for modality, name in reads.items() if FEATURES[name].computed}
     return {
         name: condition
         for name, condition in CONDITIONS.items()
         if condition.modality in spoilt and not (condition.absent and len(reads) == 1)
     }
-
-
-@cache
-def silence(reads: str, samples: int) -> Float[Tensor, "F S"]:
-    """What an audio encoder reads where nothing is to be heard.
-
-    Args:
-        reads: "audio" or "log_mel".
-        samples: of the clip's waveform.
-    """
-    return torch.from_numpy(SOUND_FEATURES[reads](np.zeros(samples)))
 
 
 class BadSound:
@@ -184,8 +173,8 @@ class BadSound:
                 raise ValueError(f"{condition} is no condition of sound")
             waveform = self.store.load(name, ["waveform"])["waveform"] / PCM
             rng = np.random.default_rng(_lot(name, condition))
-            features = SOUND_FEATURES[reads](change(waveform, rng))
-            heard = torch.from_numpy(features)
+            mel = cast(Mel, FEATURES[reads])
+            heard = torch.from_numpy(mel.compute(change(waveform, rng)))
             if len(self._kept) * heard.nbytes >= KEPT:
                 return heard
             self._kept[key] = heard

@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from cfnsr.corpus.take import Actor
-from cfnsr.data.clip import Preparation, speech_at
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES, Look
+from cfnsr.features.preparation import Preparation
 from cfnsr.logarithmic import compressed, expanded
-from cfnsr.media.decode import spread
 
 LEAST_DEVIATION = 1e-3  # of a value that a speaker never changes
 FARTHEST = 6.0  # deviations from a speaker's mean, where what follows takes the value for a logarithm
@@ -41,81 +38,6 @@ class Batch(NamedTuple):
     place: Int[Tensor, " B"]
 
 
-@dataclass(frozen=True)
-class Look:
-    """How much of a prepared clip a model is shown; each model takes what it reads.
-
-    Args:
-        frames: pictures, evenly spaced among the prepared ones.
-        size: side of a picture in pixels.
-        openface_steps: steps in time of an OpenFace track; 1 is its mean.
-        openface_features: values of each, the first ones of those prepared.
-        speech_steps: steps in time of a speech encoder's states, over the whole take.
-    """
-
-    frames: int
-    size: int
-    openface_steps: int = 16
-    openface_features: int = 35
-    speech_steps: int = 24
-
-    def of(self, name: str) -> tuple[int, ...]:
-        """What of it concerns one thing that is read, so that two looks that agree there can share it."""
-        concerned = {
-            "video": (self.frames, self.size),
-            "openface": (self.openface_steps, self.openface_features),
-            "speech": (self.speech_steps,),
-        }
-        return concerned.get(name, ())
-
-
-def needed(name: str, preparation: Preparation) -> list[str]:
-    """The prepared tensors behind what a model reads: its own, and those of the other speeds of speech."""
-    speeds = preparation.speech_speeds if name == "speech" else ()
-    return [name, *(speech_at(speed) for speed in speeds)]
-
-
-def as_tensor(name: str, arrays: Mapping[str, np.ndarray], look: Look) -> Tensor:
-    """A prepared clip as a model takes it: pictures and sequences at the length it is shown.
-
-    Args:
-        name: what the model reads.
-        arrays: the prepared tensors, those that `needed` names.
-        look: how much of it.
-    """
-    if name == "video":
-        return pictures(arrays[name], look.frames, look.size)
-    if name == "openface":
-        return evened(torch.from_numpy(arrays[name][:, : look.openface_features]).T, look.openface_steps)
-    if name == "speech":
-        states = [torch.from_numpy(array).float().transpose(1, 2) for array in arrays.values()]
-        return torch.stack([evened(each, look.speech_steps).transpose(1, 2) for each in states]).half()
-    return torch.from_numpy(arrays[name])
-
-
-def evened(sequence: Float[Tensor, "F T"], steps: int) -> Float[Tensor, "F steps"]:
-    """A sequence of any length at a number of steps: the means of equal parts, or some of it repeated.
-
-    >>> evened(torch.tensor([[1.0, 3.0, 5.0, 7.0]]), 2), evened(torch.tensor([[1.0]]), 2)
-    (tensor([[2., 6.]]), tensor([[1., 1.]]))
-    """
-    return functional.adaptive_avg_pool1d(sequence, steps)
-
-
-def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H W"]:
-    """A prepared clip's pictures at the number of frames and the size a model asks for.
-
-    Args:
-        video: uint8 (frames, height, width, 3).
-        frames: evenly spaced among those there are.
-        size: side in pixels; shrunk by averaging areas.
-    """
-    chosen = torch.from_numpy(video[spread(len(video), frames)]).permute(3, 0, 1, 2)
-    if chosen.shape[-1] != size:
-        chosen = functional.interpolate(chosen.float(), (size, size), mode="area").round().to(torch.uint8)
-    return chosen
-
-
 class Column(Dataset[Tensor]):
     """What models read of every clip under one name, such as its pictures; a small one is held in memory.
 
@@ -131,7 +53,8 @@ class Column(Dataset[Tensor]):
         self.headers = headers
         self.name = name
         self.look = look
-        self._needed = needed(name, Preparation.from_json(dict(headers[0].preparation)))
+        self.feature = FEATURES[name]
+        self._arrays = self.feature.arrays(Preparation.from_json(dict(headers[0].preparation)))
         first = self._read(0)
         self._held: list[Tensor] | None = None
         if first.nbytes * len(headers) <= MEMORY:
@@ -159,14 +82,14 @@ class Column(Dataset[Tensor]):
         Raises:
             InputError: for pictures, a column too large for the memory, or a speaker of few takes.
         """
-        if self.name == "video" or self._held is None:
+        time = self.feature.time_axis
+        if time is None or self._held is None:
             raise InputError(
                 f"{self.name} cannot be standardised per speaker: expected features that fit into memory; "
                 "leave out --speaker-normalisation, or choose models of openface and speech"
             )
         other = copy(self)
         other._held = list(self._held)
-        time = -2 if self.name == "speech" else -1
         speakers: dict[Actor, list[int]] = {}
         for place, header in enumerate(self.headers):
             if actors is None or header.actor in actors:
@@ -181,7 +104,7 @@ class Column(Dataset[Tensor]):
             values = torch.stack([self._held[place] for place in places]).float()
             every = torch.ones(len(places), len(places), dtype=torch.bool)
             chosen = every if among is None else among([self.headers[place] for place in places])
-            if self.name == "openface":
+            if self.feature.logarithmic:
                 held = _standardised(compressed(values), time, chosen).clamp(-FARTHEST, FARTHEST)
                 values = expanded(held)
             else:
@@ -192,7 +115,7 @@ class Column(Dataset[Tensor]):
 
     def _read(self, index: int) -> Tensor:
         name = self.headers[index].name
-        return as_tensor(self.name, self.store.load(name, self._needed), self.look)
+        return torch.from_numpy(self.feature.to_model(self.store.load(name, self._arrays), self.look))
 
 
 def _standardised(

@@ -12,10 +12,11 @@ from itertools import chain
 from pathlib import Path
 
 from cfnsr.corpus.take import Take
-from cfnsr.data.clip import Preparation, fingerprint, prepare_clip, sources
-from cfnsr.data.speech import find_encoder
+from cfnsr.data.clip import fingerprint, prepare_clip, sources
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import Preparation
+from cfnsr.features.speech_encoder import find_encoder
 from cfnsr.files import write_text
 from cfnsr.machine import cores, leave_with_parent
 from cfnsr.media.errors import MediaError
@@ -107,7 +108,7 @@ def prepare_corpus(
             todo.append(take)
     _write_failures(store, outcome.failures)
     todo, faceless = _without_detector(todo, preparation)
-    if todo and "speech" in preparation.modalities:  # fetched once, before the workers ask for it
+    if todo and preparation.pretrained:  # fetched once, before the workers ask for it
         find_encoder(preparation.speech_encoder, preparation.speech_sha256)
     results = _run(todo, store, preparation, workers or cores())
     for take, failure in chain(faceless, results):
@@ -130,9 +131,7 @@ def _without_detector(
         InputError: when every take needs the detector and it cannot be had.
     """
     needing = [
-        take
-        for take in takes
-        if "video" in preparation.modalities and "openface" not in sources(take, ("video",))
+        take for take in takes if preparation.of_file("video") and "openface" not in sources(take, ("video",))
     ]
     if not needing:
         return takes, []

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from cfnsr import __version__
 from cfnsr.corpus.download import CITATIONS, LICENCE
 from cfnsr.corpus.take import Actor
-from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import TOO_FEW
@@ -21,6 +20,7 @@ from cfnsr.evaluation.names import called, encoders_of, entry_of
 from cfnsr.evaluation.runs import Run, read_run
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import NOTHING, cells, limits, mean_and_deviation, percent, safe
+from cfnsr.features.preparation import Preparation
 from cfnsr.files import write_text
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import groupby
 
 from cfnsr.corpus.take import Actor, actor_order
-from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
@@ -24,6 +23,7 @@ from cfnsr.evaluation.names import (
 from cfnsr.evaluation.robustness import partly_scored, under_conditions
 from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import Spread, Tally, tally
+from cfnsr.features.preparation import Preparation
 from cfnsr.training.config import PRESETS
 
 PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset

@@ -9,23 +9,21 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from cfnsr.data.clip import SOUND_FEATURES
-from cfnsr.data.dataset import Batch, as_tensor, needed
 from cfnsr.errors import InputError
 from cfnsr.export.graph import manifest_of
-from cfnsr.inference import arrays
-from cfnsr.inference.arrays import Clip
+from cfnsr.features.base import FEATURES, Arrays
+from cfnsr.features.mel import Mel, as_float
 from cfnsr.inference.exported import ExportedModel
 from cfnsr.inference.manifest import Manifest
+from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import Config
-from cfnsr.training.inputs import answer, to_input
+from cfnsr.training.inputs import answer
 
 TOLERANCE = 1e-4  # of a log-probability
 LARGE = 20.0  # a log-probability beyond this, of one in a billion, is compared by its size: it has 24 bits
 BATCHES = (1, 3)  # clips at once
 MADE_UP = 3  # clips, where none are given
-LOUDNESS = 0.1  # of made-up noise, of full scale
 
 
 @dataclass(frozen=True)
@@ -49,34 +47,31 @@ class Checked:
     agreement: float
 
 
-def reference(model: Model, config: Config, clips: Sequence[Clip]) -> Float[np.ndarray, "B classes"]:
+def reference(model: Model, config: Config, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
     """Calibrated log-probabilities as PyTorch has them, by the way that `predict` and training go.
 
     Only the waveform is taken from the clip for what is heard, not the features that were made of it before
     it was rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model
     cannot read.
     """
-    preparation, manifest = config.preparation, manifest_of(model, config)
+    recogniser, manifest = TorchRecogniser(model), manifest_of(model, config)
     rows = []
     with torch.inference_mode():
         for clip in clips:
-            arrays.batch([clip], manifest)  # says what is missing
-            inputs = {}
-            for modality, name in model.reads.items():
-                if name in SOUND_FEATURES:
-                    array = SOUND_FEATURES[name](arrays.waveform(clip["waveform"]))
-                    inputs[modality] = torch.from_numpy(array)[None]
-                else:
-                    read = {key: clip[key] for key in needed(name, preparation)}
-                    inputs[modality] = as_tensor(name, read, config.look)[None]
-            nothing = torch.empty(0)
-            batch = Batch(inputs.get("video", nothing), inputs.get("audio", nothing), nothing, nothing)
-            scores = answer(model, to_input(batch, torch.device("cpu"))) / config.temperature
+            manifest.batch([clip])  # says what is missing
+            features = [FEATURES[name] for name in model.reads.values()]
+            mel = {
+                each.name: each.compute(as_float(clip["waveform"]))
+                for each in features
+                if isinstance(each, Mel)
+            }
+            batch = recogniser.batch([{**clip, **mel}])
+            scores = answer(model, batch) / config.temperature
             rows.append(scores.double().log_softmax(dim=1).numpy())
     return np.concatenate(rows)
 
 
-def difference(exported: ExportedModel, clips: Sequence[Clip], expected: np.ndarray) -> tuple[float, float]:
+def difference(exported: ExportedModel, clips: Sequence[Arrays], expected: np.ndarray) -> tuple[float, float]:
     """The largest difference of a log-probability, and the share of equal answers, at every size of a batch.
 
     Args:
@@ -106,29 +101,22 @@ def refuse(path: Path, found: float) -> None:
         )
 
 
-def clips_for(manifest: Manifest, given: Iterable[Mapping[str, np.ndarray]]) -> tuple[list[Clip], bool]:
+def clips_for(manifest: Manifest, given: Iterable[Mapping[str, np.ndarray]]) -> tuple[list[Arrays], bool]:
     """The given clips, or made-up ones where there are none, and whether they were given."""
-    clips: list[Clip] = list(given)
+    clips: list[Arrays] = list(given)
     return (clips, True) if clips else (made_up(manifest, MADE_UP), False)
 
 
-def made_up(manifest: Manifest, count: int) -> list[Clip]:
+def made_up(manifest: Manifest, count: int) -> list[Arrays]:
     """Clips of noise, as prepared ones are; the last one is silent where there are several."""
-    clips: list[Clip] = []
+    clips: list[Arrays] = []
     for number in range(count):
         rng = np.random.default_rng(number)
-        shapes = manifest.shapes
         clip: dict[str, np.ndarray] = {}
-        if "frames" in shapes:
-            clip["video"] = rng.integers(0, 256, shapes["frames"], dtype=np.uint8)
-        if "openface" in shapes:
-            clip["openface"] = rng.gamma(1.0, 0.5, shapes["openface"][::-1]).astype(np.float32)
-        if "waveform" in shapes:
-            loudness = 0 if number and number == count - 1 else LOUDNESS
-            clip["waveform"] = (loudness * rng.standard_normal(shapes["waveform"])).astype(np.float32)
-        if "speech" in shapes:
-            for name in manifest.needed:
-                if name.startswith("speech"):
-                    clip[name] = rng.standard_normal(shapes["speech"][1:]).astype(np.float16)
+        for name in manifest.reads.values():
+            shape = manifest.shapes[FEATURES[name].entry]
+            clip |= FEATURES[name].noise(rng, shape, manifest.preparation)
+        if "waveform" in clip and number and number == count - 1:
+            clip["waveform"] *= 0
         clips.append(clip)
     return clips

@@ -1,6 +1,7 @@
 """A model with all that stands before and behind it in one graph, from bytes to calibrated answers."""
 
 from copy import deepcopy
+from dataclasses import asdict
 
 import torch
 from jaxtyping import Float, UInt8
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from cfnsr.data import augment
 from cfnsr.export.fourier import Fourier
 from cfnsr.export.sound import LogMel, Mfcc
-from cfnsr.inference.manifest import INPUTS, Manifest
+from cfnsr.features.base import FEATURES
+from cfnsr.inference.manifest import Manifest
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
 from cfnsr.models.streams import TwoStream
 from cfnsr.models.zoo import Model, Settings
@@ -61,13 +63,8 @@ class ByProducts(CompactBilinear):
         return sketch
 
 
-BEFORE: dict[str, type[nn.Module]] = {
-    "video": Pictures,
-    "audio": Mfcc,
-    "log_mel": LogMel,
-    "openface": nn.Identity,
-    "speech": nn.Identity,
-}
+# What stands before the model, of an input that the graph does not take as the model reads it.
+BEFORE: dict[str, type[nn.Module]] = {"video": Pictures, "audio": Mfcc, "log_mel": LogMel}
 
 
 class Graph(nn.Module):
@@ -91,7 +88,9 @@ class Graph(nn.Module):
         self.model = model
         self.temperature = config.temperature
         self.reads = dict(model.reads)
-        self.before = nn.ModuleDict({modality: BEFORE[name]() for modality, name in model.reads.items()})
+        self.before = nn.ModuleDict(
+            {modality: BEFORE.get(name, nn.Identity)() for modality, name in model.reads.items()}
+        )
         self.eval()
 
     def forward(self, first: Tensor, second: Tensor | None = None) -> Float[Tensor, "B classes"]:
@@ -124,30 +123,18 @@ def manifest_of(model: Model, config: Config) -> Manifest:
         model: a model of the zoo.
         config: what it was trained with.
     """
-    settings, preparation = config.settings, config.preparation
-    look = config.look
-    shapes = {
-        "frames": (config.frames, config.size, config.size, 3),
-        "openface": (look.openface_features, config.openface_steps),
-        "waveform": (preparation.samples,),
-        "speech": (
-            1 + len(preparation.speech_speeds),
-            settings.get("speech_layers", Settings.speech_layers),
-            config.speech_steps,
-            settings.get("speech_width", Settings.speech_width),
-        ),
-    }
-    names = [INPUTS[name][0] for name in model.reads.values()]
+    settings = {**asdict(Settings()), **config.settings}
+    features = [FEATURES[name] for name in model.reads.values()]
     return Manifest(
         name=config.model,
         labels=config.labels,
         reads=dict(model.reads),
-        shapes={name: shapes[name] for name in names},
+        shapes={each.entry: each.graph_shape(config.look, config.preparation, settings) for each in features},
         frames=config.frames,
         size=config.size,
         openface_steps=config.openface_steps,
         speech_steps=config.speech_steps,
-        preparation=preparation,
+        preparation=config.preparation,
         normalised=config.normalised,
         tolerant=config.modality_dropout > 0,
         temperature=config.temperature,

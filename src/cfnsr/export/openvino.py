@@ -19,7 +19,7 @@ from cfnsr.errors import InputError
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
 from cfnsr.export.graph import Graph, manifest_of
 from cfnsr.export.onnx import SOUND, graph_of, loaded, named
-from cfnsr.inference import arrays, seal
+from cfnsr.inference import seal
 from cfnsr.inference.exported import WEIGHTS_KEY, load_xml, require
 from cfnsr.inference.manifest import KEY, PRECISIONS, Manifest
 from cfnsr.inference.untold import untold
@@ -183,7 +183,7 @@ def _quantised(model: openvino.Model, clips: Sequence[Clip], manifest: Manifest)
 
         return nncf.quantize(
             model,
-            nncf.Dataset(clips, lambda clip: arrays.batch([clip], manifest)),
+            nncf.Dataset(clips, lambda clip: manifest.batch([clip])),
             subset_size=len(clips),
             ignored_scope=nncf.IgnoredScope(
                 names=sorted(_untouched(model)), types=SMALL_OPERATIONS, validate=False

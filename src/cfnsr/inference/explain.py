@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfnsr.data import conditions
 from cfnsr.data.dataset import Batch
 from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES
+from cfnsr.features.mel import Mel
 from cfnsr.inference.recogniser import TorchRecogniser, evaluated
 from cfnsr.logarithmic import expanded
-from cfnsr.media import log_mel, mfcc
 from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE
 from cfnsr.models.encoders.openface import OpenFaceEncoder
 from cfnsr.models.encoders.resnext import ResNeXt3D
@@ -31,19 +31,9 @@ from cfnsr.training.inputs import answer, to_input
 
 Floats = NDArray[np.float64]
 
-HOPS = {"audio": mfcc.HOP, "log_mel": log_mel.HOP}  # samples from one step of a sound's features to the next
 OPENFACE_COLUMNS = (*ACTION_UNITS, *POSE, *GAZE, *LANDMARKS)
 
-# What a modality becomes where it is taken away, in words.
-NOTHING = {
-    "video": "pictures of one plain colour",
-    "audio": "silence",
-    "log_mel": "silence",
-    "openface": "an average track",
-    "speech": "average speech",
-}
 LEAST_EFFECT = 0.01  # nats by which an attention map must move the answer to count as one that did
-FEATURES = ("openface", "speech")  # measured by others, so that nothing has no features of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +198,9 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
             lacking = _calibrated(without(model, given, modality), config.temperature)
             change = float(np.exp(told[chosen]) - np.exp(lacking[chosen]))
             log_change = float(told[chosen] - lacking[chosen])
-            contributions.append(Contribution(modality, NOTHING[reads], np.exp(lacking), change, log_change))
+            contributions.append(
+                Contribution(modality, FEATURES[reads].nothing, np.exp(lacking), change, log_change)
+            )
     known = config.labels.emotions
     emotions = known if len(known) == len(told) else tuple(f"class {place}" for place in range(len(told)))
     return Explanation(
@@ -239,19 +231,18 @@ def without(model: Model, batch: Batch, modality: str) -> Float[Tensor, "B class
         batch: as the model takes it, see `to_input`.
         modality: "video" or "audio", what is taken away.
     """
-    reads = model.reads[modality]
     changed = _taken_away(model, batch, modality)
-    return answer(_Walk(model, muted=modality) if reads in FEATURES else model, changed)
+    computed = FEATURES[model.reads[modality]].computed
+    return answer(model if computed else _Walk(model, muted=modality), changed)
 
 
 def _taken_away(model: Model, batch: Batch, modality: str) -> Batch:
     """A batch whose pictures or sound are those of nothing."""
     given: Tensor = getattr(batch, modality)
-    reads, encoder = model.reads[modality], getattr(model, modality)
+    feature, encoder = FEATURES[model.reads[modality]], getattr(model, modality)
     nothing = torch.zeros_like(given)
-    if reads in HOPS:
-        with torch.inference_mode(False):  # it is kept, and training may take it too
-            silence = conditions.silence(reads, (given.shape[-1] - 1) * HOPS[reads])
+    if isinstance(feature, Mel):
+        silence = torch.from_numpy(feature.silence((given.shape[-1] - 1) * feature.hop))
         nothing = silence.to(given).expand_as(given)
     elif isinstance(encoder, OpenFaceEncoder):
         nothing = expanded(_mean(encoder, "embedding"))[:, None].expand_as(given)

@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from cfnsr.data.clip import Preparation
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
+from cfnsr.features.base import Arrays
+from cfnsr.features.preparation import Preparation
 from cfnsr.files import read_bytes
-from cfnsr.inference import arrays, seal
+from cfnsr.inference import seal
 from cfnsr.inference.manifest import KEY, OUTPUT, PRECISIONS, Manifest
 from cfnsr.inference.untold import untold
 from cfnsr.machine import cores
@@ -85,7 +86,7 @@ class ExportedModel:
         """Whether it was trained on clips that had lost their pictures or their sound."""
         return self.manifest.tolerant
 
-    def probabilities(self, clips: Sequence[arrays.Clip]) -> Float[np.ndarray, "B classes"]:
+    def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
         """Calibrated probabilities of the emotions, float64.
 
         Args:
@@ -100,11 +101,11 @@ class ExportedModel:
         probabilities: NDArray[np.float64] = values / values.sum(axis=1, keepdims=True)
         return probabilities
 
-    def log_probabilities(self, clips: Sequence[arrays.Clip]) -> Float[np.ndarray, "B classes"]:
+    def log_probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
         """The same as logarithms, as the graph gives them; likewise float64."""
         if not clips:
             return np.empty((0, len(self.labels)))
-        return self._run(arrays.batch(clips, self.manifest)).astype(np.float64)
+        return self._run(self.manifest.batch(clips)).astype(np.float64)
 
 
 def load_exported(

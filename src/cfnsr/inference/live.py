@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cfnsr.data import clip
-from cfnsr.data.speech import choose_encoder
 from cfnsr.errors import InputError
+from cfnsr.features.speech_encoder import choose_encoder
 from cfnsr.inference.predict import answers, as_recogniser, tolerates
 from cfnsr.inference.prediction import Window
 from cfnsr.inference.rolling import LAG, Rolling, Stream

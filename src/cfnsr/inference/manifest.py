@@ -2,25 +2,22 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cfnsr import __version__
-from cfnsr.data.clip import Preparation, speech_at
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES, Arrays, Look
+from cfnsr.features.preparation import Preparation
 
 FORMAT = 1
 KEY = "cfnsr"  # of the manifest in a file's metadata
 OUTPUT = "log_probabilities"
-# What a model reads of a prepared clip -> the graph's input, and the numbers it takes.
-INPUTS = {
-    "video": ("frames", "uint8"),
-    "openface": ("openface", "float32"),
-    "audio": ("waveform", "float32"),
-    "log_mel": ("waveform", "float32"),
-    "speech": ("speech", "float32"),
-}
 PRECISIONS = ("f32", "bf16", "int8")
 
 
@@ -33,7 +30,7 @@ class Manifest:
     Args:
         name: of the model in the zoo, its encoders included.
         labels: the emotions in class order.
-        reads: for "video", "audio" or both, what the model reads there: a key of `INPUTS`.
+        reads: for "video", "audio" or both, what the model reads there: a key of `FEATURES`.
         shapes: of each input of the graph, by its name and without the batch.
         frames: pictures a clip.
         size: side of a picture in pixels.
@@ -64,12 +61,44 @@ class Manifest:
     @property
     def inputs(self) -> dict[str, str]:
         """The graph's inputs in their order: name and type of the numbers."""
-        return dict(INPUTS[name] for name in self.reads.values())
+        return {FEATURES[name].entry: FEATURES[name].dtype for name in self.reads.values()}
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """Names of the prepared clip's tensors that the inputs are made of."""
-        return tuple(tensor for name in self.reads.values() for tensor in tensors(name, self.preparation))
+        """Names of the prepared clip's arrays that the inputs are made of."""
+        names = (FEATURES[name].graph_arrays(self.preparation) for name in self.reads.values())
+        return tuple(each for some in names for each in some)
+
+    @property
+    def look(self) -> Look:
+        """How much of a prepared clip the graph is shown."""
+        features = self.shapes["openface"][0] if "openface" in self.shapes else Look.openface_features
+        return Look(self.frames, self.size, self.openface_steps, features, self.speech_steps)
+
+    def batch(self, clips: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        """The graph's inputs for some prepared clips, side by side.
+
+        Raises:
+            InputError: for a clip that lacks an array, or has one of another shape.
+        """
+        made: dict[str, NDArray[Any]] = {}
+        for name in self.reads.values():
+            feature, each = FEATURES[name], []
+            names = feature.graph_arrays(self.preparation)
+            for clip in clips:
+                if missing := [array for array in names if array not in clip]:
+                    raise InputError(
+                        f"the clip has no {', '.join(missing)}: model {self.name} reads "
+                        f"{', '.join(self.needed)}"
+                    )
+                each.append(feature.to_graph({array: clip[array] for array in names}, self.look))
+                if each[-1].shape != self.shapes[feature.entry]:
+                    raise InputError(
+                        f"{feature.entry} of a clip is {each[-1].shape}: model {self.name} expects "
+                        f"{self.shapes[feature.entry]}; prepare it as the model's clips were"
+                    )
+            made[feature.entry] = np.stack(each)
+        return made
 
     def dump(self) -> str:
         """As JSON."""
@@ -138,14 +167,3 @@ class Manifest:
             raise ValueError(f"waveform of {self.shapes['waveform']}")
         if self.precision not in PRECISIONS or not 0 < self.temperature < math.inf:
             raise ValueError(f"precision {self.precision}, temperature {self.temperature}")
-
-
-def tensors(name: str, preparation: Preparation) -> list[str]:
-    """The prepared clip's tensors behind what a model reads.
-
-    >>> tensors("audio", Preparation()), tensors("speech", Preparation())
-    (['waveform'], ['speech', 'speech_0.9', 'speech_1.1'])
-    """
-    if name == "speech":
-        return [name, *(speech_at(speed) for speed in preparation.speech_speeds)]
-    return ["waveform" if INPUTS[name][0] == "waveform" else name]

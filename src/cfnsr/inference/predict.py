@@ -5,30 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cfnsr.data.clip import Preparation, sound_tensors
-from cfnsr.data.speech import choose_encoder, find_encoder
 from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES
+from cfnsr.features.speech_encoder import choose_encoder, find_encoder
 from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
 from cfnsr.inference.windows import HOP, Stretch, Windows
 from cfnsr.media.ahead import ahead
 from cfnsr.media.container import USUAL, Streams
-from cfnsr.media.mfcc import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
     from cfnsr.models.zoo import Model
 
 BATCH = 4  # windows that are recognised at once
-NO_PICTURE = (124, 116, 104)  # RGB, the mean colour of pictures: about zero for a network
-# Modalities whose absence a model can have learnt to bear, because it is the same in every corpus.
-BEARABLE = {"video": "video", "audio": "audio", "log_mel": "audio"}
 
 Progress = Callable[[int, int], object]
 
@@ -78,12 +73,12 @@ def predict(
         find_speech_encoder(recogniser, str(speech_encoder))
     path = Path(file)
     refuse_standardised(recogniser)
-    if openface is None and "openface" in recogniser.preparation.modalities:
+    if openface is None and recogniser.preparation.of_file("openface"):
         raise InputError(
             f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {path.name}, "
             "a folder of such files, or a table of clip means"
         )
-    if all_faces and recogniser.reads.get("video") != "video":
+    if all_faces and not recogniser.preparation.of_file("video"):
         raise InputError(
             f"model {recogniser.name} looks for no faces: expected no --all-faces, or a model of pictures"
         )
@@ -124,7 +119,7 @@ def find_speech_encoder(recogniser: Recogniser, given: str | None) -> None:
     Raises:
         InputError: when it is not there, is another one, or none is needed.
     """
-    if "speech" in recogniser.reads.values():
+    if recogniser.preparation.pretrained:
         if given is not None:
             choose_encoder(given)
         find_encoder(recogniser.preparation.speech_encoder, recogniser.preparation.speech_sha256)
@@ -144,7 +139,7 @@ def refuse_standardised(recogniser: Recogniser) -> None:
 def tolerates(recogniser: Recogniser) -> bool:
     """Whether the model can answer by one modality where the other is missing."""
     both = len(recogniser.reads) > 1
-    return recogniser.tolerant and both and all(name in BEARABLE for name in recogniser.reads.values())
+    return recogniser.tolerant and both and all(FEATURES[name].computed for name in recogniser.reads.values())
 
 
 def answers(recogniser: Recogniser, stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, Window]]:
@@ -182,21 +177,11 @@ def complete(recogniser: Recogniser, stretch: Stretch, uses: Sequence[str]) -> M
         stretch: the window.
         uses: see `used`; not empty.
     """
-    preparation = recogniser.preparation
     tensors = dict(stretch.tensors)
-    if "video" in recogniser.reads and "video" not in uses:
-        shape = preparation.frames, preparation.size, preparation.size, 3
-        tensors["video"] = np.broadcast_to(np.array(NO_PICTURE, np.uint8), shape)
-    if "audio" in recogniser.reads and "audio" not in uses:
-        tensors |= _silence(preparation)
+    for modality, name in recogniser.reads.items():
+        if modality not in uses:
+            tensors |= FEATURES[name].absent(recogniser.preparation)
     return tensors
-
-
-@cache
-def _silence(preparation: Preparation) -> dict[str, np.ndarray]:
-    heard = tuple(name for name in preparation.modalities if BEARABLE.get(name) == "audio")
-    nothing = np.zeros(round((preparation.skip + preparation.keep) * SAMPLE_RATE), np.float32)
-    return sound_tensors(nothing, SAMPLE_RATE, replace(preparation, modalities=heard))
 
 
 def _counted(stretches: Iterable[Stretch], count: int, progress: Progress) -> Iterator[Stretch]:

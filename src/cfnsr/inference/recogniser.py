@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import Batch, as_tensor, needed
+from cfnsr.data.dataset import Batch
 from cfnsr.emotions import LabelSet
+from cfnsr.features.base import FEATURES
+from cfnsr.features.preparation import Preparation
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.inputs import answer, to_input
@@ -65,18 +66,13 @@ class TorchRecogniser:
     def batch(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Batch:
         """Clips side by side on the model's device, as it takes them."""
         nothing = torch.empty(0)
-        inputs = {
-            modality: torch.stack(
-                [
-                    as_tensor(
-                        name, {key: clip[key] for key in needed(name, self.preparation)}, self.config.look
-                    )
-                    for clip in clips
-                ]
-            )
-            for modality, name in self.reads.items()
-        }
-        batch = Batch(inputs.get("video", nothing), inputs.get("audio", nothing), nothing, nothing)
+        inputs = dict.fromkeys(("video", "audio"), nothing)
+        for modality, name in self.reads.items():
+            names = FEATURES[name].arrays(self.preparation)
+            read = [{each: clip[each] for each in names} for clip in clips]
+            each = [FEATURES[name].to_model(arrays, self.config.look) for arrays in read]
+            inputs[modality] = torch.from_numpy(np.stack(each))
+        batch = Batch(inputs["video"], inputs["audio"], nothing, nothing)
         return to_input(batch, next(self.model.parameters()).device)
 
     def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, "B classes"]:

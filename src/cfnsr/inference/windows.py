@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from cfnsr.corpus.take import Take
 from cfnsr.data import clip
-from cfnsr.data.clip import Preparation, loud
+from cfnsr.data.clip import loud
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import Preparation
 from cfnsr.machine import cores
 from cfnsr.media import face
 from cfnsr.media.ahead import mapped
@@ -144,8 +145,8 @@ class Windows:
         self.file, self.preparation, self.everyone, self.threads = file, preparation, everyone, threads
         self.tolerant = tolerant
         self.scan = scan_packets(file, streams)
-        roles = {clip.MODALITIES[modality] for modality in preparation.modalities}
-        self.sees, self.hears = "video" in roles, "audio" in roles
+        self.sees = bool(preparation.of_file("video"))
+        self.hears = bool(preparation.of_file("audio"))
         self.pictured = self.sees and self.scan.frame_count > 0
         self.sounding = self.hears and self.scan.sample_rate > 0
         if self.sees and not self.pictured and not (tolerant and self.sounding):
@@ -162,7 +163,7 @@ class Windows:
         self.length = self.spans[0].end  # of each window
         self.whole = self.spans == [Span(0.0, self.scan.duration)]  # prepared just as a take is
         self.shrunk = 1.0 if self.whole else max(1.0, self.scan.side / LONGEST_SIDE)
-        self.tracked = "openface" in preparation.modalities
+        self.tracked = bool(preparation.of_file("openface"))
         self.openface = openface if self.sees or self.tracked else None
         self.track = None if self.openface is None else self._read_track(self.openface)
         self._main: int | None = None
@@ -323,7 +324,7 @@ class Windows:
         part = track.rows(rows)
         if not len(rows) or part.success.mean() < face.LEAST_FOUND:
             return []
-        return [(None, clip.track_tensors(part))]
+        return [(None, clip.track_tensors(part, self.preparation))]
 
     def _people(self, seen: Sequence[tuple[int, Picture]]) -> list[tuple[int | None, dict[str, np.ndarray]]]:
         """The faces of a window, cut out."""
@@ -360,7 +361,7 @@ class Windows:
         clip.check_points(self.openface, points, self.track, (height, width, self.scan.frame_count))
         settings = self.preparation
         faces = face.cut_faces(frames, times, points, margin=settings.margin, size=settings.size)
-        return [(None, self._unshrunk(clip.picture_tensors(faces, times)))]
+        return [(None, self._unshrunk(clip.picture_tensors(faces, times, settings)))]
 
 
 def searched(times: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -422,9 +423,8 @@ def heard(
     """Tensors of a window's sound (N,) at `rate` Hz; none where it is too short."""
     if len(sound) < LEAST_SOUND * rate:
         return {}
-    modalities = tuple(each for each in preparation.modalities if clip.MODALITIES[each] == "audio")
     try:
-        return clip.sound_tensors(sound, rate, replace(preparation, modalities=modalities), threads)
+        return clip.sound_tensors(sound, rate, preparation, threads)
     except MediaError:
         return {}
 
@@ -465,7 +465,7 @@ def cut(pictures: Sequence[Picture], track: face.Track, preparation: Preparation
     frames = [picture.frame for picture in pictures]
     times = np.array([picture.time for picture in pictures])
     faces = face.cut(frames, times, track, margin=preparation.margin, size=preparation.size)
-    return clip.picture_tensors(faces, times)
+    return clip.picture_tensors(faces, times, preparation)
 
 
 class _Sound:

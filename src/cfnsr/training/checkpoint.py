@@ -11,10 +11,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cfnsr import __version__
-from cfnsr.data.clip import Preparation
-from cfnsr.data.dataset import Look
 from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
+from cfnsr.features.base import Look
+from cfnsr.features.preparation import Preparation
 from cfnsr.files import read_bytes, read_json, write_atomically, write_json
 from cfnsr.models.streams import OneStream
 from cfnsr.models.zoo import Model, Settings, create_model, find

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from cfnsr.data.clip import MODALITIES
 from cfnsr.data.conditions import Condition, conditions_of
 from cfnsr.data.dataset import Batch, Column
 from cfnsr.data.folds import Unit, choose_folds, find_protocol
 from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES
 from cfnsr.files import read_json, write_json, write_text
 from cfnsr.models import zoo
 from cfnsr.models.encoders.resnext import start_residuals
@@ -535,11 +535,14 @@ def plan(
 
 def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Model, Config]:
     preparation = corpus.preparation
+    sizes = corpus.sizes(zoo.encoders_of(job.model).values())
+    # No more than any clip has, such as one where all are clip means.
+    openface_steps = min(job.recipe.openface_steps, sizes.pop("openface_steps", job.recipe.openface_steps))
     settings = {
         "classes": len(corpus.store.labels),
         "mfcc_steps": preparation.mfcc_steps,
         "width": job.recipe.width,
-        **_feature_sizes(job.model, corpus),
+        **sizes,
     }
     torch.manual_seed(mix(job.seed, 0, INITIAL))
     with torch.device(device):
@@ -548,7 +551,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
     reads = model.reads.values()
     missing = sorted(set(reads) - set(preparation.modalities))
     if missing:
-        wanted = [name for name in MODALITIES if name in {*preparation.modalities, *reads}]
+        wanted = [name for name in FEATURES if name in {*preparation.modalities, *reads}]
         raise InputError(
             f"{corpus.store.folder} was prepared without {', '.join(missing)}: model {job.model} needs it; "
             f"prepare the corpus into another folder with --modalities {','.join(wanted)}"
@@ -565,7 +568,7 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
         corpus.store.labels,
         job.recipe.frames,
         job.recipe.size,
-        _openface_steps(job, corpus),
+        openface_steps,
         job.recipe.speech_steps,
         preparation,
         source=zoo.find(job.model).source,
@@ -573,24 +576,6 @@ def _create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.
         modality_dropout=0.0 if zoo.find(job.model).solver else job.recipe.modality_dropout,
     )
     return model, config
-
-
-def _openface_steps(job: Job, corpus: PreparedCorpus) -> int:
-    """As many as the recipe says; no more than any clip has, such as one where all are clip means."""
-    if "openface" not in zoo.encoders_of(job.model).values():
-        return job.recipe.openface_steps
-    return min(job.recipe.openface_steps, corpus.openface_shape[0])
-
-
-def _feature_sizes(model: str, corpus: PreparedCorpus) -> dict[str, int]:
-    """What the encoders of features must know of the clips; nothing where there are none to read."""
-    sizes = {}
-    chosen = {*zoo.encoders_of(model).values()} & {*corpus.preparation.modalities}
-    if "openface" in chosen:
-        _, sizes["openface_features"] = corpus.openface_shape
-    if "speech" in chosen:
-        sizes["speech_layers"], sizes["speech_width"] = corpus.speech_shape
-    return sizes
 
 
 def _write_predictions(path: Path, under: str, corpus: PreparedCorpus, rows: Sequence[Predicted]) -> None:

@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, Sampler, Subset
 
 from cfnsr.console import say
 from cfnsr.data import augment
-from cfnsr.data.clip import SOUND_FEATURES
 from cfnsr.data.dataset import Batch, Clips
 from cfnsr.errors import InputError
+from cfnsr.features.mel import Mel
 from cfnsr.files import write_atomically, write_text
 from cfnsr.models.baselines import Solver
 from cfnsr.training.checkpoint import load_weights, save_weights
@@ -332,7 +332,7 @@ class Trainer:
     def _mean_sound(self) -> Float[Tensor, "F 1"] | None:
         """Mean over time and the training clips of what is read of the sound, where that can be masked."""
         column = self.clips.columns.get("audio")
-        if column is None or column.name not in SOUND_FEATURES:
+        if column is None or not isinstance(column.feature, Mel):
             return None
         means = [column[place].float().mean(dim=1, keepdim=True) for place in self.train]
         return torch.stack(means).mean(dim=0)

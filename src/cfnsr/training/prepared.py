@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cfnsr.corpus.take import Actor, actor_order, refuse_spellings
-from cfnsr.data.clip import PCM, SOUND_FEATURES, Preparation
-from cfnsr.data.conditions import BadSound, silence
-from cfnsr.data.dataset import Clips, Column, Look
+from cfnsr.data.conditions import BadSound
+from cfnsr.data.dataset import Clips, Column
 from cfnsr.data.folds import Dealt, Fold, Unit, find_protocol
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES, Look
+from cfnsr.features.mel import PCM, Mel
+from cfnsr.features.preparation import Preparation
 from cfnsr.media.fingerprint import Content, copies, sound_map
 from cfnsr.media.mfcc import SAMPLE_RATE
 from cfnsr.models.parameters import whisper_encoder
@@ -28,6 +31,7 @@ class PreparedCorpus:
         self.headers = store.headers()
         self.bad_sound = BadSound(store)
         self._columns: dict[tuple[str, tuple[int, ...], bool], Column] = {}
+        self._sizes: dict[str, dict[str, int]] = {}
         self._dealt: dict[str, dict[Unit, list[tuple[int, Dealt]]]] = {}
 
     def clips(self, reads: Mapping[str, str], look: Look, *, normalised: bool = False) -> Clips:
@@ -44,7 +48,7 @@ class PreparedCorpus:
         return Clips(columns, labels, len(self.store.labels), silent)
 
     def _column(self, name: str, look: Look, normalised: bool) -> Column:
-        key = name, look.of(name), normalised
+        key = name, FEATURES[name].concerns(look), normalised
         if key not in self._columns:
             self._columns[key] = (
                 self._column(name, look, False).standardised()
@@ -53,35 +57,34 @@ class PreparedCorpus:
             )
         return self._columns[key]
 
-    @cached_property
-    def openface_shape(self) -> tuple[int, int]:
-        """Steps of the longest OpenFace track, and the features that every clip has.
-
-        A track with fewer groups of features is the beginning of one with more.
-        """
-        shapes = [self.store.load(header.name, ["openface"])["openface"].shape for header in self.headers]
-        return max(steps for steps, _ in shapes), min(features for _, features in shapes)
-
-    @cached_property
-    def speech_shape(self) -> tuple[int, int]:
-        """Layers and width of the speech encoder's states."""
-        layers, _, width = self.store.load(self.headers[0].name, ["speech"])["speech"].shape
-        return layers, width
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Sizes that a model of some inputs must know of what was prepared, see `Feature.sizes`."""
+        sizes: dict[str, int] = {}
+        for name in {*names} & {*self.preparation.modalities}:
+            if name not in self._sizes:
+                clips = (self.store.load(header.name, [name]) for header in self.headers)
+                self._sizes[name] = FEATURES[name].sizes(clips)
+            sizes |= self._sizes[name]
+        return sizes
 
     @cached_property
     def speech_parameters(self) -> int:
         """Parameters of the speech encoder; 0 where there is none, or an earlier version kept no count."""
-        if "speech" not in self.preparation.modalities:
+        if not self.preparation.pretrained:
             return 0
         counted = max(header.speech_parameters for header in self.headers)
         if counted or "whisper" not in self.preparation.speech_encoder.lower():
             return counted
-        layers, width = self.speech_shape
+        sizes = self.sizes(["speech"])
+        layers, width = sizes["speech_layers"], sizes["speech_width"]
         return whisper_encoder(width, layers - 1, 4 * width)  # as all of them are built
 
     def silence(self, reads: str | None) -> Tensor | None:
         """What a model reads of no sound, if it reads any."""
-        return silence(reads, self.preparation.samples) if reads in SOUND_FEATURES else None
+        feature = FEATURES.get(reads or "")
+        return (
+            torch.from_numpy(feature.silence(self.preparation.samples)) if isinstance(feature, Mel) else None
+        )
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -201,7 +204,7 @@ class PreparedCorpus:
     @cached_property
     def _tracks(self) -> dict[str, list[str]]:
         """By clip, SHA-256 of the OpenFace features it has."""
-        if "openface" not in self.preparation.modalities:
+        if not self.preparation.of_file("openface"):
             return {}
         loaded = {header.name: self.store.load(header.name, ["openface"]) for header in self.headers}
         return {

@@ -19,12 +19,14 @@ from typer.testing import CliRunner
 from cfnsr.cli import app
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
-from cfnsr.data import speech
-from cfnsr.data.clip import Preparation, prepare_clip, speech_at
+from cfnsr.data.clip import prepare_clip
 from cfnsr.data.prepare import Outcome, prepare_corpus
-from cfnsr.data.speech import SpeechEncoder, choose_encoder, find_encoder
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
+from cfnsr.features import speech_encoder as speech
+from cfnsr.features.preparation import Preparation
+from cfnsr.features.speech import speech_at
+from cfnsr.features.speech_encoder import SpeechEncoder, choose_encoder, find_encoder
 from cfnsr.media import mfcc
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_audio

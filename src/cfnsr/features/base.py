@@ -1,0 +1,185 @@
+"""The contract of an input: one file each, from what was recorded to what a model reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from cfnsr.media import mfcc
+
+if TYPE_CHECKING:
+    from cfnsr.features.preparation import Preparation
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How much of a prepared clip a model is shown; each input takes what concerns it.
+
+    Args:
+        frames: pictures, evenly spaced among the prepared ones.
+        size: side of a picture in pixels.
+        openface_steps: steps in time of an OpenFace track; 1 is its mean.
+        openface_features: values of each, the first ones of those prepared.
+        speech_steps: steps in time of a speech encoder's states, over the whole take.
+    """
+
+    frames: int
+    size: int
+    openface_steps: int = 16
+    openface_features: int = 35
+    speech_steps: int = 24
+
+
+class Feature(ABC):
+    """One input of the models: how it is made of a recording, kept in a clip, and read by a model.
+
+    A clip keeps arrays; `to_model` makes of them, with NumPy alone, what a model reads, in PyTorch and in an
+    exported file alike. Sizes that a model must know before it is built come from `sizes`.
+
+    Attributes:
+        name: of the input, and of its first array in a clip.
+        role: "video" or "audio", the stream of a model that reads it.
+        file: of a take, what it is made of: "video", "audio" or "openface".
+        entry, dtype: name and numbers of its input in an exported graph.
+        whole_take: it hears the whole take, not only the seconds that are kept.
+        pretrained: it needs the pretrained speech encoder.
+        time_axis: of what a model reads, over which too a speaker is standardised; None where it cannot be.
+        logarithmic: it is standardised on a logarithmic scale.
+        computed: it is computed here, of pictures or sound that may be spoilt or missing. Models of such
+            inputs can be trained without one modality, and answer without it.
+        nothing: words for what `absent` gives, or for the average that stands in its place.
+    """
+
+    name: str
+    role: str
+    file: str
+    entry: str
+    dtype = "float32"
+    whole_take = False
+    pretrained = False
+    time_axis: int | None = None
+    logarithmic = False
+    computed = False
+    nothing = "an average input"
+
+    @abstractmethod
+    def extract(self, source: Any, preparation: Preparation, threads: int = 0) -> dict[str, np.ndarray]:
+        """Arrays of a clip, made of what was decoded.
+
+        Args:
+            source: `face.Faces` of a "video" file, `Sound` of an "audio" one, `OpenFaceTrack` of the rows
+                with a face of an "openface" one.
+            preparation: how.
+            threads: of a network; 0 lets it choose.
+
+        Raises:
+            MediaError: the recording does not have it.
+        """
+
+    @abstractmethod
+    def to_model(self, arrays: Arrays, look: Look) -> NDArray[Any]:
+        """What a model reads of one clip.
+
+        Args:
+            arrays: those that `arrays` names.
+            look: how much of it.
+        """
+
+    def arrays(self, preparation: Preparation) -> tuple[str, ...]:
+        """Names of the arrays of a clip that a model's input is made of."""
+        return (self.name,)
+
+    def concerns(self, look: Look) -> tuple[int, ...]:
+        """What of a look changes `to_model`, so that two looks that agree there can share it."""
+        return ()
+
+    def absent(self, preparation: Preparation) -> dict[str, np.ndarray]:
+        """Arrays of a clip in which there is nothing, of an input that is `computed`.
+
+        Of others, nothing would be a measurement like any other.
+        """
+        raise NotImplementedError
+
+    def sizes(self, clips: Iterable[Arrays]) -> dict[str, int]:
+        """Settings of `create_model`, and most steps of a look, that depend on what the clips hold."""
+        return {}
+
+    def graph_arrays(self, preparation: Preparation) -> tuple[str, ...]:
+        """Names of the arrays of a clip that an exported graph's input is made of."""
+        return self.arrays(preparation)
+
+    def to_graph(self, arrays: Arrays, look: Look) -> NDArray[Any]:
+        """What an exported graph reads of one clip."""
+        return self.to_model(arrays, look).astype(self.dtype, copy=False)
+
+    @abstractmethod
+    def graph_shape(
+        self, look: Look, preparation: Preparation, settings: Mapping[str, int]
+    ) -> tuple[int, ...]:
+        """Shape of `to_graph`; `settings` are those of `sizes`."""
+
+    @abstractmethod
+    def noise(
+        self, rng: np.random.Generator, shape: tuple[int, ...], preparation: Preparation
+    ) -> dict[str, np.ndarray]:
+        """Random arrays whose `to_graph` has a shape: what an export is tried on where no clips are given."""
+
+
+class Sound:
+    """The sound of a take or a window, and the part of it that most features are made of.
+
+    Args:
+        samples: mono, full scale 1, (N,).
+        rate: in Hz.
+        preparation: says which seconds are kept.
+    """
+
+    def __init__(self, samples: Float[np.ndarray, " N"], rate: int, preparation: Preparation) -> None:
+        self.samples, self.rate, self.preparation = samples, rate, preparation
+
+    @cached_property
+    def waveform(self) -> Float[np.ndarray, " M"]:
+        """The seconds that are kept, at 44.1 kHz.
+
+        Raises:
+            MediaError: it is too short.
+        """
+        waveform = mfcc.resample(self.samples, self.rate)
+        kept, _ = mfcc.window(waveform, skip=self.preparation.skip, keep=self.preparation.keep)
+        return kept
+
+
+FEATURES: dict[str, Feature] = {}  # by name, in the order in which they are listed
+
+
+def evened(sequence: NDArray[Any], steps: int) -> Float[np.ndarray, "*any steps"]:
+    """A sequence (..., T) of any length at a number of steps: means of equal parts, or some of it repeated.
+
+    Sums run in time and in float32, as PyTorch's `adaptive_avg_pool1d` has them: equal to the last bit where
+    there are two steps or more.
+
+    >>> evened(np.array([[1.0, 3.0, 5.0, 7.0]]), 2), evened(np.array([[1.0]]), 2)
+    (array([[2., 6.]], dtype=float32), array([[1., 1.]], dtype=float32))
+    """
+    first, last = parts(sequence.shape[-1], steps)
+    total = np.zeros((*sequence.shape[:-1], steps), np.float32)
+    for offset in range((last - first).max()):
+        place = first + offset
+        inside = place < last
+        total[..., inside] += sequence[..., place[inside]]
+    return total / (last - first).astype(np.float32)
+
+
+def parts(length: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each of some equal parts begins and ends; parts share what lies in both."""
+    part = np.arange(count)
+    return part * length // count, -(-(part + 1) * length // count)

@@ -1,0 +1,142 @@
+"""How clips are made: the settings that prepared clips, checkpoints and exported files have in common."""
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES, Feature
+from cfnsr.media import face, mfcc
+from cfnsr.media.container import Streams
+
+RECIPE = 4  # of a clip: raise it when the same file and settings give other tensors
+SPEEDS = (0.5, 2.0)  # a take may be played at
+MOST_SPEEDS = 4
+SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How clips are made; the defaults are the paper's (section 3.2).
+
+    Args:
+        modalities: which of "video", "audio" (MFCCs), "log_mel", "speech" and "openface" are made.
+        frames: pictures a clip.
+        sampling: "even" spreads them over the take, "consecutive" takes its middle run.
+        size: side of the face crop in pixels.
+        margin: room around the face, as a part of its height.
+        skip: seconds of sound left out at the start.
+        keep: seconds of sound kept after that; shorter takes are padded with silence.
+        speech_encoder: name of the pretrained speech encoder: on the hub, or its folder's own.
+        speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
+        speech_speeds: further speeds at which the take is heard: training draws one for each clip and
+            epoch, a prediction is the mean over all.
+        video_stream, audio_stream: of files that have several, see `Streams`; a prediction is told its own.
+        lenient: keep takes on which a prediction would give no answer: silent ones, and those with a face in
+            fewer than half of the pictures, as long as there is one.
+    """
+
+    modalities: tuple[str, ...] = ("video", "audio")
+    frames: int = 30
+    sampling: Literal["even", "consecutive"] = "even"
+    size: int = 224
+    margin: float = face.MARGIN
+    skip: float = mfcc.SKIP
+    keep: float = mfcc.KEEP
+    speech_encoder: str = ""
+    speech_sha256: str = ""
+    speech_speeds: tuple[float, ...] = (0.9, 1.1)
+    video_stream: int | None = None
+    audio_stream: int | None = None
+    lenient: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.modalities) - set(FEATURES))
+        if unknown or not self.modalities:
+            given = ", ".join(unknown) or "none"
+            raise InputError(f"modalities {given}: expected some of {', '.join(FEATURES)}")
+        if self.sampling not in ("even", "consecutive"):
+            raise InputError(f"sampling is {self.sampling!r}: expected even or consecutive")
+        for name, value, low, high in (
+            ("frames", self.frames, 1, 1000),
+            ("size", self.size, 16, 1024),
+            ("margin", self.margin, 0, 2),
+            ("skip", self.skip, 0, 60),
+            ("keep", self.keep, 0.5, 60),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}: expected {low} to {high}")
+        slowest, fastest = SPEEDS
+        Streams(self.video_stream, self.audio_stream)  # raises for a number that is none
+        speeds = self.speech_speeds
+        if len(speeds) > MOST_SPEEDS or not all(slowest <= speed <= fastest for speed in speeds):
+            given = ", ".join(map(str, speeds))
+            raise InputError(
+                f"speech_speeds is {given}: expected at most {MOST_SPEEDS} from {slowest:g} to {fastest:g}"
+            )
+        if self.pretrained and not SHA256.fullmatch(self.speech_sha256):
+            raise InputError(
+                f"speech_sha256 is {self.speech_sha256!r}: expected the 64 hexadecimal digits of the speech "
+                "encoder's files, because speech is among the modalities"
+            )
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The inputs that are made."""
+        return tuple(FEATURES[name] for name in self.modalities)
+
+    def of_file(self, file: str) -> tuple[Feature, ...]:
+        """Those of them that are made of a take's "video", "audio" or "openface" file."""
+        return tuple(each for each in self.features if each.file == file)
+
+    @property
+    def pretrained(self) -> bool:
+        """True if a pretrained speech encoder is needed."""
+        return any(each.pretrained for each in self.features)
+
+    @property
+    def streams(self) -> Streams:
+        """Which streams of a take's files are taken."""
+        return Streams(self.video_stream, self.audio_stream)
+
+    @property
+    def samples(self) -> int:
+        """Samples of a clip's waveform."""
+        return round(self.keep * mfcc.SAMPLE_RATE)
+
+    @property
+    def mfcc_steps(self) -> int:
+        """MFCC columns a clip has."""
+        return 1 + self.samples // mfcc.HOP
+
+    @property
+    def least_found(self) -> float:
+        """Share of a take's pictures, or rows of its track, that must show a face."""
+        return 0.0 if self.lenient else face.LEAST_FOUND
+
+    def listens(self, start: float, end: float) -> tuple[float, float]:
+        """When in a recording that lasts from `start` to `end` a clip's sound begins and ends, in seconds.
+
+        >>> Preparation().listens(3.0, 9.0)
+        (3.5, 5.95)
+        """
+        if any(each.whole_take for each in self.features):
+            return start, end
+        return start + self.skip, start + self.skip + self.keep
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON keeps them, and the number of the recipe."""
+        lists = {"modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
+        return {**asdict(self), **lists, "recipe": RECIPE}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Preparation":
+        """The settings a prepared clip or a checkpoint tells of; raises `InputError` for another recipe."""
+        if value["recipe"] != RECIPE:
+            raise InputError(
+                f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "
+                "prepare and train again, or install the version they were made with"
+            )
+        settings = {field.name: value[field.name] for field in fields(cls)}
+        tuples = {name: tuple(value[name]) for name in ("modalities", "speech_speeds")}
+        return cls(**{**settings, **tuples})
