@@ -14,7 +14,7 @@ import typer
 
 from cfnsr import __version__, steps
 from cfnsr.console import bar, hang_up, say, show_all
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, require
 from cfnsr.files import visible
 
 if TYPE_CHECKING:
@@ -665,7 +665,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a model as one file that needs no PyTorch: bytes of pictures and a waveform in, answers out."""
-    steps.require("export", "onnx", "onnxruntime", "onnxscript", "openvino")
+    require("export", "onnx", "onnxruntime", "onnxscript", "openvino")
     steps.export(checkpoint, out, precision=precision, data=data)
 
 
@@ -770,7 +770,7 @@ def bench(
 
     if what != "predict":
         raise InputError(f"bench {what!r} is not known: expected predict")
-    steps.require("export", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")
+    require("export", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")
     figures = measure(clip, rounds=rounds, progress=lambda task: say(f"bench: {task}"))
     text = page(figures, clip)
     if out is not None:

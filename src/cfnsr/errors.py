@@ -1,8 +1,32 @@
 """The one kind of error that is the user's to mend, and how it is worded."""
 
+from importlib.util import find_spec
+
 
 class InputError(ValueError):
     """Bad input: one line that says what was given, what was expected and what to do.
 
     The command line prints it on stderr and exits with code 2; no traceback without `--debug`.
     """
+
+
+def is_installed(package: str) -> bool:
+    """Look whether a package can be imported, without importing it."""
+    return find_spec(package) is not None
+
+
+def require(extra: str, *packages: str) -> None:
+    """Refuse work whose optional packages are missing.
+
+    Args:
+        extra: of this distribution, which brings them.
+        packages: as they are imported.
+
+    Raises:
+        InputError: names those missing and the command that installs them.
+    """
+    missing = [package.replace("_", "-") for package in packages if not is_installed(package)]
+    if missing:
+        raise InputError(
+            f"{', '.join(missing)} is not installed: run pip install 'cfnsr[{extra}]', then the same command"
+        )

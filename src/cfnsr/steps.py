@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfnsr.console import Step as BarStep
 from cfnsr.console import bar, say, speaks
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, require
 from cfnsr.files import escaped, visible, write_atomically, write_text
 
 if TYPE_CHECKING:
@@ -754,12 +753,3 @@ def live(
         emotions=model.labels.emotions,
         form="json" if as_json else None,
     )
-
-
-def require(extra: str, *packages: str) -> None:
-    """Refuse work whose packages are not installed."""
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise InputError(
-            f"{', '.join(missing)} is not installed: run pip install 'cfnsr[{extra}]', then the same command"
-        )

@@ -3,8 +3,6 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -13,12 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from cfnsr.corpus.take import MEDIA_SUFFIXES
-from cfnsr.data.prepare import CHUNKS_AHEAD, worker_pool
 from cfnsr.data.split import PARTS, Ints, Recording, Split, SplitFold
 from cfnsr.errors import InputError
 from cfnsr.files import visible
-from cfnsr.machine import cores
 from cfnsr.media.fingerprint import Content, copies, read_content
+from cfnsr.processes import cores, map_surviving
 
 Shared = Literal["actors", "takes", "recordings"]
 
@@ -369,36 +366,12 @@ def read_contents(
     """Hash and listen to files on all cores; one that takes its process down is told as broken."""
     contents: dict[Path, Content] = {}
     progress(0, len(files))
-    for file, content in _read(files, workers or cores()):
+    processes = 1 if len(files) < FEW else workers or cores()
+    for file, content in map_surviving(read_content, files, processes, _crashed):
         contents[file] = content
         progress(len(contents), len(files))
     return [contents[file] for file in files]
 
 
-def _read(files: Sequence[Path], workers: int) -> Iterator[tuple[Path, Content]]:
-    if workers == 1 or len(files) < FEW:
-        yield from ((file, read_content(file)) for file in files)
-        return
-    queue = list(reversed(files))
-    running: dict[Future[Content], Path] = {}
-    try:
-        with worker_pool(workers) as pool:
-            while queue or running:
-                while queue and len(running) < CHUNKS_AHEAD * workers:
-                    file = queue.pop()
-                    running[pool.submit(read_content, file)] = file
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    content = future.result()
-                    yield running.pop(future), content
-    except BrokenProcessPool:
-        for file in running.values():
-            yield file, _read_apart(file)
-        yield from _read(queue[::-1], workers)
-
-
-def _read_apart(file: Path) -> Content:
-    with worker_pool(1) as pool:
-        try:
-            return pool.submit(read_content, file).result()
-        except BrokenProcessPool:
-            return Content("", None, f"{file}: the process that read it died", broken=True)
+def _crashed(file: Path) -> Content:
+    return Content("", None, f"{file}: the process that read it died", broken=True)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,8 @@ from numpy.typing import NDArray
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
 from cfnsr.files import write_text
-from cfnsr.machine import cores
 from cfnsr.media.encode import write_video
+from cfnsr.processes import cores, map_surviving
 from cfnsr.synthesis.acting import MASKED, mask, show, speak
 from cfnsr.synthesis.cast import Person, cast
 from cfnsr.synthesis.performance import Performance, perform
@@ -175,7 +173,8 @@ def synthesize(
     tell = progress or (lambda part: None)
     for part in sorted(set(parts) - set(missing)):
         tell(part)
-    for part in _played(missing, folder, seed, size, min(workers or cores(), len(missing))):
+    play_one = partial(play, folder=folder, seed=seed, size=size)
+    for part, _ in map_surviving(play_one, missing, workers or cores(), _crashed):
         tell(part)
     return folder
 
@@ -204,27 +203,11 @@ def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
     write_text(record, json.dumps(recipe) + "\n")
 
 
-def _played(
-    parts: Sequence[Part], folder: Path, seed: int, size: tuple[int, int], workers: int
-) -> Iterator[Part]:
-    """Play the takes and give each when it is done: in this process for one worker, else in a pool."""
-    if workers <= 1:
-        with _one_thread_here():
-            for part in parts:
-                play(part, folder, seed, size)
-                yield part
-        return
-    # spawned, not forked: FFmpeg and OpenCV hold threads that a fork would leave behind
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        jobs = {pool.submit(play, part, folder, seed, size): part for part in parts}
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                yield jobs[job]
-        finally:
-            for job in jobs:  # what has not begun need not, after an error or Ctrl-C
-                job.cancel()
+def _crashed(part: Part) -> None:
+    raise InputError(
+        f"take {part.name}: the process that made it died, most likely for want of memory: expected room for "
+        "one more in each process; give fewer --workers, what is made stays"
+    )
 
 
 def play(part: Part, folder: Path, seed: int, size: tuple[int, int]) -> None:
@@ -267,23 +250,3 @@ def act(part: Part, seed: int) -> Scene:
     waveform = voice(utterance, prosody, person.throat, seconds, rng)
     performance = perform(apex, opening_at(utterance, FPS, frames), FPS, rng)
     return Scene(person, performance, waveform, rng)
-
-
-def _one_thread() -> None:
-    """One core a worker: OpenCV would take all of them in each."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
-@contextmanager
-def _one_thread_here() -> Iterator[None]:
-    """The same for this process, which gets its threads back."""
-    import cv2
-
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
