@@ -22,6 +22,7 @@ EXTRAS = {
     "export": "cfnsr export, and exported models",
     "serve": "cfnsr serve",
     "pretrained": "speech encoders, and the Hugging Face hub",
+    "live": "the microphone of cfnsr live",
 }
 GIGABYTE = 1e9
 

@@ -744,7 +744,7 @@ def live(
     model = recogniser(checkpoint, None)
     if source is None:
         source = Devices(
-            (camera or "default") if "video" in model.reads else None,
+            (camera or "0") if "video" in model.reads else None,
             (microphone or "default") if "audio" in model.reads else None,
         )
     watch(
