@@ -520,11 +520,27 @@ def _pair(text: str) -> tuple[str, str]:
     return names[0], names[1]
 
 
+def _renamed(text: str) -> tuple[str, str]:
+    ours, equals, theirs = text.partition("=")
+    if not equals or not theirs:
+        raise InputError(f"--column {text}: expected name=their_name, such as path=file")
+    return ours, theirs
+
+
 @app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")
 def check_split(
-    table: Annotated[Path, typer.Argument(help="A CSV of recordings with their parts or folds.")],
+    table: Annotated[
+        Path, typer.Argument(help="A CSV with the columns path, split or fold, and optionally actor.")
+    ],
     media: Annotated[
         Path | None, typer.Option(help="Folder of the recordings, if they do not lie as the CSV says.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=THEIRS",
+            help="What the CSV calls its column path, split, fold or actor, such as path=file; repeatable.",
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
     as_json: JsonOption = False,
@@ -539,7 +555,8 @@ def check_split(
     from cfnsr.data.split import read_split
 
     _check_workers(workers)
-    split = read_split(table)
+    renamed = dict(_renamed(text) for text in column or ())
+    split = read_split(table, renamed)
     with bar("compare", len(split.recordings)) as step:
         findings = check(
             split,
