@@ -280,8 +280,10 @@ class SoundDevice(SimpleNamespace):
             raise self.error
         return {"default_samplerate": 8000.0, "max_input_channels": self.channels}
 
-    def InputStream(self, *, callback: Callable[..., None], **asked: Any) -> "SoundDevice":  # noqa: N802
-        self.asked, self.callback = asked, callback
+    def InputStream(  # noqa: N802
+        self, *, callback: Callable[..., None], finished_callback: Callable[[], None], **asked: Any
+    ) -> "SoundDevice":
+        self.asked, self.callback, self.finished = asked, callback, finished_callback
         return self
 
     def start(self) -> None:
@@ -291,6 +293,8 @@ class SoundDevice(SimpleNamespace):
         for block in self.blocks:
             buffer[:] = block  # PortAudio's own, which it uses again
             self.callback(buffer, len(block), None, None)
+        if not self.active:
+            self.finished()
 
     def close(self) -> None:
         self.closed = True

@@ -158,8 +158,8 @@ def _scan_folder(root: Path, song: bool, extra_tables: Sequence[Path]) -> Corpus
         left_out[reason if key in wanted else SONGS] += len(found) - used
     takes = {key: replace(take, openface=_first(tables.get(key))) for key, take in takes.items()}
     if scheme is cremad.SCHEME:
-        found = (path for path in listing.tables if path.name.lower() == cremad.DEMOGRAPHICS.lower())
-        sexes = next(map(cremad.read_sexes, found), {})
+        actors = (path for path in listing.tables if path.name.lower() == cremad.DEMOGRAPHICS.lower())
+        sexes = next(map(cremad.read_sexes, actors), {})
         takes = {key: replace(take, sex=sexes.get(int(take.actor))) for key, take in takes.items()}
     return Corpus(
         scheme.name,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Event
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -187,6 +188,7 @@ class Microphone:
             MediaError: it cannot be opened, gives nothing, or is gone ("missing").
         """
         blocks: SimpleQueue[NDArray[np.float32]] = SimpleQueue()
+        gone = Event()
         try:
             found = self._portaudio.query_devices(self._device, "input")
             rate, channels = round(found["default_samplerate"]), min(2, found["max_input_channels"])
@@ -196,6 +198,7 @@ class Microphone:
                 channels=channels,
                 dtype="float32",
                 callback=lambda block, *_: blocks.put(block.copy()),
+                finished_callback=gone.set,
             )
             stream.start()
         except (ValueError, self._portaudio.PortAudioError) as error:
@@ -211,7 +214,7 @@ class Microphone:
                 try:
                     block = blocks.get_nowait()
                 except Empty:
-                    if not stream.active:
+                    if gone.is_set():
                         raise _missing(
                             self.title, "is gone", "it to stay; plug it in and start again"
                         ) from None
