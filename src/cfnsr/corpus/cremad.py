@@ -32,9 +32,9 @@ _NAME = re.compile(
 
 
 def parse(stem: str) -> Performance | None:
-    """What the stem of a CREMA-D file tells, or None where it is no CREMA-D name.
+    """Parse the stem of a CREMA-D file; None where it is no CREMA-D name.
 
-    The name does not tell the actor's sex; `read_sexes` does.
+    The name does not hold the actor's sex; see `read_sexes`.
 
     >>> take = parse("1001_DFA_ANG_XX")
     >>> take.emotion, take.actor, take.attributes["sentence"], take.attributes["intensity"]

@@ -71,7 +71,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a download will do; nothing is fetched before `run`.
+    """Plan of a download; nothing is fetched before `run`.
 
     Args:
         folder: receives `Actor_NN/*.mp4`, `audio/Actor_NN/*.wav`, `landmarks/Actor_NN/*.csv`.
@@ -276,7 +276,7 @@ def _actor_folder(actor: int) -> str:
 
 
 def _is_complete(target: Path) -> bool:
-    """Whether an actor's folder holds all that its marker names; a folder of someone else's is an error."""
+    """Look whether an actor's folder holds all that its marker names; one from elsewhere is an error."""
     if not target.is_dir() or not any(target.iterdir()):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Which takes a folder holds: every file under it is used, or accounted for."""
+"""Takes of a folder: every file under it is used, or accounted for."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -82,7 +82,7 @@ def scan(
 
 
 def performance_key(name: str) -> str:
-    """What the names of all files of one performance share; the name itself where it follows no scheme.
+    """Give what the names of all files of one performance share; a name of no scheme as it is.
 
     >>> performance_key("01-01-06-01-02-01-12") == performance_key("03-01-06-01-02-01-12")
     True

@@ -1,4 +1,4 @@
-"""Where a split leaks: what training, the inner validation and the test have in common."""
+"""Leaks of a split: what training, the inner validation and the test have in common."""
 
 import os
 from collections import defaultdict
@@ -26,7 +26,7 @@ FEW = 16  # files that are not worth other processes
 
 @dataclass(frozen=True)
 class Leak:
-    """What two parts of one fold have in common.
+    """Something that two parts of one fold have in common.
 
     Args:
         kind: "shared actors", "shared takes" or "copies of a recording" between training and test;
@@ -137,7 +137,11 @@ def check_split(
     contents = dict(zip(files, read_contents(files, workers=workers, progress=progress), strict=True))
     groups = dict(zip(files, copies([contents[file] for file in files]).tolist(), strict=True))
     content = np.array([-1 if place is None else groups[place] for place in places], np.int64)
-    leaks = [leak for fold in split.folds for leak in _leaks_of(fold, split, content)]
+    leaks = [
+        replace(leak, fold=visible(leak.fold), examples=tuple(map(visible, leak.examples)))
+        for fold in split.folds
+        for leak in _leaks_of(fold, split, content)
+    ]
     notes = [
         *split.notes,
         *_counted_twice(split, content),
@@ -154,14 +158,10 @@ def check_split(
     return Findings(
         visible(str(split.source)),
         visible(split.read_as),
-        tuple(map(_visible, leaks)),
+        tuple(leaks),
         tuple(map(visible, notes)),
         checked,
     )
-
-
-def _visible(leak: Leak) -> Leak:
-    return replace(leak, fold=visible(leak.fold), examples=tuple(map(visible, leak.examples)))
 
 
 def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:
@@ -171,7 +171,8 @@ def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:
         one, other = (parts[name] for name in names)
         reused = "inner validation reused" if "validation" in names else ""
         takes = _in_both(split.takes, one, other)
-        if "train" not in names and _is_same(split.takes, one, other):
+        alike = set(split.takes[one].tolist()) == set(split.takes[other].tolist())
+        if "train" not in names and len(one) and alike:
             yield Leak(reused, "takes", fold.name, names, len(takes), (), identical=True)
             continue
         actors = _in_both(split.actors, one, other)
@@ -184,7 +185,7 @@ def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:
         if len(takes):
             examples = _pairs(split, split.takes, takes, one, other)
             yield Leak(reused or "shared takes", "takes", fold.name, names, len(takes), tuple(examples))
-        # What the names tell already is not told again.
+        # What the names show already is not repeated.
         new_one, new_other = (side[~np.isin(split.takes[side], takes)] for side in (one, other))
         recordings = _in_both(content, new_one, new_other)
         if len(recordings):
@@ -199,10 +200,6 @@ def _in_both(numbers: Ints, one: Ints, other: Ints) -> Ints:
     """The numbers that stand on both sides; -1 is no number."""
     both = np.intersect1d(numbers[one], numbers[other])
     return both[both >= 0]
-
-
-def _is_same(numbers: Ints, one: Ints, other: Ints) -> bool:
-    return bool(len(one)) and np.array_equal(np.unique(numbers[one]), np.unique(numbers[other]))
 
 
 def _first(numbers: Ints, members: Ints, number: int) -> int:
@@ -245,7 +242,7 @@ def _counted_twice(split: Split, content: Ints) -> Iterator[str]:
 
 
 def _about_parts(split: Split) -> Iterator[str]:
-    """What the folds lack: a part, an inner validation, a test for everyone."""
+    """Note what the folds lack: a part, an inner validation, a test for everyone."""
     for name, consequence in (
         ("train", "only validation and test were compared"),
         ("validation", "whatever is chosen (epoch, threshold) is chosen on the test part"),
@@ -276,7 +273,7 @@ def _about_parts(split: Split) -> Iterator[str]:
 def _about_content(
     split: Split, places: Sequence[Path | None], contents: Mapping[Path, Content]
 ) -> Iterator[str]:
-    """Which files could not be compared, and which by their bytes alone."""
+    """Note which files could not be compared, and which by their bytes alone."""
     missing = [recording.path for recording, place in zip(split.recordings, places, strict=True) if not place]
     if missing:
         yield f"content not checked: {_counted_files(len(missing))} not found: {_some(missing)}"
@@ -303,7 +300,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
-    """Where each recording lies, or None: as the CSV says, from its folder or this one, or under `media`.
+    """Find each recording, or None: as the CSV says, from its folder or this one, or under `media`.
 
     Under `media` a file is found by its path, else by as much of the end of its path as tells it from
     others of its name; a name without suffix by the recording of that name.
@@ -363,7 +360,7 @@ def read_contents(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Content]:
-    """Hash and listen to files on all cores; one that takes its process down is told as broken."""
+    """Hash files and read their audio on all cores; one that takes its process down is reported as broken."""
     contents: dict[Path, Content] = {}
     progress(0, len(files))
     processes = 1 if len(files) < FEW else workers or cores()

@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What a run of the preparation did."""
+    """Result of a run of the preparation."""
 
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def is_current(header: Header | None, take: Take, preparation: Preparation) -> bool:
-    """Whether a prepared clip is what preparing this take again would give."""
+    """Look whether preparing this take again would give the same clip."""
     if header is None or header.preparation != preparation.as_json():
         return False
     if (header.emotion, header.actor, header.sex, dict(header.attributes)) != (

@@ -34,7 +34,7 @@ SHOWN = 5
 
 EXPECTED = (
     "expected a header and one line a recording, with the columns path, split (train, validation, test) or "
-    "fold (its number), and where names do not tell it actor; if they are called otherwise, give for each "
+    "fold (its number), and actor where names do not show it; if they are called otherwise, give for each "
     "--column path=THEIR_NAME"
 )
 
@@ -51,7 +51,7 @@ class Recording:
     Args:
         path: as the CSV writes it.
         take: what all files of one performance share.
-        actor: who performed it; empty where neither a column nor the name tells.
+        actor: who performed it; empty where unknown.
     """
 
     path: str
@@ -61,7 +61,7 @@ class Recording:
 
 @dataclass(frozen=True, eq=False)
 class SplitFold:
-    """Who has which part in one fold.
+    """Parts of the recordings in one fold.
 
     Args:
         name: empty where the split has no folds.
@@ -103,7 +103,7 @@ class Split:
 
     @cached_property
     def actors(self) -> Ints:
-        """A number for each recording's actor, however it is spelt; -1 where nobody tells."""
+        """A number for each recording's actor, however it is spelt; -1 where unknown."""
         persons = [same_person(recording.actor) for recording in self.recordings]
         names = sorted(set(persons) - {""}, key=_natural)
         numbers = {"": -1} | {name: number for number, name in enumerate(names)}
@@ -257,7 +257,7 @@ def _folds(
 
 
 def _named_actors(actors: Iterable[str]) -> str:
-    """Say whose file names told the actors."""
+    """Say whose file names the actors were read from."""
     numbers = {int(actor) for actor in actors if actor}
     schemes = [("RAVDESS", ravdess.ACTORS), ("CREMA-D", cremad.ACTORS)]
     known = " and ".join(name for name, those in schemes if numbers & set(those))
@@ -265,7 +265,7 @@ def _named_actors(actors: Iterable[str]) -> str:
 
 
 def _spellings(actors: Iterable[str]) -> list[str]:
-    """Who is spelt in several ways."""
+    """Note the actors who are spelt in several ways."""
     spellings = defaultdict[str, list[str]](list)
     for actor in dict.fromkeys(actors):
         spellings[same_person(actor)].append(actor)
@@ -280,7 +280,7 @@ def _natural(name: str) -> tuple[bool, int, str]:
 
 
 def _takes(folder: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What identifies each path's take, and a note where it is in doubt.
+    """Find what identifies each path's take, and a note where it is in doubt.
 
     The performance that its name tells; else its name without suffix, if that is enough to tell the
     files apart, and with its folders where it is not.

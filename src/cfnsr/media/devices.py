@@ -95,7 +95,7 @@ class Nearest(Generic[T]):
         self._waiting: tuple[float, T] | None = None  # that thing, if it was not chosen yet
 
     def add(self, time: float, thing: T) -> list[tuple[float, T]]:
-        """What is chosen now that this has come: nothing, it, what came before it, or both."""
+        """Choose, now that this has come: nothing, it, what came before it, or both."""
         if not self.step:
             return [(time, thing)]
         stop = max(self._due, int(time // self.step) + 1)

@@ -27,7 +27,7 @@ VERSION = 3  # of the recipe: raise it when the same seed gives other takes
 RECORD = "synthesis.json"
 FPS = 30
 STRENGTHS = {1: 0.8, 2: 1.0}  # of an expression, by RAVDESS's intensity
-MOST_ACTORS = 24  # as in RAVDESS, whose names tell no others
+MOST_ACTORS = 24  # as in RAVDESS, whose names hold no others
 SMALLEST, LARGEST = 96, 2160  # sides of a picture in pixels
 
 
@@ -47,7 +47,7 @@ class Part:
 
     @property
     def masked(self) -> bool:
-        """Whether face and voice must be combined: the second repetitions of `MASKED`, in every corpus.
+        """True if face and voice must be combined: the second repetitions of `MASKED`, in every corpus.
 
         >>> Part(12, 3, 1, 1, repetition=2).masked, Part(12, 3, 1, 1, repetition=1).masked
         (True, False)
@@ -69,7 +69,7 @@ class Part:
 
 
 def is_masked(name: str) -> bool:
-    """Whether a take of a synthetic corpus is masked, so that a report can tell those apart; see `Part`.
+    """Recognise a masked take of a synthetic corpus by its name; see `Part`.
 
     Args:
         name: of the take or clip, which ends with RAVDESS's numbers.
@@ -121,7 +121,7 @@ def plan(actors: int = 24, takes: int = 21) -> list[Part]:
 
 
 def _turn(part: Part) -> int:
-    """When its kind comes in `plan`."""
+    """Sort key: the order of the kinds in `plan`."""
     if part.masked:
         return 1
     return 3 if part.repetition == 2 else 2 * (part.intensity - 1)
@@ -170,12 +170,12 @@ def synthesize(
         raise InputError(f"{workers} workers: expected 1 or more; give another number")
     _claim(folder, seed, size)
     missing = [part for part in parts if not all(path.is_file() for path in part.files(folder))]
-    tell = progress or (lambda part: None)
+    report = progress or (lambda part: None)
     for part in sorted(set(parts) - set(missing)):
-        tell(part)
+        report(part)
     play_one = partial(play, folder=folder, seed=seed, size=size)
     for part, _ in map_surviving(play_one, missing, workers or cores(), _crashed):
-        tell(part)
+        report(part)
     return folder
 
 
