@@ -213,6 +213,10 @@ def test_check_split_by_its_exit_code(cfnsr: Run, synthetic: Path, tmp_path: Pat
     found = json.loads(leaking.stdout)
     assert not found["clean"] and "shared actors" in {leak["kind"] for leak in found["leaks"]}
     refused(cfnsr("check-split", tmp_path / "none.csv"), "none.csv")
+    table.write_text(table.read_text().replace("path,split", "file,part"))
+    refused(cfnsr("check-split", table), "no column path among file, part", "--column path=")
+    refused(cfnsr("check-split", table, "--column", "file"), "expected name=their_name")
+    assert cfnsr("check-split", table, "--column", "path=file", "--column", "split=part").returncode == 1
 
 
 # --- bad input: one line, exit code 2, nothing lost ---

@@ -12,7 +12,7 @@ from typing import Any
 
 from cfnsr import __version__
 from cfnsr.errors import InputError
-from cfnsr.machine import cores
+from cfnsr.processes import cores
 
 # Of recordings, by what they are called there: FFmpeg's decoders, of which some builds lack a few.
 DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "flv", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
@@ -22,6 +22,7 @@ EXTRAS = {
     "export": "cfnsr export, and exported models",
     "serve": "cfnsr serve",
     "pretrained": "speech encoders, and the Hugging Face hub",
+    "live": "the microphone of cfnsr live",
 }
 GIGABYTE = 1e9
 

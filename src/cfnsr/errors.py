@@ -10,9 +10,22 @@ class InputError(ValueError):
     """
 
 
+def is_installed(package: str) -> bool:
+    """Look whether a package can be imported, without importing it."""
+    return find_spec(package) is not None
+
+
 def require(extra: str, *packages: str) -> None:
-    """Refuse work whose packages are not installed."""
-    missing = [package for package in packages if find_spec(package) is None]
+    """Refuse work whose optional packages are missing.
+
+    Args:
+        extra: of this distribution, which brings them.
+        packages: as they are imported.
+
+    Raises:
+        InputError: names those missing and the command that installs them.
+    """
+    missing = [package.replace("_", "-") for package in packages if not is_installed(package)]
     if missing:
         raise InputError(
             f"{', '.join(missing)} is not installed: run pip install 'cfnsr[{extra}]', then the same command"

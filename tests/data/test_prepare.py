@@ -491,7 +491,7 @@ def test_a_worker_that_dies_costs_its_take_alone(
         "    clip.prepare_clip = crash\n"
     )
     victim = scan(synthetic).takes[5].name
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     monkeypatch.setenv("CFNSR_TEST_CRASH", victim)
     _, outcome = prepare(synthetic, tmp_path / "out", workers=2)
     assert [(failure.name, failure.reason) for failure in outcome.failures] == [(victim, "crash")]

@@ -62,20 +62,21 @@ def error_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "columns"),
     [
-        "path,split,speaker\na.wav,train,Ann\nb.wav,test,Bo\n",
-        "\ufeffFile Name;Partition;Speaker-ID\r\na.wav;Training;Ann\r\n\r\nb.wav;TESTING;Bo\r\n",
-        "emotion\tsubset\tutterance\tactor_id\nsad\ttrain\ta.wav\tAnn\nsad\teval\tb.wav\tBo\n",
-        "wav   phase  subject\na.wav  train   Ann\nb.wav   test    Bo\n",
-        ',clip,set,split,person\n0,"a.wav",mine,train,Ann\n1,b.wav,mine,test,Bo\n',
-        "id|usage|name|participant\n1|train|a.wav|Ann\n2|test|b.wav|Bo\n",
-        "path,split,speaker\na.wav,train,Ann\nb.wav,test,Bo\n".encode("utf-16"),
-        "x,fold,actor\na.wav,train,Ann\nb.wav,test,Bo\n",
+        ("path,split,speaker\na.wav,train,Ann\nb.wav,test,Bo\n", {}),
+        ("\ufeffPath;Split;Actor\r\na.wav;Training;Ann\r\n\r\nb.wav;TESTING;Bo\r\n", {}),
+        ("path   split  actor\na.wav  train   Ann\nb.wav   test    Bo\n", {}),
+        (',clip,set,split,actor\n0,"a.wav",mine,train,Ann\n1,b.wav,mine,test,Bo\n', {}),
+        ("path,split,actor\na.wav,train,Ann\nb.wav,test,Bo\n".encode("utf-16"), {}),
+        (
+            "id|usage|path|File Name|who\n1|train|x|a.wav|Ann\n2|eval|x|b.wav|Bo\n",
+            {"path": "File name", "split": "usage", "actor": "who"},
+        ),
     ],
 )
-def test_a_part_for_each_recording(tmp_path: Path, text: str | bytes) -> None:
-    split = read_split(table(tmp_path, text))
+def test_a_part_for_each_recording(tmp_path: Path, text: str | bytes, columns: dict[str, str]) -> None:
+    split = read_split(table(tmp_path, text), columns)
     assert who(split) == {"train": ["a.wav"], "test": ["b.wav"]}
     assert [recording.actor for recording in split.recordings] == ["Ann", "Bo"]
     assert "\n" not in split.read_as and split.folds[0].name == ""
@@ -83,10 +84,8 @@ def test_a_part_for_each_recording(tmp_path: Path, text: str | bytes) -> None:
 
 def test_how_it_was_read_is_said(tmp_path: Path) -> None:
     rows = [[f"{name(1)}.mp4", "train", 1, "sad"], [f"{name(2)}.mp4", "val", 1, "sad"]]
-    split = read_split(csv_of(tmp_path, "file,split,fold,emotion", rows))
-    assert split.read_as == (
-        "path = file, part = split, fold = fold, actor from RAVDESS names, label = emotion"
-    )
+    split = read_split(csv_of(tmp_path, "file,split,fold,emotion", rows), {"path": "file"})
+    assert split.read_as == "path = file, part = split, fold = fold, actor from RAVDESS names"
     assert [recording.actor for recording in split.recordings] == ["1", "2"]
 
 
@@ -98,19 +97,9 @@ def test_several_folds_one_below_the_other(tmp_path: Path) -> None:
     assert who(split, 1) == {"train": ["c"], "validation": ["b"], "test": ["a"]}
 
 
-def test_one_column_a_fold(tmp_path: Path) -> None:
-    rows = [["a", "train", "test"], ["b", "val", ""], ["c", "test", "train"]]
-    split = read_split(csv_of(tmp_path, "file,fold_1,Fold 2", rows))
-    assert [fold.name for fold in split.folds] == ["fold_1", "Fold 2"]
-    assert who(split, 0) == {"train": ["a"], "validation": ["b"], "test": ["c"]}
-    assert who(split, 1) == {"train": ["c"], "test": ["a"]}
-    assert "one column a fold" in split.read_as
-
-
-@pytest.mark.parametrize("header", ["path,fold", "path,split", "path,cv_fold"])
-def test_a_column_of_folds_alone(tmp_path: Path, header: str) -> None:
+def test_a_column_of_folds_alone(tmp_path: Path) -> None:
     rows = [["a", "0.0"], ["b", "1.0"], ["c", "10.0"], ["d", "-1"]]
-    split = read_split(csv_of(tmp_path, header, rows))
+    split = read_split(csv_of(tmp_path, "path,fold", rows))
     assert [fold.name for fold in split.folds] == ["0", "1", "10"]
     assert who(split, 2) == {"train": ["a", "b", "d"], "test": ["c"]}
     assert "its rows are tested" in split.read_as
@@ -123,7 +112,7 @@ def test_the_test_parts_of_all_folds(tmp_path: Path) -> None:
 
 def test_folds_dealt_within_the_training_part(tmp_path: Path) -> None:
     rows = [["a", "train", 0], ["b", "train", 1], ["c", "test", ""], ["d", "test", -1]]
-    split = read_split(csv_of(tmp_path, "file,split,fold", rows))
+    split = read_split(csv_of(tmp_path, "path,split,fold", rows))
     assert who(split, 1) == {"train": ["a"], "validation": ["b"], "test": ["c", "d"]}
 
 
@@ -131,26 +120,8 @@ def test_predictions_of_a_run(tmp_path: Path) -> None:
     rows = [[name(1), 1, "validation", "sad", -0.1, -2.3], [name(2), 2, "test", "sad", -0.1, -2.3]]
     path = csv_of(tmp_path, "clip,actor,split,label,neutral,sad", rows)
     findings = check_split(read_split(path), workers=1)
-    assert findings.read_as == "path = clip, part = split, actor = actor, label = label"
+    assert findings.read_as == "path = clip, part = split, actor = actor"
     assert findings.clean and "only validation and test" in noted(findings, "no train part")
-
-
-def test_cells_of_a_table_by_itself(tmp_path: Path) -> None:
-    """What looks like a recording is one, whatever its column is called; a corpus is no part."""
-    rows = [["RAVDESS", 1, "left", f"x/{name(1)}.wav"], ["RAVDESS", 2, "right", f"x/{name(2)}.wav"]]
-    split = read_split(csv_of(tmp_path, "set,fold,name,where", rows))
-    assert split.read_as == "path = where, fold = fold (its rows are tested, all others train), " + (
-        "actor from RAVDESS names"
-    )
-
-
-def test_an_id_that_never_repeats_is_no_actor(tmp_path: Path) -> None:
-    rows = [["a.wav", "train", 1], ["b.wav", "test", 2]]
-    findings = check_split(read_split(csv_of(tmp_path, "path,split,id", rows)), workers=1)
-    assert "no actor" in findings.read_as and "2 of 2" in noted(findings, "actors not checked")
-    rows = [["a.wav", "train", 1], ["b.wav", "test", 1]]
-    (leak,) = leaks_of(csv_of(tmp_path, "path,split,id", rows))
-    assert leak.kind == "shared actors"
 
 
 # Bad input
@@ -167,9 +138,11 @@ def test_an_id_that_never_repeats_is_no_actor(tmp_path: Path) -> None:
         ("path,split\n", "holds no recording"),
         ("", "is empty"),
         ("path,split,split\na,train,test\n", "'split' is given twice"),
-        ("path,label\na.wav,sad\n", "no column of the part or the fold among path, label"),
-        ("speaker,split\nAnn,train\nBo,test\n", "no column of the recording"),
-        ("a.wav happy Ann train\nb.wav sad Bo test\nc.wav sad Bo test\n", "first line looks like data"),
+        ("path,label\na.wav,sad\n", "no column split or fold among path, label"),
+        ("file,split\na.wav,train\n", "no column path among file, split; expected a header and one line a "),
+        ("file,split\na.wav,train\n", "give for each --column path=THEIR_NAME"),
+        ("path,split\na,0\nb,1\n", "unknown part '0', '1' in column split: expected train"),
+        ("path,split\na,0\nb,1\n", "give --column fold=split"),
         ("path,split\na.wav,train\nb.wav\n", "line 3: has 1 cells where the header has 2"),
         ("path,split\na.wav,train\nb,c.wav,test\n", "line 3: has 3 cells"),
         ("path,split\na.wav,train\n,test\n", "line 3: no path"),
@@ -177,7 +150,6 @@ def test_an_id_that_never_repeats_is_no_actor(tmp_path: Path) -> None:
         ('path,split\n"a.wav,train\n', "cannot be read as a table"),
         (b"path,split\n\xe9.wav,train\n\xe9.wav,tr\xe9s\n", r"unknown part 'tr\xe9s'"),
         (b"PK\x03\x04\x14\x00\x08\x00\xe2\x28\xa1", "save it as CSV"),
-        ("interview,happy,Ann,train\nb,sad,Bo,test\n", "first line looks like data"),
         ("path,split\n" + "a" * 200_000 + ",train\n", "cannot be read as a table"),
     ],
 )
@@ -185,11 +157,17 @@ def test_what_is_no_split_is_refused_in_one_line(tmp_path: Path, text: str | byt
     assert said in error_of(table(tmp_path, text))
 
 
-def test_no_file_and_too_many_folds_are_refused(tmp_path: Path) -> None:
+def test_columns_that_are_not_there(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, "file,split,Split", [["a.wav", "train", "train"], ["b.wav", "test", "test"]])
+    for columns, said in (
+        ({}, "the column 'split' is given twice"),
+        ({"path": "files"}, "no column files among file, split, Split; correct --column"),
+        ({"paths": "file"}, "--column paths=file: expected path, split, fold, actor before the ="),
+    ):
+        with pytest.raises(InputError, match=said):
+            read_split(path, columns)
     assert "does not exist" in error_of(tmp_path / "none.csv")
     assert "is no file" in error_of(tmp_path)
-    rows = [[f"{i}.wav", i] for i in range(1001)]
-    assert "1001 different values" in error_of(csv_of(tmp_path, "path,fold", rows))
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from cfnsr.export.graph import ByProducts, Graph, manifest_of
-from cfnsr.inference.arrays import batch
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
@@ -24,7 +23,7 @@ def test_the_graph_says_what_the_model_says(make: Callable[..., Model], name: st
     config = config_of(model)
     clips = [clip(number, config) for number in range(3)]
     manifest = manifest_of(model, config)
-    given = batch(clips, manifest)
+    given = manifest.batch(clips)
     with torch.no_grad():
         found = Graph(model, config)(*(torch.from_numpy(given[name]) for name in manifest.inputs))
         scores = answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))

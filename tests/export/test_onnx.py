@@ -189,9 +189,7 @@ def test_names_of_other_files(model: Model, tmp_path: Path) -> None:
 def test_without_the_extra(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    from cfnsr.inference import exported
-
-    monkeypatch.setattr(exported, "find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda name: None if name == package else object())
     with pytest.raises(InputError, match=rf"{package} is not installed: run pip install 'cfnsr\[export\]'"):
         export_onnx(model, tmp_path / "model.onnx")
 

@@ -14,7 +14,6 @@ from cfnsr.export import check
 from cfnsr.export.graph import Graph
 from cfnsr.export.onnx import graph_of
 from cfnsr.export.openvino import Quantised, export_int8, export_openvino
-from cfnsr.inference.arrays import batch
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.manifest import Manifest
 from cfnsr.inference.untold import untold
@@ -112,7 +111,7 @@ def test_any_program_may_give_any_number_of_clips(float32: Path, model: Model) -
     assert shapes == {"frames": "[?,8,64,64,3]", "waveform": "[?,30870]"}
     compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     given = load_exported(float32, threads=1).manifest
-    (answers,) = compiled(batch(OTHERS, given)).values()
+    (answers,) = compiled(given.batch(OTHERS)).values()
     np.testing.assert_allclose(answers, by_torch(model, OTHERS), atol=TOLERANCE)
 
 

@@ -323,10 +323,12 @@ def test_code_of_the_folder_is_never_run(whisper: Path, tmp_path: Path) -> None:
 def test_without_transformers_one_line_says_what_to_install(
     whisper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(speech, "find_spec", lambda package: None)
-    with pytest.raises(InputError, match=r"need transformers.*: run pip install 'cfnsr\[pretrained\]'"):
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda package: None)
+    with pytest.raises(
+        InputError, match=r"^transformers is not installed: run pip install 'cfnsr\[pretrained\]'"
+    ):
         SpeechEncoder(whisper)
-    with pytest.raises(InputError, match=r"need huggingface_hub.*'cfnsr\[pretrained\]'"):
+    with pytest.raises(InputError, match=r"^huggingface-hub is not installed.*'cfnsr\[pretrained\]'"):
         find_encoder("tiny/never-asked-for")
 
 

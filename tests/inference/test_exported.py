@@ -296,13 +296,13 @@ def test_other_arguments(folder: Path, tmp_path: Path) -> None:
 def test_without_the_extra(
     folder: Path, monkeypatch: pytest.MonkeyPatch, missing: set[str], name: str, needed: str
 ) -> None:
-    monkeypatch.setattr(exported, "find_spec", lambda package: None if package in missing else object())
-    with pytest.raises(InputError, match=rf"^{needed} is not installed: run pip install 'cfnsr\[export\]'$"):
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda package: None if package in missing else object())
+    with pytest.raises(InputError, match=rf"^{needed} is not installed: run pip install 'cfnsr\[export\]'"):
         load_exported(folder / name, threads=1)
 
 
 def test_onnx_runs_where_openvino_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exported, "find_spec", lambda package: None if package == "openvino" else object())
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda package: None if package == "openvino" else object())
     assert load_exported(folder / "model.onnx", threads=1).runtime == "onnxruntime"
 
 

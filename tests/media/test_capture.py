@@ -1,24 +1,29 @@
-"""What comes live: a file at its pace; cameras and microphones that give, are silent, gone or forbidden."""
+"""What comes live: a file at its pace; cameras and microphones that give, are silent or gone.
 
+A film stands in for a camera, for OpenCV reads both alike; a module for sounddevice.
+"""
+
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
+from cfnsr.errors import InputError
 from cfnsr.media import devices
 from cfnsr.media.capture import LATE, Heard, Pace, Player, Seen, SystemClock
 from cfnsr.media.decode import decode
 from cfnsr.media.devices import OFF, SILENT, Devices, Nearest
 from cfnsr.media.errors import MediaError
-
-LAVFI = pytest.mark.skipif("lavfi" not in av.formats_available, reason="this PyAV has no lavfi")
 
 
 class Stepped:
@@ -150,61 +155,216 @@ def test_without_a_step_all_are_chosen() -> None:
     assert [wanted.add(1.0, "a"), wanted.add(1.0, "b")] == [[(1.0, "a")], [(1.0, "b")]]
 
 
-@LAVFI
-def test_a_camera_gives_pictures_until_it_is_gone() -> None:
-    source = Devices("lavfi:testsrc2=size=64x48:rate=10:duration=2", None)
-    assert (source.pictured, source.sounding) == (True, False)
-    given, seen = pace(0.01), []
-    with pytest.raises(MediaError, match=r"^camera testsrc2=.* is gone \(it ended\)") as error:
-        for each in source.pictures(0, given):
+# --- a camera ---
+
+
+@pytest.fixture
+def film(media: Callable[..., Path]) -> Path:
+    """Ten pictures of one colour each."""
+    colours = np.random.default_rng(0).integers(30, 220, (10, 1, 1, 3)).astype(np.uint8)
+    return media("film.mp4", pictures=np.broadcast_to(colours, (10, 48, 64, 3)), audio=None)
+
+
+def test_a_camera_gives_pictures_in_rgb_until_it_is_gone(film: Path) -> None:
+    source, seen = Devices(str(film), None), []
+    assert source.name == f"camera {film}" and source.pictured and not source.sounding
+    with pytest.raises(MediaError, match=rf"^camera {film} is gone: expected it to stay") as error:
+        for each in source.pictures(0, pace(0.01)):
             seen.append(each)
-    assert error.value.reason == "missing" and "\n" not in str(error.value)
-    assert len(seen) == 20
-    assert all(each.frame.shape == (48, 64, 3) and each.time == each.arrived for each in seen)
+    assert error.value.reason == "missing"
+    expected = decode(film, frames=10, audio=False).frames
+    assert expected is not None and len(seen) == 10
+    for each, frame in zip(seen, expected, strict=True):
+        assert each.time == each.arrived
+        np.testing.assert_allclose(each.frame.mean(axis=(0, 1)), frame.mean(axis=(0, 1)), atol=3)
     assert np.all(np.diff([each.time for each in seen]) > 0)
-    with av.open("testsrc2=size=64x48:rate=10:duration=2", format="lavfi") as container:
-        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    np.testing.assert_array_equal(seen[0].frame, first)
 
 
-@LAVFI
-def test_of_a_camera_the_pictures_nearest_to_the_steps_come() -> None:
-    source = Devices("lavfi:testsrc2=size=64x48:rate=10:duration=3", None)
-    given, seen = pace(0.05), []
+def test_of_a_camera_the_pictures_nearest_to_the_steps_come(film: Path) -> None:
+    seen = []
     with pytest.raises(MediaError):
-        for each in source.pictures(0.5, given):
-            seen.append(each)
-    assert 30 * 0.1 / 0.5 - 1 <= len(seen) < 30  # each look at the clock takes 0.05 s, and a picture two
-    np.testing.assert_allclose([each.time for each in seen], 0.5 * np.arange(len(seen)), atol=0.15)
+        for each in Devices(str(film), None).pictures(0.5, pace(0.1)):  # each look at the clock takes 0.1 s
+            seen.append(each.time)
+    assert 3 <= len(seen) < 10
+    np.testing.assert_allclose(seen, 0.5 * np.arange(len(seen)), atol=0.15)
 
 
-@LAVFI
-def test_a_device_is_left_when_nothing_more_is_wanted() -> None:
-    given = pace(0.01)
-    items = Devices("lavfi:testsrc2=size=64x48:rate=10", None).pictures(0, given)
+def test_a_camera_is_given_back(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Opened] = []
+    capture = cv2.VideoCapture
+
+    class Opened:
+        def __init__(self, device: object) -> None:
+            self.inner, self.released, self.wanted = capture(device), False, dict[int, float]()
+            self.isOpened, self.read = self.inner.isOpened, self.inner.read
+            opened.append(self)
+
+        def set(self, name: int, value: float) -> None:
+            self.wanted[name] = value
+
+        def release(self) -> None:
+            self.released = True
+            self.inner.release()
+
+    monkeypatch.setattr(cv2, "VideoCapture", Opened)
+    given = pace()
+    items = Devices(str(film), None).pictures(0, given)
     next(items)
     given.stop.set()
-    assert list(items) == []
+    assert list(items) == [] and opened[0].released
+    assert opened[0].wanted[cv2.CAP_PROP_FRAME_WIDTH] == 640
+    items = Devices(str(film), None).pictures(0, pace())
+    assert len(list(islice(items, 3))) == 3
+    items.close()  # type: ignore[attr-defined]
+    assert opened[1].released
 
 
-@LAVFI
-def test_a_microphone_gives_sound_that_follows_on() -> None:
-    source = Devices(None, "lavfi:sine=frequency=440:sample_rate=8000:duration=1")
-    given, pieces = pace(), []
+def test_cameras_that_give_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        MediaError, match=r"^camera .*none\.mp4 cannot be opened: expected one that is plugged"
+    ):
+        list(Devices(str(tmp_path / "none.mp4"), None).pictures(0, pace()))
+    dead = SimpleNamespace(
+        isOpened=lambda: True, read=lambda: (False, None), set=lambda *_: None, release=lambda: None
+    )
+    monkeypatch.setattr(cv2, "VideoCapture", lambda device: dead)
+    with pytest.raises(MediaError, match="gives no pictures: expected it to stay"):
+        list(Devices("a camera", None).pictures(0, pace()))
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_a_camera_has_a_number(platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def none(device: object) -> SimpleNamespace:
+        asked.append(device)
+        return SimpleNamespace(isOpened=lambda: False, release=lambda: None)
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(devices, "Path", lambda name: tmp_path / name.lstrip("/"))
+    monkeypatch.setattr(cv2, "VideoCapture", none)
+    if platform == "linux":
+        with pytest.raises(MediaError, match=r"^camera 2 is not there: expected one; plug it in$"):
+            Devices("2", None)
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/video2").touch()
+        with pytest.raises(MediaError, match=r"^camera 0 is not there: expected .*/dev/video2; name it$"):
+            Devices("0", None)
+        with monkeypatch.context() as other:
+            other.setattr(os, "access", lambda *_: False)
+            with pytest.raises(MediaError, match=r"^camera 2 may not be read: expected permission"):
+                Devices("2", None)
+    with pytest.raises(MediaError, match=r"^camera 2 cannot be opened"):
+        list(Devices("2", None).pictures(0, pace()))
+    assert asked == [2]
+
+
+# --- a microphone ---
+
+
+class PortAudioError(Exception):
+    pass
+
+
+class SoundDevice(SimpleNamespace):
+    """A microphone that gives some blocks as soon as it is started."""
+
+    PortAudioError = PortAudioError
+
+    def __init__(self) -> None:
+        super().__init__(blocks=[], error=None, channels=1, active=False, closed=False, asked=None)
+
+    def query_devices(self, device: int | str | None, kind: str) -> dict[str, Any]:
+        assert kind == "input"
+        if isinstance(self.error, ValueError):
+            raise self.error
+        return {"default_samplerate": 8000.0, "max_input_channels": self.channels}
+
+    def InputStream(  # noqa: N802
+        self, *, callback: Callable[..., None], finished_callback: Callable[[], None], **asked: Any
+    ) -> "SoundDevice":
+        self.asked, self.callback, self.finished = asked, callback, finished_callback
+        return self
+
+    def start(self) -> None:
+        if self.error is not None:
+            raise self.error
+        buffer = np.empty_like(self.blocks[0]) if self.blocks else None
+        for block in self.blocks:
+            buffer[:] = block  # PortAudio's own, which it uses again
+            self.callback(buffer, len(block), None, None)
+        if not self.active:
+            self.finished()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def sounddevice(monkeypatch: pytest.MonkeyPatch) -> SoundDevice:
+    fake = SoundDevice()
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda package: object())
+    return fake
+
+
+def test_a_microphone_gives_sound_that_follows_on(sounddevice: SoundDevice) -> None:
+    wave = np.sin(2 * np.pi * 440 * np.arange(8000) / 8000).astype(np.float32)
+    sounddevice.blocks = list(wave.reshape(-1, 400, 1))
+    source, given, pieces = Devices(None), pace(), []
+    assert source.name == "microphone default" and (source.pictured, source.sounding) == (False, True)
     given.clock.time += 1.0  # type: ignore[attr-defined]
-    with pytest.raises(MediaError, match=r"^microphone sine=.* is gone"):
+    with pytest.raises(MediaError, match=r"^microphone default is gone: expected it to stay") as error:
         for each in source.sound(given):
             pieces.append(each)
+    assert error.value.reason == "missing" and sounddevice.closed
     assert pieces[0].first == 8000 - len(pieces[0].samples)  # it is over now, so it began before
     assert [each.first for each in pieces[1:]] == [each.first + len(each.samples) for each in pieces[:-1]]
-    sound = np.concatenate([each.samples for each in pieces])
-    expected = np.sin(2 * np.pi * 440 * np.arange(8000) / 8000) / 8  # FFmpeg's sine has an eighth
-    np.testing.assert_allclose(sound, expected, atol=2e-3)
+    np.testing.assert_array_equal(np.concatenate([each.samples for each in pieces]), wave)
+    assert sounddevice.asked == {"samplerate": 8000, "device": None, "channels": 1, "dtype": "float32"}
+
+
+def test_channels_that_cancel_are_noticed_live(sounddevice: SoundDevice) -> None:
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000).astype(np.float32)
+    sounddevice.channels, sounddevice.blocks = 4, list(np.stack([wave, -wave], axis=1).reshape(-1, 400, 2))
+    heard = []
+    with pytest.raises(MediaError, match="is gone"):
+        for each in Devices(None, "3").sound(pace()):
+            heard.append(each.samples)
+    np.testing.assert_array_equal(np.concatenate(heard), wave)
+    assert sounddevice.asked["channels"] == 2 and sounddevice.asked["device"] == 3
+
+
+def test_a_microphone_that_gives_nothing(sounddevice: SoundDevice) -> None:
+    sounddevice.active, given = True, pace()
+    with pytest.raises(MediaError, match=r"^microphone default has given no sound for 10 s: expected some"):
+        list(Devices(None).sound(given))
+    assert given.second() == pytest.approx(SILENT, abs=0.1) and sounddevice.closed
+
+
+@pytest.mark.parametrize("error", [ValueError("No input device\nmatching 'x'"), PortAudioError("device -1")])
+def test_a_microphone_that_cannot_be_opened(sounddevice: SoundDevice, error: Exception) -> None:
+    sounddevice.error = error
+    said = r"^microphone x cannot be opened \((No input device matching 'x'|device -1)\): expected one"
+    with pytest.raises(MediaError, match=said):
+        list(Devices(None, "x").sound(pace()))
+
+
+def test_without_portaudio(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda package: None)
+    with pytest.raises(InputError, match=r"^sounddevice is not installed: run pip install 'cfnsr\[live\]'"):
+        Devices(None)
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda package: object())
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MediaError, match=r"\(PortAudio library not found\): expected PortAudio; install it"):
+        Devices(None)
 
 
 def hear(monkeypatch: pytest.MonkeyPatch, *events: float | None) -> list[Heard]:
     """What becomes of frames of 0.1 s that are read at some seconds; -second where all had been read."""
-    source, given = Devices(None, "lavfi:sine"), pace()
+    source, given = Devices(None), pace()
 
     def frames(asked: Pace) -> Iterator[av.AudioFrame | None]:
         for event in events:
@@ -217,6 +377,7 @@ def hear(monkeypatch: pytest.MonkeyPatch, *events: float | None) -> list[Heard]:
     return list(source.sound(given))
 
 
+@pytest.mark.usefixtures("sounddevice")
 def test_silence_stands_for_sound_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     assert OFF == 1.0
     pieces = hear(monkeypatch, 2.1, -2.2, 2.3, -3.1, -3.3, 3.4)
@@ -226,6 +387,7 @@ def test_silence_stands_for_sound_that_was_lost(monkeypatch: pytest.MonkeyPatch)
     assert hear(monkeypatch, None, -3.0, -9.0) == []  # before the first there is nothing to lose
 
 
+@pytest.mark.usefixtures("sounddevice")
 def test_sound_that_waited_to_be_read_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     late = [3.0 + 0.001 * number for number in range(29)]
     pieces = hear(monkeypatch, 0.1, *late, -3.1, 3.2)
@@ -233,146 +395,7 @@ def test_sound_that_waited_to_be_read_is_not_lost(monkeypatch: pytest.MonkeyPatc
     assert all(each.samples.all() for each in pieces)
 
 
+@pytest.mark.usefixtures("sounddevice")
 def test_sound_that_runs_ahead_of_the_clock_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = hear(monkeypatch, 0.1, *[0.2] * 30, 4.0)
     assert pieces[-2].end <= 0.2 + OFF + 0.1 + 1e-9 and pieces[-1].first == round(1000 * pieces[-2].end)
-
-
-class Container:
-    """An opened device; `reads` says what each reading does."""
-
-    def __init__(self, *reads: Exception) -> None:
-        self.reads = iter(reads)
-        self.closed = False
-        self.codec_context = SimpleNamespace(thread_count=0)
-        stream = SimpleNamespace(codec_context=self.codec_context, disposition=0)
-        self.streams = SimpleNamespace(video=[stream], audio=[stream])
-
-    def demux(self, stream: object) -> Iterator[object]:
-        raise next(self.reads, av.BlockingIOError(11, "Resource temporarily unavailable"))
-        yield
-
-    def __enter__(self) -> "Container":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.closed = True
-
-
-@pytest.mark.parametrize(("kind", "what"), [("camera", "pictures"), ("microphone", "sound")])
-def test_a_device_that_gives_nothing(monkeypatch: pytest.MonkeyPatch, kind: str, what: str) -> None:
-    container, given = Container(), pace()
-    monkeypatch.setattr(av, "open", lambda *arguments, **settings: container)
-    source = Devices("lavfi:one", "lavfi:two")
-    items = source.pictures(0, given) if kind == "camera" else source.sound(given)
-    with pytest.raises(MediaError, match=f"^{kind} (one|two) has given no {what} for 10 s") as error:
-        list(items)
-    assert given.second() == pytest.approx(SILENT, abs=0.1) and "\n" not in str(error.value)
-    assert container.closed
-
-
-def test_a_device_that_is_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
-    container = Container(av.BlockingIOError(11, "again"), av.error.OSError(19, "No such device"))
-    monkeypatch.setattr(av, "open", lambda *arguments, **settings: container)
-    with pytest.raises(MediaError, match=r"^camera one is gone \(No such device\): expected it to stay"):
-        list(Devices("lavfi:one", None).pictures(0, pace()))
-    assert container.closed and container.codec_context.thread_count == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (FileNotFoundError(2, "No such file"), "is not there: expected one; plug it in"),
-        (PermissionError(13, "Permission denied"), "is forbidden to you: expected one that you may use; a"),
-        (OSError(16, "Device or resource busy"), "is in use: expected a free one; close the program"),
-        (OSError(5, "Input/output error"), r"cannot be opened \(Input/output error\)"),
-    ],
-)
-@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
-def test_a_device_that_cannot_be_opened(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str, platform: str
-) -> None:
-    asked = []
-
-    def refuse(name: str, **settings: Any) -> None:
-        asked.append(settings["options"])
-        raise error
-
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(av, "open", refuse)
-    with pytest.raises(MediaError, match=f"^camera one {said}") as raised:
-        list(Devices("lavfi:one", None).pictures(0, pace()))
-    assert raised.value.reason == "missing" and "\n" not in str(raised.value)
-    assert [options.get("video_size") for options in asked] == ["640x480", None, None]
-    assert all(options["fflags"] == "+4" for options in asked)  # never waits inside FFmpeg
-
-
-@pytest.mark.parametrize(
-    ("platform", "camera", "microphone"),
-    [
-        ("linux", "v4l2 /dev/video3", "alsa plughw:1"),
-        ("darwin", "avfoundation /dev/video3:none", "avfoundation none:plughw:1"),
-        ("win32", "dshow video=/dev/video3", "dshow audio=plughw:1"),
-    ],
-)
-def test_each_system_has_its_own_devices(
-    monkeypatch: pytest.MonkeyPatch, platform: str, camera: str, microphone: str
-) -> None:
-    asked = []
-
-    def opened(name: str, *, format: str, **settings: object) -> Container:
-        asked.append(f"{format} {name}")
-        return Container(av.error.OSError(19, "gone"))
-
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(av, "formats_available", {"v4l2", "alsa", "avfoundation", "dshow"})
-    monkeypatch.setattr(av, "open", opened)
-    source = Devices("/dev/video3", "plughw:1")
-    assert source.name == "camera /dev/video3 and microphone plughw:1"
-    for items in (source.pictures(0, pace()), source.sound(pace())):
-        with pytest.raises(MediaError, match="is gone"):
-            list(items)
-    assert asked == [camera, microphone]
-
-
-def test_without_any_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(devices, "Path", lambda name: tmp_path / name.lstrip("/"))
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.delenv("ALSA_CONFIG_PATH", raising=False)
-    monkeypatch.setattr(av, "formats_available", {"v4l2", "alsa"})
-    with pytest.raises(MediaError, match=r"^there is no camera: expected /dev/video0; plug one in, or name"):
-        Devices("default", None)
-    with pytest.raises(MediaError, match=r"^there is no microphone: expected a sound card"):
-        Devices(None, "default")
-    monkeypatch.setattr(av, "formats_available", {"matroska"})
-    with pytest.raises(MediaError, match=r"^this PyAV was built without alsa"):
-        Devices(None, "plughw:1")
-
-
-def test_the_first_camera_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(devices, "Path", lambda name: tmp_path / name.lstrip("/"))
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(av, "formats_available", {"v4l2"})
-    (tmp_path / "dev").mkdir()
-    for number in (10, 2):
-        (tmp_path / f"dev/video{number}").touch()
-    assert Devices("default", None).name == f"camera {tmp_path}/dev/video2"
-
-
-@pytest.mark.skipif("alsa" not in av.formats_available, reason="this PyAV has no ALSA")
-def test_alsa(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A microphone that plays a file, by a configuration of ALSA's own."""
-    wave = np.rint(8000 * np.sin(np.arange(48_000) / 20)).astype("<i2")
-    np.repeat(wave, 2).tofile(tmp_path / "wave.raw")
-    (tmp_path / "asound.conf").write_text(
-        "pcm.played { type file; slave.pcm { type null }; file /dev/null; "
-        f'infile "{tmp_path}/wave.raw"; format raw }}\n'
-    )
-    monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
-    given, heard = pace(), np.empty(0, np.float32)
-    for piece in Devices(None, "alsa:played").sound(given):
-        heard = np.append(heard, piece.samples)
-        if len(heard) >= 200:
-            given.stop.set()
-    assert piece.rate == 48_000
-    np.testing.assert_allclose(heard[:200], wave[:200] / 32_768, atol=1e-6)

@@ -158,13 +158,6 @@ def test_names_that_a_server_is_called_by() -> None:
     assert hosts_of("::", ["box.lan"]) == {*own, "box.lan"}
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    server.check_installed()
-    monkeypatch.setattr(server, "PACKAGES", ("json", "no_such_package"))
-    with pytest.raises(InputError, match=r"needs no-such-package: .* pip install 'cfnsr\[serve\]'"):
-        server.check_installed()
-
-
 PROGRAM = """
 import sys, threading
 from pathlib import Path

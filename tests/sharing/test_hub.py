@@ -230,8 +230,8 @@ def test_another_cache(hub: Hub, shared: Path, tmp_path: Path) -> None:
 def test_without_huggingface_hub_one_line_says_what_to_install(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "find_spec", lambda package: None)
-    message = r"the hub needs huggingface_hub, which is not installed: run pip install 'cfnsr\[pretrained\]'"
+    monkeypatch.setattr("cfnsr.errors.find_spec", lambda package: None)
+    message = r"huggingface-hub is not installed: run pip install 'cfnsr\[pretrained\]'"
     refused(message, cfnsr.from_pretrained, NAME)
     refused(message, push_to_hub, shared, NAME)
     assert states(cfnsr.from_pretrained(shared)), "folders do without"

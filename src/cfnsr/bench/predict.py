@@ -22,8 +22,8 @@ import numpy as np
 from cfnsr.bench.server import ask, serving
 from cfnsr.bench.subjects import LONG, Progress, Subjects, prepare
 from cfnsr.errors import InputError
-from cfnsr.machine import cores
 from cfnsr.media.container import probe
+from cfnsr.processes import cores
 
 ROUNDS = 5  # of everything, in alternation; the median is told
 HOP = 1.0

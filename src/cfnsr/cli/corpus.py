@@ -148,7 +148,16 @@ def prepare(
 
 @app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")
 def check_split(
-    table: Annotated[Path, typer.Argument(help="A CSV of recordings with their parts or folds.")],
+    table: Annotated[
+        Path, typer.Argument(help="A CSV with the columns path, split or fold, and optionally actor.")
+    ],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=THEIRS",
+            help="What the CSV calls its column path, split, fold or actor, such as path=file; repeatable.",
+        ),
+    ] = None,
     media: Annotated[
         Path | None, typer.Option(help="Folder of the recordings, if they do not lie as the CSV says.")
     ] = None,
@@ -165,7 +174,7 @@ def check_split(
     from cfnsr.data.split import read_split
 
     check_workers(workers)
-    split = read_split(table)
+    split = read_split(table, dict(_renamed(text) for text in column or ()))
     with bar("compare", len(split.recordings)) as step:
         findings = check(
             split,
@@ -176,6 +185,13 @@ def check_split(
     print(json.dumps(findings.as_json(), indent=2) if as_json else "\n".join(findings.lines()))
     if not findings.clean:
         raise typer.Exit(1)
+
+
+def _renamed(text: str) -> tuple[str, str]:
+    ours, equals, theirs = text.partition("=")
+    if not equals or not theirs:
+        raise InputError(f"--column {text}: expected name=their_name, such as path=file")
+    return ours, theirs
 
 
 def prepare_takes(

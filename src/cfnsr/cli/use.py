@@ -189,10 +189,14 @@ def live(
     checkpoint: CheckpointArgument,
     file: Annotated[Path | None, typer.Option("--from", help="Play this file as if live.")] = None,
     camera: Annotated[
-        str | None, typer.Option(help="Its name, such as /dev/video0; the first if not given.")
+        str | None, typer.Option(help="Its number, or its name, such as /dev/video0; 0 if not given.")
     ] = None,
     microphone: Annotated[
-        str | None, typer.Option(help="Its name, such as plughw:1; the system's own if not given.")
+        str | None,
+        typer.Option(
+            help="Its number or a part of its name, as `python -m sounddevice` lists them; the system's own "
+            "if not given."
+        ),
     ] = None,
     window: WindowOption = None,
     every: Annotated[float, typer.Option(help="Seconds from one answer to the next.")] = 0.4,
@@ -221,7 +225,7 @@ def live(
     model = _load(checkpoint)
     if source is None:
         source = Devices(
-            (camera or "default") if "video" in model.reads else None,
+            (camera or "0") if "video" in model.reads else None,
             (microphone or "default") if "audio" in model.reads else None,
         )
     watch(

@@ -1,4 +1,4 @@
-"""Which takes exist and where their files are."""
+"""Takes of a corpus: names, labels, and where their files are."""
 
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.table import read_table

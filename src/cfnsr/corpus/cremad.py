@@ -4,13 +4,13 @@ Source: Cao et al. (2014), "CREMA-D: Crowd-sourced Emotional Multimodal Actors D
 IEEE Transactions on Affective Computing 5(4).
 """
 
-import csv
 import re
 from pathlib import Path
 
 from cfnsr.corpus.take import Performance, Scheme
 from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
+from cfnsr.files import open_table
 
 ACTORS = range(1001, 1092)
 DEMOGRAPHICS = "VideoDemographics.csv"
@@ -32,9 +32,9 @@ _NAME = re.compile(
 
 
 def parse(stem: str) -> Performance | None:
-    """What the stem of a CREMA-D file tells, or None where it is no CREMA-D name.
+    """Parse the stem of a CREMA-D file; None where it is no CREMA-D name.
 
-    The name does not tell the actor's sex; `read_sexes` does.
+    The name does not hold the actor's sex; see `read_sexes`.
 
     >>> take = parse("1001_DFA_ANG_XX")
     >>> take.emotion, take.actor, take.attributes["sentence"], take.attributes["intensity"]
@@ -58,21 +58,13 @@ def read_sexes(path: Path) -> dict[int, str]:
     Raises:
         InputError: the file lacks one of the two columns or cannot be read as text.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CREMA-D's table of actors ({error})") from None
-    if not rows or not {"ActorID", "Sex"} <= rows[0].keys():
-        raise InputError(
-            f"{path}: expected CREMA-D's table of actors with the columns ActorID and Sex; mend or remove it"
-        )
-    sexes = {row["ActorID"]: (row["Sex"] or "").strip().lower() for row in rows}
-    return {
-        int(actor): sex
-        for actor, sex in sexes.items()
-        if actor and actor.isdecimal() and sex in ("male", "female")
-    }
+    expected = "expected CREMA-D's table of actors with the columns ActorID and Sex; mend or remove it"
+    with open_table(path, expected) as table:
+        if not {"ActorID", "Sex"} <= set(table.header):
+            raise InputError(f"{path}: {expected}")
+        rows = [dict(zip(table.header, cells, strict=True)) for _, cells in table.rows()]
+    sexes = {row["ActorID"]: row["Sex"].lower() for row in rows if row["ActorID"].isdecimal()}
+    return {int(actor): sex for actor, sex in sexes.items() if sex in ("male", "female")}
 
 
 SCHEME = Scheme("cremad", CREMAD, parse, originals=(".flv", ".wav"))

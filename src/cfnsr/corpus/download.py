@@ -3,15 +3,15 @@
 import json
 import re
 import shutil
-import time
-from collections.abc import Callable, Collection, Iterable
+import stat
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cfnsr.corpus import ravdess
-from cfnsr.corpus.unpack import unpack
 from cfnsr.corpus.zenodo import ZENODO, Progress, RemoteFile, fetch, list_files
 from cfnsr.errors import InputError
 from cfnsr.files import write_json
@@ -40,7 +40,6 @@ class Kind:
         suffix: of the files that are unpacked.
         folder: where the actors' folders go, under the download folder.
         growth: bytes unpacked per byte of archive, to plan with.
-        most: bytes unpacked per byte of archive beyond which an archive is refused.
     """
 
     record: int
@@ -48,14 +47,14 @@ class Kind:
     suffix: str
     folder: str
     growth: float
-    most: float
 
 
 KINDS = {
-    "video": Kind(1188976, r"Video_Speech_Actor_{actor}\.zip", ".mp4", ".", 1.05, 4.0),
-    "audio": Kind(1188976, r"Audio_Speech_Actors_\d\d-\d\d\.zip", ".wav", "audio", 3.0, 20.0),
-    "landmarks": Kind(3255102, r"FacialTracking_Actors_\d\d-\d\d\.zip", ".csv", "landmarks", 4.0, 40.0),
+    "video": Kind(1188976, r"Video_Speech_Actor_{actor}\.zip", ".mp4", ".", 1.05),
+    "audio": Kind(1188976, r"Audio_Speech_Actors_\d\d-\d\d\.zip", ".wav", "audio", 3.0),
+    "landmarks": Kind(3255102, r"FacialTracking_Actors_\d\d-\d\d\.zip", ".csv", "landmarks", 4.0),
 }
+EXPLODING = 10  # times the growth beyond which an archive is refused
 SLACK = 64 << 20  # bytes; so that small archives are not judged by their ratio
 WORKPLACE = ".download"  # hidden from `scan`
 MARKER = ".download.json"  # in an actor's folder: what it must hold to be complete
@@ -65,27 +64,24 @@ MARKER = ".download.json"  # in an actor's folder: what it must hold to be compl
 class Job:
     """One archive to fetch, and the actors to unpack from it."""
 
-    kind: str
+    kind: Kind
     file: RemoteFile
     actors: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a download will do; nothing is fetched before `run`.
+    """Plan of a download; nothing is fetched before `run`.
 
     Args:
         folder: receives `Actor_NN/*.mp4`, `audio/Actor_NN/*.wav`, `landmarks/Actor_NN/*.csv`.
         jobs: the archives still to fetch and unpack, in order.
-        finished: actors' folders that are complete already.
         keep_archives: leave the archives in the folder `.download` after unpacking.
     """
 
     folder: Path
     jobs: tuple[Job, ...]
-    finished: tuple[Path, ...] = ()
     keep_archives: bool = False
-    pause: Callable[[float], None] = time.sleep
 
     @property
     def size(self) -> int:
@@ -93,57 +89,38 @@ class Plan:
         return sum(job.file.size for job in self.jobs)
 
     @property
-    def to_fetch(self) -> int:
-        """Bytes still to come over the line."""
-        return self.size - self._here()
+    def here(self) -> int:
+        """Bytes of them that are on the disk already."""
+        here = 0
+        for job in self.jobs:
+            path = self.folder / WORKPLACE / job.file.name
+            found = next((each for each in (path, Path(f"{path}.part")) if each.is_file()), None)
+            here += min(found.stat().st_size, job.file.size) if found else 0
+        return here
 
     @property
     def room(self) -> int:
         """Bytes of disk the run needs at its fullest, beside what is fetched already."""
-        unpacked = sum(
-            KINDS[job.kind].growth
-            * job.file.size
-            * (len(job.actors) / len(ravdess.ACTORS) if _shared(job.kind) else 1)
-            for job in self.jobs
-        )
-        sizes = [job.file.size for job in self.jobs]
-        archives = sum(sizes) if self.keep_archives else max(sizes, default=0)
-        return int(unpacked) + max(archives - self._here(), 0)
-
-    def _here(self) -> int:
-        here = 0
+        unpacked = 0.0
         for job in self.jobs:
-            for name in (job.file.name, f"{job.file.name}.part"):
-                path = self.folder / WORKPLACE / name
-                if path.is_file():
-                    here += min(path.stat().st_size, job.file.size)
-                    break
-        return here
+            held = 1 if "{actor}" in job.kind.pattern else len(ravdess.ACTORS)  # actors in the archive
+            unpacked += job.kind.growth * job.file.size * len(job.actors) / held
+        archives = self.size if self.keep_archives else max((job.file.size for job in self.jobs), default=0)
+        return int(unpacked) + max(archives - self.here, 0)
 
     def summary(self) -> str:
         """Licence, citations and sizes, to be shown before the run starts."""
-        records = sorted({KINDS[job.kind].record for job in self.jobs}) or [1188976]
+        records = sorted({job.kind.record for job in self.jobs}) or [1188976]
         lines = [LICENCE, "Please cite:", *(CITATIONS[record] for record in records)]
         if not self.jobs:
             return "\n".join([*lines, f"Everything asked for is in {self.folder} already; nothing to fetch."])
         archives = "1 archive" if len(self.jobs) == 1 else f"{len(self.jobs)} archives"
-        already = f" ({_gb(self._here())} of it here already)" if self._here() else ""
-        return "\n".join(
-            [
-                *lines,
-                f"To fetch: {archives}, {_gb(self.size)}{already}, into {self.folder}; this takes up to "
-                f"{_gb(self.room)} of disk, {_gb(_free(self.folder))} are free.",
-            ]
+        already = f" ({_gb(self.here)} of it here already)" if self.here else ""
+        lines.append(
+            f"To fetch: {archives}, {_gb(self.size)}{already}, into {self.folder}; this takes up to "
+            f"{_gb(self.room)} of disk, {_gb(_free(self.folder))} are free."
         )
-
-    def check_room(self) -> None:
-        """Raises `InputError` where the disk is too full for the run."""
-        free = _free(self.folder)
-        if self.jobs and free < self.room:
-            raise InputError(
-                f"{self.folder}: {_gb(free)} are free and {_gb(self.room)} are needed; make room, choose "
-                "another folder, or fewer actors"
-            )
+        return "\n".join(lines)
 
     def run(self, progress: Progress = lambda what, done, total: None) -> Path:
         """Fetch, check and unpack what is missing; returns the folder. Run again to go on after a cut.
@@ -151,12 +128,15 @@ class Plan:
         Raises:
             InputError: too little room, a server that stays away or lies, an archive that is unsafe.
         """
-        self.check_room()
+        free = _free(self.folder)
+        if self.jobs and free < self.room:
+            raise InputError(
+                f"{self.folder}: {_gb(free)} are free and {_gb(self.room)} are needed; make room, choose "
+                "another folder, or fewer actors"
+            )
         workplace = self.folder / WORKPLACE
-        for orphan in workplace.glob("tmp*"):  # pooch's, of a run that was killed
-            orphan.unlink()
         for job in self.jobs:
-            archive = fetch(job.file, workplace, progress=progress, pause=self.pause)
+            archive = fetch(job.file, workplace, progress)
             progress(job.file.name, job.file.size, job.file.size)
             self._unpack(job, archive, progress)
             if not self.keep_archives:
@@ -166,31 +146,24 @@ class Plan:
         return self.folder
 
     def _unpack(self, job: Job, archive: Path, progress: Progress) -> None:
-        """Unpack an archive beside the actors' folders, then move those into place whole."""
-        kind = KINDS[job.kind]
+        """Unpack an archive beside the actors' folders, then move its files into those."""
         stage = self.folder / WORKPLACE / "unpacked"
         shutil.rmtree(stage, ignore_errors=True)
-        sizes = unpack(
-            archive,
-            stage,
-            place=partial(_place, suffix=kind.suffix, actors=job.actors),
-            limit=int(kind.most * job.file.size) + SLACK,
-            progress=progress,
-        )
+        sizes = unpack(archive, stage, job, progress)
         for actor in job.actors:
-            folder = _actor_folder(actor)
-            files = {
-                Path(place).name: size for place, size in sizes.items() if Path(place).parts[0] == folder
-            }
-            if not files:
+            if actor not in sizes:
                 raise InputError(
-                    f"{archive}: holds no {kind.suffix} file of actor {actor}; nothing of that actor was "
-                    f"unpacked; compare with https://doi.org/10.5281/zenodo.{kind.record}"
+                    f"{archive}: holds no {job.kind.suffix} file of actor {actor}; nothing of that actor was "
+                    f"unpacked; compare with https://doi.org/10.5281/zenodo.{job.kind.record}"
                 )
-            marker = {"archive": job.file.name, "md5": job.file.md5, "files": files}
-            write_json(stage / folder / MARKER, marker)
-            _settle(stage / folder, self.folder / kind.folder / folder)
-        shutil.rmtree(stage, ignore_errors=True)
+            folder = stage / _actor_folder(actor)
+            marker = {"archive": job.file.name, "md5": job.file.md5, "files": sizes[actor]}
+            target = self.folder / job.kind.folder / folder.name
+            target.mkdir(parents=True, exist_ok=True)
+            write_json(target / MARKER, marker)  # before the files, so that half a folder is known as ours
+            for path in folder.iterdir():
+                path.replace(target / path.name)
+        shutil.rmtree(stage)
 
 
 def plan_download(
@@ -200,7 +173,6 @@ def plan_download(
     what: Collection[str] = ("video", "landmarks"),
     base_url: str = ZENODO,
     keep_archives: bool = False,
-    pause: Callable[[float], None] = time.sleep,
 ) -> Plan:
     """Find out what is missing in a folder and where Zenodo keeps it.
 
@@ -208,7 +180,6 @@ def plan_download(
         actors: 1 to 24; all where None.
         what: among "video", "audio" and "landmarks".
         base_url: of the server that speaks Zenodo's API; not asked where nothing is missing.
-        pause: waits the given seconds before another attempt.
 
     Raises:
         InputError: another actor or kind, a folder that cannot be used, or no proper answer from Zenodo.
@@ -223,78 +194,89 @@ def plan_download(
         raise InputError(f"{folder}: is a file; expected a folder, or a name for a new one")
 
     jobs: list[Job] = []
-    finished: list[Path] = []
     records: dict[int, dict[str, RemoteFile]] = {}
-    for name, kind in KINDS.items():
-        if name not in what:
-            continue
-        targets = {actor: folder / kind.folder / _actor_folder(actor) for actor in chosen}
-        missing = [actor for actor, target in targets.items() if not _is_complete(target)]
-        finished += [target for actor, target in targets.items() if actor not in missing]
-        if missing and kind.record not in records:
-            records[kind.record] = list_files(kind.record, base_url=base_url, pause=pause)
+    for kind in (kind for name, kind in KINDS.items() if name in what):
         wanted: dict[RemoteFile, list[int]] = {}
-        for actor in missing:
-            wanted.setdefault(_archive(kind, actor, records[kind.record]), []).append(actor)
-        jobs += [Job(name, file, tuple(those)) for file, those in wanted.items()]
-    return Plan(folder, tuple(jobs), tuple(finished), keep_archives, pause)
+        for actor in chosen:
+            if _is_complete(folder / kind.folder / _actor_folder(actor)):
+                continue
+            if kind.record not in records:
+                records[kind.record] = list_files(kind.record, base_url)
+            pattern = kind.pattern.replace("{actor}", f"{actor:02d}")
+            files = sorted(records[kind.record].items())
+            fitting = [file for name, file in files if re.fullmatch(pattern, name, re.IGNORECASE)]
+            if not fitting:
+                raise InputError(
+                    f"Zenodo's record {kind.record} has no file named like {pattern}: it has changed; get "
+                    f"the archives by hand from https://doi.org/10.5281/zenodo.{kind.record}"
+                )
+            wanted.setdefault(fitting[0], []).append(actor)
+        jobs += [Job(kind, file, tuple(those)) for file, those in wanted.items()]
+    return Plan(folder, tuple(jobs), keep_archives)
 
 
-def download(
-    folder: Path | str,
-    *,
-    actors: Iterable[int] | None = None,
-    what: Collection[str] = ("video", "landmarks"),
-    base_url: str = ZENODO,
-    keep_archives: bool = False,
-    announce: Callable[[str], None] = print,
-    progress: Progress = lambda what, done, total: None,
-) -> Path:
-    """Fetch RAVDESS into a folder that `scan` reads; states licence, citation and size before it starts.
+def unpack(archive: Path, folder: Path, job: Job, progress: Progress) -> dict[int, dict[str, int]]:
+    """Unpack the files of a job's actors, and give their sizes by actor and name.
 
-    Args and errors are those of `plan_download` and `Plan.run`; `announce` gets the plan's summary.
+    A file is written to `Actor_NN/name` in the folder, never where its own path says. An archive with a path
+    that leads outside, with a link or a device, or one that declares many times what is expected, is refused
+    before anything is written; what a member holds beyond its declared size ends the unpacking.
+
+    Raises:
+        InputError: such an archive, a damaged one, or a full disk.
     """
-    plan = plan_download(folder, actors=actors, what=what, base_url=base_url, keep_archives=keep_archives)
-    announce(plan.summary())
-    return plan.run(progress)
+    limit = int(EXPLODING * job.kind.growth * job.file.size) + SLACK
+    wanted: dict[str, zipfile.ZipInfo] = {}
+    sizes: dict[int, dict[str, int]] = {}
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for member in opened.infolist():
+                # Some unpackers take a backslash for a slash and C: for a drive; no name here needs either.
+                path = PurePosixPath(member.filename.replace("\\", "/"))
+                plain = member.is_dir() or stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+                if path.is_absolute() or ".." in path.parts or ":" in member.filename or not plain:
+                    raise InputError(
+                        f"{archive}: its member {member.filename!r} leads outside the folder, or is a link "
+                        "or a device; nothing was unpacked"
+                    )
+                named = ravdess.parse(path.stem) if path.suffix == job.kind.suffix else None
+                if named is None or named.actor not in job.actors:
+                    continue
+                if path.name in wanted:
+                    raise InputError(f"{archive}: holds {path.name} twice; nothing was unpacked")
+                wanted[path.name] = member
+                sizes.setdefault(named.actor, {})[path.name] = member.file_size
+            total, done = sum(member.file_size for member in wanted.values()), 0
+            if total > limit:
+                raise InputError(
+                    f"{archive}: says it unpacks to {total} bytes, expected at most {limit}; nothing was "
+                    "unpacked"
+                )
+            for actor, files in sizes.items():
+                target = folder / _actor_folder(actor)
+                target.mkdir(parents=True)
+                for name, size in files.items():
+                    with opened.open(wanted[name]) as source, (target / name).open("wb") as sink:
+                        shutil.copyfileobj(source, sink)
+                    done += size
+                    progress(f"unpacking {archive.name}", done, total)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{archive}: is no sound zip archive ({error}); remove it and run again to fetch it anew"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{archive}: cannot be unpacked ({error.strerror}); make room and run again"
+        ) from None
+    return sizes
 
 
 def _actor_folder(actor: int) -> str:
     return f"Actor_{actor:02d}"
 
 
-def _shared(kind: str) -> bool:
-    """Whether one archive of this kind holds all actors."""
-    return "{actor}" not in KINDS[kind].pattern
-
-
-def _archive(kind: Kind, actor: int, files: dict[str, RemoteFile]) -> RemoteFile:
-    pattern = kind.pattern.replace("{actor}", f"{actor:02d}")
-    fitting = [file for name, file in sorted(files.items()) if re.fullmatch(pattern, name, re.IGNORECASE)]
-    if not fitting:
-        raise InputError(
-            f"Zenodo's record {kind.record} has no file named like {pattern}: it has changed; get the "
-            f"archives by hand from https://doi.org/10.5281/zenodo.{kind.record}"
-        )
-    return fitting[0]
-
-
-def _place(name: str, *, suffix: str, actors: Collection[int]) -> str | None:
-    """Where a member goes by its file name alone, or None for what is not asked for.
-
-    >>> _place("01-01-06-01-02-01-12.mp4", suffix=".mp4", actors=[12])
-    'Actor_12/01-01-06-01-02-01-12.mp4'
-    >>> _place("._01-01-06-01-02-01-12.mp4", suffix=".mp4", actors=[12]) is None
-    True
-    """
-    performance = ravdess.parse(name.removesuffix(suffix)) if name.endswith(suffix) else None
-    if performance is None or performance.actor not in actors:
-        return None
-    return f"{_actor_folder(performance.actor)}/{name}"
-
-
 def _is_complete(target: Path) -> bool:
-    """Whether an actor's folder holds all that its marker names; a folder of someone else's is an error."""
+    """Look whether an actor's folder holds all that its marker names; one from elsewhere is an error."""
     if not target.is_dir() or not any(target.iterdir()):
         return False
     try:
@@ -308,18 +290,6 @@ def _is_complete(target: Path) -> bool:
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _settle(stage: Path, target: Path) -> None:
-    """Move an unpacked actor into place: the folder as a whole, or what an incomplete one of ours lacks."""
-    if target.is_dir() and any(target.iterdir()):
-        for path in sorted(stage.iterdir()):
-            path.replace(target / path.name)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        target.rmdir()
-    stage.replace(target)
 
 
 def _free(folder: Path) -> int:

@@ -15,7 +15,7 @@ _NAME = re.compile(r"(0[1-3])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-([0-2]\d
 
 
 def parse(stem: str) -> Performance | None:
-    """What the stem of a RAVDESS file tells, or None where it is no RAVDESS name.
+    """Parse the stem of a RAVDESS file; None where it is no RAVDESS name.
 
     Odd actors are male, even ones female. Neutral has no strong intensity.
 

@@ -1,4 +1,4 @@
-"""Which takes a folder holds: every file under it is used, or accounted for."""
+"""Takes of a folder: every file under it is used, or accounted for."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -55,22 +55,24 @@ def scan(
     """
     path = Path(path)
     given = None if openface is None else Path(openface)
-    means = given if given is not None and given.is_file() else None
-    measured = _names_in(means) if means is not None else []
+    of_means = given is not None and given.is_file()
     tables: tuple[Path, ...] = ()
-    if given is not None and means is None:
+    if given is not None and not of_means:
         tables = _look(given, "a folder of OpenFace CSVs, or a CSV of clip means").tables
     if path.is_file() and path.suffix.lower() == ".csv":
-        corpus = _with_openface(read_table(path, labels), tables)
+        corpus = read_table(path, labels)
         refuse_spellings(path, corpus.actors)
+        by_stem = {escaped(table.stem): table for table in reversed(tables)}
+        takes = (replace(take, openface=take.openface or by_stem.get(take.name)) for take in corpus.takes)
+        corpus = replace(corpus, takes=tuple(takes))
     else:
         if labels:
             raise InputError(
                 f"labels {', '.join(labels)} for {path}: expected a CSV of takes; a folder has its own"
             )
         corpus = _scan_folder(path, song, tables)
-    if means is not None:
-        return _with_means(corpus, means, measured, path)
+    if given is not None and of_means:
+        return _with_means(corpus, given, path)
     if given is not None and not {take.openface for take in corpus.takes} & set(tables):
         raise InputError(
             f"{openface}: no CSV in it is named after a take of {path}: expected names such as "
@@ -80,7 +82,7 @@ def scan(
 
 
 def performance_key(name: str) -> str:
-    """What the names of all files of one performance share; the name itself where it follows no scheme.
+    """Give what the names of all files of one performance share; a name of no scheme as it is.
 
     >>> performance_key("01-01-06-01-02-01-12") == performance_key("03-01-06-01-02-01-12")
     True
@@ -114,7 +116,13 @@ def _look(root: Path, expected: str) -> _Listing:
         if real in entered:
             continue
         entered.add(real)
-        for path in _entries(folder):
+        try:
+            entries = sorted(folder.iterdir(), reverse=True)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+            ) from None
+        for path in entries:
             suffix = path.suffix.lower()
             hidden = path.name.startswith(".")
             if _is_folder(path):
@@ -134,13 +142,6 @@ def _look(root: Path, expected: str) -> _Listing:
     return _Listing(tuple(sorted(media)), tuple(sorted(tables)), left_out)
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir(), reverse=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
-
-
 def _scan_folder(root: Path, song: bool, extra_tables: Sequence[Path]) -> Corpus:
     listing = _look(root, "a folder of recordings or a .csv of takes")
     scheme, only_tables = _recognise(root, listing)
@@ -155,16 +156,15 @@ def _scan_folder(root: Path, song: bool, extra_tables: Sequence[Path]) -> Corpus
         used = key in takes
         reason = "repeated OpenFace CSVs" if used else "OpenFace CSVs without a recording"
         left_out[reason if key in wanted else SONGS] += len(found) - used
+    takes = {key: replace(take, openface=_first(tables.get(key))) for key, take in takes.items()}
     if scheme is cremad.SCHEME:
-        takes = _with_sexes(takes, listing.tables)
+        actors = (path for path in listing.tables if path.name.lower() == cremad.DEMOGRAPHICS.lower())
+        sexes = next(map(cremad.read_sexes, actors), {})
+        takes = {key: replace(take, sex=sexes.get(int(take.actor))) for key, take in takes.items()}
     return Corpus(
         scheme.name,
         scheme.labels,
-        tuple(
-            sorted(
-                (replace(take, openface=_first(tables.get(key))) for key, take in takes.items()), key=by_actor
-            )
-        ),
+        tuple(sorted(takes.values(), key=by_actor)),
         tuple(unknown),
         tuple(sorted(duplicates)),
         {reason: count for reason, count in (left_out + listing.left_out).items() if count},
@@ -265,34 +265,15 @@ def _ranked_tables(paths: Iterable[Path], first: set[Path], scheme: Scheme) -> d
     return tables
 
 
-def _with_sexes(takes: dict[str, Take], tables: Iterable[Path]) -> dict[str, Take]:
-    for path in tables:
-        if path.name.lower() == cremad.DEMOGRAPHICS.lower():
-            sexes = cremad.read_sexes(path)
-            return {key: replace(take, sex=sexes.get(int(take.actor))) for key, take in takes.items()}
-    return takes
-
-
-def _with_openface(corpus: Corpus, tables: Sequence[Path]) -> Corpus:
-    """A table's takes with the CSVs named after them; its own column goes first."""
-    by_stem = {escaped(path.stem): path for path in reversed(tables)}
-    takes = (replace(take, openface=take.openface or by_stem.get(take.name)) for take in corpus.takes)
-    return replace(corpus, takes=tuple(takes))
-
-
-def _names_in(means: Path) -> list[str]:
-    """Which takes a CSV of clip means has: its column `name`; the other columns are for `cfnsr.media`."""
+def _with_means(corpus: Corpus, means: Path, root: Path) -> Corpus:
+    """The takes that a CSV of clip means has, by name or by performance; the others are left out."""
     expected = "expected a folder of OpenFace CSVs, or a CSV of clip means with a column name, one row a take"
     with open_table(means, expected) as table:
         if "name" not in table.header or "frame" in table.header:
             kind = "has a column frame" if "frame" in table.header else "has no column name"
             raise InputError(f"{means}: {kind}; {expected}")
-        place = table.header.index("name")
-        return [escaped(cells[place]) for _, cells in table.rows()]
-
-
-def _with_means(corpus: Corpus, means: Path, names: Sequence[str], root: Path) -> Corpus:
-    """The takes that a CSV of clip means has, by name or by performance; the others are left out."""
+        place = table.header.index("name")  # the other columns are for `cfnsr.media`
+        names = [escaped(cells[place]) for _, cells in table.rows()]
     measured = {*names, *map(performance_key, names)}
     takes = [take for take in corpus.takes if {take.name, performance_key(take.name)} & measured]
     if not takes:

@@ -54,20 +54,16 @@ def read_table(path: Path | str, labels: Sequence[str] = ()) -> Corpus:
         raise InputError(f"{path} {problems[0]}{more}")
     if not takes:
         raise InputError(f"{path}: holds no take, only a header; give one line a take")
+    if all(str(take.actor).isascii() and str(take.actor).isdecimal() for take in takes):
+        takes = [replace(take, actor=int(take.actor)) for take in takes]
+    label_set = LabelSet(path.stem, tuple(labels)) if labels else label_set_of(take.emotion for take in takes)
+    for take in takes:
+        label_set.index(take.emotion)  # refuses one that is not declared
     return Corpus(
         name=escaped(path.stem),
-        labels=_labels(path, takes, labels),
-        takes=tuple(sorted(_numbered(takes), key=by_actor)),
+        labels=label_set,
+        takes=tuple(sorted(takes, key=by_actor)),
     )
-
-
-def _labels(path: Path, takes: Sequence[Take], declared: Sequence[str]) -> LabelSet:
-    if not declared:
-        return label_set_of(take.emotion for take in takes)
-    labels = LabelSet(path.stem, tuple(declared))
-    for take in takes:
-        labels.index(take.emotion)
-    return labels
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -115,14 +111,6 @@ def _take(row: Mapping[str, str], folder: Path) -> Take:
         sex=_SEXES[sex],
         attributes={key: cell for key, cell in row.items() if key not in REQUIRED + OPTIONAL and key},
     )
-
-
-def _numbered(takes: Sequence[Take]) -> list[Take]:
-    """The takes with numbers for speakers, if every speaker is written in digits."""
-    names = [str(take.actor) for take in takes]
-    if not all(name.isascii() and name.isdecimal() for name in names):
-        return list(takes)
-    return [replace(take, actor=int(name)) for take, name in zip(takes, names, strict=True)]
 
 
 def _file(row: Mapping[str, str], column: str, folder: Path) -> Path | None:

@@ -63,8 +63,8 @@ class Take:
         video: the file with the pictures, if any.
         audio: the file with the sound, if any; the same file as `video` for an audio-video take.
         openface: the take's OpenFace CSV, or a CSV of clip means with a row for it, if any.
-        sex: "male", "female" or None where the corpus does not tell.
-        attributes: what else the file name tells (intensity, statement, repetition, ...).
+        sex: "male", "female" or None where unknown.
+        attributes: what else the file name holds (intensity, statement, repetition, ...).
     """
 
     name: str
@@ -103,7 +103,7 @@ class Corpus:
         return tuple(dict.fromkeys(take.actor for take in self.takes))
 
     def notes(self) -> tuple[str, ...]:
-        """What was found but is not among the takes, one line a kind, for people to read."""
+        """Lines for people on files that were found but are not among the takes."""
         lines = [f"{count} left out: {reason}" for reason, count in self.left_out.items()]
         for paths, what in ((self.unknown, "with a name that fits no scheme"), (self.duplicates, "repeated")):
             if paths:
@@ -114,7 +114,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Performance:
-    """What a file's name tells about the performance it records.
+    """Content of a file's name: the performance it records.
 
     Args:
         key: what the names of all files of one performance share.
@@ -135,7 +135,7 @@ class Scheme:
     """A corpus's way of naming its files.
 
     Args:
-        parse: a file's stem -> what it tells, or None where it does not fit.
+        parse: a file's stem -> its content, or None where it does not fit.
         originals: suffixes the corpus is published with; a copy in another form yields to them.
     """
 

@@ -1,13 +1,15 @@
-"""Files of a Zenodo record: what there is, and fetching one whole, checked, however often the line is cut."""
+"""Files of a Zenodo record: list them, and fetch one whole and checked, however often the line is cut.
 
-import logging
-import re
+pooch compares the checksums. Its own downloaders do not resume, and its DOI look-up knows zenodo.org alone
+and no sizes, so the requests are made here.
+"""
+
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cfnsr.errors import InputError
@@ -19,12 +21,12 @@ ZENODO = "https://zenodo.org"
 
 ATTEMPTS = 5  # in a row without progress
 PROGRESS = 1 << 20  # bytes that count as progress
-LONGEST_PAUSE = 60.0  # seconds
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds without a byte
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # status codes after which to ask again
 CHUNK = 1 << 16  # bytes; a cut loses the one under way
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is under way, how many bytes of it are done, and how many it has."""
+"""Called with the name of what is under way, how many bytes of it are done, and how many it has."""
 
 
 @dataclass(frozen=True)
@@ -42,67 +44,35 @@ class RemoteFile:
     url: str
 
 
-class _PassingError(Exception):
-    """A failure that may pass, and how many seconds the server asks to wait."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-def list_files(
-    record: int, *, base_url: str = ZENODO, pause: Callable[[float], None] = time.sleep
-) -> dict[str, RemoteFile]:
-    """The files of a record by name, from Zenodo's REST API in its legacy or its present shape.
+def list_files(record: int, base_url: str = ZENODO) -> dict[str, RemoteFile]:
+    """The files of a record by name, from Zenodo's REST API.
 
     Raises:
         InputError: no connection, no such record, or an answer of another shape.
     """
     url = f"{base_url.rstrip('/')}/api/records/{record}"
-    by_hand = f"get the archives by hand from https://doi.org/10.5281/zenodo.{record}"
-    for attempt in range(1, ATTEMPTS + 1):
+    found = {}
+    with _opened(url, Accept="application/json") as response:
         try:
-            with _opened(url, {"Accept": "application/json"}) as response:
-                answer = response.json()
-            break
-        except _PassingError as error:
-            if attempt == ATTEMPTS:
-                raise InputError(
-                    f"{url}: {error}, {ATTEMPTS} times; check the connection, run again later, or {by_hand}"
-                ) from None
-            pause(_wait(attempt, error))
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{url}: expected JSON from Zenodo, got something else; {by_hand}") from None
-    try:
-        return {file.name: file for file in _described(answer, f"{url}/files")}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(
-            f"{url}: expected files with key, size and md5 checksum, Zenodo's answer has changed; {by_hand}"
-        ) from None
+            files = response.json()["files"]
+            if isinstance(files, dict):  # as InvenioRDM writes them, the software behind Zenodo
+                files = files["entries"].values()
+            for file in files:
+                name, size, md5 = file["key"], int(file["size"]), file["checksum"].removeprefix("md5:")
+                if len(bytes.fromhex(md5)) != 16:
+                    raise ValueError(md5)
+                links = file.get("links") or {}
+                link = links.get("content") or links.get("self") or f"{url}/files/{quote(name)}/content"
+                found[name] = RemoteFile(name, size, md5, link)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError(
+                f"{url}: expected JSON that lists files with key, size and md5 checksum, got something else; "
+                f"get the archives by hand from https://doi.org/10.5281/zenodo.{record}"
+            ) from None
+    return found
 
 
-def _described(answer: Any, files_url: str) -> Iterator[RemoteFile]:
-    files = answer["files"]
-    if isinstance(files, dict):
-        files = files["entries"]
-    if isinstance(files, dict):
-        files = list(files.values())
-    for file in files:
-        name = file["key"] if "key" in file else file["filename"]
-        size = file["size"] if "size" in file else file["filesize"]
-        md5 = re.fullmatch(r"(?:md5:)?([0-9a-f]{32})", file["checksum"])
-        links = file.get("links") or {}
-        url = links.get("content") or links.get("download") or links.get("self")
-        if md5 is None or not isinstance(name, str) or not isinstance(size, int) or size < 0:
-            raise ValueError
-        yield RemoteFile(name, size, md5[1], url or f"{files_url}/{quote(name)}/content")
-
-
-def fetch(
-    file: RemoteFile, folder: Path, *, progress: Progress, pause: Callable[[float], None] = time.sleep
-) -> Path:
+def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
     """Fetch a file into a folder and check it; one that is there and right is not fetched again.
 
     Bytes gather in `name.part`, which a later call continues. Only a file with the right checksum ever
@@ -112,145 +82,98 @@ def fetch(
         InputError: the server stays away, lies about the size, or sent a file with a wrong checksum
             (which is removed).
     """
-    import pooch
+    from pooch import file_hash
 
-    pooch.get_logger().setLevel(logging.WARNING)
-    if file.name != Path(file.name).name or file.name.startswith("."):
+    path, part = folder / file.name, folder / f"{file.name}.part"
+    if file.name != path.name or file.name.startswith("."):
         raise InputError(f"file name {file.name!r} from Zenodo: expected a plain name; nothing was fetched")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return Path(
-            pooch.retrieve(
-                file.url,
-                known_hash=f"md5:{file.md5}",
-                fname=file.name,
-                path=folder,
-                downloader=_Resuming(file, folder / f"{file.name}.part", progress, pause),
+        if path.is_file() and file_hash(path, "md5") == file.md5:
+            return path
+        failures, furthest = 0, _size(part)
+        while (have := _size(part)) != file.size:
+            if have >= furthest + PROGRESS:
+                failures = 0
+            furthest = max(furthest, have)
+            if failures == ATTEMPTS:
+                raise InputError(
+                    f"{file.name}: the connection was cut {failures} times in a row; check it and run again: "
+                    f"the {have} of {file.size} bytes that came are kept"
+                )
+            if failures:
+                time.sleep(2.0 ** (failures - 1))
+            _continue(file, part, have if have < file.size else 0, progress)
+            failures += 1
+        if file_hash(part, "md5") != file.md5:
+            part.unlink()
+            raise InputError(
+                f"{file.name}: what was fetched has not the checksum Zenodo states and was removed; run again"
             )
-        )
+        return part.replace(path)
     except OSError as error:
         raise InputError(
-            f"{folder / file.name}: cannot be written ({error.strerror}); make room or choose another "
-            "folder, then run again: what was fetched is kept"
-        ) from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{file.name}: what was fetched has not the checksum Zenodo states and was removed; run again"
+            f"{path}: cannot be written ({error.strerror}); make room or choose another folder, then run "
+            "again: what was fetched is kept"
         ) from None
 
 
-@dataclass
-class _Resuming:
-    """A downloader for pooch that continues `part` after a cut, a bounded number of times."""
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
-    file: RemoteFile
-    part: Path
-    progress: Progress
-    pause: Callable[[float], None]
-    use_ranges: bool = True
 
-    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
-        if self._have() > self.file.size:
-            self.part.unlink()
-        failures, furthest = 0, self._have()
-        while self._have() < self.file.size or not self.part.exists():
-            try:
-                self._continue(url, self._have())
-            except _PassingError as error:
-                have = self._have()
-                failures = 1 if have >= furthest + PROGRESS else failures + 1
-                furthest = max(furthest, have)
-                if failures >= ATTEMPTS:
-                    raise InputError(
-                        f"{self.file.name}: {error}, {failures} times in a row; check the connection and run "
-                        f"again: the {have} of {self.file.size} bytes that came are kept"
-                    ) from None
-                self.pause(_wait(failures, error))
-        self.part.replace(output_file)
+def _continue(file: RemoteFile, part: Path, have: int, progress: Progress) -> None:
+    """Ask once for what is missing, and keep what comes."""
+    from requests import RequestException
 
-    def _have(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def _continue(self, url: str, have: int) -> None:
-        """One request for what is missing, written as it comes."""
-        # Ranges count the bytes of the file itself, so it must come as it is.
-        headers = {"Accept-Encoding": "identity"}
-        if have and self.use_ranges:
-            headers["Range"] = f"bytes={have}-"
-        with _opened(url, headers) as response:
-            start = self._start(response, have)
-            length = response.headers.get("Content-Length", "")
-            if length.isdecimal() and int(length) != self.file.size - start:
-                raise InputError(
-                    f"{self.file.name}: the server offers {int(length)} bytes where Zenodo's record states "
-                    f"{self.file.size - start}; check for a proxy, run again later"
-                )
-            done = start
-            with self.part.open("ab" if start else "wb") as sink:
-                for chunk in response.iter_content(CHUNK):
-                    done += len(chunk)
-                    if done > self.file.size:
-                        break
-                    sink.write(chunk)
-                    self.progress(self.file.name, done, self.file.size)
-        if done > self.file.size:
-            self.part.unlink()
-            raise InputError(
-                f"{self.file.name}: more came than the {self.file.size} bytes of Zenodo's record; "
-                "it was removed: run again later"
-            )
-        if done < self.file.size:
-            raise _PassingError("the connection was cut")
-
-    def _start(self, response: "requests.Response", have: int) -> int:
-        """Where the body of an answer starts in the file: at `have`, or at 0 from a server without ranges."""
+    # Ranges count the bytes of the file itself, so it must come as it is.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with _opened(file.url, **headers) as response:
         if response.status_code == 200:
-            return 0
-        if response.headers.get("Content-Range") == f"bytes {have}-{self.file.size - 1}/{self.file.size}":
-            return have
-        self.use_ranges = False
-        raise _PassingError("the server does not continue where it was asked to")
-
-
-def _wait(failures: int, error: _PassingError) -> float:
-    return min(max(error.wait, 2.0 ** (failures - 1)), LONGEST_PAUSE)
+            have = 0
+        elif response.headers.get("Content-Range") != f"bytes {have}-{file.size - 1}/{file.size}":
+            part.unlink()  # a server that does not continue where it was asked to: from the beginning
+            return
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) != file.size - have:
+            raise InputError(
+                f"{file.name}: the server offers {length} bytes where Zenodo's record states "
+                f"{file.size - have}; check for a proxy, run again later"
+            )
+        with part.open("ab" if have else "wb") as sink, suppress(RequestException):  # the line is cut
+            for chunk in response.iter_content(CHUNK):
+                have += sink.write(chunk[: file.size - have])
+                progress(file.name, have, file.size)
+                if have == file.size:
+                    break
 
 
 @contextmanager
-def _opened(url: str, headers: Mapping[str, str]) -> Iterator["requests.Response"]:
-    """An answer with status 200, 206 or 416; else `_PassingError` for what may pass, or `InputError`."""
-    import requests
+def _opened(url: str, **headers: str) -> Iterator["requests.Response"]:
+    """Ask for an address, again where a failure may pass, with the pauses that the server asks for.
 
-    try:
-        with requests.get(
-            url, headers={"User-Agent": "cfnsr", **headers}, stream=True, timeout=TIMEOUT
-        ) as response:
-            status = response.status_code
-            if status in (408, 425, 429) or status >= 500:
-                wait = response.headers.get("Retry-After", "")
-                raise _PassingError(f"the server answers {status}", float(wait) if wait.isdecimal() else 0.0)
-            if status not in (200, 206, 416):
-                raise InputError(
-                    f"{url}: the server answers {status} {response.reason}; see whether it still exists"
-                )
-            yield response
-    except requests.exceptions.JSONDecodeError:
-        raise
-    except (
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.MissingSchema,
-    ):
-        raise InputError(f"{url}: expected an address that starts with https://") from None
-    except requests.exceptions.Timeout:
-        raise _PassingError("no answer in time") from None
-    except requests.exceptions.SSLError:
-        raise _PassingError("the server's certificate is not accepted") from None
-    except requests.exceptions.ChunkedEncodingError:
-        raise _PassingError("the connection was cut") from None
-    except requests.exceptions.ConnectionError:
-        raise _PassingError("no connection") from None
-    except requests.exceptions.RequestException as error:
-        raise _PassingError(type(error).__name__) from None
+    Raises:
+        InputError: no answer with status 200, 206 or 416.
+    """
+    import requests
+    from urllib3.util import Retry
+
+    retry = Retry(ATTEMPTS - 1, backoff_factor=1, status_forcelist=PASSING, raise_on_status=False)
+    with requests.Session() as session:
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+        try:
+            asked = {"User-Agent": "cfnsr", **headers}
+            with session.get(url, headers=asked, stream=True, timeout=TIMEOUT) as response:
+                if response.status_code not in (200, 206, 416):
+                    again = "run again later" if response.status_code in PASSING else "check the address"
+                    raise InputError(
+                        f"{url}: the server answers {response.status_code} {response.reason}; {again}"
+                    )
+                yield response
+        except requests.exceptions.RequestException as error:
+            if isinstance(error, ValueError):  # InvalidURL, MissingSchema, InvalidSchema
+                raise InputError(f"{url}: expected an address that starts with https://") from None
+            raise InputError(
+                f"{url}: no answer ({type(error).__name__}); check the connection and run again"
+            ) from None

@@ -1,10 +1,8 @@
-"""Where a split leaks: what training, the inner validation and the test have in common."""
+"""Leaks of a split: what training, the inner validation and the test have in common."""
 
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -13,12 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from cfnsr.corpus.take import MEDIA_SUFFIXES
-from cfnsr.data.prepare import CHUNKS_AHEAD, worker_pool
 from cfnsr.data.split import PARTS, Ints, Recording, Split, SplitFold
 from cfnsr.errors import InputError
 from cfnsr.files import visible
-from cfnsr.machine import cores
 from cfnsr.media.fingerprint import Content, copies, read_content
+from cfnsr.processes import cores, map_surviving
 
 Shared = Literal["actors", "takes", "recordings"]
 
@@ -29,7 +26,7 @@ FEW = 16  # files that are not worth other processes
 
 @dataclass(frozen=True)
 class Leak:
-    """What two parts of one fold have in common.
+    """Something that two parts of one fold have in common.
 
     Args:
         kind: "shared actors", "shared takes" or "copies of a recording" between training and test;
@@ -140,7 +137,11 @@ def check_split(
     contents = dict(zip(files, read_contents(files, workers=workers, progress=progress), strict=True))
     groups = dict(zip(files, copies([contents[file] for file in files]).tolist(), strict=True))
     content = np.array([-1 if place is None else groups[place] for place in places], np.int64)
-    leaks = [leak for fold in split.folds for leak in _leaks_of(fold, split, content)]
+    leaks = [
+        replace(leak, fold=visible(leak.fold), examples=tuple(map(visible, leak.examples)))
+        for fold in split.folds
+        for leak in _leaks_of(fold, split, content)
+    ]
     notes = [
         *split.notes,
         *_counted_twice(split, content),
@@ -157,14 +158,10 @@ def check_split(
     return Findings(
         visible(str(split.source)),
         visible(split.read_as),
-        tuple(map(_visible, leaks)),
+        tuple(leaks),
         tuple(map(visible, notes)),
         checked,
     )
-
-
-def _visible(leak: Leak) -> Leak:
-    return replace(leak, fold=visible(leak.fold), examples=tuple(map(visible, leak.examples)))
 
 
 def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:
@@ -174,7 +171,8 @@ def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:
         one, other = (parts[name] for name in names)
         reused = "inner validation reused" if "validation" in names else ""
         takes = _in_both(split.takes, one, other)
-        if "train" not in names and _is_same(split.takes, one, other):
+        alike = set(split.takes[one].tolist()) == set(split.takes[other].tolist())
+        if "train" not in names and len(one) and alike:
             yield Leak(reused, "takes", fold.name, names, len(takes), (), identical=True)
             continue
         actors = _in_both(split.actors, one, other)
@@ -187,7 +185,7 @@ def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:
         if len(takes):
             examples = _pairs(split, split.takes, takes, one, other)
             yield Leak(reused or "shared takes", "takes", fold.name, names, len(takes), tuple(examples))
-        # What the names tell already is not told again.
+        # What the names show already is not repeated.
         new_one, new_other = (side[~np.isin(split.takes[side], takes)] for side in (one, other))
         recordings = _in_both(content, new_one, new_other)
         if len(recordings):
@@ -202,10 +200,6 @@ def _in_both(numbers: Ints, one: Ints, other: Ints) -> Ints:
     """The numbers that stand on both sides; -1 is no number."""
     both = np.intersect1d(numbers[one], numbers[other])
     return both[both >= 0]
-
-
-def _is_same(numbers: Ints, one: Ints, other: Ints) -> bool:
-    return bool(len(one)) and np.array_equal(np.unique(numbers[one]), np.unique(numbers[other]))
 
 
 def _first(numbers: Ints, members: Ints, number: int) -> int:
@@ -248,7 +242,7 @@ def _counted_twice(split: Split, content: Ints) -> Iterator[str]:
 
 
 def _about_parts(split: Split) -> Iterator[str]:
-    """What the folds lack: a part, an inner validation, a test for everyone."""
+    """Note what the folds lack: a part, an inner validation, a test for everyone."""
     for name, consequence in (
         ("train", "only validation and test were compared"),
         ("validation", "whatever is chosen (epoch, threshold) is chosen on the test part"),
@@ -279,7 +273,7 @@ def _about_parts(split: Split) -> Iterator[str]:
 def _about_content(
     split: Split, places: Sequence[Path | None], contents: Mapping[Path, Content]
 ) -> Iterator[str]:
-    """Which files could not be compared, and which by their bytes alone."""
+    """Note which files could not be compared, and which by their bytes alone."""
     missing = [recording.path for recording, place in zip(split.recordings, places, strict=True) if not place]
     if missing:
         yield f"content not checked: {_counted_files(len(missing))} not found: {_some(missing)}"
@@ -306,7 +300,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
-    """Where each recording lies, or None: as the CSV says, from its folder or this one, or under `media`.
+    """Find each recording, or None: as the CSV says, from its folder or this one, or under `media`.
 
     Under `media` a file is found by its path, else by as much of the end of its path as tells it from
     others of its name; a name without suffix by the recording of that name.
@@ -366,39 +360,15 @@ def read_contents(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Content]:
-    """Hash and listen to files on all cores; one that takes its process down is told as broken."""
+    """Hash files and read their audio on all cores; one that takes its process down is reported as broken."""
     contents: dict[Path, Content] = {}
     progress(0, len(files))
-    for file, content in _read(files, workers or cores()):
+    processes = 1 if len(files) < FEW else workers or cores()
+    for file, content in map_surviving(read_content, files, processes, _crashed):
         contents[file] = content
         progress(len(contents), len(files))
     return [contents[file] for file in files]
 
 
-def _read(files: Sequence[Path], workers: int) -> Iterator[tuple[Path, Content]]:
-    if workers == 1 or len(files) < FEW:
-        yield from ((file, read_content(file)) for file in files)
-        return
-    queue = list(reversed(files))
-    running: dict[Future[Content], Path] = {}
-    try:
-        with worker_pool(workers) as pool:
-            while queue or running:
-                while queue and len(running) < CHUNKS_AHEAD * workers:
-                    file = queue.pop()
-                    running[pool.submit(read_content, file)] = file
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    content = future.result()
-                    yield running.pop(future), content
-    except BrokenProcessPool:
-        for file in running.values():
-            yield file, _read_apart(file)
-        yield from _read(queue[::-1], workers)
-
-
-def _read_apart(file: Path) -> Content:
-    with worker_pool(1) as pool:
-        try:
-            return pool.submit(read_content, file).result()
-        except BrokenProcessPool:
-            return Content("", None, f"{file}: the process that read it died", broken=True)
+def _crashed(file: Path) -> Content:
+    return Content("", None, f"{file}: the process that read it died", broken=True)

@@ -3,11 +3,9 @@
 import csv
 import errno
 import io
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -18,12 +16,10 @@ from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech_encoder import find_encoder
 from cfnsr.files import write_text
-from cfnsr.machine import cores, leave_with_parent
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
-
-CHUNKS_AHEAD = 4  # takes waiting for each worker: enough to keep it busy, few enough to stop soon
+from cfnsr.processes import cores, map_surviving
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What a run of the preparation did."""
+    """Result of a run of the preparation."""
 
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -46,7 +42,7 @@ class Outcome:
 
 
 def is_current(header: Header | None, take: Take, preparation: Preparation) -> bool:
-    """Whether a prepared clip is what preparing this take again would give."""
+    """Look whether preparing this take again would give the same clip."""
     if header is None or header.preparation != preparation.as_json():
         return False
     if (header.emotion, header.actor, header.sex, dict(header.attributes)) != (
@@ -110,8 +106,8 @@ def prepare_corpus(
     todo, faceless = _without_detector(todo, preparation)
     if todo and preparation.pretrained:  # fetched once, before the workers ask for it
         find_encoder(preparation.speech_encoder, preparation.speech_sha256)
-    results = _run(todo, store, preparation, workers or cores())
-    for take, failure in chain(faceless, results):
+    prepare = partial(_prepare_one, folder=store.folder, preparation=preparation)
+    for take, failure in chain(faceless, map_surviving(prepare, todo, workers or cores(), _crashed)):
         if failure is None:
             outcome.made.append(take.name)
             progress(take, "made")
@@ -146,53 +142,8 @@ def _without_detector(
     return takes, []
 
 
-def _run(
-    takes: Sequence[Take], store: Store, preparation: Preparation, workers: int
-) -> Iterator[tuple[Take, Failure | None]]:
-    """Every take with its failure, in the order they are done."""
-    if workers == 1 or len(takes) <= 1:
-        for take in takes:
-            yield take, _prepare_one(take, store.folder, preparation)
-        return
-    queue = list(reversed(takes))
-    running: dict[Future[Failure | None], Take] = {}
-    try:
-        with worker_pool(min(workers, len(takes))) as pool:
-            while queue or running:
-                while queue and len(running) < CHUNKS_AHEAD * workers:
-                    take = queue.pop()
-                    running[pool.submit(_prepare_one, take, store.folder, preparation)] = take
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    failure = future.result()  # before it leaves `running`, so that a crash loses no take
-                    yield running.pop(future), failure
-    except BrokenProcessPool:
-        # A file took its process down with it. Those at work get a process of their own, to find which.
-        for take in running.values():
-            yield take, _prepare_apart(take, store, preparation)
-        yield from _run(queue[::-1], store, preparation, workers)
-
-
-def _prepare_apart(take: Take, store: Store, preparation: Preparation) -> Failure | None:
-    with worker_pool(1) as pool:
-        try:
-            return pool.submit(_prepare_one, take, store.folder, preparation).result()
-        except BrokenProcessPool:
-            return Failure(take.name, _file(take), "crash", "the process that read it died")
-
-
-def worker_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes of one thread each, which end with the process that started them."""
-    # Spawned, not forked: a fork of a process that has run torch's threads may hang.
-    return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-
-
-def _start_worker() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)  # one process a core, one core a process
-    leave_with_parent()
+def _crashed(take: Take) -> Failure:
+    return Failure(take.name, _file(take), "crash", "the process that read it died")
 
 
 def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:

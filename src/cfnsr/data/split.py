@@ -1,13 +1,11 @@
-"""What the CSV of a split says, in whichever form: who trains, who validates and who is tested."""
+"""The CSV of a split: who trains, who validates and who is tested."""
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,53 +17,29 @@ from cfnsr.errors import InputError
 from cfnsr.files import open_table, visible
 
 PARTS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = range(3)
 WORDS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout"), "test"),
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-# What columns are called, best first; spaces and hyphens count as underscores.
-PATH = (
-    "path",
-    "file",
-    "filepath",
-    "filename",
-    "clip",
-    "video",
-    "wav",
-    "audio",
-    "recording",
-    "name",
-    "take",
-    "utterance",
-    "utt",
-    "sample",
-    "id",
-)
-PART = ("split", "part", "partition", "subset", "set", "phase", "usage")
-FOLD = ("fold", "folds", "kfold", "cv", "k")
-ACTOR = ("actor", "speaker", "spk", "subject", "person", "participant", "performer", "individual", "id")
-LABEL = ("label", "emotion", "class", "target", "category")
+# The columns, and what other tables of this package call them: `predictions.csv`, and the CSV of takes.
+COLUMNS = {"path": ("path", "clip"), "split": ("split",), "fold": ("fold",), "actor": ("actor", "speaker")}
 # A path may also name what was made of a recording.
 SUFFIXES = MEDIA_SUFFIXES | frozenset(
     [".npy", ".npz", ".pt", ".pth", ".pkl", ".h5", ".csv", ".txt", ".json", ".jpg", ".jpeg", ".png"]
 )
-
-SAMPLED = 1000  # rows by which the columns are told apart
-MOST_FOLDS = 1000
 ALWAYS = {"", "-1"}  # in a column of folds: of no fold, so in the same part of all
 SHOWN = 5
 
 EXPECTED = (
-    "expected a header and one line a recording, with a column path (or file, clip, name), a column split "
-    "(train, validation, test) or fold (its number, or one column a fold: fold_1, fold_2), and where names "
-    "do not tell it a column actor"
+    "expected a header and one line a recording, with the columns path, split (train, validation, test) or "
+    "fold (its number), and actor where names do not show it; if they are called otherwise, give for each "
+    "--column path=THEIR_NAME"
 )
 
 _RAVDESS = re.compile(r"(?<!\d)\d\d(?:-\d\d){6}(?!\d)")
 _CREMAD = re.compile(r"(?<![0-9A-Za-z])1\d{3}(?:_[A-Z]{3}){2}_[A-Z]{1,2}(?![A-Za-z])")
-
-_NUMBERED = re.compile(r"[a-z_]*\d+")
 
 Ints = NDArray[np.int64]
 
@@ -77,7 +51,7 @@ class Recording:
     Args:
         path: as the CSV writes it.
         take: what all files of one performance share.
-        actor: who performed it; empty where neither a column nor the name tells.
+        actor: who performed it; empty where unknown.
     """
 
     path: str
@@ -87,7 +61,7 @@ class Recording:
 
 @dataclass(frozen=True, eq=False)
 class SplitFold:
-    """Who has which part in one fold.
+    """Parts of the recordings in one fold.
 
     Args:
         name: empty where the split has no folds.
@@ -129,31 +103,40 @@ class Split:
 
     @cached_property
     def actors(self) -> Ints:
-        """A number for each recording's actor, however it is spelt; -1 where nobody tells."""
+        """A number for each recording's actor, however it is spelt; -1 where unknown."""
         persons = [same_person(recording.actor) for recording in self.recordings]
         names = sorted(set(persons) - {""}, key=_natural)
         numbers = {"": -1} | {name: number for number, name in enumerate(names)}
         return np.array([numbers[person] for person in persons], np.int64)
 
 
-def read_split(path: Path | str) -> Split:
-    """Read the CSV of a split, whatever its columns are called.
+def read_split(path: Path | str, columns: Mapping[str, str] | None = None) -> Split:
+    """Read the CSV of a split.
 
-    Understood are: a column with the part of each recording, with or without a column of folds; one such
-    column a fold; a column of folds alone (each recording is tested in its own fold and trains in all
-    others, a blank or -1 always trains); folds dealt within the training part (each in its turn the inner
-    validation); and the `predictions.csv` of a run. Cells are separated by commas, semicolons, tabs, bars
-    or spaces.
+    Columns: `path`; `split` (train, validation or test), `fold`, or both; and optionally `actor`. With both,
+    a row is of its fold alone, a blank or -1 of all; where only rows that train have a fold, each fold in its
+    turn is the inner validation. With `fold` alone, each recording is tested in its own fold and trains in
+    all others, a blank or -1 always trains. The `predictions.csv` of a run is such a table too. Cells are
+    separated by commas, semicolons, tabs, bars or spaces.
+
+    Args:
+        path: of the table.
+        columns: what the table calls its columns, where not so: `{"path": "file"}`.
 
     Raises:
         InputError: no such table, no column for what is needed, an unknown part, or a broken line.
     """
     path = Path(path)
     try:
-        with _table(path) as (header, rows):
-            columns = _recognise(path, header, [cells for _, cells in islice(rows, SAMPLED)])
-        with _table(path) as (_, rows):
-            return _Reader(path, header, columns).read(rows)
+        with open_table(path, EXPECTED) as table:
+            places = _find_columns(path, table.header, columns or {})
+            rows = [
+                (line, {column: cells[place] for column, place in places.items()})
+                for line, cells in table.rows()
+            ]
+        if not rows:
+            raise InputError(f"{path}: holds no recording; {EXPECTED}")
+        return _split(path, {column: table.header[place] for column, place in places.items()}, rows)
     except InputError as error:
         raise InputError(visible(str(error))) from None
 
@@ -176,235 +159,119 @@ def performance_of(path: str) -> Performance | None:
     return None
 
 
-@contextmanager
-def _table(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
-    """The header of a table, and line number and cells of every row that is not blank."""
-    with open_table(path, EXPECTED) as table:
-        named = [cell for cell in table.header if cell]
-        twice = sorted({cell for cell in named if named.count(cell) > 1})
-        if twice:
-            raise InputError(f"{path} line 1: the column '{twice[0]}' is given twice; {EXPECTED}")
-        yield table.header, table.rows()
+def _find_columns(path: Path, header: Sequence[str], renamed: Mapping[str, str]) -> dict[str, int]:
+    """Places of the columns in a header; capitals make no difference."""
+    for column, theirs in renamed.items():
+        if column not in COLUMNS:
+            raise InputError(f"--column {column}={theirs}: expected {', '.join(COLUMNS)} before the =")
+    given = ", ".join(filter(None, header))
+    names = [name.casefold() for name in header]
+    found = {}
+    for column, usual in COLUMNS.items():
+        wanted = [name.casefold() for name in ((renamed[column],) if column in renamed else usual)]
+        name = next((name for name in wanted if name in names), None)
+        if name is None:
+            if column in renamed:
+                raise InputError(f"{path}: no column {renamed[column]} among {given}; correct --column")
+            continue
+        if names.count(name) > 1:
+            raise InputError(f"{path} line 1: the column '{name}' is given twice; {EXPECTED}")
+        found[column] = names.index(name)
+    if "path" not in found or not found.keys() & {"split", "fold"}:
+        what = "split or fold" if "path" in found else "path"
+        raise InputError(f"{path}: no column {what} among {given}; {EXPECTED}")
+    return found
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Which column is what, by position."""
-
-    path: int
-    parts: tuple[int, ...]
-    wide: bool = False
-    fold: int | None = None
-    actor: int | None = None
-    label: int | None = None
-
-
-def _recognise(path: Path, header: Sequence[str], sample: Sequence[Sequence[str]]) -> _Columns:
-    """Tell the columns apart by their names and by what stands in them."""
-    if not sample:
-        raise InputError(f"{path}: holds no recording; {EXPECTED}")
-    names = [re.sub(r"[\s\-.]+", "_", name).casefold() for name in header]
-    values = [[cells[column] for cells in sample if cells[column]] for column in range(len(header))]
-    words = [sum(cell.casefold() in WORDS for cell in cells) for cells in values]
-    spoken = [column for column, count in enumerate(words) if 2 * count > len(values[column])]
-    if any(map(_is_recording, header)) or any(header[column].casefold() in WORDS for column in spoken):
-        raise InputError(f"{path}: has no header, its first line looks like data; {EXPECTED}")
-    wide = [column for column, count in enumerate(words) if count and _NUMBERED.fullmatch(names[column])]
-    parts: list[int] = wide
-    fold: int | None = None
-    if not wide:
-        of_parts, of_folds = _called(names, PART), _called(names, FOLD)
-        parts = [column for column in of_parts + of_folds if column in spoken] or spoken
-        numbers = [column for column in of_parts if _are_numbers(values[column])]
-        # "split" may hold the numbers of folds, and "set" the name of a corpus
-        texts = [column for column in of_parts if column not in numbers and (words[column] or not of_folds)]
-        parts = (parts or texts)[:1]
-        folds = [column for column in of_folds if column not in parts] or numbers[: not parts]
-        fold = folds[0] if folds else None
-    taken = {*parts, fold}
-    recording = _find_path(names, values, taken)
-    if recording is None or (not parts and fold is None):
-        what = "the recording" if recording is None else "the part or the fold"
-        given = ", ".join(filter(None, header))
-        raise InputError(f"{path}: no column of {what} among {given}; {EXPECTED}")
-    taken.add(recording)
-    actors = [column for column in _called(names, ACTOR) if column not in taken]
-    # A column "id" that never repeats numbers the rows.
-    actors = [c for c in actors if names[c] != "id" or len(set(values[c])) < len(values[c])]
-    labels = [column for column in _called(names, LABEL) if column not in taken]
-    return _Columns(
-        recording,
-        tuple(parts),
-        bool(wide),
-        fold,
-        actors[0] if actors else None,
-        labels[0] if labels else None,
-    )
-
-
-def _called(names: Sequence[str], words: Sequence[str]) -> list[int]:
-    """The columns so called, best first: by the very word, then by a word in the name (`actor_id`)."""
-    exact = [names.index(word) for word in words if word in names]
-    within = [
-        column
-        for word in words
-        if len(word) > 2
-        for column, name in enumerate(names)
-        if word in name.split("_") or word + "s" in name.split("_")
-    ]
-    return list(dict.fromkeys(exact + within))
-
-
-def _are_numbers(cells: Sequence[str]) -> bool:
-    return bool(cells) and all(re.fullmatch(r"-?\d+(\.0+)?", cell) for cell in cells)
-
-
-def _is_recording(cell: str) -> bool:
-    return PurePosixPath(cell).suffix.lower() in SUFFIXES or performance_of(cell) is not None
-
-
-def _find_path(names: Sequence[str], values: Sequence[Sequence[str]], taken: set[int | None]) -> int | None:
-    """The column of the recordings: what looks like them, else what is called so."""
-    called = [column for column in _called(names, PATH) if column not in taken]
-    looking = [
-        column
-        for column, cells in enumerate(values)
-        if column not in taken and cells and sum(map(_is_recording, cells)) > len(cells) / 2
-    ]
-    ranked = [column for column in called if column in looking] or looking
-    ranked += [column for column in called if values[column] and names[column] != "id"]
-    ranked += [column for column in called if values[column]]
-    return ranked[0] if ranked else None
-
-
-@dataclass
-class _Reader:
-    """Goes through the rows once and keeps a few numbers of each."""
-
-    path: Path
-    header: Sequence[str]
-    columns: _Columns
-    places: dict[str, int] = field(default_factory=dict)
-    actors: list[str] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    words: list[bytes] = field(default_factory=list)  # a part for each column of parts; 255 where blank
-    folds: list[str] = field(default_factory=list)
-    unknown: dict[str, None] = field(default_factory=dict)
-
-    def read(self, rows: Iterator[tuple[int, list[str]]]) -> Split:
-        columns = self.columns
-        for line, cells in rows:
-            name = cells[columns.path]
-            if not name:
-                raise InputError(f"{self.path} line {line}: no {self.header[columns.path]}; fill it in")
-            self._add(line, name, plain_number(cells[columns.actor]) if columns.actor is not None else "")
-            self.words.append(bytes(self._part(cells[column]) for column in columns.parts))
-            if columns.fold is not None:
-                self.folds.append(plain_number(cells[columns.fold]))
-        if self.unknown:
-            names = ", ".join(f"'{name}'" for name in list(self.unknown)[:SHOWN])
-            more = f" and {len(self.unknown) - SHOWN} more" if len(self.unknown) > SHOWN else ""
+def _split(path: Path, names: Mapping[str, str], rows: Sequence[tuple[int, Mapping[str, str]]]) -> Split:
+    """The split of a table's rows: line numbers, and cells by column."""
+    actors: dict[str, str] = {}  # of each path
+    parts: list[int] = []  # -1 for none
+    unknown: dict[str, None] = {}
+    for line, row in rows:
+        file, actor, part = row["path"], plain_number(row.get("actor", "")), row.get("split", "")
+        if not file:
+            raise InputError(f"{path} line {line}: no {names['path']}; fill it in")
+        performance = None if actor or file in actors else performance_of(file)
+        before = actors.setdefault(file, str(performance.actor) if performance else actor)
+        if actor and same_person(actor) != same_person(before):
             raise InputError(
-                f"{self.path}: unknown part {names}{more} in column {self._name(columns.parts)}: expected "
-                "train, validation (or val, dev) or test (or eval); leave the cell empty for neither"
+                f"{path} line {line}: {file} is of actor {actor}, and of {before} before: give each "
+                "recording one actor"
             )
-        takes, notes = _takes(self.path.parent, list(self.places))
-        recordings = tuple(
-            Recording(path, take, actor)
-            for path, take, actor in zip(self.places, takes, self.actors, strict=True)
+        parts.append(WORDS.get(part.casefold(), -1))
+        if part and parts[-1] < 0:
+            unknown[part] = None
+    if unknown:
+        listed = ", ".join(f"'{name}'" for name in list(unknown)[:SHOWN])
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        raise InputError(
+            f"{path}: unknown part {listed}{more} in column {names['split']}: expected train, validation (or "
+            "val, dev) or test (or eval); leave the cell empty for neither, and if these are folds give "
+            f"--column fold={names['split']}"
         )
-        folds, how = self._folds()
-        read_as = ", ".join(filter(None, [f"path = {self._name([columns.path])}", *how, self._who()]))
-        if columns.label is not None:
-            read_as += f", label = {self._name([columns.label])}"
-        notes += [*self._spellings(), *self._left_out()]
-        return Split(self.path, read_as, recordings, tuple(folds), tuple(notes))
+    takes, notes = _takes(path.parent, list(actors))
+    places = {file: place for place, file in enumerate(actors)}
+    folds, how = _folds(
+        np.array([places[row["path"]] for _, row in rows]),
+        np.array(parts) if "split" in names else None,
+        [plain_number(row["fold"]) for _, row in rows] if "fold" in names else None,
+    )
+    if not any(len(set(fold.parts.tolist())) > 1 for fold in folds):
+        raise InputError(
+            f"{path}: only one part in it, nothing to compare it with: expected the recordings of all parts; "
+            "join the files of the parts into one"
+        )
+    recordings = [Recording(*each) for each in zip(actors, takes, actors.values(), strict=True)]
+    read_as = [f"path = {names['path']}"]
+    if "split" in names:
+        read_as.append(f"part = {names['split']}")
+    if "fold" in names:
+        read_as.append(f"fold = {names['fold']}{how}")
+    read_as.append(f"actor = {names['actor']}" if "actor" in names else _named_actors(actors.values()))
+    notes += _spellings(actors.values())
+    if "split" in names and -1 in parts:
+        notes.append(f"left out: {parts.count(-1)} rows without a part")
+    return Split(path, ", ".join(read_as), tuple(recordings), tuple(folds), tuple(notes))
 
-    def _name(self, columns: Sequence[int]) -> str:
-        names = [self.header[column] or f"column {column + 1}" for column in columns]
-        return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} … {names[-1]}"
 
-    def _add(self, line: int, name: str, actor: str) -> None:
-        place = self.places.setdefault(name, len(self.places))
-        self.rows.append(place)
-        if place == len(self.actors):
-            performance = None if actor else performance_of(name)
-            self.actors.append(str(performance.actor) if performance else actor)
-        elif actor and same_person(actor) != same_person(self.actors[place]):
-            raise InputError(
-                f"{self.path} line {line}: {name} is of actor {actor}, and of {self.actors[place]} before: "
-                "give each recording one actor"
-            )
+def _folds(
+    rows: Ints, parts: NDArray[np.integer] | None, folds: Sequence[str] | None
+) -> tuple[list[SplitFold], str]:
+    """The folds of a table's rows, with those that have a part in them, and how they were understood."""
+    codes = {name: code for code, name in enumerate(sorted(set(folds or ()) - ALWAYS, key=_natural))}
+    numbers = np.array([codes.get(name, -1) for name in folds or ()])
+    how = ""
+    if parts is None or (codes and (parts == TEST).all()):
+        named = {name: np.where(numbers == code, TEST, TRAIN) for name, code in codes.items()}
+        how = " (its rows are tested, all others train)"
+    elif len(np.unique(rows)) == len(rows) and len(codes) > 1 and (parts[numbers >= 0] == TRAIN).all():
+        named = {name: np.where(numbers == code, VALIDATION, parts) for name, code in codes.items()}
+        how = " (of train, each the validation once)"
+    else:
+        named = {name: np.where(np.isin(numbers, [code, -1]), parts, -1) for name, code in codes.items()}
+        named = named or {"": parts}
+    return [
+        SplitFold(name, rows[part >= 0], part[part >= 0].astype(np.int8)) for name, part in named.items()
+    ], how
 
-    def _part(self, cell: str) -> int:
-        word = WORDS.get(cell.casefold())
-        if word is None:
-            if cell:
-                self.unknown[cell] = None
-            return 255
-        return PARTS.index(word)
 
-    def _who(self) -> str:
-        if self.columns.actor is not None:
-            return f"actor = {self._name([self.columns.actor])}"
-        numbers = {int(actor) for actor in self.actors if actor}
-        schemes = [("RAVDESS", ravdess.ACTORS), ("CREMA-D", cremad.ACTORS)]
-        known = " and ".join(name for name, actors in schemes if numbers & set(actors))
-        return f"actor from {known} names" if known else "no actor"
+def _named_actors(actors: Iterable[str]) -> str:
+    """Say whose file names the actors were read from."""
+    numbers = {int(actor) for actor in actors if actor}
+    schemes = [("RAVDESS", ravdess.ACTORS), ("CREMA-D", cremad.ACTORS)]
+    known = " and ".join(name for name, those in schemes if numbers & set(those))
+    return f"actor from {known} names" if known else "no actor"
 
-    def _spellings(self) -> list[str]:
-        """Who is spelt in several ways."""
-        spellings = defaultdict[str, list[str]](list)
-        for actor in dict.fromkeys(self.actors):
-            spellings[same_person(actor)].append(actor)
-        several = [" = ".join(names) for names in spellings.values() if len(names) > 1]
-        more = f" and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
-        return [f"taken for one actor: {'; '.join(several[:SHOWN])}{more}"] if several else []
 
-    def _left_out(self) -> list[str]:
-        idle = sum(set(word) == {255} for word in self.words) if self.columns.parts else 0
-        return [f"left out: {idle} rows without a part"] if idle else []
-
-    def _folds(self) -> tuple[list[SplitFold], list[str]]:
-        """The folds, and how their columns were understood."""
-        rows = np.array(self.rows, np.int64)
-        # 255 reads as -1
-        parts = np.frombuffer(b"".join(self.words), np.int8).reshape(len(rows), len(self.columns.parts))
-        part_name = f"part = {self._name(self.columns.parts)}"
-        if self.columns.wide:
-            named = [(self.header[column], parts[:, i]) for i, column in enumerate(self.columns.parts)]
-            return self._keep(rows, named), [f"{part_name} (one column a fold)"]
-        if self.columns.fold is None:
-            return self._keep(rows, [("", parts[:, 0])]), [part_name]
-        fold_name = f"fold = {self._name([self.columns.fold])}"
-        codes = {name: code for code, name in enumerate(sorted(set(self.folds) - ALWAYS, key=_natural))}
-        if len(codes) > MOST_FOLDS:
-            raise InputError(
-                f"{self.path}: the column {self._name([self.columns.fold])} has {len(codes)} different "
-                f"values: expected at most {MOST_FOLDS} folds; {EXPECTED}"
-            )
-        numbers = np.array([codes.get(name, -1) for name in self.folds])
-        train, validation, test = range(3)
-        if not self.columns.parts or (parts == test).all():
-            named = [(name, np.where(numbers == code, test, train)) for name, code in codes.items()]
-            return self._keep(rows, named), [f"{fold_name} (its rows are tested, all others train)"]
-        part = parts[:, 0]
-        once = len(self.places) == len(rows)
-        if once and len(codes) > 1 and (part[numbers >= 0] == train).all():
-            named = [(name, np.where(numbers == code, validation, part)) for name, code in codes.items()]
-            return self._keep(rows, named), [part_name, f"{fold_name} (of train, each the validation once)"]
-        named = [(name, np.where(np.isin(numbers, [code, -1]), part, -1)) for name, code in codes.items()]
-        return self._keep(rows, named or [("", part)]), [part_name, fold_name]
-
-    def _keep(self, rows: Ints, named: Sequence[tuple[str, NDArray[np.integer]]]) -> list[SplitFold]:
-        """The folds with the rows that have a part in them."""
-        folds = [SplitFold(name, rows[part >= 0], part[part >= 0].astype(np.int8)) for name, part in named]
-        if not any(len(set(fold.parts.tolist())) > 1 for fold in folds):
-            raise InputError(
-                f"{self.path}: only one part in it, nothing to compare it with: expected the recordings of "
-                "all parts; join the files of the parts into one"
-            )
-        return folds
+def _spellings(actors: Iterable[str]) -> list[str]:
+    """Note the actors who are spelt in several ways."""
+    spellings = defaultdict[str, list[str]](list)
+    for actor in dict.fromkeys(actors):
+        spellings[same_person(actor)].append(actor)
+    several = [" = ".join(names) for names in spellings.values() if len(names) > 1]
+    more = f" and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
+    return [f"taken for one actor: {'; '.join(several[:SHOWN])}{more}"] if several else []
 
 
 def _natural(name: str) -> tuple[bool, int, str]:
@@ -413,7 +280,7 @@ def _natural(name: str) -> tuple[bool, int, str]:
 
 
 def _takes(folder: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What identifies each path's take, and a note where it is in doubt.
+    """Find what identifies each path's take, and a note where it is in doubt.
 
     The performance that its name tells; else its name without suffix, if that is enough to tell the
     files apart, and with its folders where it is not.

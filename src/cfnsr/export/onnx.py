@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cfnsr import __version__
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, is_installed, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
 from cfnsr.export.graph import Graph, manifest_of
 from cfnsr.files import write_atomically
 from cfnsr.inference import seal
-from cfnsr.inference.exported import RUNTIMES, load_onnx, require
+from cfnsr.inference.exported import RUNTIMES, load_onnx
 from cfnsr.inference.manifest import KEY, OUTPUT, Manifest
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import Config, config_of, load_model
@@ -54,8 +53,7 @@ def export_onnx(
             else than PyTorch, by more than `TOLERANCE`; no file is left then.
     """
     out = named(out, ".onnx")
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        require(package)
+    require("export", "onnx", "onnxscript", "onnxruntime")
     model, config = loaded(model)
     manifest = manifest_of(model, config)
     given, real = clips_for(manifest, clips)
@@ -64,7 +62,7 @@ def export_onnx(
     found = [
         difference(load_onnx(data, out, runtime), given, expected)
         for runtime in RUNTIMES[".onnx"]
-        if find_spec(runtime)
+        if is_installed(runtime)
     ]
     worst = max(distance for distance, _ in found)
     refuse(out, worst)
@@ -96,7 +94,7 @@ def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
         graph: what is exported.
         manifest: of it.
     """
-    require("onnxscript")
+    require("export", "onnxscript")
     inputs = manifest.inputs
     batch = torch.export.Dim("batch", max=MOST_CLIPS)
     traced = _Traced(graph)

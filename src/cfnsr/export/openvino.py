@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
 from cfnsr.export.graph import Graph, manifest_of
 from cfnsr.export.onnx import SOUND, graph_of, loaded, named
 from cfnsr.inference import seal
-from cfnsr.inference.exported import WEIGHTS_KEY, load_xml, require
+from cfnsr.inference.exported import WEIGHTS_KEY, load_xml
 from cfnsr.inference.manifest import KEY, PRECISIONS, Manifest
 from cfnsr.inference.untold import untold
 from cfnsr.models.zoo import Model
@@ -89,7 +89,7 @@ def export_openvino(
         raise InputError(
             f"precision is {precision!r}: expected f32 or bf16; int8 needs clips to calibrate on"
         )
-    require("openvino")
+    require("export", "openvino")
     model, config = loaded(model)
     manifest = replace(manifest_of(model, config), precision=precision)
     given, real = clips_for(manifest, clips)
@@ -127,8 +127,7 @@ def export_int8(
             something else than PyTorch.
     """
     out = named(out, ".xml")
-    for package in ("openvino", "nncf"):
-        require(package)
+    require("export", "openvino", "nncf")
     model, config = loaded(model)
     if not set(model.reads.values()) & set(LARGE):
         raise InputError(

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Float16
 
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, require
 from cfnsr.files import read_json, refuse_pointer
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class SpeechEncoder:
     """
 
     def __init__(self, folder: Path, name: str = "") -> None:
-        _need("transformers")
+        require("pretrained", "transformers")
         self.folder = folder
         self.name = name or folder.resolve().name
         self.config = read_json(folder / CONFIG, "the folder of a Hugging Face speech encoder")
@@ -277,7 +276,7 @@ def _on_hub(name: str, sha256: str) -> SpeechEncoder:
             f"{given}: expected --speech-encoder with its folder or a hub name such as "
             f"openai/whisper-tiny.en, or {VARIABLE} set to its folder"
         )
-    _need("huggingface_hub")
+    require("pretrained", "huggingface_hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -300,13 +299,6 @@ def _on_hub(name: str, sha256: str) -> SpeechEncoder:
             f"or fetch it elsewhere and set {VARIABLE} to its folder"
         ) from None
     return SpeechEncoder(folder, name)
-
-
-def _need(package: str) -> None:
-    if find_spec(package) is None:
-        raise InputError(
-            f"speech features need {package}, which is not installed: run pip install 'cfnsr[pretrained]'"
-        )
 
 
 def _weights(folder: Path) -> list[Path]:

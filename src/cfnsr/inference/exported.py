@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -13,14 +12,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cfnsr.emotions import LabelSet
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, is_installed, require
 from cfnsr.features.base import Arrays
 from cfnsr.features.preparation import Preparation
 from cfnsr.files import read_bytes
 from cfnsr.inference import seal
 from cfnsr.inference.manifest import KEY, OUTPUT, PRECISIONS, Manifest
 from cfnsr.inference.untold import untold
-from cfnsr.machine import cores
+from cfnsr.processes import cores
 
 Runtime = Literal["onnxruntime", "openvino"]
 RUNTIMES: dict[str, tuple[Runtime, ...]] = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
@@ -140,9 +139,9 @@ def load_exported(
         )
     if runtime is not None and runtime not in known:
         raise InputError(f"runtime is {runtime!r}: expected {' or '.join(known)} for {path.name}")
-    installed = [each for each in known if find_spec(each)]
+    installed = [each for each in known if is_installed(each)]
     chosen = runtime if runtime is not None else (*installed, known[-1])[0]
-    require(chosen)
+    require("export", chosen)
     if path.suffix.lower() == ".onnx":
         return load_onnx(_read(path), path, chosen, threads)
     return load_xml(_read(path), _read(path.with_suffix(".bin")), path, precision, threads)
@@ -165,12 +164,6 @@ def load_xml(
     with _reading(path):
         run = _openvino(text, weights, manifest, precision or HINTS[manifest.precision], threads)
         return ExportedModel(manifest, run, "openvino")
-
-
-def require(package: str) -> None:
-    """Raises `InputError` when a package of the extra `[export]` is not installed."""
-    if find_spec(package) is None:
-        raise InputError(f"{package} is not installed: run pip install 'cfnsr[export]'")
 
 
 def _read(path: Path) -> bytes:
@@ -197,7 +190,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _onnx_manifest(data: bytes, path: Path) -> Manifest:
-    require("onnx")
+    require("export", "onnx")
     import onnx
 
     seal.check_onnx(data, path)

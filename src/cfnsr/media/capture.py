@@ -20,7 +20,7 @@ LATE = 1.0  # seconds after its time at which a picture of a file is passed over
 
 
 class Clock(Protocol):
-    """What tells the time and waits; tests put their own in its place."""
+    """Source of time and of waiting; tests put their own in its place."""
 
     def now(self) -> float:
         """Seconds since some moment; it never runs back."""
@@ -47,7 +47,7 @@ class Pace:
     """The second of a source, counted from when this was made.
 
     Args:
-        clock: that tells the time.
+        clock: source of the time.
         stop: set when nothing more is wanted.
     """
 
@@ -103,7 +103,7 @@ class Heard:
 
 
 class Source(Protocol):
-    """What is seen and heard live; each of the two is read by a thread of its own."""
+    """Live video and audio; each of the two is read by a thread of its own."""
 
     @property
     def name(self) -> str:
@@ -112,17 +112,17 @@ class Source(Protocol):
 
     @property
     def pictured(self) -> bool:
-        """Whether there are pictures."""
+        """True if there is video."""
         ...
 
     @property
     def sounding(self) -> bool:
-        """Whether there is sound."""
+        """True if there is audio."""
         ...
 
     @property
     def begun(self) -> bool:
-        """Whether all begins at second 0, though nothing is seen or heard yet; devices take a while."""
+        """True if both begin at second 0, though nothing has come yet; devices take a while."""
         ...
 
     @property
@@ -135,7 +135,7 @@ class Source(Protocol):
 
         Args:
             step: seconds; of all pictures those nearest to its multiples are wanted; 0 wants all.
-            pace: tells the second.
+            pace: the second of the source.
 
         Raises:
             MediaError: the source cannot be read, or not any more.

@@ -1,4 +1,4 @@
-"""What a media file holds: opened safely, its streams, packets and time stamps read, its length checked."""
+"""Media files: opened safely; their streams, packets and time stamps read, their length checked."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MISSING_SECONDS = 0.25  # a file that ends this much before its declared end is 
 
 # Only these formats declare a length of their own; elsewhere FFmpeg estimates it from the bit rate.
 DECLARING = frozenset({"matroska", "webm", "flv", "flac", "avi"})
-# These tell it of each stream.
+# These declare it for each stream.
 DECLARING_STREAMS = frozenset({"mp4", "aiff", "au"})
 
 
 class Chunks(NamedTuple):
-    """How files are laid out that consist of named chunks: of sound, the one called "data".
+    """Layout of files that consist of named chunks; that of the sound is called "data".
 
     Args:
         first: byte at which the first chunk begins.
@@ -52,7 +52,7 @@ class Chunks(NamedTuple):
     counts_itself: bool = False
 
 
-# Of these FFmpeg tells no declared length beyond the file's end: it is read from the chunk.
+# Of these FFmpeg reports no declared length beyond the file's end: it is read from the chunk.
 UNCOMPRESSED = {
     "wav": Chunks(12, 4, "<I", 2),
     "caf": Chunks(8, 4, ">q"),
@@ -87,7 +87,7 @@ SIGNATURES = (
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file holds; zeros where it has no pictures or no sound.
+    """Content of a file; zeros where it has no video or no audio.
 
     Args:
         duration: seconds from time 0 (see `Scan`) to the end of the last picture or sample.
@@ -110,7 +110,7 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Streams:
-    """Which of a file's streams are taken, where it has several of one kind.
+    """Choice among a file's streams, where it has several of one kind.
 
     Args:
         video: number of the stream of pictures, counted from 1 among those (cover art is none); None takes
@@ -134,7 +134,7 @@ USUAL = Streams()
 
 
 def probe(path: Path | str, streams: Streams = USUAL) -> MediaInfo:
-    """What a file holds, from one pass over its packets and its first picture.
+    """Describe a file, from one pass over its packets and its first picture.
 
     Raises:
         MediaError: the file is missing, not media, broken or truncated, or lacks a stream that was named.
@@ -245,7 +245,7 @@ def _taken(streams: Sequence[VideoStream | AudioStream], number: int | None) -> 
 
 
 def stream_notes(container: InputContainer, wanted: Streams) -> tuple[str, ...]:
-    """Which stream is taken of each kind that a file has several of, for people to read."""
+    """Say for people which stream is taken of each kind that a file has several of."""
     notes = []
     video, audio = _candidates(container)
     kinds: tuple[tuple[str, Sequence[VideoStream | AudioStream], int | None], ...] = (
@@ -291,7 +291,7 @@ def read_packets(
 
 @dataclass(frozen=True)
 class Scan:
-    """What the packets tell before anything is decoded.
+    """Times and rates from the packets, before anything is decoded.
 
     Args:
         keys: (F,) what identifies each picture, in the order shown: its time stamp, in ticks of its stream,
@@ -410,10 +410,10 @@ def scan_packets(path: Path, wanted: Streams = USUAL) -> Scan:
 
 
 def _follow_on(packets: NDArray[np.floating]) -> bool:
-    """Whether each packet of sound, of (N, 2) seconds at which they begin and end, follows on the one before.
+    """Check that each packet of sound, (N, 2) seconds of begin and end, follows on the one before.
 
     Of two that begin at once, one would be lost. One that takes twice as long as usual is followed by a hole:
-    MP4 has no other way to tell of it.
+    MP4 cannot store it otherwise.
     """
     begins, ends = packets.T
     lasts = ends - begins
@@ -440,9 +440,9 @@ def _check_length(
         for stream in streams:
             if stream.duration and stream.time_base:
                 ticks = (stream.start_time or 0) + stream.duration
-                told = float(ticks * stream.time_base)
-                if "mp4" in formats or told * (getattr(stream, "bit_rate", None) or 0) / 8 < LARGEST:
-                    spans.append((told, ends[stream.index]))
+                declared = float(ticks * stream.time_base)
+                if "mp4" in formats or declared * (getattr(stream, "bit_rate", None) or 0) / 8 < LARGEST:
+                    spans.append((declared, ends[stream.index]))
     elif formats & UNCOMPRESSED.keys():
         end = max(ends[stream.index] for stream in streams)
         length, there = _sound_bytes(path, UNCOMPRESSED[container.format.name]) or (0, 0)
@@ -454,38 +454,38 @@ def _check_length(
             if isinstance(stream, AudioStream)
         ]
     elif formats & DECLARING and container.duration:
-        declared = container.duration / av.time_base  # from second 0 of the clock
-        spans.append((declared, max(ends.values())))
-        for stream in streams:  # Matroska may tell of each one
-            told = _read_clock(stream.metadata.get("DURATION", ""))
-            spans.append((min(told, declared), ends[stream.index]))
-    for told, read in spans:
-        if told - read > MISSING_SECONDS:
+        whole = container.duration / av.time_base  # from second 0 of the clock
+        spans.append((whole, max(ends.values())))
+        for stream in streams:  # Matroska may declare each one
+            declared = _read_clock(stream.metadata.get("DURATION", ""))
+            spans.append((min(declared, whole), ends[stream.index]))
+    for declared, read in spans:
+        if declared - read > MISSING_SECONDS:
             raise MediaError(
                 "truncated",
-                f"{path} is truncated: it tells of {told:.2f} s but ends at {read:.2f} s; copy it again",
+                f"{path} is truncated: it declares {declared:.2f} s but ends at {read:.2f} s; copy it again",
             )
-    if any(cut.values()) and not formats & UNCOMPRESSED.keys():  # there it is told of a wrong length, too
+    if any(cut.values()) and not formats & UNCOMPRESSED.keys():  # there a wrong length sets it, too
         raise MediaError("truncated", f"{path} is truncated: it ends inside a packet; copy it again")
 
 
-def _read_clock(told: str) -> float:
+def _read_clock(declared: str) -> float:
     """Seconds of "hours:minutes:seconds"; 0 for anything else.
 
     >>> _read_clock("01:00:03.500000000"), _read_clock("")
     (3603.5, 0.0)
     """
     try:
-        hours, minutes, seconds = told.split(":")
+        hours, minutes, seconds = declared.split(":")
         return 3600.0 * int(hours) + 60.0 * int(minutes) + float(seconds)
     except ValueError:
         return 0.0
 
 
 def _tagged(path: Path, rate: int) -> float:
-    """Seconds that the first frame of an MP3 file tells of (a tag of Xing's); 0 without one.
+    """Seconds declared in the first frame of an MP3 file (a tag of Xing's); 0 without one.
 
-    FFmpeg tells of no others than it guesses of the bit rate.
+    FFmpeg reports only its guess from the bit rate.
     """
     with path.open("rb") as file:
         head = file.read(10)
@@ -500,7 +500,7 @@ def _tagged(path: Path, rate: int) -> float:
 
 
 def _sound_bytes(path: Path, chunks: Chunks) -> tuple[int, int] | None:
-    """Bytes of sound that a file of chunks tells of, and those there; None where it has no chunk of sound.
+    """Bytes of sound that a file of chunks declares, and those there; None where it has no chunk of sound.
 
     Recorders that cannot return to the header leave a length there that is none: 0, -1, or about the largest.
     It counts as 0.
@@ -526,7 +526,7 @@ def _sound_bytes(path: Path, chunks: Chunks) -> tuple[int, int] | None:
 
 
 def _lacks_length(path: Path) -> bool:
-    """Whether this is an RF64 file of unknown length, which FFmpeg would take for one without sound."""
+    """Recognise an RF64 file of unknown length, which FFmpeg would take for one without sound."""
     with path.open("rb") as file:
         wide = file.read(4) in (b"RF64", b"BW64")
     return wide and (_sound_bytes(path, UNCOMPRESSED["wav"]) or (1, 0))[0] == 0

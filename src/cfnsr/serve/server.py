@@ -7,7 +7,6 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Collection
-from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +21,6 @@ HEADER_SECONDS = 10.0  # for the head of a request to arrive
 IDLE_SECONDS = 5  # a connection without a request is kept
 LEAVE_SECONDS = 5  # requests may still take when the server is told to stop
 CONNECTIONS = 100
-
-
-PACKAGES = ("fastapi", "python_multipart", "uvicorn")
-
-
-def check_installed() -> None:
-    """Say what to install where the extra is missing; nothing of it is imported.
-
-    Raises:
-        InputError: a package is not there.
-    """
-    missing = [package.replace("_", "-") for package in PACKAGES if find_spec(package) is None]
-    if missing:
-        raise InputError(
-            f"cfnsr serve needs {', '.join(missing)}: expected them installed; run pip install 'cfnsr[serve]'"
-        )
 
 
 def serve(

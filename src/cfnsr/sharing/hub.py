@@ -5,12 +5,11 @@ Needs the extra `cfnsr[pretrained]`; huggingface_hub is imported when a name of 
 
 import re
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfnsr import __version__
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, require
 from cfnsr.sharing.folder import CARD, CONFIG, FILES, WEIGHTS
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def fetch(
         raise InputError(
             f"{name} is no folder here, and no name on the Hugging Face hub: expected a folder, or owner/name"
         )
-    _need()
+    require("pretrained", "huggingface_hub")
     from huggingface_hub import HfApi, snapshot_download
 
     api = HfApi(token=token, library_name="cfnsr", library_version=__version__)
@@ -124,14 +123,7 @@ def check_name(name: str) -> None:
     """Refuse what cannot be uploaded to, before anything is written."""
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name on the Hugging Face hub: expected owner/name, as in me/cfn-sr")
-    _need()
-
-
-def _need() -> None:
-    if find_spec("huggingface_hub") is None:
-        raise InputError(
-            "the hub needs huggingface_hub, which is not installed: run pip install 'cfnsr[pretrained]'"
-        )
+    require("pretrained", "huggingface_hub")
 
 
 def _look(api: "HfApi", name: str, revision: str | None) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,8 @@ from numpy.typing import NDArray
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
 from cfnsr.files import write_text
-from cfnsr.machine import cores
 from cfnsr.media.encode import write_video
+from cfnsr.processes import cores, map_surviving
 from cfnsr.synthesis.acting import MASKED, mask, show, speak
 from cfnsr.synthesis.cast import Person, cast
 from cfnsr.synthesis.performance import Performance, perform
@@ -29,7 +27,7 @@ VERSION = 3  # of the recipe: raise it when the same seed gives other takes
 RECORD = "synthesis.json"
 FPS = 30
 STRENGTHS = {1: 0.8, 2: 1.0}  # of an expression, by RAVDESS's intensity
-MOST_ACTORS = 24  # as in RAVDESS, whose names tell no others
+MOST_ACTORS = 24  # as in RAVDESS, whose names hold no others
 SMALLEST, LARGEST = 96, 2160  # sides of a picture in pixels
 
 
@@ -49,7 +47,7 @@ class Part:
 
     @property
     def masked(self) -> bool:
-        """Whether face and voice must be combined: the second repetitions of `MASKED`, in every corpus.
+        """True if face and voice must be combined: the second repetitions of `MASKED`, in every corpus.
 
         >>> Part(12, 3, 1, 1, repetition=2).masked, Part(12, 3, 1, 1, repetition=1).masked
         (True, False)
@@ -71,7 +69,7 @@ class Part:
 
 
 def is_masked(name: str) -> bool:
-    """Whether a take of a synthetic corpus is masked, so that a report can tell those apart; see `Part`.
+    """Recognise a masked take of a synthetic corpus by its name; see `Part`.
 
     Args:
         name: of the take or clip, which ends with RAVDESS's numbers.
@@ -123,7 +121,7 @@ def plan(actors: int = 24, takes: int = 21) -> list[Part]:
 
 
 def _turn(part: Part) -> int:
-    """When its kind comes in `plan`."""
+    """Sort key: the order of the kinds in `plan`."""
     if part.masked:
         return 1
     return 3 if part.repetition == 2 else 2 * (part.intensity - 1)
@@ -172,11 +170,12 @@ def synthesize(
         raise InputError(f"{workers} workers: expected 1 or more; give another number")
     _claim(folder, seed, size)
     missing = [part for part in parts if not all(path.is_file() for path in part.files(folder))]
-    tell = progress or (lambda part: None)
+    report = progress or (lambda part: None)
     for part in sorted(set(parts) - set(missing)):
-        tell(part)
-    for part in _played(missing, folder, seed, size, min(workers or cores(), len(missing))):
-        tell(part)
+        report(part)
+    play_one = partial(play, folder=folder, seed=seed, size=size)
+    for part, _ in map_surviving(play_one, missing, workers or cores(), _crashed):
+        report(part)
     return folder
 
 
@@ -204,27 +203,11 @@ def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
     write_text(record, json.dumps(recipe) + "\n")
 
 
-def _played(
-    parts: Sequence[Part], folder: Path, seed: int, size: tuple[int, int], workers: int
-) -> Iterator[Part]:
-    """Play the takes and give each when it is done: in this process for one worker, else in a pool."""
-    if workers <= 1:
-        with _one_thread_here():
-            for part in parts:
-                play(part, folder, seed, size)
-                yield part
-        return
-    # spawned, not forked: FFmpeg and OpenCV hold threads that a fork would leave behind
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        jobs = {pool.submit(play, part, folder, seed, size): part for part in parts}
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                yield jobs[job]
-        finally:
-            for job in jobs:  # what has not begun need not, after an error or Ctrl-C
-                job.cancel()
+def _crashed(part: Part) -> None:
+    raise InputError(
+        f"take {part.name}: the process that made it died, most likely for want of memory: expected room for "
+        "one more in each process; give fewer --workers, what is made stays"
+    )
 
 
 def play(part: Part, folder: Path, seed: int, size: tuple[int, int]) -> None:
@@ -267,23 +250,3 @@ def act(part: Part, seed: int) -> Scene:
     waveform = voice(utterance, prosody, person.throat, seconds, rng)
     performance = perform(apex, opening_at(utterance, FPS, frames), FPS, rng)
     return Scene(person, performance, waveform, rng)
-
-
-def _one_thread() -> None:
-    """One core a worker: OpenCV would take all of them in each."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
-@contextmanager
-def _one_thread_here() -> Iterator[None]:
-    """The same for this process, which gets its threads back."""
-    import cv2
-
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)

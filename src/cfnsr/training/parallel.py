@@ -2,17 +2,17 @@
 
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TypeAlias
 
 from cfnsr.errors import InputError
-from cfnsr.machine import cores, leave_with_parent
 from cfnsr.models.plugin import load_plugin, loaded
+from cfnsr.processes import SPAWN, cores, worker_pool
 from cfnsr.training.crossval import Progress, train_jobs
 from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
@@ -52,11 +52,10 @@ def crossval_in_processes(
         list(chain) for _, chain in groupby(jobs, key=lambda job: (job.protocol, job.seed, job.fold.number))
     ]
     workers = min(workers, len(chains))
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has run torch may hang
-    reports: Reports = context.Queue()
-    settings = (reports, max(1, cores() // workers), list(loaded()))
+    reports: Reports = SPAWN.Queue()
+    prepare = partial(_prepare, reports, max(1, cores() // workers), list(loaded()))
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=settings) as pool:
+    with worker_pool(workers, prepare) as pool:
         futures = [pool.submit(_train, chain, data, runs, resume) for chain in chains]
         try:
             _follow(futures, reports, progress)
@@ -86,13 +85,12 @@ def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: P
         progress(*reports.get())
 
 
-def _start(reports: Reports, threads: int, plugins: Sequence[Path]) -> None:
+def _prepare(reports: Reports, threads: int, plugins: Sequence[Path]) -> None:
     """Make a fresh process ready to train."""
     import torch
 
     global _reports
     _reports = reports
-    leave_with_parent()
     torch.set_num_threads(threads)
     for path in plugins:
         load_plugin(path)
