@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.segments import Segment, segments
+from cfnsr.inference.segments import Segment, clock, segments
 
 LISTED = 3  # stretches; of more the number is told
 LEAST_SHARE = 0.005  # of the time, below which nothing is said
@@ -72,14 +72,3 @@ def _told(mark: str, spans: Sequence[tuple[float, float]]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
-
-    >>> clock(9.6), clock(75), clock(3725)
-    ('0:10', '1:15', '1:02:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
