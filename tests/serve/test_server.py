@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 
 from cfnsr.errors import InputError
-from cfnsr.serve import server
+from cfnsr.serve import server, uploads
 from cfnsr.serve.app import create_app
 from cfnsr.serve.server import hosts_of, listen
 from cfnsr.serve.uploads import private_folder
@@ -84,11 +84,15 @@ def test_a_client_that_waits_no_longer_stops_the_work(
         assert model.heard == 4, "it stopped after the first windows"
 
 
-def test_an_upload_that_stalls_is_answered_and_deleted(serve: Make, new_ear: Make) -> None:
-    with serve(new_ear(), stall_seconds=0.3) as served, connect(served) as line:
+@pytest.mark.parametrize("limit", ["stall_seconds", "upload_seconds"])
+def test_an_upload_that_stalls_is_answered_and_deleted(
+    serve: Make, new_ear: Make, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(uploads, "DRAIN_SECONDS", 0.1)
+    with serve(new_ear(), **{limit: 0.3}) as served, connect(served) as line:
         line.sendall(head(served, 400_000) + PART + bytes(1_000))
         answer = read_all(line)
-        assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing arrived for 0.3 s" in answer
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing arrived for " in answer
         assert served.left() == [] and served.app.state.jobs.busy == 0
 
 

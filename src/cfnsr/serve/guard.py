@@ -84,7 +84,7 @@ class Guard:
 
 
 def name_of(host: str) -> str:
-    """What a `Host` header calls the server, without the port.
+    """The server's name in a `Host` header, without the port.
 
     >>> name_of("localhost:8000"), name_of("[::1]:8000"), name_of("127.0.0.1")
     ('localhost', '[::1]', '127.0.0.1')

@@ -259,5 +259,5 @@ class Jobs:
 
 
 def explains(recogniser: Recogniser) -> TypeGuard[TorchRecogniser]:
-    """Whether a model can be explained, which needs its inside; an exported one does without torch."""
+    """True of a PyTorch model: an exported one shows nothing of its inside. Imports no torch."""
     return hasattr(recogniser, "model")

@@ -1,4 +1,4 @@
-"""What the server takes: sizes, lengths, how many at once, how long."""
+"""Limits: sizes, lengths, how many at once, how long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST = {"queue": 0, "keep_seconds": 0, "stall_seconds": 0.1, "upload_seconds": 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes at a time; the defaults suit one person's machine.
+    """Limits of one server; the defaults suit one person's machine.
 
     Args:
         max_bytes: of an upload.

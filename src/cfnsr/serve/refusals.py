@@ -1,4 +1,4 @@
-"""How a request is declined: a status, a reason for programs and one line for people."""
+"""A declined request: a status, a reason for programs and one line for people."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Refusal(Exception):  # noqa: N818 - declining is no fault
         self.status, self.reason, self.headers = status, reason, headers or {}
 
     def as_json(self) -> dict[str, Any]:
-        """What a client is told of it."""
+        """The reason and the message, as a client gets them."""
         return {"reason": self.reason, "message": str(self)}
 
     def response(self) -> JSONResponse:
@@ -55,5 +55,5 @@ class Refusal(Exception):  # noqa: N818 - declining is no fault
 
 
 def internal() -> Refusal:
-    """A fault of the server, of which its log tells more than a client needs to know."""
+    """A fault of the server, which its log describes."""
     return Refusal(500, "internal", "the server failed: its log says why")

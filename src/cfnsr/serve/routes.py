@@ -70,7 +70,7 @@ OneJob = Annotated[Job, Depends(job_of)]
 
 
 def options_of(jobs: AllJobs, options: Annotated[Options, Query()]) -> Options:
-    """How to predict, which the model must be able to."""
+    """Decline options that the model cannot follow."""
     if options.explain:
         jobs.explainer()
     if options.all_faces and not jobs.sees_faces:
@@ -118,8 +118,8 @@ async def predict(request: Request, jobs: AllJobs, options: HowTo) -> dict[str, 
                 await asyncio.wait_for(job.over.wait(), ASK_AGAIN)
             if await request.is_disconnected():
                 break
-        told = job.answer().as_json()
-        return {**told, "explanations": job.explained} if options.explain else told
+        answer = job.answer().as_json()
+        return {**answer, "explanations": job.explained} if options.explain else answer
     finally:
         jobs.remove(job)
 
@@ -133,7 +133,7 @@ async def predict(request: Request, jobs: AllJobs, options: HowTo) -> dict[str, 
     openapi_extra=UPLOAD,
 )
 async def send(request: Request, response: Response, jobs: AllJobs, options: HowTo) -> dict[str, Any]:
-    """Answers when the recording has arrived; `GET /jobs/{id}` then tells how far the work is."""
+    """Answers when the recording has arrived; `GET /jobs/{id}` then says how far the work is."""
     job = await _received(request, jobs, options, keep=options.explain)
     response.headers["location"] = f"/jobs/{job.id}"
     return {"id": job.id, "state": job.state}
@@ -150,7 +150,7 @@ async def state(job: OneJob, jobs: AllJobs) -> dict[str, Any]:
     """The result is there once the state is `done`."""
     waiting = jobs.waiting()
     result = job.prediction if job.state == "done" else None
-    told = [] if result is None else [result, *result.people]
+    everyone = [] if result is None else [result, *result.people]
     return {
         "id": job.id,
         "state": job.state,
@@ -159,7 +159,7 @@ async def state(job: OneJob, jobs: AllJobs) -> dict[str, Any]:
         "explainable": job.state == "done" and job.file is not None,
         "seconds_left": job.seconds_left(),
         "error": None if job.refusal is None else job.refusal.as_json(),
-        "words": [in_words(each) for each in told],
+        "words": [in_words(each) for each in everyone],
         "result": None if result is None else result.as_json(),
     }
 

@@ -12,7 +12,7 @@ from cfnsr.inference.prediction import Window
 
 
 class Contribution(BaseModel):
-    """How the answer changes when one modality is taken away.
+    """Change of the answer when one modality is taken away.
 
     `instead` is what the model was given in its place. `change` is the probability of the answer with both
     modalities, less that without this one; `log_change` the same of log-probabilities, in nats.
@@ -43,7 +43,7 @@ class Block(BaseModel):
 
 
 class Explanation(BaseModel):
-    """What the answer in one window rests on.
+    """The grounds of the answer in one window.
 
     `window` is its number in the timeline, from 0. `features` are names of the rows of `places`, of a model
     of OpenFace tracks. `tolerant` is whether the model was trained to do without a modality.
@@ -59,7 +59,7 @@ class Explanation(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the model makes of a recording: as `cfnsr predict --json` prints it.
+    """A recording's emotions: as `cfnsr predict --json` prints it.
 
     `file` is `upload` with a suffix: the file's own name is never looked at. `emotion` and `probabilities`
     are null where the model abstains all along. `notes`, on which of several streams were read, `person` and
@@ -125,7 +125,7 @@ class Job(Accepted):
 
 
 class Queue(BaseModel):
-    """How much there is to do. A server whose `busy` equals its `places` answers 429."""
+    """Work at hand. A server whose `busy` equals its `places` answers 429."""
 
     waiting: int
     working: int
@@ -134,7 +134,7 @@ class Queue(BaseModel):
 
 
 class Bounds(BaseModel):
-    """What the server takes."""
+    """Limits of the server."""
 
     max_bytes: int
     max_seconds: float
@@ -143,7 +143,7 @@ class Bounds(BaseModel):
 
 
 class Health(BaseModel):
-    """Which model is served, with its emotions in class order and its inputs, and how busy the server is."""
+    """The served model, with its emotions in class order and its inputs, and how busy the server is."""
 
     status: str
     version: str

@@ -1,4 +1,4 @@
-"""A process that serves the page: on this machine alone, unless told otherwise."""
+"""A process that serves the page: on this machine alone, unless `public`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HOST, PORT = "127.0.0.1", 8000
 IDLE_SECONDS = 5  # a connection without a request is kept
-FINISH_SECONDS = 5  # requests may still take when the server is told to stop; then their work is given up
+FINISH_SECONDS = 5  # that running requests have when the server stops; then their work is given up
 LEAVE_SECONDS = 8  # until those that are left are cut
 CONNECTIONS = 100
 
@@ -116,7 +116,7 @@ def listen(host: str, port: int, *, public: bool = False) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address.
+    """True where only this machine reaches an address.
 
     >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("example.org")
     (True, True, False, False)

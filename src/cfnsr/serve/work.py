@@ -1,4 +1,4 @@
-"""What a worker does with one recording: check that it is within limits, predict, explain."""
+"""A worker's part: check that a recording is within limits, predict, explain."""
 
 from __future__ import annotations
 
