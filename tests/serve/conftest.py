@@ -21,7 +21,7 @@ from cfnsr.data import clip  # noqa: E402 - skipped above
 from cfnsr.emotions import RAVDESS  # noqa: E402
 from cfnsr.features.preparation import Preparation  # noqa: E402
 from cfnsr.serve.app import create_app  # noqa: E402
-from cfnsr.serve.server import configure, listen  # noqa: E402
+from cfnsr.serve.server import Server, listen  # noqa: E402
 
 RATE = 16_000
 PATIENCE = 60.0  # seconds until a test gives up: the machine may be loaded
@@ -79,11 +79,13 @@ class Served:
         address: without a slash at the end.
         client: that asks it.
         app: what it serves.
+        server: that does.
     """
 
     address: str
     client: Any
     app: Any
+    server: Server
 
     @property
     def port(self) -> int:
@@ -126,10 +128,8 @@ def wait_until(true: Callable[[], bool]) -> None:
 @contextmanager
 def serving(app: Any) -> Iterator[Served]:
     """Serve an application from a thread, as `cfnsr serve` would, and stop it."""
-    import uvicorn
-
     with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(configure(app))
+        server = Server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -137,7 +137,7 @@ def serving(app: Any) -> Iterator[Served]:
             assert server.started
             address = f"http://127.0.0.1:{listener.getsockname()[1]}"
             with httpx.Client(base_url=address, timeout=PATIENCE, trust_env=False) as client:
-                yield Served(address, client, app)
+                yield Served(address, client, app, server)
         finally:
             server.should_exit = True
             thread.join(PATIENCE)

@@ -54,7 +54,6 @@ def test_each_window_is_explained_by_what_was_predicted_from(served: Any, crossi
         (block,) = told["blocks"]
         assert sum(sum(map(sum, plane)) for plane in block["places"]) == pytest.approx(1, abs=1e-5)
         assert told["tolerant"]
-    assert len(served.app.state.jobs.jobs[job["id"]].sheets) == len(windows)
     picture = explanation(served, job["id"], window=0, format="png")
     assert picture.headers["content-type"] == "image/png" and picture.content.startswith(b"\x89PNG")
 
@@ -138,7 +137,6 @@ def test_only_some_recordings_and_sheets_are_kept(
 
     monkeypatch.setattr(jobs, "MOST_UPLOADS_KEPT", 2)
     monkeypatch.setattr(jobs, "MOST_KEPT", 3)
-    monkeypatch.setattr(jobs, "MOST_SHEETS", 2)
     file = film(9, lambda time: [("r", 60)])
     with serve(new_seer()) as served:
         told = [served.job(file, explain=True, hop=3)["id"] for _ in range(4)]
@@ -147,8 +145,4 @@ def test_only_some_recordings_and_sheets_are_kept(
         assert [answer.status_code for answer in answers] == [404, 200, 200, 200]
         assert [answer.json()["explainable"] for answer in answers[1:]] == [False, True, True]
         assert explanation(served, told[1], window=0).status_code == 410
-        for number in range(3):
-            assert explanation(served, told[3], window=number).status_code == 200
-        sheets = served.app.state.jobs.jobs[told[3]].sheets
-        assert list(sheets) == [(None, 1), (None, 2)]
     assert served.left() == []

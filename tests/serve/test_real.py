@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -43,10 +44,10 @@ def test_a_face_is_seen_in_the_examples(model: Any, tmp_path: Path) -> None:
 
     changing = EXAMPLES[2]
     assert changing.name == "changing"
-    film = make(changing, tmp_path)
+    film = make(changing, tmp_path, Event())
     windows = cfnsr.predict(model, film, window=2).timeline
     assert [window.face for window in windows[:2]] == [True, True]
     assert windows[-1].face and windows[-1].speech
     assert any((window.face, window.speech) == (False, False) for window in windows)
     before = film.stat().st_mtime_ns
-    assert make(changing, tmp_path).stat().st_mtime_ns == before, "it is made once"
+    assert make(changing, tmp_path, Event()).stat().st_mtime_ns == before, "it is made once"

@@ -15,7 +15,7 @@ from cfnsr.files import escaped, write_atomically
 from cfnsr.inference.drawing import FAINT, style
 from cfnsr.inference.palette import colours, ink
 from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.segments import Segment, everyone, labels, segments
+from cfnsr.inference.segments import Segment, clock, everyone, labels, segments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -260,17 +260,4 @@ def _mark_times(axis: Axes, span: tuple[float, float]) -> None:
     step = next((step for step in TICKS if length / step <= MOST_TICKS), 86_400)
     first = np.ceil(span[0] / step - 1e-9)
     at = np.arange(first, np.floor(span[1] / step + 1e-9) + 1) * step
-    axis.set_xticks(at, [_clock(float(second), step) for second in at])
-
-
-def _clock(second: float, step: float) -> str:
-    """Seconds where all are below a minute's step, minutes and seconds, or hours too.
-
-    >>> _clock(1.5, 0.5), _clock(90, 30), _clock(3600, 600)
-    ('0:01.5', '1:30', '1:00:00')
-    """
-    tenths = round(10 * second)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    ending = f"{rest / 10:04.1f}" if step < 1 else f"{rest // 10:02}"
-    return f"{hours}:{minutes:02}:{ending}" if hours else f"{minutes}:{ending}"
+    axis.set_xticks(at, [clock(float(second), tenths=step < 1) for second in at])

@@ -186,3 +186,16 @@ def labels(predictions: Sequence[Prediction]) -> list[str]:
         if probabilities is not None
     ]
     return list(dict.fromkeys(emotion for probabilities in told for emotion in probabilities))
+
+
+def clock(seconds: float, *, tenths: bool = False) -> str:
+    """Minutes and seconds of a file, with hours where there are any.
+
+    >>> clock(9.6), clock(3725), clock(3.25, tenths=True)
+    ('0:10', '1:02:05', '0:03.2')
+    """
+    unit = 10 if tenths else 1
+    minutes, rest = divmod(round(unit * seconds), 60 * unit)
+    hours, minutes = divmod(minutes, 60)
+    ending = f"{rest // unit:02}" + (f".{rest % unit}" if tenths else "")
+    return f"{hours}:{minutes:02}:{ending}" if hours else f"{minutes}:{ending}"

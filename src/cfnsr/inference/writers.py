@@ -12,7 +12,7 @@ from textwrap import wrap
 from cfnsr.errors import InputError
 from cfnsr.files import write_text
 from cfnsr.inference.prediction import Prediction, Window
-from cfnsr.inference.segments import Segment, everyone, labels, segments
+from cfnsr.inference.segments import Segment, clock, everyone, labels, segments
 from cfnsr.inference.subtitles import to_srt, to_vtt
 
 BEFORE = ("file", "person", "start", "end", "emotion")  # columns before those of the emotions
@@ -108,9 +108,9 @@ def _extent(prediction: Prediction) -> str:
     windows = prediction.timeline
     silent = sum(window.probabilities is None for window in windows)
     some = f", {silent} without an answer" if silent else ""
-    end = _clock(max(window.end for window in windows))
+    start, end = windows[0].start, max(window.end for window in windows)
     many = "1 window" if len(windows) == 1 else f"{len(windows)} windows"
-    return f"{many} from {_clock(windows[0].start)} to {end}{some}"
+    return f"{many} from {clock(start, tenths=True)} to {clock(end, tenths=True)}{some}"
 
 
 def _of_person(person: Prediction, width: int) -> Iterator[str]:
@@ -128,30 +128,18 @@ def _bars(prediction: Prediction) -> Iterator[str]:
 def _stretches(cut: Sequence[Segment], width: int) -> Iterator[str]:
     """A line each; what does not fit into the width is cut off."""
     several = any(each.person is not None for each in cut)
-    clock = max(len(_clock(each.end)) for each in cut)
+    long = max(len(clock(each.end, tenths=True)) for each in cut)
     name = min(NAME, max((len(each.emotion or "") for each in cut), default=0))
     for each in cut:
         who = f"{each.person or '-'!s:>2}  " if several else ""
-        line = f"  {_clock(each.start):>{clock}} - {_clock(each.end):>{clock}}  {who}"
+        start, end = (clock(second, tenths=True) for second in (each.start, each.end))
+        line = f"  {start:>{long}} - {end:>{long}}  {who}"
         if each.emotion is None or each.probability is None:
             line += each.mark
         else:
             bar = "#" * round(BAR * each.probability)
             line += f"{each.emotion[:name]:<{name}} {100 * each.probability:3.0f} %  {bar:<{BAR}} {each.mark}"
         yield line.rstrip()[:width]
-
-
-def _clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
-
-    >>> _clock(3.25), _clock(75), _clock(3600)
-    ('0:03.2', '1:15.0', '1:00:00.0')
-    """
-    tenths = round(10 * seconds)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    whole = f"{rest // 10:02}.{rest % 10}"
-    return f"{hours}:{minutes:02}:{whole}" if hours else f"{minutes}:{whole}"
 
 
 def to_json(prediction: Prediction) -> str:

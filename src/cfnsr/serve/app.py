@@ -3,69 +3,114 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
+from jinja2 import ChainableUndefined, Environment
+from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 
 from cfnsr import __version__
 from cfnsr.data import clip
 from cfnsr.errors import InputError
+from cfnsr.inference.palette import colours
 from cfnsr.inference.predict import as_recogniser
-from cfnsr.serve import pages, routes
-from cfnsr.serve.examples import EXAMPLES, cache, make
+from cfnsr.serve import routes
+from cfnsr.serve.examples import EXAMPLES, draw
 from cfnsr.serve.guard import HEADERS, LOOPBACK, Guard
-from cfnsr.serve.jobs import Jobs
+from cfnsr.serve.jobs import Jobs, explains
 from cfnsr.serve.limits import Limits
-from cfnsr.serve.refusals import Reason, Refusal, internal
-from cfnsr.serve.work import Stopped
+from cfnsr.serve.refusals import Refusal, internal
+from cfnsr.serve.uploads import SUFFIXES
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
     from cfnsr.models.zoo import Model
 
+PAGE = Path(__file__).parent / "page"
 DESCRIPTION = (
-    "What a model sees and hears in a recording, when, and how sure it is. Whatever is declined has the form "
-    "of `Problem`. A recording is deleted as soon as it is worked on; `POST /jobs` has the one exception."
+    "Emotions in a recording over time, by video and audio. Every request that is declined answers with a "
+    "`Problem`. A recording is deleted as soon as it is worked on; `POST /jobs` has the one exception."
 )
 
-log = logging.getLogger(__name__)
+pages = APIRouter(include_in_schema=False)
+
+
+@pages.get("/")
+async def page() -> Response:
+    """The page itself: a file that knows nothing of the model, and asks for `/settings`."""
+    return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
+
+
+@pages.get("/favicon.ico")
+async def icon() -> Response:
+    """The icon that some browsers ask for though the page names another."""
+    return FileResponse(PAGE / "icon.svg", media_type="image/svg+xml")
+
+
+@pages.get("/settings")
+async def settings(request: Request, jobs: routes.AllJobs) -> dict[str, Any]:
+    """The model, the limits and the examples, for the page."""
+    recogniser, limits = jobs.recogniser, jobs.limits
+    examples = [] if request.app.state.examples is None else EXAMPLES
+    return {
+        "model": recogniser.name,
+        "version": __version__,
+        "colours": colours(recogniser.labels.emotions),
+        "sees": "video" in recogniser.reads,
+        "hears": "audio" in recogniser.reads,
+        "allFaces": jobs.sees_faces,
+        "explains": explains(recogniser),
+        "maxBytes": limits.max_bytes,
+        "maxSeconds": limits.max_seconds,
+        "keepSeconds": limits.keep_seconds,
+        "suffixes": sorted(SUFFIXES),
+        "examples": [{"name": each.name, "title": each.title} for each in examples],
+    }
+
+
+@pages.get("/examples/{name}.mp4")
+async def example(name: str, request: Request) -> Response:
+    """An example, once it is drawn."""
+    drawn = request.app.state.examples or {}
+    if name not in drawn:
+        raise Refusal(404, "not found", "the example is still being drawn, or there is none: try again")
+    return FileResponse(drawn[name], media_type="video/mp4")
+
+
+@pages.get("/docs")
+async def docs(request: Request) -> Response:
+    """The API in words, from `/openapi.json`; without scripts, so that nothing is loaded from elsewhere."""
+    environment = Environment(autoescape=True, undefined=ChainableUndefined)
+    environment.filters["marked"] = lambda text: Markup(  # noqa: S704 - escaped first
+        re.sub("`(.*?)`", r"<code>\1</code>", str(escape(text or "")))
+    )
+    template = environment.from_string(PAGE.with_name("docs.html").read_text(encoding="utf-8"))
+    return HTMLResponse(template.render(request.app.openapi()), headers={"cache-control": "no-cache"})
 
 
 def create_app(
     model: Model | Recogniser,
     *,
-    max_bytes: int = Limits.max_bytes,
-    max_seconds: float = Limits.max_seconds,
-    queue: int = Limits.queue,
-    workers: int = Limits.workers,
-    keep_seconds: float = Limits.keep_seconds,
-    stall_seconds: float = Limits.stall_seconds,
-    upload_seconds: float = Limits.upload_seconds,
     hosts: Collection[str] | None = LOOPBACK,
     examples: bool = True,
+    **limits: Any,
 ) -> FastAPI:
-    """The web application of one model: the page at `/`, and the REST API that `/docs` tells of.
+    """The web application of one model: the page at `/`, and the REST API that `/docs` describes.
 
     Args:
         model: from `load_model` or `load_exported`, or any model of the zoo; it is put into evaluation.
-        max_bytes: of an upload.
-        max_seconds: of a recording.
-        queue: uploads that may arrive or wait, besides those being worked on.
-        workers: recordings worked on at once.
-        keep_seconds: results are kept so long, and a recording where its sender asked for explanations.
-        stall_seconds: an upload of which nothing arrives for so long is given up.
-        upload_seconds: an upload that takes longer is given up.
         hosts: names and addresses that the server may be called by, IPv6 in brackets; None for any.
         examples: offer examples; they are drawn at the first start and kept in the user's cache.
+        limits: fields of `Limits`, such as `max_bytes`.
 
     Raises:
         InputError: a limit that leaves nothing, a model that needs more than a recording, or no face
@@ -73,29 +118,20 @@ def create_app(
     """
     recogniser = as_recogniser(model)
     _check_model(recogniser)
-    limits = Limits(
-        max_bytes=max_bytes,
-        max_seconds=max_seconds,
-        queue=queue,
-        workers=workers,
-        keep_seconds=keep_seconds,
-        stall_seconds=stall_seconds,
-        upload_seconds=upload_seconds,
-    )
-    jobs = Jobs(recogniser, limits)
+    jobs = Jobs(recogniser, Limits(**limits))
     drawn: dict[str, Path] = {}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with jobs.running():
             over = Event()
-            drawing = asyncio.create_task(_draw(drawn, jobs, over)) if examples else None
+            work = asyncio.to_thread(draw, drawn, jobs.root, over) if examples else asyncio.sleep(0)
+            drawing = asyncio.create_task(work)
             try:
                 yield
             finally:
                 over.set()
-                if drawing is not None:  # waited for: its thread is not to write where all was deleted
-                    await drawing
+                await drawing  # its thread is not to write where all was deleted
 
     app = FastAPI(
         title="cfnsr",
@@ -109,13 +145,11 @@ def create_app(
     )
     app.state.jobs, app.state.examples = jobs, drawn if examples else None
     app.add_middleware(Guard, hosts=hosts)
-    app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _unknown)
-    app.add_exception_handler(Exception, _failed)
+    for kind in (Refusal, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _declined)
     app.include_router(routes.router)
-    app.include_router(pages.router)
-    app.mount("/page", StaticFiles(directory=pages.FOLDER), name="page")
+    app.include_router(pages)
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return app
 
 
@@ -133,49 +167,23 @@ def _check_model(recogniser: Recogniser) -> None:
         )
     if "video" in recogniser.preparation.modalities:
         clip.detector()  # better missed now than at the first recording
-    evaluate = getattr(getattr(recogniser, "model", None), "eval", None)
-    if evaluate is not None:
-        evaluate()
+    if explains(recogniser):
+        recogniser.model.eval()
 
 
-async def _draw(drawn: dict[str, Path], jobs: Jobs, over: Event) -> None:
-    """Make the examples that are not there yet, one after the other, until it is over."""
-
-    def step() -> None:
-        if over.is_set():
-            raise Stopped
-
-    folder = await asyncio.to_thread(cache) or jobs.root
-    for example in EXAMPLES:
-        try:
-            drawn[example.name] = await asyncio.to_thread(make, example, folder, step)
-        except Stopped:
-            return
-        except OSError:
-            log.warning("an example cannot be written", exc_info=True)
-
-
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    refusal = cast("Refusal", error)
-    return JSONResponse(refusal.as_json(), refusal.status, refusal.headers)
-
-
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    first = cast("RequestValidationError", error).errors()[0]
-    where, given = first["loc"][-1], first.get("input")
-    shown = f" is {str(given)[:40]!r}" if given is not None else ""
-    return await _refused(request, Refusal(422, "bad request", f"{where}{shown}: {first['msg']}"))
-
-
-async def _unknown(request: Request, error: Exception) -> JSONResponse:
-    """No such address or method."""
-    told = cast("HTTPException", error)
-    reason: Reason = "not found" if told.status_code == 404 else "bad request"
-    headers = dict(told.headers or {})
-    message = f"{told.detail}: /docs tells what there is"
-    return await _refused(request, Refusal(told.status_code, reason, message, headers))
-
-
-async def _failed(_: Request, error: Exception) -> JSONResponse:
-    refusal = internal()
-    return JSONResponse(refusal.as_json(), refusal.status, HEADERS)  # it passes by the guard
+async def _declined(_: Request, error: Exception) -> Response:
+    if isinstance(error, Refusal):
+        refusal = error
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        given = first.get("input")
+        shown = "" if given is None else f" is {str(given)[:40]!r}"
+        refusal = Refusal(422, "bad request", f"{first['loc'][-1]}{shown}: {first['msg']}")
+    elif isinstance(error, HTTPException):  # no such address or method
+        message = f"{error.detail}: /docs lists what there is"
+        reason: Any = "not found" if error.status_code == 404 else "bad request"
+        refusal = Refusal(error.status_code, reason, message, dict(error.headers or {}))
+    else:
+        refusal = internal()
+        refusal.headers.update(HEADERS)  # it passes by the guard
+    return refusal.response()

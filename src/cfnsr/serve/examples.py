@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfnsr.media.encode import write_video
+from cfnsr.serve.work import Stopped
 from cfnsr.synthesis.corpus import FPS, VERSION, Part, act
 from cfnsr.synthesis.portrait import paint
 from cfnsr.synthesis.speech import SAMPLE_RATE
 
 SIZE = (480, 360)  # width and height in pixels
-ABSENCE = 3.4  # seconds in which nobody is to be seen or heard
-WALL = (124, 116, 104)  # RGB of what is to be seen then
+ABSENCE = 3.4  # seconds without anybody to see or hear
+WALL = (124, 116, 104)  # RGB, shown meanwhile
 SEED = 0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,6 @@ class Example:
     name: str
     title: str
     takes: tuple[Part | None, ...]
-
-    @property
-    def file(self) -> str:
-        """Name of its file."""
-        return f"{self.name}.mp4"
 
 
 CALM, HAPPY, ANGRY = 2, 3, 5
@@ -66,30 +65,44 @@ def cache() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def make(example: Example, folder: Path, step: Callable[[], object] = lambda: None) -> Path:
-    """An example's file, which is made if it is not there: two seconds of work for each take.
+def draw(drawn: dict[str, Path], fallback: Path, over: Event) -> None:
+    """Make the examples that are not there yet, one after the other.
 
     Args:
-        example: what to draw.
-        folder: of the file.
-        step: called before each picture; what it raises ends the work, and no part of a file stays.
+        drawn: where each is, by name; filled as they are drawn.
+        fallback: folder for them where the user's cache cannot be written.
+        over: ends it once it is set.
+    """
+    folder = cache() or fallback
+    for example in EXAMPLES:
+        try:
+            drawn[example.name] = make(example, folder, over)
+        except Stopped:
+            return
+        except OSError:
+            log.warning("an example cannot be written", exc_info=True)
+
+
+def make(example: Example, folder: Path, over: Event) -> Path:
+    """An example's file, which is made if it is not there: two seconds of work for each take.
 
     Raises:
         OSError: it cannot be written.
+        Stopped: it was over; no part of a file stays.
     """
-    path = folder / example.file
-    if not path.is_file():
+    path = folder / f"{example.name}.mp4"
+    if path.is_file():
+        return path
 
-        def drawn() -> Iterator[NDArray[np.uint8]]:
-            for picture in chain.from_iterable(pictures for pictures, _ in played):
-                step()
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for frames, _ in played:
+            for picture in frames:
+                if over.is_set():
+                    raise Stopped
                 yield picture
 
-        played = []
-        for take in example.takes:
-            step()
-            played.append(_play(take))
-        write_video(path, drawn(), FPS, np.concatenate([sound for _, sound in played]), SAMPLE_RATE)
+    played = [_play(take) for take in example.takes]
+    write_video(path, pictures(), FPS, np.concatenate([sound for _, sound in played]), SAMPLE_RATE)
     return path
 
 

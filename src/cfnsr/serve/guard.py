@@ -1,11 +1,10 @@
-"""Who may ask, and what browsers are told about every answer."""
+"""The gate: requests from other sites are declined, and every answer carries security headers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cfnsr.serve.refusals import Refusal
@@ -35,6 +34,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(self), microphone=(self), geolocation=(), display-capture=()",
+    "cache-control": "no-store",
 }
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -64,22 +64,16 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
             await send(message)
 
         refusal = self._refusal(scope["method"], Headers(scope=scope))
-        if refusal is None:
-            await self.app(scope, receive, marked)
-        else:
-            await JSONResponse(refusal.as_json(), refusal.status)(scope, receive, marked)
+        await (self.app if refusal is None else refusal.response())(scope, receive, marked)
 
     def _refusal(self, method: str, headers: Headers) -> Refusal | None:
         host = headers.get("host", "").lower()
         if self.hosts is not None and name_of(host) not in self.hosts:
-            told = ", ".join(sorted(self.hosts))
-            return Refusal(
-                400, "forbidden", f"the server is not called {name_of(host)[:80]!r}: expected {told}"
-            )
+            message = f"the server is not called {name_of(host)[:80]!r}: expected "
+            return Refusal(400, "forbidden", message + ", ".join(sorted(self.hosts)))
         if method in SAFE:
             return None
         origin = headers.get("origin")
@@ -90,7 +84,7 @@ class Guard:
 
 
 def name_of(host: str) -> str:
-    """What a `Host` header calls the server, without the port.
+    """The server's name in a `Host` header, without the port.
 
     >>> name_of("localhost:8000"), name_of("[::1]:8000"), name_of("127.0.0.1")
     ('localhost', '[::1]', '127.0.0.1')

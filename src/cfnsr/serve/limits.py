@@ -1,4 +1,4 @@
-"""What the server takes: sizes, lengths, how many at once, how long."""
+"""Limits: sizes, lengths, how many at once, how long."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MEBIBYTE = 1024 * 1024
 MOST_PIXELS = 4096 * 2304  # of a picture: 4K, as phones film it
 MOST_EXPLAINED = 60  # windows in one answer: each costs several passes of the model
 MOST_KEPT = 100  # finished jobs, of which the results are kept
-MOST_SHEETS = 20  # explanations of one job that are kept
 MOST_UPLOADS_KEPT = 8  # recordings that wait for questions
+LEAST = {"queue": 0, "keep_seconds": 0, "stall_seconds": 0.1, "upload_seconds": 0.1}  # else 1
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes at a time; the defaults suit one person's machine.
+    """Limits of one server; the defaults suit one person's machine.
 
     Args:
         max_bytes: of an upload.
@@ -42,15 +42,8 @@ class Limits:
     upload_seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("max_bytes", self.max_bytes, 1),
-            ("max_seconds", self.max_seconds, 1),
-            ("queue", self.queue, 0),
-            ("workers", self.workers, 1),
-            ("keep_seconds", self.keep_seconds, 0),
-            ("stall_seconds", self.stall_seconds, 0.1),
-            ("upload_seconds", self.upload_seconds, 0.1),
-        ):
+        for name, value in vars(self).items():
+            least = LEAST.get(name, 1)
             if not least <= value < math.inf:
                 raise InputError(f"{name} is {value:g}: expected {least:g} or more")
 

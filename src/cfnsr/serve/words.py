@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.segments import Segment, segments
+from cfnsr.inference.segments import Segment, clock, segments
 
-LISTED = 3  # stretches; of more the number is told
+LISTED = 3  # segments by name; of more, their number
 LEAST_SHARE = 0.005  # of the time, below which nothing is said
 
 
@@ -26,16 +26,16 @@ def in_words(prediction: Prediction) -> str:
     notes = " ".join(f"{note[:1].upper()}{note[1:]}." for note in prediction.notes)
     if not cut:
         return "Nothing to tell of."
-    return " ".join(part for part in (_answers(prediction, cut), _marks(cut), notes) if part)
+    return " ".join(part for part in (_answers(prediction, cut), _gaps(cut), notes) if part)
 
 
 def _answers(prediction: Prediction, cut: Sequence[Segment]) -> str:
-    told = prediction.probabilities
-    if told is None:
+    if prediction.probabilities is None:
         return "No answer."
     if len(prediction.timeline) == 1:
-        first, second = sorted(told, key=told.__getitem__, reverse=True)[:2]
-        return f"{first.capitalize()} {_percent(told[first])}, then {second} {_percent(told[second])}."
+        ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+        (first, most), (second, less) = ranked[:2]
+        return f"{first.capitalize()} {_percent(most)}, then {second} {_percent(less)}."
     times: dict[str, float] = {}
     for each in cut:
         if each.emotion is not None:
@@ -51,35 +51,23 @@ def _answers(prediction: Prediction, cut: Sequence[Segment]) -> str:
     return f"{begin}{emotion} ({_percent(share)}){then}."
 
 
-def _marks(cut: Sequence[Segment]) -> str:
-    """Where a face, speech or an answer was missing; stretches alike are told of together."""
+def _gaps(cut: Sequence[Segment]) -> str:
+    """Where a face, speech or an answer was missing: a sentence for each kind."""
     runs: dict[str, list[tuple[float, float]]] = {}
     for mark, group in groupby(cut, key=lambda each: each.mark):
         run = list(group)
         if mark:
             runs.setdefault(mark, []).append((run[0].start, run[-1].end))
-    return " ".join(_told(mark, spans) for mark, spans in runs.items())
-
-
-def _told(mark: str, spans: Sequence[tuple[float, float]]) -> str:
-    what, _, then = mark.partition(": ")
-    places = [f"from {clock(start)} to {clock(end)}" for start, end in spans[:LISTED]]
-    if len(spans) > LISTED:
-        places.append(f"{len(spans) - LISTED} times more")
-    where = places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"
-    return f"{what.capitalize()} {where}{': ' + then if then else ''}."
+    sentences = []
+    for mark, spans in runs.items():
+        what, _, then = mark.partition(": ")
+        places = [f"from {clock(start)} to {clock(end)}" for start, end in spans[:LISTED]]
+        if len(spans) > LISTED:
+            places.append(f"{len(spans) - LISTED} times more")
+        where = places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"
+        sentences.append(f"{what.capitalize()} {where}{': ' + then if then else ''}.")
+    return " ".join(sentences)
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
-
-    >>> clock(9.6), clock(75), clock(3725)
-    ('0:10', '1:15', '1:02:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

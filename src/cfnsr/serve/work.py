@@ -1,4 +1,4 @@
-"""What a worker does with one recording: look whether it is within limits, predict, explain."""
+"""A worker's part: check that a recording is within limits, predict, explain."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
 
 from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
 from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import HOP, spans
-from cfnsr.media.container import USUAL, Streams, find_streams, open_media, scan_packets
+from cfnsr.inference.windows import HOP, LEAST_HOP, LONGEST, spans
+from cfnsr.media.container import Streams, find_streams, open_media, scan_packets
 from cfnsr.media.errors import MediaError
 from cfnsr.media.shown import declared_size
 from cfnsr.serve.limits import MOST_EXPLAINED, MOST_PIXELS, Limits
-from cfnsr.serve.refusals import Refusal, internal, of_media
+from cfnsr.serve.refusals import Refusal, internal
 
 if TYPE_CHECKING:
     from cfnsr.inference.explained import Explained
@@ -31,25 +33,37 @@ class Stopped(Exception):  # noqa: N818 - no error either
     """Nobody waits for the result any more."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is to be done with a recording.
+class Options(BaseModel):
+    """Parameters of a request that predicts; they are described to its sender."""
 
-    Args:
-        window: seconds, see `predict`.
-        hop: seconds.
-        all_faces: follow everyone.
-        explain: explain all windows at once.
-        keep: keep the recording for a while, so that single windows can be explained.
-        streams: which of the recording's streams, where it has several.
-    """
+    model_config = {"frozen": True}
 
-    window: float | None = None
-    hop: float = HOP
-    all_faces: bool = False
-    explain: bool = False
-    keep: bool = False
-    streams: Streams = USUAL
+    window: float | None = Field(
+        None,
+        description="Seconds of a window, 1.5 to 30 for most models; if not given, a recording of up to 6 s "
+        "is one window.",
+    )
+    hop: float = Field(
+        HOP, ge=LEAST_HOP, le=LONGEST, description="Seconds from one window to the next, 0.1 to 30."
+    )
+    all_faces: bool = Field(False, description="Follow everyone in the picture, not only the largest face.")
+    video_stream: int | None = Field(
+        None,
+        ge=1,
+        description="Which stream of pictures, where the recording has several, counted from 1; if not "
+        "given, the one that is marked default, else the first.",
+    )
+    audio_stream: int | None = Field(None, ge=1, description="The same of the sound.")
+    explain: bool = Field(
+        False,
+        description="`/predict`: explain every window too, up to 60, which is several times the work. "
+        "`/jobs`: keep the recording for `keep_seconds` after the prediction, to explain single windows.",
+    )
+
+    @property
+    def streams(self) -> Streams:
+        """Those of the recording to read, where it has several."""
+        return Streams(self.video_stream, self.audio_stream)
 
 
 @contextmanager
@@ -60,7 +74,10 @@ def refusing(file: Path) -> Iterator[None]:
     except (Refusal, Stopped):
         raise
     except MediaError as error:
-        raise of_media(error, file) from None
+        message = str(error).replace(str(file), file.name)  # the folder is nobody's business
+        for option in ("video", "audio"):  # as the API calls it
+            message = message.replace(f"--{option}-stream", f"{option}_stream")
+        raise Refusal(422, error.reason, message) from None
     except Exception:  # one recording must not end the server, whatever it does to a decoder
         log.exception("a recording failed")
         raise internal() from None
@@ -69,12 +86,7 @@ def refusing(file: Path) -> Iterator[None]:
 def recognise(
     recogniser: Recogniser, file: Path, limits: Limits, options: Options, progress: Progress
 ) -> Prediction:
-    """A recording's prediction, which names no folder of this machine.
-
-    Raises:
-        Refusal: the recording is broken or beyond the limits.
-        Stopped: by `progress`.
-    """
+    """A recording's prediction, which names no folder of this machine; `Refusal` if it cannot be used."""
     with refusing(file):
         check(file, recogniser, limits, options)
         prediction = predict(
@@ -86,29 +98,21 @@ def recognise(
             streams=options.streams,
             progress=progress,
         )
-        return _called(prediction, file.name)
+        people = tuple(replace(person, file=file.name) for person in prediction.people)
+        return replace(prediction, file=file.name, people=people)
 
 
 def explain_all(
     recogniser: TorchRecogniser, file: Path, prediction: Prediction, options: Options, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Explanations of all windows that have an answer, with their numbers.
-
-    Raises:
-        Refusal: too many, or the recording is broken.
-        Stopped: by `progress`.
-    """
-    told = [number for number, window in enumerate(prediction.timeline) if window.probabilities is not None]
-    if len(told) > MOST_EXPLAINED:
-        raise Refusal(
-            422,
-            "too long",
-            f"{len(told)} windows to explain: expected at most {MOST_EXPLAINED}; give a longer hop, or use "
-            "/jobs and ask for single ones",
-        )
+    """Explanations of all windows that have an answer; `Refusal` if there are too many."""
+    answered = [number for number, window in enumerate(prediction.timeline) if window.probabilities]
+    if len(answered) > MOST_EXPLAINED:
+        message = f"{len(answered)} windows to explain: expected at most {MOST_EXPLAINED}; give a longer hop"
+        raise Refusal(422, "too long", f"{message}, or use /jobs and ask for single ones")
     explanations = []
-    for place, number in enumerate(told):
-        progress(place, len(told))
+    for place, number in enumerate(answered):
+        progress(place, len(answered))
         with refusing(file):
             explained = explain_one(recogniser, file, prediction, number, options)
         explanations.append({"window": number, **explained.explanation.as_json()})
@@ -118,67 +122,35 @@ def explain_all(
 def explain_one(
     recogniser: TorchRecogniser, file: Path, prediction: Prediction, number: int, options: Options
 ) -> Explained:
-    """One window's explanation.
-
-    Raises:
-        Refusal: there is no such window, or no answer in it.
-        MediaError: the file is no longer there.
-    """
+    """One window's explanation; `Refusal` where there is no such window, or no answer in it."""
     from cfnsr.inference.explained import explain_window
 
-    there = number < len(prediction.timeline)
+    window, hop, streams = options.window, options.hop, options.streams
     try:
-        return explain_window(
-            recogniser,
-            file,
-            prediction,
-            number,
-            window=options.window,
-            hop=options.hop,
-            streams=options.streams,
-        )
+        return explain_window(recogniser, file, prediction, number, window=window, hop=hop, streams=streams)
     except MediaError:
         raise
     except InputError as error:
+        there = number < len(prediction.timeline)
         raise Refusal(*((422, "no answer") if there else (404, "not found")), str(error)) from None
 
 
 def check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) -> None:
-    """Decline a recording that would take too long or too much memory.
-
-    Raises:
-        Refusal: too long, too many windows, or pictures too large.
-        MediaError: the file is broken.
-    """
+    """Decline a recording that would take too long or too much memory."""
     scan = scan_packets(file, options.streams)
     if scan.duration > limits.max_seconds:
-        raise Refusal(
-            422,
-            "too long",
-            f"the recording is {scan.duration:.1f} s long: expected at most {limits.max_seconds:g} s; cut it",
-        )
+        message = f"the recording is {scan.duration:.1f} s long: expected at most {limits.max_seconds:g} s"
+        raise Refusal(422, "too long", f"{message}; cut it")
     count = len(spans(scan.duration, recogniser.preparation, options.window, options.hop))
     if count > limits.windows:
-        raise Refusal(
-            422,
-            "too long",
-            f"a hop of {options.hop:g} s makes {count} windows: expected at most {limits.windows}; give a "
-            "longer hop",
-        )
+        message = f"a hop of {options.hop:g} s makes {count} windows: expected at most {limits.windows}"
+        raise Refusal(422, "too long", f"{message}; give a longer hop")
     if not scan.frame_count:
         return
     with open_media(file) as container:
         video, _ = find_streams(container, options.streams)
         pixels = 0 if video is None else math.prod(declared_size(video))
     if pixels > MOST_PIXELS:
-        raise Refusal(
-            422,
-            "too large",
-            f"the pictures have {pixels / 1e6:.1f} million pixels: expected at most {MOST_PIXELS / 1e6:.1f}; "
-            "shrink them",
-        )
-
-
-def _called(prediction: Prediction, name: str) -> Prediction:
-    people = tuple(_called(person, name) for person in prediction.people)
-    return replace(prediction, file=name, people=people)
+        size, most = (f"{count / 1e6:.1f}" for count in (pixels, MOST_PIXELS))
+        message = f"the pictures have {size} million pixels: expected at most {most}; shrink them"
+        raise Refusal(422, "too large", message)
