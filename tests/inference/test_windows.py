@@ -777,7 +777,7 @@ def test_clip_means_tell_of_one_window_only(film: Film, tmp_path: Path) -> None:
     assert found.face and found.tensors["openface"].shape == (1, 35)
     long = film(10.0)
     for length, hop in ((None, 1.0), (3.0, 20.0)):
-        with pytest.raises(InputError, match=r"tells one mean of film\.mkv, which is 10\.0 s long"):
+        with pytest.raises(InputError, match=r"has one mean of film\.mkv, which is 10\.0 s long"):
             Windows(long, preparation, length=length, hop=hop, openface=means)
     (found,) = Windows(long, preparation, length=12.0, openface=means)
     assert found.face

@@ -1,4 +1,4 @@
-"""A prepared clip as an exported graph takes it: `cfnsr.data.dataset.as_tensor` without PyTorch."""
+"""Prepare a clip as an exported graph takes it: `cfnsr.data.dataset.as_tensor` without PyTorch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,10 @@ Clip = Mapping[str, NDArray[np.generic]]
 
 
 def batch(clips: Sequence[Clip], manifest: Manifest) -> dict[str, NDArray[np.generic]]:
-    """The graph's inputs for some clips, side by side.
+    """Arrange clips side by side as the graph's inputs.
 
     Args:
         clips: tensors of prepared clips, those that `manifest.needed` names.
-        manifest: of the graph.
 
     Raises:
         InputError: for a clip that lacks a tensor, or has one of another shape.
@@ -38,7 +37,7 @@ def batch(clips: Sequence[Clip], manifest: Manifest) -> dict[str, NDArray[np.gen
 
 
 def _one(name: str, clip: Clip, manifest: Manifest) -> NDArray[np.generic]:
-    """One input of one clip."""
+    """Prepare one input of one clip."""
     needed = tensors(name, manifest.preparation)
     missing = [tensor for tensor in needed if tensor not in clip]
     if missing:
@@ -58,7 +57,7 @@ def _one(name: str, clip: Clip, manifest: Manifest) -> NDArray[np.generic]:
 
 
 def waveform(sound: NDArray[np.generic]) -> NDArray[np.float32]:
-    """A clip's sound from -1 to 1, of 16 bits as a store keeps it, or of floating-point numbers.
+    """Scale a clip's sound to -1..1, from 16 bits as a store keeps it or from floating-point numbers.
 
     >>> waveform(np.array([-32767, 0, 32767], np.int16))
     array([-1.,  0.,  1.], dtype=float32)
@@ -69,7 +68,7 @@ def waveform(sound: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def evened(sequence: NDArray[np.generic], steps: int) -> NDArray[np.float64]:
-    """A sequence (..., T) of any length at a number of steps: means of equal parts, or some of it repeated.
+    """Resample a sequence (..., T) to a number of steps: means of equal parts, or steps repeated.
 
     >>> evened(np.array([[1.0, 3.0, 5.0, 7.0]]), 2), evened(np.array([[1.0]]), 2)
     (array([[2., 6.]]), array([[1., 1.]]))
@@ -82,7 +81,7 @@ def evened(sequence: NDArray[np.generic], steps: int) -> NDArray[np.float64]:
 
 
 def pictures(video: NDArray[np.generic], frames: int, size: int) -> NDArray[np.generic]:
-    """A prepared clip's pictures at the number of frames and the size a model asks for.
+    """Bring a prepared clip's pictures to the number of frames and the size of a model.
 
     Args:
         video: uint8 (frames, height, width, 3).
@@ -102,13 +101,13 @@ def pictures(video: NDArray[np.generic], frames: int, size: int) -> NDArray[np.g
 
 
 def _members(length: int, parts: int) -> NDArray[np.float32]:
-    """(parts, length): 1 where a place lies in a part."""
+    """Matrix (parts, length): 1 where a place lies in a part."""
     first, last = _parts(length, parts)
     place = np.arange(length)
     return ((place >= first[:, None]) & (place < last[:, None])).astype(np.float32)
 
 
 def _parts(length: int, parts: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each of some equal parts begins and ends; parts share what lies in both."""
+    """Begin and end of equal parts; neighbours overlap in a place that lies in both."""
     part = np.arange(parts)
     return part * length // parts, -(-(part + 1) * length // parts)

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: all that a program without PyTorch needs beside the graph."""
+"""Description of an exported file: all that a program without PyTorch needs beside the graph."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from cfnsr.errors import InputError
 FORMAT = 1
 KEY = "cfnsr"  # of the manifest in a file's metadata
 OUTPUT = "log_probabilities"
-# What a model reads of a prepared clip -> the graph's input, and the numbers it takes.
+# Input of a model -> the graph's input, and the type of its numbers.
 INPUTS = {
     "video": ("frames", "uint8"),
     "openface": ("openface", "float32"),
@@ -26,7 +26,7 @@ PRECISIONS = ("f32", "bf16", "int8")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The graph's inputs and output, and how a file becomes them.
+    """The graph's inputs and output, and the preparation of a file for them.
 
     The graph gives calibrated log-probabilities `(B, classes)`, float32, under the name `OUTPUT`.
 
@@ -39,10 +39,10 @@ class Manifest:
         size: side of a picture in pixels.
         openface_steps: steps of an OpenFace track.
         speech_steps: steps of a speech encoder's states.
-        preparation: how the training clips were made; a user's file goes the same way.
+        preparation: of the training clips; a user's file goes the same way.
         normalised: whether it was trained on features that were standardised over all takes of a speaker.
-        tolerant: whether it was trained on clips that had lost their pictures or their sound.
-        temperature: what the log-probabilities have been divided by already.
+        tolerant: whether it was trained on clips with dropped pictures or sound.
+        temperature: divisor that the log-probabilities already contain.
         precision: "f32", "bf16" (weights in float32, to be computed in bfloat16 where the processor can)
             or "int8".
     """
@@ -68,11 +68,11 @@ class Manifest:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """Names of the prepared clip's tensors that the inputs are made of."""
+        """Names of the prepared clip's tensors that the inputs are made from."""
         return tuple(tensor for name in self.reads.values() for tensor in tensors(name, self.preparation))
 
     def dump(self) -> str:
-        """As JSON."""
+        """Write as JSON."""
         described = {
             "format": FORMAT,
             "cfnsr": __version__,
@@ -85,10 +85,10 @@ class Manifest:
 
     @classmethod
     def load(cls, text: str, path: object) -> "Manifest":
-        """The manifest of a file.
+        """Read the manifest of a file.
 
         Args:
-            text: what `dump` gave.
+            text: by `dump`.
             path: of the file, for the message.
 
         Raises:
@@ -125,7 +125,7 @@ class Manifest:
         return found
 
     def check(self) -> None:
-        """Raises `ValueError` or `KeyError` for values that fit no graph of ours."""
+        """Raise `ValueError` or `KeyError` for values that fit no graph of cfnsr."""
         if not self.reads or not set(self.reads) <= {"video", "audio"}:
             raise ValueError(f"reads {self.reads}")
         if set(self.shapes) != set(self.inputs):
@@ -141,7 +141,7 @@ class Manifest:
 
 
 def tensors(name: str, preparation: Preparation) -> list[str]:
-    """The prepared clip's tensors behind what a model reads.
+    """Names of the prepared clip's tensors behind an input of a model.
 
     >>> tensors("audio", Preparation()), tensors("speech", Preparation())
     (['waveform'], ['speech', 'speech_0.9', 'speech_1.1'])
