@@ -580,7 +580,7 @@ def test_a_run_that_lost_its_history_is_not_resumed(
     path = (tmp_path / STATE).parents[1] / "history.jsonl"
     path.unlink()
     with pytest.raises(
-        InputError, match=r"history\.jsonl tells of 0 epochs: expected the 1 .* delete the run's"
+        InputError, match=r"history\.jsonl has 0 epochs: expected the 1 .* delete the run's"
     ):
         run(corpus, tmp_path, ("audio",), resume=True)
     shutil.rmtree(path.parent)

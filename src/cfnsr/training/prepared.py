@@ -1,4 +1,4 @@
-"""A prepared corpus as a grid of trainings needs it: its clips in memory, its folds, and who is in them."""
+"""A prepared corpus for a grid of trainings: its clips in memory, its folds, and their actors."""
 
 import hashlib
 import json
@@ -34,8 +34,8 @@ class PreparedCorpus:
         """All clips as a model reads them; each tensor is read once for all models and folds.
 
         Args:
-            reads: what is read for "video", "audio" or both.
-            look: how much of it.
+            reads: inputs for "video", "audio" or both.
+            look: how much of them.
             normalised: standardise each speaker's features.
         """
         columns = {modality: self._column(name, look, normalised) for modality, name in reads.items()}
@@ -80,12 +80,12 @@ class PreparedCorpus:
         return whisper_encoder(width, layers - 1, 4 * width)  # as all of them are built
 
     def silence(self, reads: str | None) -> Tensor | None:
-        """What a model reads of no sound, if it reads any."""
+        """Input of a model for silence, if it reads audio."""
         return silence(reads, self.preparation.samples) if reads in SOUND_FEATURES else None
 
     @cached_property
     def preparation(self) -> Preparation:
-        """How the clips were made; they must all have been made alike."""
+        """Preparation of the clips; raises `InputError` if they were not all made alike."""
         first = self.headers[0]
         for header in self.headers:
             if header.preparation != first.preparation:
@@ -97,7 +97,7 @@ class PreparedCorpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the names and source files of all clips: which recordings a figure is told of."""
+        """SHA-256 over the names and source files of all clips: the recordings behind a figure."""
         digest = hashlib.sha256()
         for header in self.headers:
             content = sorted(source["sha256"] for source in header.sources.values())
@@ -105,7 +105,7 @@ class PreparedCorpus:
         return digest.hexdigest()
 
     def _units(self, protocol: str) -> dict[Unit, list[tuple[int, Dealt]]]:
-        """What a protocol deals, with the clips of each."""
+        """Units that a protocol deals, with the clips of each."""
         if protocol not in self._dealt:
             if not find_protocol(protocol).leaks:
                 refuse_spellings(self.store.folder, (header.actor for header in self.headers))
@@ -117,7 +117,7 @@ class PreparedCorpus:
         return self._dealt[protocol]
 
     def folds(self, protocol: str) -> list[Fold]:
-        """The folds of a protocol over what has clips."""
+        """Folds of a protocol over the units that have clips."""
         strata = {unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()}
         return find_protocol(protocol).deal(strata)
 
@@ -131,7 +131,7 @@ class PreparedCorpus:
         return [place for place, _ in self.part(protocol, units)]
 
     def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
-        """Whose clips these units hold."""
+        """Actors in the clips of these units."""
         return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=actor_order)
 
     def check(self, protocol: str, fold: Fold) -> None:
@@ -161,14 +161,14 @@ class PreparedCorpus:
                         )
 
     def _contents(self, header: Header) -> list[str | int]:
-        """SHA-256 of a clip's files, of an OpenFace table its own row; and the number of its sound."""
+        """List SHA-256 of a clip's files, of an OpenFace table its own row; and the number of its sound."""
         files = [source["sha256"] for role, source in header.sources.items() if role != "openface"]
         sound = self._copies.get(header.name, -1)
         return [*files, *self._tracks.get(header.name, ()), *([sound] if sound >= 0 else [])]
 
     @cached_property
     def _sounds(self) -> dict[str, np.ndarray]:
-        """The fingerprint of every clip that can be heard; of one prepared without it, of its waveform."""
+        """Fingerprint of every clip with sound; of one prepared without it, of its waveform."""
         found = {}
         for header in self.headers:
             there = self.store.tensors(header.name)
@@ -184,12 +184,12 @@ class PreparedCorpus:
 
     @cached_property
     def _copies(self) -> dict[str, int]:
-        """By clip, the number of its set of copies by their sound; -1 for one that has none."""
+        """Number of each clip's set of copies by their sound; -1 for one that has none."""
         sets = copies([Content("", sound) for sound in self._sounds.values()])
         return dict(zip(self._sounds, sets.tolist(), strict=True))
 
     def unheard(self) -> str:
-        """A warning of how many clips no re-coded copy could be found of; empty where there are none."""
+        """Warn how many clips could not be searched for re-coded copies; empty where there are none."""
         mute = len(self.headers) - len(self._sounds)
         if not mute:
             return ""
@@ -200,7 +200,7 @@ class PreparedCorpus:
 
     @cached_property
     def _tracks(self) -> dict[str, list[str]]:
-        """By clip, SHA-256 of the OpenFace features it has."""
+        """SHA-256 of the OpenFace features of each clip that has them."""
         if "openface" not in self.preparation.modalities:
             return {}
         loaded = {header.name: self.store.load(header.name, ["openface"]) for header in self.headers}

@@ -71,7 +71,7 @@ class MSAF(nn.Module):
         return padded.reshape(padded.shape[0], -1, self.block)
 
     def attention(self, joint: Float[Tensor, "B block"]) -> Float[Tensor, "B blocks block"]:
-        """The share of each block, video's before audio's, in each channel; a channel's shares sum to 1."""
+        """Weight of each block, video's before audio's, in each channel; a channel's weights sum to 1."""
         scores = torch.einsum("br,nkr->bnk", self.joint(joint), self.weight) + self.bias
         shares: Tensor = scores.softmax(dim=1)
         return shares

@@ -44,7 +44,7 @@ class StreamHeads(nn.Module):
 
 
 class Averaging(nn.Module):
-    """The mean of the two streams' probabilities (Table 1, "Averaging").
+    """Mean of the two streams' probabilities (Table 1, "Averaging").
 
     >>> round(Averaging(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item(), 5)
     1.0
