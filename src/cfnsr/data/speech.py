@@ -218,7 +218,7 @@ class SpeechEncoder:
         missing = sorted(set(report["missing_keys"]) - UNUSED)
         if missing:
             raise InputError(
-                f"{self.folder} lacks {len(missing)} of the weights that its config.json tells of, such as "
+                f"{self.folder} lacks {len(missing)} of the weights that its config.json names, such as "
                 f"{missing[0]}: copy the encoder again"
             )
         return model.eval()

@@ -1,4 +1,4 @@
-"""Whether an exported file says what the model says in PyTorch."""
+"""Comparison of an exported file with the model in PyTorch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ LOUDNESS = 0.1  # of made-up noise, of full scale
 
 @dataclass(frozen=True)
 class Checked:
-    """An exported file, and how far it is from PyTorch.
+    """An exported file, and its distance from PyTorch.
 
     Args:
         path: of the file; of two, the one that names the other.
@@ -38,7 +38,7 @@ class Checked:
         clips: how many it was checked on.
         real: whether those were given, not made up.
         difference: the largest of a log-probability.
-        agreement: share of the clips that both give the same answer to.
+        agreement: fraction of the clips that both give the same answer to.
     """
 
     path: Path
@@ -50,11 +50,11 @@ class Checked:
 
 
 def reference(model: Model, config: Config, clips: Sequence[Clip]) -> Float[np.ndarray, "B classes"]:
-    """Calibrated log-probabilities as PyTorch has them, by the way that `predict` and training go.
+    """Calibrated log-probabilities by PyTorch, along the same way as in `predict` and training.
 
-    Only the waveform is taken from the clip for what is heard, not the features that were made of it before
-    it was rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model
-    cannot read.
+    Only the waveform of the audio is taken from the clip, not the features that were made before it was
+    rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model cannot
+    read.
     """
     preparation, manifest = config.preparation, manifest_of(model, config)
     rows = []
@@ -77,7 +77,7 @@ def reference(model: Model, config: Config, clips: Sequence[Clip]) -> Float[np.n
 
 
 def difference(exported: ExportedModel, clips: Sequence[Clip], expected: np.ndarray) -> tuple[float, float]:
-    """The largest difference of a log-probability, and the share of equal answers, at every size of a batch.
+    """Largest difference of a log-probability, and the fraction of equal answers, at every batch size.
 
     Args:
         exported: the file, loaded.
@@ -89,7 +89,7 @@ def difference(exported: ExportedModel, clips: Sequence[Clip], expected: np.ndar
         for first in range(0, len(clips), size):
             places = list(islice(cycle(range(len(clips))), first, first + size))
             given = exported.log_probabilities([clips[place] for place in places])
-            # What is no number is as far away as can be.
+            # NaN is as far away as can be.
             distance = np.abs(given - expected[places]) / np.maximum(1, np.abs(expected[places]) / LARGE)
             worst = max(worst, float(np.where(np.isnan(distance), np.inf, distance).max()))
             same += (given.argmax(axis=1) == expected[places].argmax(axis=1)).tolist()
@@ -97,7 +97,7 @@ def difference(exported: ExportedModel, clips: Sequence[Clip], expected: np.ndar
 
 
 def refuse(path: Path, found: float) -> None:
-    """Raises `InputError` where a file is farther from PyTorch than it may be."""
+    """Raise `InputError` where a file is farther from PyTorch than it may be."""
     if not found <= TOLERANCE:
         raise InputError(
             f"{path} was not written: its log-probabilities are {found:.2g} away from PyTorch's, expected at "
@@ -107,13 +107,13 @@ def refuse(path: Path, found: float) -> None:
 
 
 def clips_for(manifest: Manifest, given: Iterable[Mapping[str, np.ndarray]]) -> tuple[list[Clip], bool]:
-    """The given clips, or made-up ones where there are none, and whether they were given."""
+    """Return the given clips, or made-up ones where there are none, and whether they were given."""
     clips: list[Clip] = list(given)
     return (clips, True) if clips else (made_up(manifest, MADE_UP), False)
 
 
 def made_up(manifest: Manifest, count: int) -> list[Clip]:
-    """Clips of noise, as prepared ones are; the last one is silent where there are several."""
+    """Make clips of noise, shaped like prepared ones; the last one is silent where there are several."""
     clips: list[Clip] = []
     for number in range(count):
         rng = np.random.default_rng(number)

@@ -29,13 +29,13 @@ VERSION = 3  # of the recipe: raise it when the same seed gives other takes
 RECORD = "synthesis.json"
 FPS = 30
 STRENGTHS = {1: 0.8, 2: 1.0}  # of an expression, by RAVDESS's intensity
-MOST_ACTORS = 24  # as in RAVDESS, whose names tell no others
+MOST_ACTORS = 24  # as in RAVDESS, whose names allow no others
 SMALLEST, LARGEST = 96, 2160  # sides of a picture in pixels
 
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """One take to be played, as the numbers of a RAVDESS name.
+    """One take, as the numbers of a RAVDESS name.
 
     >>> Part(actor=12, emotion=3, intensity=2, statement=1, repetition=2).name
     '01-01-03-02-01-02-12'
@@ -49,7 +49,7 @@ class Part:
 
     @property
     def masked(self) -> bool:
-        """Whether face and voice must be combined: the second repetitions of `MASKED`, in every corpus.
+        """True if face and voice must be combined: the second repetitions of `MASKED`, in every corpus.
 
         >>> Part(12, 3, 1, 1, repetition=2).masked, Part(12, 3, 1, 1, repetition=1).masked
         (True, False)
@@ -63,7 +63,7 @@ class Part:
         return "-".join(f"{number:02d}" for number in numbers)
 
     def files(self, folder: Path) -> tuple[Path, Path]:
-        """The take's video and its landmarks in a corpus."""
+        """Paths of the take's video and landmarks in a corpus."""
         return (
             folder / f"Actor_{self.actor:02d}" / f"{self.name}.mp4",
             folder / "landmarks" / f"{self.name}.csv",
@@ -71,7 +71,7 @@ class Part:
 
 
 def is_masked(name: str) -> bool:
-    """Whether a take of a synthetic corpus is masked, so that a report can tell those apart; see `Part`.
+    """True if a take of a synthetic corpus is masked, so that a report can separate those; see `Part`.
 
     Args:
         name: of the take or clip, which ends with RAVDESS's numbers.
@@ -84,7 +84,7 @@ def is_masked(name: str) -> bool:
 
 
 def plan(actors: int = 24, takes: int = 21) -> list[Part]:
-    """The takes of a corpus: RAVDESS's 60 for each actor, in an order that is of use when there are fewer.
+    """List the takes of a corpus: RAVDESS's 60 for each actor, in an order that suits smaller numbers.
 
     First come the eight emotions, then six masked takes, the strong showings (neutral has none) and the
     second repetitions that are not masked; then all of it again with the other statement. The statement also
@@ -123,7 +123,7 @@ def plan(actors: int = 24, takes: int = 21) -> list[Part]:
 
 
 def _turn(part: Part) -> int:
-    """When its kind comes in `plan`."""
+    """Rank of its kind in `plan`."""
     if part.masked:
         return 1
     return 3 if part.repetition == 2 else 2 * (part.intensity - 1)
@@ -207,7 +207,7 @@ def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
 def _played(
     parts: Sequence[Part], folder: Path, seed: int, size: tuple[int, int], workers: int
 ) -> Iterator[Part]:
-    """Play the takes and give each when it is done: in this process for one worker, else in a pool."""
+    """Play the takes and yield each when it is done: in this process for one worker, else in a pool."""
     if workers <= 1:
         with _one_thread_here():
             for part in parts:
@@ -241,7 +241,7 @@ def play(part: Part, folder: Path, seed: int, size: tuple[int, int]) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A take before it is filmed: who acts, what the face does, what is heard, and the generator so far."""
+    """A take before it is filmed: the actor, the face, the sound, and the generator so far."""
 
     person: Person
     performance: Performance
@@ -270,7 +270,7 @@ def act(part: Part, seed: int) -> Scene:
 
 
 def _one_thread() -> None:
-    """One core a worker: OpenCV would take all of them in each."""
+    """Take one core a worker: OpenCV would take all of them in each."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -278,7 +278,7 @@ def _one_thread() -> None:
 
 @contextmanager
 def _one_thread_here() -> Iterator[None]:
-    """The same for this process, which gets its threads back."""
+    """Take one core in this process, which gets its threads back."""
     import cv2
 
     threads = cv2.getNumThreads()
