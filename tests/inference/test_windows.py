@@ -379,7 +379,7 @@ def test_sound_that_is_not_there_all_along(film: Film, spots: Any, case: str) ->
 
 def test_a_clock_that_leaps_is_refused(film: Film) -> None:
     path = film(3.0, times=[0.0, 0.5, 1.0, 400_000.0], sound=[])
-    with pytest.raises(MediaError, match=r"film.mkv tells of 111 hours: expected at most 100"):
+    with pytest.raises(MediaError, match=r"film.mkv declares 111 hours: expected at most 100"):
         Windows(path, SIGHT)
 
 

@@ -1,4 +1,4 @@
-"""One take -> the tensors of its clip: the one way from a file to what a model sees."""
+"""One take -> the tensors of its clip: the one way from a file to a model's input."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
 from cfnsr.media.log_mel import log_mel
 from cfnsr.media.shown import stretch
 
-# What can be made of a take, and which of its files it is made of.
+# Modalities that can be made of a take, and the files each is made of.
 MODALITIES = {
     "video": "video",
     "audio": "audio",
@@ -32,7 +32,7 @@ MODALITIES = {
     "speech": "audio",
     "openface": "openface",
 }
-# Sound -> what an audio encoder reads: MFCCs, or the log-mel spectrogram of ERANNs.
+# Input of an audio encoder by its name: MFCCs, or the log-mel spectrogram of ERANNs.
 SOUND_FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"audio": mfcc.mfcc, "log_mel": log_mel}
 PCM = 32_767  # of a sample at full scale, in 16 bits
 RECIPE = 4  # of a clip: raise it when the same file and settings give other tensors
@@ -40,7 +40,7 @@ SPEEDS = (0.5, 2.0)  # a take may be played at
 MOST_SPEEDS = 4
 SHA256 = re.compile("[0-9a-f]{64}")
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
-# dBFS of the loudest tenth of a second; below it, what is listened to is taken for silent. The quietest of
+# dBFS of the loudest tenth of a second; sound below it counts as silent. The quietest of
 # RAVDESS's 1440 takes reaches -56.1.
 SPEECH_LEVEL = -60.0
 LOUDEST_FOR = 0.1  # seconds
@@ -49,7 +49,7 @@ REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound",
 
 @dataclass(frozen=True)
 class Preparation:
-    """How clips are made; the defaults are the paper's (section 3.2).
+    """Settings by which clips are made; the defaults are the paper's (section 3.2).
 
     Args:
         modalities: which of "video", "audio" (MFCCs), "log_mel", "speech" and "openface" are made.
@@ -61,9 +61,9 @@ class Preparation:
         keep: seconds of sound kept after that; shorter takes are padded with silence.
         speech_encoder: name of the pretrained speech encoder: on the hub, or its folder's own.
         speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
-        speech_speeds: further speeds at which the take is heard: training draws one for each clip and
-            epoch, a prediction is the mean over all.
-        video_stream, audio_stream: of files that have several, see `Streams`; a prediction is told its own.
+        speech_speeds: further speeds of the audio: training draws one for each clip and epoch, a prediction
+            is the mean over all.
+        video_stream, audio_stream: of files that have several, see `Streams`; a prediction has its own.
         lenient: keep takes on which a prediction would give no answer: silent ones, and those with a face in
             fewer than half of the pictures, as long as there is one.
     """
@@ -114,7 +114,7 @@ class Preparation:
 
     @property
     def streams(self) -> Streams:
-        """Which streams of a take's files are taken."""
+        """Streams of a take's files that are read."""
         return Streams(self.video_stream, self.audio_stream)
 
     @property
@@ -129,11 +129,11 @@ class Preparation:
 
     @property
     def least_found(self) -> float:
-        """Share of a take's pictures, or rows of its track, that must show a face."""
+        """Fraction of a take's pictures, or rows of its track, that must show a face."""
         return 0.0 if self.lenient else face.LEAST_FOUND
 
     def listens(self, start: float, end: float) -> tuple[float, float]:
-        """When in a recording that lasts from `start` to `end` a clip's sound begins and ends, in seconds.
+        """Begin and end, in seconds, of a clip's sound in a recording from `start` to `end`.
 
         >>> Preparation().listens(3.0, 9.0)
         (3.5, 5.95)
@@ -143,13 +143,13 @@ class Preparation:
         return start + self.skip, start + self.skip + self.keep
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as JSON keeps them, and the number of the recipe."""
+        """Return the settings for JSON, with the number of the recipe."""
         lists = {"modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
         return {**asdict(self), **lists, "recipe": RECIPE}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
-        """The settings a prepared clip or a checkpoint tells of; raises `InputError` for another recipe."""
+        """Read the settings of a prepared clip or a checkpoint; raise `InputError` for another recipe."""
         if value["recipe"] != RECIPE:
             raise InputError(
                 f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "
@@ -162,14 +162,14 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Clip:
-    """The tensors of one take and where they came from."""
+    """The tensors of one take, and their sources."""
 
     header: Header
     tensors: dict[str, np.ndarray]
 
 
 def fingerprint(path: Path, take: Take) -> dict[str, Any]:
-    """Name, size, modification time and SHA-256 of a file; of a table of clip means, the take's row alone.
+    """Identify a file by name, size, modification time and SHA-256; of a table of clip means the take's row.
 
     Raises:
         MediaError: the table has no row for the take.
@@ -194,7 +194,7 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
-    """The files a take is prepared from, by role."""
+    """Files a take is prepared from, by role."""
     files = {"video": take.video, "audio": take.audio, "openface": take.openface}
     roles = {MODALITIES[modality] for modality in modalities}
     needed = {role: path for role, path in files.items() if role in roles and path is not None}
@@ -205,7 +205,7 @@ def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _points(take: Take) -> Path | None:
-    """The take's OpenFace CSV if it has a row for each picture, and so may tell where the face is."""
+    """OpenFace CSV of the take if it has a row for each picture, and so locates the face."""
     if take.openface is None or openface.is_means(take.openface):
         return None
     return take.openface
@@ -216,7 +216,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
 
     Tensors (those the modalities ask for):
         video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
-        times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was seen there;
+        times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was found there;
         squares: float32 (frames, 3), centre x, centre y and side of the crop in pixels of the picture shown;
         audio: float32 (13, steps), MFCCs; log_mel: float32 (128, steps);
         waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
@@ -227,12 +227,11 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         level: float32 (1,), loudness in dBFS of the seconds kept, for speech alone of the whole take;
         duration: float64 (1,), of the file;
         openface: float32 (T, F), the rows in which OpenFace found a face, with F features as
-        `OpenFaceTrack.features` tells; T is 1 where the take stands in a table of clip means;
+        `OpenFaceTrack.features` returns; T is 1 where the take stands in a table of clip means;
         openface_times: float64 (T,), seconds; confidence: float32 (T,).
 
     Args:
-        take: what to prepare.
-        preparation: how.
+        preparation: the settings.
         threads: of the video decoder and the speech encoder; 0 lets them choose, 1 suits one process a core.
 
     Raises:
@@ -315,7 +314,7 @@ def _naming(path: Path | None) -> Iterator[None]:
 
 
 def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded | None, Decoded | None]:
-    """Pictures and sound as far as they are wanted; one decoding where one file has both."""
+    """Decode pictures and sound as far as they are wanted, once where one file has both."""
     roles = {MODALITIES[modality] for modality in preparation.modalities}
     see, hear = "video" in roles, "audio" in roles
     together = see and hear and take.video == take.audio
@@ -343,7 +342,7 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
 
 
 def loud(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> bool:
-    """Whether there is more than silence in what is listened to of a recording or window (N,).
+    """True if the part of a recording or window (N,) that a model reads is not silent.
 
     One rule for all: takes that are silent are not prepared, windows that are have no answer. A constant
     offset, as cheap sound cards add, is no sound.
@@ -360,7 +359,7 @@ def loud(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> bool:
 
 
 def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> None:
-    """Refuse a take in which one of the ways to hear it hears nothing.
+    """Refuse a take that is silent for one of the audio inputs.
 
     Raises:
         MediaError: it is silent there ("no speech").
@@ -378,7 +377,7 @@ def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) 
 
 
 def usual_step(times: np.ndarray) -> float:
-    """Seconds from one of the pictures at `times` (N,) to the next."""
+    """Usual seconds from one of the pictures at `times` (N,) to the next."""
     return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
 
@@ -408,7 +407,7 @@ def _check_shown(path: Path, scan: Scan) -> None:
 
 
 def _sound_map(sound: Decoded) -> np.ndarray:
-    """The fingerprint of a whole take's sound, as `cfnsr check-split` makes it."""
+    """Fingerprint of a whole take's sound, as `cfnsr check-split` makes it."""
     assert sound.waveform is not None  # noqa: S101 - asked for
     found = sound_map(sound.waveform[: round(LONGEST * sound.sample_rate)], sound.sample_rate)
     return np.zeros(SOUND_MAP, np.uint8) if found is None else found
@@ -424,7 +423,7 @@ def speech_at(speed: float) -> str:
 
 
 def picture_tensors(faces: face.Faces, times: np.ndarray) -> dict[str, np.ndarray]:
-    """What `prepare_clip` makes of pictures at `times`, seconds, whose faces are cut out."""
+    """Tensors by `prepare_clip` of pictures at `times`, seconds, whose faces are cut out."""
     return {
         "video": faces.crops,
         "times": times,
@@ -434,7 +433,7 @@ def picture_tensors(faces: face.Faces, times: np.ndarray) -> dict[str, np.ndarra
 
 
 def track_tensors(track: openface.OpenFaceTrack) -> dict[str, np.ndarray]:
-    """What `prepare_clip` makes of an OpenFace track.
+    """Tensors by `prepare_clip` of an OpenFace track.
 
     Raises:
         MediaError: no row has a face ("no face").
@@ -450,12 +449,12 @@ def track_tensors(track: openface.OpenFaceTrack) -> dict[str, np.ndarray]:
 def sound_tensors(
     sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int = 0
 ) -> dict[str, np.ndarray]:
-    """What `prepare_clip` makes of a sound, but for the waveform: here it is float32, as all else is made of.
+    """Tensors by `prepare_clip` of a sound; the waveform here is float32.
 
     Args:
         sound: mono, full scale 1, (N,).
         sample_rate: in Hz.
-        preparation: how.
+        preparation: the settings.
         threads: of the speech encoder; 0 lets it choose.
 
     Raises:
@@ -479,7 +478,7 @@ def sound_tensors(
 def _speech_tensors(
     sound: np.ndarray, sample_rate: int, preparation: Preparation, threads: int
 ) -> dict[str, np.ndarray]:
-    """The whole take, as it is and at the further speeds; a faster one is higher too."""
+    """States of the whole take, as it is and at the further speeds; a faster one is higher too."""
     encoder = _encoder(preparation)
     tensors = {}
     for speed in (1.0, *preparation.speech_speeds):
@@ -493,10 +492,9 @@ def _encoder(preparation: Preparation) -> speech.SpeechEncoder:
 
 
 def read_track(take: Take, path: Path, *, points_only: bool = False) -> openface.OpenFaceTrack:
-    """The take's own track, or its row of a table of clip means.
+    """Read the take's own track, or its row of a table of clip means.
 
     Args:
-        take: whose.
         path: of the track, or of the table.
         points_only: of a track no more than where the face is (see `read_openface`).
 
@@ -515,7 +513,7 @@ def read_track(take: Take, path: Path, *, points_only: bool = False) -> openface
 
 @lru_cache(maxsize=2)
 def _means(path: Path, size: int, mtime_ns: int) -> dict[str, openface.OpenFaceTrack]:
-    """The rows of a table of clip means by name and by performance; of several forms of one, the first."""
+    """Rows of a table of clip means by name and by performance; of several forms of one, the first."""
     try:
         means = openface.read_means(path)
     except MediaError as error:
@@ -526,7 +524,7 @@ def _means(path: Path, size: int, mtime_ns: int) -> dict[str, openface.OpenFaceT
 def _face_source(
     track: openface.OpenFaceTrack | None, path: Path | None, pictures: Decoded
 ) -> face.FaceDetector | openface.OpenFaceTrack:
-    """OpenFace's points of the sampled pictures where there are some, else the detector."""
+    """Return OpenFace's points of the sampled pictures where there are some, else the detector."""
     if track is None or path is None or track.landmarks is None:
         return detector()
     assert pictures.frames is not None  # noqa: S101 - asked for
@@ -536,7 +534,7 @@ def _face_source(
 
 
 def shown_points(points: openface.OpenFaceTrack, pixel: float) -> openface.OpenFaceTrack:
-    """Points in the picture as shown, where OpenFace told them in pixels that are not square."""
+    """Move points to the picture as shown, where OpenFace measured them in pixels that are not square."""
     if points.landmarks is None or pixel == 1:
         return points
     return replace(points, landmarks=points.landmarks * np.array(stretch(pixel), np.float32))
@@ -570,5 +568,5 @@ def check_points(
 
 @cache
 def detector() -> face.FaceDetector:
-    """The face detector, one object a process."""
+    """Return the face detector, one object a process."""
     return face.FaceDetector()

@@ -20,11 +20,11 @@ from cfnsr.logarithmic import compressed, expanded
 from cfnsr.media.decode import spread
 
 LEAST_DEVIATION = 1e-3  # of a value that a speaker never changes
-FARTHEST = 6.0  # deviations from a speaker's mean, where what follows takes the value for a logarithm
+FARTHEST = 6.0  # deviations from a speaker's mean, where the value is then expanded as a logarithm
 FEWEST_TAKES = 2  # of a speaker who is standardised; one take alone would become all zeros
 MEMORY = 4 * 2**30  # bytes of one kind of tensor that are held in memory rather than read again every epoch
 
-# All takes of a speaker -> (N, N): by which of them, in the columns, the take of each row is standardised.
+# All takes of a speaker -> (N, N): the takes, in the columns, by which the take of each row is standardised.
 Among = Callable[[Sequence[Header]], Bool[Tensor, "N N"]]
 
 
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Look:
-    """How much of a prepared clip a model is shown; each model takes what it reads.
+    """Part of a prepared clip that a model is shown; each model takes what it reads.
 
     Args:
         frames: pictures, evenly spaced among the prepared ones.
@@ -60,7 +60,7 @@ class Look:
     speech_steps: int = 24
 
     def of(self, name: str) -> tuple[int, ...]:
-        """What of it concerns one thing that is read, so that two looks that agree there can share it."""
+        """Return the settings of one input, so that two looks that agree there can have it in common."""
         concerned = {
             "video": (self.frames, self.size),
             "openface": (self.openface_steps, self.openface_features),
@@ -70,18 +70,18 @@ class Look:
 
 
 def needed(name: str, preparation: Preparation) -> list[str]:
-    """The prepared tensors behind what a model reads: its own, and those of the other speeds of speech."""
+    """Names of the prepared tensors behind an input: its own, and those of the other speeds of speech."""
     speeds = preparation.speech_speeds if name == "speech" else ()
     return [name, *(speech_at(speed) for speed in speeds)]
 
 
 def as_tensor(name: str, arrays: Mapping[str, np.ndarray], look: Look) -> Tensor:
-    """A prepared clip as a model takes it: pictures and sequences at the length it is shown.
+    """Convert a prepared clip to a model's input: pictures and sequences at the length of the look.
 
     Args:
-        name: what the model reads.
+        name: of the input.
         arrays: the prepared tensors, those that `needed` names.
-        look: how much of it.
+        look: part of the clip.
     """
     if name == "video":
         return pictures(arrays[name], look.frames, look.size)
@@ -94,7 +94,7 @@ def as_tensor(name: str, arrays: Mapping[str, np.ndarray], look: Look) -> Tensor
 
 
 def evened(sequence: Float[Tensor, "F T"], steps: int) -> Float[Tensor, "F steps"]:
-    """A sequence of any length at a number of steps: the means of equal parts, or some of it repeated.
+    """Resample a sequence of any length to a number of steps: means of equal parts, or steps repeated.
 
     >>> evened(torch.tensor([[1.0, 3.0, 5.0, 7.0]]), 2), evened(torch.tensor([[1.0]]), 2)
     (tensor([[2., 6.]]), tensor([[1., 1.]]))
@@ -103,7 +103,7 @@ def evened(sequence: Float[Tensor, "F T"], steps: int) -> Float[Tensor, "F steps
 
 
 def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H W"]:
-    """A prepared clip's pictures at the number of frames and the size a model asks for.
+    """Bring a prepared clip's pictures to the number of frames and the size of a model.
 
     Args:
         video: uint8 (frames, height, width, 3).
@@ -117,13 +117,13 @@ def pictures(video: np.ndarray, frames: int, size: int) -> UInt8[Tensor, "3 T H 
 
 
 class Column(Dataset[Tensor]):
-    """What models read of every clip under one name, such as its pictures; a small one is held in memory.
+    """Input of models under one name, such as pictures, of every clip; a small one is held in memory.
 
     Args:
-        store: where the clips are.
-        headers: which clips.
-        name: what is read: a modality of the preparation.
-        look: how much of it.
+        store: of the clips.
+        headers: of the clips.
+        name: a modality of the preparation.
+        look: part of it.
     """
 
     def __init__(self, store: Store, headers: Sequence[Header], name: str, look: Look) -> None:
@@ -139,18 +139,18 @@ class Column(Dataset[Tensor]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether no worker processes are needed to read ahead."""
+        """True if no worker processes are needed to prefetch."""
         return self._held is not None
 
     def __getitem__(self, index: int) -> Tensor:
         return self._held[index] if self._held is not None else self._read(index)
 
     def standardised(self, among: Among | None = None, actors: Container[Actor] | None = None) -> "Column":
-        """The same column with every speaker's values at mean 0 and deviation 1, over all takes of theirs.
+        """Standardise every speaker's values to mean 0 and deviation 1, over all takes of theirs.
 
-        Tracks of OpenFace are standardised on a logarithmic scale, which is the one that their encoder sees.
-        No label is looked at, but the other takes are, of the tested speakers too: it is transductive. And
-        the takes must hold all emotions in balance, for what they have in common is taken out as the person.
+        OpenFace tracks are standardised on the logarithmic scale of their encoder. No label is
+        used, but the other takes are, of the tested speakers too: it is transductive. And the takes must hold
+        all emotions in balance, for what they have in common is taken out as the person.
 
         Args:
             among: the takes that each take's mean and deviation come from, over time too; all by default.
@@ -198,7 +198,7 @@ class Column(Dataset[Tensor]):
 def _standardised(
     values: Float[Tensor, "N *any"], time: int, among: Bool[Tensor, "N N"]
 ) -> Float[Tensor, "N *any"]:
-    """Each clip less the mean, and by the deviation, over its own row of clips and over time."""
+    """Standardise each clip by mean and deviation over its own row of clips and over time."""
     weights = among.to(values) / among.sum(dim=1, keepdim=True)
     values = values - values.mean(dim=(0, time), keepdim=True)  # or the squares would swallow the deviation
     mean, square = (
@@ -217,7 +217,7 @@ class Clips(Dataset[Batch]):
         columns: for "video" and "audio", as far as the model has them, the tensors it reads there.
         labels: class index of every clip.
         classes: number of emotions.
-        silence: what it reads of no sound, for a clip that loses its sound.
+        silence: input for silence, for a clip whose sound is dropped.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Clips(Dataset[Batch]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether no worker processes are needed to read ahead."""
+        """True if no worker processes are needed to prefetch."""
         return all(column.in_memory for column in self.columns.values())
 
     def __len__(self) -> int:

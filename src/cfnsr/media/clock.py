@@ -179,7 +179,7 @@ def check_clocks(
     if duration > LONGEST_FILE:
         raise MediaError(
             "broken",
-            f"{path} tells of {duration / 3600:.0f} hours: expected at most {LONGEST_FILE / 3600:g}; "
+            f"{path} declares {duration / 3600:.0f} hours: expected at most {LONGEST_FILE / 3600:g}; "
             "its time stamps leap, so convert it",
         )
     leap = float(np.diff(np.sort(np.concatenate([pictures, sound]))).max(initial=0.0))

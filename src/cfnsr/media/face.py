@@ -181,7 +181,7 @@ def yunet_weights() -> Path:
             return Path(fetched)
     raise InputError(
         f"the face detector's weights cannot be fetched ({', '.join(dict.fromkeys(failed))}): expected "
-        f"{YUNET_URL}; {WITHOUT_NETWORK}; `cfnsr doctor` tells what is there"
+        f"{YUNET_URL}; {WITHOUT_NETWORK}; `cfnsr doctor` shows what is there"
     )
 
 
