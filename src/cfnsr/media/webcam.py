@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cfnsr.media.capture import Pace
 from cfnsr.media.errors import MediaError
 
-WANTED = {"FRAME_WIDTH": 640, "FRAME_HEIGHT": 480, "FPS": 30, "BUFFERSIZE": 2}  # a camera takes what it can
+WANTED = {"FRAME_WIDTH": 640, "FRAME_HEIGHT": 480, "FPS": 30, "BUFFERSIZE": 2}  # as far as the camera can
 
 
 class Webcam:
@@ -31,7 +31,7 @@ class Webcam:
         self._size: tuple[int, int] | None = None  # width and height of the first picture
 
     def frames(self, pace: Pace) -> Iterator[NDArray[np.uint8]]:
-        """What it sees, (H, W, 3) BGR, as it comes, until nothing more is wanted.
+        """Yield its pictures, (H, W, 3) BGR, as they come, until nothing more is wanted.
 
         OpenCV waits up to 10 s for a picture, and says of a camera that gives none no more than that.
 
@@ -52,7 +52,7 @@ class Webcam:
             camera.release()
 
     def picture(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What `frames` gave as (H, W, 3) uint8 RGB; all are of the first one's size."""
+        """Convert a frame of `frames` to (H, W, 3) uint8 RGB; all are of the first one's size."""
         import cv2
 
         size = frame.shape[1], frame.shape[0]
