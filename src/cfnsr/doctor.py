@@ -31,8 +31,6 @@ class Finding:
     """One line of the account.
 
     Args:
-        name: of the thing examined.
-        state: the result.
         well: whether all that the usual work needs is there.
         advice: what to do; empty where nothing is to be done.
     """

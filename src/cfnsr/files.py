@@ -107,12 +107,7 @@ def separator(header: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table that is being read, with its header behind.
-
-    Args:
-        lines: those after the header.
-        reader: of the same.
-    """
+    """A table that is being read, with its header behind."""
 
     path: Path
     header: list[str]
@@ -149,7 +144,6 @@ def open_table(path: Path, expected: str) -> Iterator[Table]:
     UTF-8 or UTF-16 with a mark of byte order. Bytes that are no text are kept as in names of files.
 
     Args:
-        path: of the table.
         expected: what a refusal asks for.
 
     Raises:

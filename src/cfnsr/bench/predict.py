@@ -41,7 +41,6 @@ class Figure:
     """One line of the benchmark.
 
     Args:
-        what: name of the measurement.
         plain: by PyTorch; None where there is nothing to compare with.
         ours: by what cfnsr offers for speed, or the thing itself.
         unit: "s", or "s/s" for seconds of work a second of video.
@@ -71,7 +70,6 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
     Args:
         clip: a video with one face and sound, of a few seconds.
         rounds: of everything; the median counts.
-        progress: called with the next measurement.
 
     Raises:
         InputError: the clip has no pictures or no sound, or the extra `export` is not installed.

@@ -256,7 +256,6 @@ def _speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, 
     """Name and SHA-256 of the speech encoder of a preparation; empty where none is needed.
 
     Args:
-        modalities: that are to be prepared.
         given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
     """
     from cfnsr.data.speech import choose_encoder

@@ -231,7 +231,6 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         openface_times: float64 (T,), seconds; confidence: float32 (T,).
 
     Args:
-        preparation: the settings.
         threads: of the video decoder and the speech encoder; 0 lets them choose, 1 suits one process a core.
 
     Raises:
@@ -454,7 +453,6 @@ def sound_tensors(
     Args:
         sound: mono, full scale 1, (N,).
         sample_rate: in Hz.
-        preparation: the settings.
         threads: of the speech encoder; 0 lets it choose.
 
     Raises:
@@ -546,9 +544,7 @@ def check_points(
     """Refuse the points of another video.
 
     Args:
-        path: of the track.
         points: rows of it that have landmarks.
-        track: all of it.
         shape: height, width and number of pictures of the video.
 
     Raises:

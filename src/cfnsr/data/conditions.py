@@ -166,9 +166,6 @@ class BadSound:
     """Sound features of a store's clips under bad conditions; computed once, as far as memory goes.
 
     A clip's noise depends on its name and the condition alone, so that it is the same for every model.
-
-    Args:
-        store: of the waveforms.
     """
 
     def __init__(self, store: Store) -> None:

@@ -79,9 +79,7 @@ def as_tensor(name: str, arrays: Mapping[str, np.ndarray], look: Look) -> Tensor
     """Convert a prepared clip to a model's input: pictures and sequences at the length of the look.
 
     Args:
-        name: of the input.
         arrays: the prepared tensors, those that `needed` names.
-        look: part of the clip.
     """
     if name == "video":
         return pictures(arrays[name], look.frames, look.size)
@@ -120,10 +118,7 @@ class Column(Dataset[Tensor]):
     """Input of models under one name, such as pictures, of every clip; a small one is held in memory.
 
     Args:
-        store: of the clips.
-        headers: of the clips.
         name: a modality of the preparation.
-        look: part of it.
     """
 
     def __init__(self, store: Store, headers: Sequence[Header], name: str, look: Look) -> None:
@@ -216,7 +211,6 @@ class Clips(Dataset[Batch]):
     Args:
         columns: for "video" and "audio", as far as the model has them, the tensors it reads there.
         labels: class index of every clip.
-        classes: number of emotions.
         silence: input for silence, for a clip whose sound is dropped.
     """
 

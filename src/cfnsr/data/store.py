@@ -39,7 +39,6 @@ class Header:
         face: source of the crop ("openface" or "detector"), and number of sampled frames with a face.
         speech_parameters: of the speech encoder whose states it has; 0 for none.
         cfnsr: version of the package that made it.
-        format: of this file.
     """
 
     name: str

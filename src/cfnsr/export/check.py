@@ -77,13 +77,7 @@ def reference(model: Model, config: Config, clips: Sequence[Clip]) -> Float[np.n
 
 
 def difference(exported: ExportedModel, clips: Sequence[Clip], expected: np.ndarray) -> tuple[float, float]:
-    """Largest difference of a log-probability, and the fraction of equal answers, at every batch size.
-
-    Args:
-        exported: the file, loaded.
-        clips: one or more.
-        expected: `reference` of them.
-    """
+    """Largest difference of a log-probability, and the fraction of equal answers, at every batch size."""
     worst, same = 0.0, []
     for size in BATCHES:
         for first in range(0, len(clips), size):

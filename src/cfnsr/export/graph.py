@@ -36,11 +36,7 @@ class Pictures(nn.Module):
 
 
 class ByProducts(CompactBilinear):
-    """The head of MCBP with its Fourier transforms as matrix products, see `Fourier`.
-
-    Args:
-        head: gives its weights.
-    """
+    """The head of MCBP with its Fourier transforms as matrix products, see `Fourier`."""
 
     def __init__(self, head: CompactBilinear) -> None:
         classes, width = head.classify.weight.shape
@@ -77,10 +73,6 @@ class Graph(nn.Module):
     crops; `openface` float32 (B, F, T), a track at the model's number of steps; `waveform` float32 (B, N),
     mono at 44.1 kHz, full scale 1; `speech` float32 (B, speeds, layers, S, width), a speech encoder's states
     at each speed. Output: calibrated log-probabilities (B, classes).
-
-    Args:
-        model: a model of the zoo.
-        config: of its training.
     """
 
     def __init__(self, model: Model, config: Config) -> None:

@@ -45,7 +45,6 @@ def export_onnx(
 
     Args:
         model: from `load_model`, or the folder of a checkpoint.
-        out: the file to write, .onnx.
         clips: tensors of prepared clips to check it on, such as those of a store; made-up ones if none are
             given.
 
@@ -90,12 +89,7 @@ def named(out: str | Path, suffix: str) -> Path:
 
 
 def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
-    """Convert the graph to ONNX, as a message without cfnsr's metadata.
-
-    Args:
-        graph: to export.
-        manifest: of it.
-    """
+    """Convert the graph to ONNX, as a message without cfnsr's metadata."""
     require("onnxscript")
     inputs = manifest.inputs
     batch = torch.export.Dim("batch", max=MOST_CLIPS)

@@ -251,7 +251,6 @@ class Layout:
     Args:
         speakers: each with a panel, as far as there is room.
         names: of the emotions, a bar each.
-        picture_width, picture_height: in pixels.
     """
 
     speakers: Sequence[Speaker]

@@ -105,7 +105,6 @@ class Explanation:
     """The basis of a model's answer to one clip, as far as the model has such parts.
 
     Args:
-        emotion: the most probable one.
         emotions: all of them in class order.
         probabilities: (classes,) calibrated, as `predict` gives them.
         blocks: its cross-modal blocks, the last one first; none where it has none.

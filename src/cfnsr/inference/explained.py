@@ -58,7 +58,6 @@ def explain_second(
 
     Args:
         recogniser: of a checkpoint.
-        file: video or sound.
         second: of the file; None takes its middle. The window whose middle is the nearest is explained.
         window, openface, streams: see `predict`.
 
@@ -114,7 +113,6 @@ def explain_window(
     """Explain one window of a prediction.
 
     Args:
-        recogniser: that predicted.
         prediction: of the file, or of one person in it.
         number: of the window, from 0, in the timeline of the prediction.
         window, hop: seconds that the prediction was made with.

@@ -35,9 +35,7 @@ class ExportedModel:
     """A model in a file, as `predict` needs it; from `load_exported`.
 
     Args:
-        manifest: the file's description of itself.
         run: the graph: inputs of some clips side by side -> log-probabilities.
-        runtime: the library that runs it.
     """
 
     def __init__(self, manifest: Manifest, run: Run, runtime: Runtime) -> None:

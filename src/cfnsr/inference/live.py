@@ -112,7 +112,6 @@ def live(
         every: seconds from one answer to the next, in whole steps of the model's pictures: 0.39 s as 0.4 s is
             four of thirty in 2.95 s.
         speech_encoder: see `predict`.
-        clock: the source of the time.
         on_answer: called with each moment that has a window, before it is handed on.
 
     Raises:

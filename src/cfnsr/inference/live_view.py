@@ -89,7 +89,6 @@ def watch(
 
     Args:
         moments: from `live`; closed at the end, and its threads with it.
-        name: of the source.
         emotions: of the model, in class order.
         form: "screen" redraws one picture, "lines" writes a line for each answer, "json" an object for each
             moment; None takes the screen where `out` is a terminal, else lines.

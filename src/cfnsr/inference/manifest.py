@@ -37,8 +37,6 @@ class Manifest:
         shapes: of each input of the graph, by its name and without the batch.
         frames: pictures a clip.
         size: side of a picture in pixels.
-        openface_steps: steps of an OpenFace track.
-        speech_steps: steps of a speech encoder's states.
         preparation: of the training clips; a user's file goes the same way.
         normalised: whether it was trained on features that were standardised over all takes of a speaker.
         tolerant: whether it was trained on clips with dropped pictures or sound.
@@ -86,10 +84,6 @@ class Manifest:
     @classmethod
     def load(cls, text: str, path: object) -> "Manifest":
         """Read the manifest of a file.
-
-        Args:
-            text: by `dump`.
-            path: of the file, for the message.
 
         Raises:
             InputError: for another format, and for what is damaged.

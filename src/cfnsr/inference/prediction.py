@@ -15,8 +15,7 @@ class Window:
     """A window of the file and the model's answer.
 
     Args:
-        start: seconds.
-        end: seconds.
+        start, end: seconds.
         probabilities: of each emotion; None where the model abstains.
         face: whether a face was found in at least half of its pictures, or of the rows of an OpenFace track;
             None when neither was asked for.
@@ -57,7 +56,6 @@ class Prediction:
     """A model's prediction of a file, or of one person in it.
 
     Args:
-        file: as it was given.
         emotion: the most probable one; None where the model abstains all along.
         probabilities: of each emotion, in class order; they sum to 1; the mean over the timeline.
         timeline: windows in order of start; they overlap where the hop is shorter than they.

@@ -29,9 +29,7 @@ class Rolling:
     """Buffer filled by a thread for each stream and emptied by a reader; it holds at most `keep` seconds.
 
     Args:
-        streams: what is going to come.
         step: seconds between pictures; 0 where all come.
-        keep: seconds.
         begun: whether all streams begin at second 0, before anything has come.
     """
 

@@ -13,8 +13,7 @@ class Segment:
     """A part of the file with one answer.
 
     Args:
-        start: seconds.
-        end: seconds; after the start.
+        start, end: seconds, the end after the start.
         probabilities: of each emotion, the mean over the segment; None where the model abstains.
         face: whether a face was seen; None when none was asked for.
         speech: whether there is more than silence; None when none was asked for.

@@ -77,12 +77,10 @@ def sheet(
     Parts that the model does not have are not drawn.
 
     Args:
-        explanation: of the clip.
         frames: (T, H, W, 3) uint8, the face's crops, as `prepare_clip` makes them.
         times: (T,) seconds of them in the file.
         sound: waveform (N,) or its features (F, S), such as MFCCs.
         span: seconds in the file where that sound begins and ends.
-        name: of the file.
 
     Returns:
         a PNG.

@@ -60,7 +60,6 @@ class Stretch:
     """One person in one window: the tensors of a clip, as far as there are pictures and sound.
 
     Args:
-        span: of the window.
         tensors: as `prepare_clip` makes them; of a missing modality there are none.
         face: whether a face was found in at least half of the pictures; None where none were asked for.
         speech: whether the sound is louder than silence; None where none was asked for.
@@ -78,7 +77,6 @@ def spans(duration: float, preparation: Preparation, length: float | None, hop: 
     """Lay out the windows of a file.
 
     Args:
-        duration: of the file in seconds.
         preparation: says how much sound a clip has, which is the length of a window if none is given.
         length: of a window in seconds; None makes a file of a take's length one window.
         hop: from one window to the next, in seconds.
@@ -113,7 +111,6 @@ class Windows:
     """The windows of a file, in order; iterate over it once.
 
     Args:
-        file: anything PyAV opens.
         preparation: how clips were made for the model; its modalities are what the model reads.
         length: of a window in seconds; None makes a file of a take's length one window.
         hop: from one window to the next, in seconds.
@@ -393,9 +390,7 @@ def sampled(
 
     Args:
         times: (N,) of at least one.
-        span: of the window.
         length: of all windows in seconds.
-        preparation: of clips.
         usual: seconds between pictures, where that is known.
 
     Returns:

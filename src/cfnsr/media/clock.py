@@ -31,9 +31,6 @@ class SoundClock:
     A piece follows on as long as stamps and samples agree to `SLACK`. A hole is filled with silence. Where
     pieces overlap, because a clock runs back or samples come faster than time, the repeated seconds are left
     out. So sound stays beside the pictures, as in players.
-
-    Args:
-        path: of the file, for messages.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +45,6 @@ class SoundClock:
 
         Args:
             second: by its time stamp; None where it has none: it follows on, the first comes at `start`.
-            rate: in Hz.
             start: second at which the sound begins in the file.
             earliest: second at which laying begins; None for that of the first piece, but not before 0.
 
@@ -167,10 +163,8 @@ def check_clocks(
     """Refuse a file whose time stamps leap or run back so far that nobody knows what comes when.
 
     Args:
-        path: of the file.
         pictures: seconds of the pictures, as they follow in the file.
         sound: seconds of the packets of sound, likewise.
-        duration: in seconds.
 
     Raises:
         MediaError: they do ("broken").

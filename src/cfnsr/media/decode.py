@@ -159,7 +159,6 @@ def stream_pictures(
     """Read some pictures (H, W, 3) uint8 RGB of a file, one by one, so that a long file needs no more memory.
 
     Args:
-        path: the file.
         scan: of this file, from `scan_packets`.
         numbers: positions of the pictures in the whole video, in rising order; repeated ones come repeatedly.
         shrunk: factor by which the pictures are made smaller.

@@ -152,7 +152,6 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
 
 
     Args:
-        path: of the table.
         points_only: read no more than where the face is: `action_units` is then (T, 0), pose and gaze None.
 
     Raises:

@@ -99,7 +99,6 @@ class Statistics(nn.Module):
         reads: name of the tensor of a clip.
         shape: of it without the batch; None for a side of any length.
         measure: tensor (B, *shape) -> statistics (B, dim).
-        dim: how many there are.
 
     >>> Statistics("audio", (13, None), over_time, 39).pool(torch.rand(2, 13, 50)).shape
     torch.Size([2, 39])

@@ -107,9 +107,7 @@ class OneStream(nn.Module):
     """One encoder and a linear classifier; called like a two-stream model, it ignores the other input.
 
     Args:
-        encoder: of that modality.
         modality: "video" or "audio".
-        classes: number of emotions.
     """
 
     def __init__(self, encoder: nn.Module, modality: str, classes: int) -> None:

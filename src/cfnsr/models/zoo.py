@@ -42,7 +42,6 @@ class Settings:
     """The inputs and sizes of a model's encoders; the defaults are the paper's.
 
     Args:
-        classes: number of emotions.
         mfcc_steps: MFCC columns of a clip.
         width: scale of the large encoders' channels (ResNeXt, ERANN); 1/8 in the small preset.
         openface_features: values of an OpenFace track at each step; 35 are the action units alone.
@@ -584,7 +583,6 @@ def choose_models(
     """List the named models and those of the paper's tables, each once in the order of the tables.
 
     Args:
-        models: names.
         tables: of the paper, 1 or 2.
         video, audio: encoders that all of them get, as far as they have the modality; a row of a table with
             a fixed other one is left out.

@@ -31,7 +31,6 @@ def card_of(folder: Path, origin: Path | None, *, same: bool) -> str:
     """Write the card of a checkpoint that is to be shared, as Markdown with a YAML head.
 
     Args:
-        folder: the checkpoint.
         origin: the folder the model was loaded from: a run, or a shared folder; None where not known.
         same: whether the model is still what it was there. If so the card is the one that lies there, or is
             made from the run; else it has no figures, but the same licence.

@@ -129,7 +129,6 @@ def show(emotion: str, strength: float, rng: np.random.Generator) -> NDArray[np.
     Args:
         emotion: to be acted.
         strength: 1 for a strong showing, less for a normal one.
-        rng: the take's own generator.
     """
     faces = [_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)]
     return _vary(np.sum(faces, axis=0), strength, rng)

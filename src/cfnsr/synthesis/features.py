@@ -31,7 +31,6 @@ def feature_shapes(face: Face, points: Array, gaze: Array, unit: Mapping[int, Ar
     """Shapes of the features from the back to the front.
 
     Args:
-        face: of the actor.
         points: landmarks in face coordinates (frames, 68, 2).
         gaze: shift of the irises (frames, 2).
         unit: intensity (frames,) of each action unit, 0 to 1.

@@ -52,7 +52,6 @@ def head_shapes(face: Face, points: Array, unit: Mapping[int, Array]) -> list[Sh
     """Shapes under the features, from the back to the front.
 
     Args:
-        face: of the actor.
         points: landmarks in face coordinates (frames, 68, 2).
         unit: intensity (frames,) of each action unit, 0 to 1.
     """

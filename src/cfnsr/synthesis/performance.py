@@ -41,8 +41,6 @@ def perform(apex: Array, opening: Array, fps: float, rng: np.random.Generator) -
     Args:
         apex: intensities (17,) at the height of the expression.
         opening: of the mouth by speech (frames,), 0 to 1.
-        fps: frames a second.
-        rng: the take's own generator.
     """
     count = len(opening)
     time = np.arange(count) / fps

@@ -97,11 +97,7 @@ def utter(
 
     Args:
         statement: 1 or 2, as in RAVDESS.
-        prosody: the take's manner of speaking.
-        throat: of the speaker.
-        seconds: length of the whole take.
         start: when the speech begins, in seconds.
-        rng: the take's own generator.
     """
     names = STATEMENTS[statement].split()
     phones = [PHONES[name.lstrip("'")] for name in names]

@@ -45,7 +45,6 @@ def write_tracks(
     Args:
         path: the file appears whole or not at all.
         landmarks: the drawn points in pixels (frames, 68, 2).
-        rng: the take's own generator.
     """
     frames = len(landmarks)
     seen = landmarks + rng.normal(0.0, LANDMARK_NOISE, landmarks.shape)

@@ -32,8 +32,6 @@ class Config:
         labels: the emotions in class order.
         frames: pictures a clip.
         size: side of a picture in pixels.
-        openface_steps: steps of an OpenFace track.
-        speech_steps: steps of a speech encoder's states.
         preparation: of the training clips; a user's file goes the same way.
         temperature: divisor of predicted log-probabilities, fitted on inner validation clips.
         source: of a user's own model, SHA-256 of the file it was registered from.

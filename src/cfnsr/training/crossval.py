@@ -73,13 +73,9 @@ def train_fold(
 
     Args:
         job: model, protocol, fold, seed and recipe.
-        corpus: the prepared clips.
-        folder: of the run.
-        accelerator: device, mixed precision and processes.
         start_from: finished runs of two one-stream models on the same fold, by name, whose encoders a
             two-stream model is initialised from: video, then audio.
         resume: go on with a run that was cut off.
-        progress: called after every step.
 
     Raises:
         InputError: when the folder has a run and `resume` is not set, or one of other settings.
@@ -196,7 +192,6 @@ class _Tried:
     """Figures of the choices of epochs and learning rate that were tried, kept in the run's folder.
 
     Args:
-        folder: of the run.
         resume: read those that an earlier run has tried.
     """
 

@@ -64,7 +64,6 @@ def disturbed(model: TwoStream, how: str, vectors: Sequence[Pair] = ()) -> Itera
     and the answers to the first half are those of the disturbed model.
 
     Args:
-        model: of two modalities.
         how: one of `disturbances`.
         vectors: `pooled` of all test clips, for `without_exchange` of a head that joins early.
     """

@@ -94,15 +94,12 @@ class Trainer:
     Args:
         model: trained in place.
         clips: all clips; `train` and `select` are places in it.
-        epochs: passes over the training clips.
         folder: receives model.safetensors (the best epoch), history.jsonl, tensorboard/ and, until the
             training ends, training/state.pt.
         selected_on: "validation" or "test": the name of the selecting clips in the history.
-        accelerator: device, mixed precision and processes.
         stop: the epoch after which to stop, where no clips select: `epochs` still sets the schedule.
         solver: of a model that is not trained by gradient; each epoch solves it at one of the strengths, and
             the selecting clips choose among them.
-        progress: called after every step.
     """
 
     def __init__(
@@ -378,7 +375,6 @@ class Trainer:
         """Log-probabilities of some clips, in the order they are given.
 
         Args:
-            which: places of the clips.
             change: applied to a batch, its pictures still in 0..255, before the model.
         """
         loader = self.accelerator.prepare(self._ordered(which, lasting=False))

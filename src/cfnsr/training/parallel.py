@@ -42,8 +42,6 @@ def crossval_in_processes(
 
     Args:
         jobs: as `plan` orders them, of one protocol or several.
-        data: folder of the prepared clips.
-        workers: processes.
 
         InputError: what the first process to fail raised; the others are stopped.
     """

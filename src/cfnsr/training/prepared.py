@@ -35,8 +35,6 @@ class PreparedCorpus:
 
         Args:
             reads: inputs for "video", "audio" or both.
-            look: how much of them.
-            normalised: standardise each speaker's features.
         """
         columns = {modality: self._column(name, look, normalised) for modality, name in reads.items()}
         labels = [self.store.labels.index(header.emotion) for header in self.headers]

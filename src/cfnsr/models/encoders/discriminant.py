@@ -24,7 +24,6 @@ class Discriminant(nn.Module):
 
     Args:
         features: statistics of a clip.
-        classes: number of emotions.
         waves: where more than 0, as many cosines of random directions of the statistics are scored instead: a
             Gaussian kernel, so that borders between the classes may be curved.
         shrinkage: of the covariance, above 0 and at most 1.
@@ -103,9 +102,6 @@ def linear_discriminant(
 
     Args:
         values: in float64, for there may be more values than clips.
-        labels: class of each clip.
-        classes: number of classes.
-        shrinkage: of the covariance, see `Discriminant`.
     """
     members = functional.one_hot(labels, classes).to(values)
     counts = members.sum(dim=0)
@@ -128,7 +124,6 @@ class Judging(nn.Module):
 
     Args:
         discriminant: of as many statistics as `statistics` gives.
-        classes: number of emotions.
     """
 
     def __init__(self, discriminant: Discriminant, classes: int) -> None:

@@ -89,7 +89,6 @@ class OpenFaceEncoder(nn.Module):
 
     Args:
         features: values a step has; 35 are the action units.
-        classes: number of emotions.
 
     >>> encoder = OpenFaceEncoder()
     >>> track = torch.rand(2, 35, 7)

@@ -112,7 +112,6 @@ class SpeechMixture(nn.Module):
     Args:
         layers: hidden states a clip has, the embedding's output first; Whisper tiny has 5.
         width: of a hidden state.
-        classes: number of emotions.
 
     >>> encoder = SpeechMixture()
     >>> speech = torch.rand(2, 5, 24, 384)

@@ -19,7 +19,6 @@ class CrossModal(nn.Module):
     every place. The audio passes on unchanged.
 
     Args:
-        video_channels: channels of the video map.
         audio_channels: channels of the audio map; divisible by 8.
         depth: self-attention layers; 0 leaves the selection out (Table 2, "w/o self-attention").
         residual: keep the video map beside the sum (Table 2, "w/o residual").

@@ -25,7 +25,6 @@ class MSAF(nn.Module):
 
     Args:
         block: channels of a block (the source on RAVDESS: 16 at 1024 and 32 channels, 32 at 2048 and 64).
-        reduction: of the joint vector.
         block_dropout: probability that a block is dropped.
 
     Source: Su et al. 2020, "MSAF: Multimodal split attention fusion", sec. 3, and its released code.

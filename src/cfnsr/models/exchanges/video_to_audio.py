@@ -18,8 +18,6 @@ class VideoToAudio(nn.Module):
     the flattened places (time, then rows, then columns), not by row and column.
 
     Args:
-        video_channels: channels of the video map.
-        audio_channels: channels of the audio map.
         depth: self-attention layers; 0 leaves the selection out.
         residual: keep the audio map beside the sum.
 

@@ -22,8 +22,6 @@ class CountSketch(nn.Module):
     kept with the weights.
 
     Args:
-        dim: width of the vector.
-        sketch_dim: width of the sketch.
         generator: where places and signs are drawn from.
 
     >>> sketch = CountSketch(3, 2, torch.Generator().manual_seed(0))
