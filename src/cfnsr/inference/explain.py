@@ -353,12 +353,11 @@ def _centres(
 ) -> tuple[Floats, Floats, Floats]:
     """Middle of each place's receptive field, along each axis.
 
-    Each strided layer of the network of pictures has the middle of its first place on the first of what it
-    is given, so the places lie towards the beginning: of 30 frames the second of two is centred around the
-    17th, and the last of 7 across 224 pixels around the 193rd, not in the middle of its seventh. Gradients
-    of random networks were measured to lie there. A place stands for a stride around that, as far as it is
-    in the picture; its receptive field is wider, a quarter of the picture each way in a small trained
-    network.
+    Each strided layer of the network of pictures has the middle of its first place on the first of what it is
+    given, so the places lie towards the beginning: of 30 frames the second of two is centred around the 17th,
+    and the last of 7 across 224 pixels around the 193rd, not in the middle of its seventh. Gradients of
+    random networks were measured to lie there. A place stands for a stride around that, as far as it is in
+    the picture; its receptive field is wider, a quarter of the picture each way in a small trained network.
     """
     if not isinstance(encoder, ResNeXt3D):
         shown = places

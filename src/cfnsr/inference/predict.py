@@ -64,8 +64,8 @@ def predict(
             sound as much is read as of a training clip, from where that began.
         hop: seconds from one window to the next.
         all_faces: follow everyone in the picture (`Prediction.people`), not only the largest face.
-        streams: choice among the file's streams of pictures and of sound; if not given those
-            marked default, else the first.
+        streams: of pictures and of sound, where the file has several; by default those marked so, else the
+            first.
         progress: called with the windows done and their number.
 
     Raises:

@@ -186,8 +186,7 @@ def yunet_weights() -> Path:
 
 
 def yunet_here() -> Path | None:
-    """Find the detector's weights on this machine: the file of `CFNSR_YUNET`, else the one fetched before;
-    None where there is none.
+    """Find the detector's weights here: the file of `CFNSR_YUNET`, else the one fetched before, else None.
 
     Raises:
         InputError: the named file is missing.

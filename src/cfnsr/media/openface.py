@@ -150,7 +150,6 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
     face nothing else is read; its place among the other rows then gives its picture. Cells may be separated
     by commas, semicolons or tabs, and numbers written with a decimal comma, as spreadsheets save them.
 
-
     Args:
         points_only: read no more than where the face is: `action_units` is then (T, 0), pose and gaze None.
 

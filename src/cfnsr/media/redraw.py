@@ -69,8 +69,8 @@ def redraw(
     Args:
         source: any file with pictures that FFmpeg reads.
         out: a file ending in one of `SUFFIXES`; its folder is made.
-        draw: given each picture (H, W, 3) uint8 RGB, to draw on in place, and its second. H has
-            the rows of `below`, and H and W are even.
+        draw: given each picture (H, W, 3) uint8 RGB, to draw on in place, and its second. H has the
+            rows of `below`, and H and W are even.
         below: rows to add beneath each picture, white; an even number.
         progress: given the number of pictures written and of those in all, after each.
         streams: which of the file's streams, where it has several.

@@ -70,9 +70,8 @@ class Shown:
     That size is the first picture's. One of another shape keeps its shape and stands in the middle; beside it
     its outermost pixels are repeated, as beside a face that is cut out at the border.
 
-    The orientation is read from the first picture, and again where its angle changes: PyAV 18 keeps a
-    picture whose side data was read, with the threads that converted it, until Python's next search for
-    circles.
+    The orientation is read from the first picture, and again where its angle changes: PyAV 18 keeps a picture
+    whose side data was read, with the threads that converted it, until Python's next search for circles.
 
     Args:
         stream: just opened, nothing of it decoded; None for a camera, whose pixels are square.

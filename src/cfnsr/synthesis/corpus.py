@@ -153,9 +153,6 @@ def synthesize(
         size: (width, height) of the pictures in pixels, even.
         progress: called with each take when its files are there.
 
-    Returns:
-        The folder.
-
     Raises:
         InputError: numbers that make no sense, or a folder that holds another corpus.
         OSError: a file cannot be written.

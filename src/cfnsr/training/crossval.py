@@ -409,9 +409,7 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
 
 
 def check_model(job: Job, corpus: PreparedCorpus) -> None:
-    """Refuse a model that the corpus or the recipe does not suit, or that has other encoders than those it
-    would start from.
-    """
+    """Refuse a model that does not suit the corpus, the recipe or the encoders it would start from."""
     model, _ = _create(job, corpus, device="meta")
     modalities = zoo.find(job.model).modalities
     if set(model.reads) != set(modalities):

@@ -124,9 +124,7 @@ class OpenFaceEncoder(nn.Module):
         return track
 
     def pool(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B dim"]:
-        """Hidden layer of a perceptron of the features (mean over all places, then a rectifier), and the
-        discriminant's scores.
-        """
+        """Hidden layer of a perceptron over the mean of all places, and the discriminant's scores."""
         means = places.mean(dim=(2, 3, 4))
         hidden: Tensor = self.dropout(functional.gelu(self.standardise(means[:, :CHANNELS])))
         return torch.cat([hidden, means[:, CHANNELS:]], dim=1)
