@@ -1,4 +1,4 @@
-"""What a person sees while the work runs: plain lines and progress bars, on stderr."""
+"""Output for people while the work runs: plain lines and progress bars, on stderr."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from typing import NoReturn, Protocol
 
 from cfnsr.files import ESCAPED
 
-# Exit code of a program whose reader has gone: 128 and the number of SIGPIPE, as shells tell it.
+# Exit code of a program whose reader has gone: 128 and the number of SIGPIPE, as shells report it.
 HUNG_UP = 141
 
 
@@ -21,7 +21,7 @@ def show_all() -> None:
 
 
 def hang_up() -> NoReturn:
-    """End without a word because nobody reads any more, as in `cfnsr ... | head -1`."""
+    """End without a message because nobody reads any more, as in `cfnsr ... | head -1`."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):  # what is still waiting to be written would complain at the end
         os.dup2(nowhere, number)
@@ -29,7 +29,7 @@ def hang_up() -> NoReturn:
 
 
 def speaks() -> bool:
-    """Whether this process speaks for all: of the several that `accelerate launch` starts, one does."""
+    """True if this process prints: of the several that `accelerate launch` starts, one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -42,13 +42,13 @@ class Step(Protocol):
 
 
 def say(message: str) -> None:
-    """A line that is no result, so it goes to stderr."""
+    """Print a line that is no result, so it goes to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def bar(description: str, total: float) -> Iterator[Step]:
-    """A progress bar for work of a known amount; in a log it leaves one line when it is done."""
+    """Draw a progress bar for work of a known amount; in a log it leaves one line when it is done."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -1,4 +1,4 @@
-"""What of all that cfnsr needs is there, on one screen, and what to do about what is missing."""
+"""An account of everything that cfnsr needs: what is there, and what to do about what is missing."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from cfnsr import __version__
 from cfnsr.errors import InputError
 from cfnsr.processes import cores
 
-# Of recordings, by what they are called there: FFmpeg's decoders, of which some builds lack a few.
+# FFmpeg's names of decoders of recordings, of which some builds lack a few.
 DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "flv", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
 ENCODERS = {"libx264": "annotated films are then larger, in MPEG-4", "aac": "annotated films need it"}
 LEAST_FREE = 2.0  # GB on the disk, below which a preparation may not end
@@ -32,8 +32,6 @@ class Finding:
     """One line of the account.
 
     Args:
-        name: of what was looked for.
-        state: what was found.
         well: whether all that the usual work needs is there.
         advice: what to do; empty where nothing is to be done.
     """
@@ -44,7 +42,7 @@ class Finding:
     advice: str = ""
 
     def line(self) -> str:
-        """The finding as a person reads it.
+        """Format the finding in one line.
 
         >>> Finding("cache", "/c", well=False, advice="make room").line()
         'MISSING  cache           /c; make room'
@@ -53,12 +51,12 @@ class Finding:
         return f"{mark:8} {self.name:15} {self.state}" + (f"; {self.advice}" if self.advice else "")
 
     def as_json(self) -> dict[str, Any]:
-        """The finding as JSON."""
+        """Return the finding for JSON."""
         return asdict(self)
 
 
 def examine() -> list[Finding]:
-    """Look at everything; nothing is fetched, nothing written."""
+    """Examine everything; nothing is fetched, nothing written."""
     return [
         Finding("cfnsr", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         _detector(),
@@ -148,7 +146,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _packages(extra: str) -> list[str]:
-    """The packages of an extra, by what cfnsr says of itself."""
+    """Packages of an extra, by cfnsr's own metadata."""
     try:
         needed = requires("cfnsr") or []
     except PackageNotFoundError:  # run from its sources

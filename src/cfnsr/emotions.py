@@ -44,7 +44,7 @@ CREMAD = LabelSet("cremad", ("neutral", "happy", "sad", "angry", "fearful", "dis
 
 
 def label_set_of(emotions: Iterable[str]) -> LabelSet:
-    """The label set a table of takes needs: CREMA-D's or RAVDESS's where it fits, else the labels sorted.
+    """Choose the label set of a table of takes: CREMA-D's or RAVDESS's where it fits, else the labels sorted.
 
     Raises:
         InputError: when only some of the labels are of RAVDESS's set.

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and reading tables, whatever their names and what stands in them."""
+"""Files written whole or not at all, and tables read, whatever their names and contents."""
 
 import codecs
 import csv
@@ -17,15 +17,15 @@ from cfnsr.errors import InputError
 if TYPE_CHECKING:
     from _csv import Reader
 
-ESCAPED = "cfnsr.escaped"  # how to encode what an encoding does not have: see `escaped`
-BYTES = range(0xDC80, 0xDD00)  # what Python reads for bytes of a file's name that are no UTF-8
+ESCAPED = "cfnsr.escaped"  # handler of what an encoding does not have: see `escaped`
+BYTES = range(0xDC80, 0xDD00)  # Python's stand-ins for bytes of a file's name that are no UTF-8
 LONGEST_NAME = 200  # bytes
 LONGEST_HEADER = 1 << 20  # characters
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def escaped(text: str) -> str:
-    r"""Text that can be written: bytes of a file's name that are no text stand in it as escapes.
+    r"""Make text writable: bytes of a file's name that are no text become escapes.
 
     >>> print(escaped("caf\udce9.mp4"), escaped("café.mp4"))
     caf\xe9.mp4 café.mp4
@@ -47,7 +47,7 @@ codecs.register_error(ESCAPED, _escape)
 
 
 def visible(text: str) -> str:
-    """What a table or a file's name may hold and a terminal would obey or hide, written as an escape.
+    """Escape what a table or a file's name may hold and a terminal would obey or hide.
 
     A message so written is one line.
 
@@ -61,7 +61,7 @@ def visible(text: str) -> str:
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether a file is a Git LFS pointer, which stands where the file itself was not fetched."""
+    """True if a file is a Git LFS pointer, which stands where the file itself was not fetched."""
     try:
         with path.open("rb") as file:
             return file.read(len(POINTER)) == POINTER
@@ -70,7 +70,7 @@ def is_pointer(path: Path) -> bool:
 
 
 def told_pointer(path: Path) -> str:
-    """What is said of a Git LFS pointer."""
+    """Message about a Git LFS pointer."""
     return (
         f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository, then the "
         "same command"
@@ -78,13 +78,13 @@ def told_pointer(path: Path) -> str:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises `InputError` for a Git LFS pointer."""
+    """Raise `InputError` for a Git LFS pointer."""
     if is_pointer(path):
         raise InputError(told_pointer(path))
 
 
 def read_bytes(path: Path) -> bytes:
-    """All of a file.
+    """Read all of a file.
 
     Raises:
         InputError: it is a Git LFS pointer.
@@ -95,7 +95,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def separator(header: str) -> str:
-    """What separates the cells of a table's first line: what gives most; a space only as the last resort.
+    """Find the separator of a table's first line: the one that gives most cells; a space as the last resort.
 
     >>> separator("path;split"), separator("file name,fold"), separator("path split")
     (';', ',', ' ')
@@ -107,15 +107,7 @@ def separator(header: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table that is being read, with its header behind.
-
-    Args:
-        path: of it.
-        header: the names of its columns.
-        separator: of its cells.
-        lines: those that follow.
-        reader: of the same.
-    """
+    """A table that is being read, with its header behind."""
 
     path: Path
     header: list[str]
@@ -124,7 +116,7 @@ class Table:
     reader: "Reader"
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Line number (the header's is 1) and cells of every row that is not blank.
+        """Yield line number (the header's is 1) and cells of every row that is not blank.
 
         Raises:
             InputError: a row has fewer cells than the header, or more that are not empty.
@@ -148,12 +140,11 @@ class Table:
 def open_table(path: Path, expected: str) -> Iterator[Table]:
     """Open a table as people have them.
 
-    Cells are separated by commas, semicolons, tabs, bars or spaces, or by what Excel's `sep=;` tells; text is
+    Cells are separated by commas, semicolons, tabs, bars or spaces, or as Excel's `sep=;` says; text is
     UTF-8 or UTF-16 with a mark of byte order. Bytes that are no text are kept as in names of files.
 
     Args:
-        path: of the table.
-        expected: what a refusal says of it.
+        expected: what a refusal asks for.
 
     Raises:
         InputError: no table, or one that cannot be read.
@@ -185,7 +176,7 @@ def open_table(path: Path, expected: str) -> Iterator[Table]:
 
 
 def shortened(name: str) -> str:
-    """A file's name with room for an addition: no file system takes more than 255 bytes.
+    """Shorten a file's name to leave room for an addition: no file system takes more than 255 bytes.
 
     >>> shortened("talk.mp4"), len(shortened("é" * 120).encode())
     ('talk.mp4', 100)

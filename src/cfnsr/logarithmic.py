@@ -7,7 +7,7 @@ STRETCH = 3.0  # of a value before its logarithm: most intensities are well belo
 
 
 def compressed(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Intensities are skewed: on this scale they lie more evenly.
+    """Compress skewed intensities to a scale on which they lie more uniformly.
 
     >>> import torch
     >>> compressed(torch.tensor([0.0, 1, -1])).round(decimals=3)
@@ -17,7 +17,7 @@ def compressed(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
 
 
 def expanded(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """The inverse of `compressed`.
+    """Invert `compressed`.
 
     >>> import torch
     >>> expanded(compressed(torch.tensor([0.0, 1, -1])))

@@ -297,7 +297,7 @@ def pointing_outside(folder: Path) -> None:
             "git lfs pull",
         ),
         (partial(renamed, d_model=24), "cannot be read as a WhisperEncoder"),
-        (lacking, "lacks 1 of the weights that its config.json tells of, such as layers.1.fc1.weight"),
+        (lacking, "lacks 1 of the weights that its config.json names, such as layers.1.fc1.weight"),
         (pointing_outside, "names no safetensors beside it"),
         (partial(renamed, model_type="wavlm", conv_stride=[5, 2, 2, 2, 2, 2, 1]), "every 160 samples"),
     ],

@@ -76,7 +76,7 @@ def test_heatmap_draws_in_grey_where_there_is_no_weight_and_in_the_scale_where_a
 
 
 def test_a_map_that_is_almost_even_looks_so() -> None:
-    """The scale reaches to twice an even share at least, so that small differences stay small."""
+    """The scale reaches to twice the uniform weight at least, so that small differences stay small."""
     even = np.full((1, 2, 2), 0.25)
     even[0, 0] += [0.01, -0.01]
     drawn = heatmap(np.full((1, 32, 32, 3), 128, np.uint8), even).astype(int)

@@ -112,7 +112,7 @@ def test_a_sheet_says_what_is_there_and_no_more(kind: str) -> None:
     assert ("not trained to do without" in said) == (kind != "one modality")
     assert ("AU" in said) == kind.startswith("track")
     if kind not in ("no block", "one modality"):
-        assert "would change by +0.012" in said, "with even weights the answer was the larger"
+        assert "would change by +0.012" in said, "with uniform weights the answer was the larger"
     if kind != "one modality":
         assert "-1.23 nats" in said and "+12.30 nats" in said
 

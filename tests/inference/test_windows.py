@@ -380,7 +380,7 @@ def test_sound_that_is_not_there_all_along(film: Film, spots: Any, case: str) ->
 
 def test_a_clock_that_leaps_is_refused(film: Film) -> None:
     path = film(3.0, times=[0.0, 0.5, 1.0, 400_000.0], sound=[])
-    with pytest.raises(MediaError, match=r"film.mkv tells of 111 hours: expected at most 100"):
+    with pytest.raises(MediaError, match=r"film.mkv declares 111 hours: expected at most 100"):
         Windows(path, SIGHT)
 
 
@@ -778,7 +778,7 @@ def test_clip_means_tell_of_one_window_only(film: Film, tmp_path: Path) -> None:
     assert found.face and found.tensors["openface"].shape == (1, 35)
     long = film(10.0)
     for length, hop in ((None, 1.0), (3.0, 20.0)):
-        with pytest.raises(InputError, match=r"tells one mean of film\.mkv, which is 10\.0 s long"):
+        with pytest.raises(InputError, match=r"has one mean of film\.mkv, which is 10\.0 s long"):
             Windows(long, preparation, length=length, hop=hop, openface=means)
     (found,) = Windows(long, preparation, length=12.0, openface=means)
     assert found.face

@@ -221,7 +221,7 @@ def test_a_model_must_say_what_it_is(tmp_path: Path) -> None:
         cfnsr.save_pretrained(cfnsr.create_model("audio"), tmp_path / "model")
     model = untrained()
     model.config = replace(model.config, settings={"classes": 8})  # type: ignore[assignment]
-    with pytest.raises(InputError, match=r"not the audio that its config tells of: classify.bias is \(2,\)"):
+    with pytest.raises(InputError, match=r"not the audio that its config names: classify.bias is \(2,\)"):
         cfnsr.save_pretrained(model, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 

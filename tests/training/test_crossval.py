@@ -579,9 +579,7 @@ def test_a_run_that_lost_its_history_is_not_resumed(
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     path = (tmp_path / STATE).parents[1] / "history.jsonl"
     path.unlink()
-    with pytest.raises(
-        InputError, match=r"history\.jsonl tells of 0 epochs: expected the 1 .* delete the run's"
-    ):
+    with pytest.raises(InputError, match=r"history\.jsonl has 0 epochs: expected the 1 .* delete the run's"):
         run(corpus, tmp_path, ("audio",), resume=True)
     shutil.rmtree(path.parent)
     run(corpus, tmp_path, ("audio",), resume=True)

@@ -1,4 +1,4 @@
-"""How long a prediction takes: start to end, within a running process, along a long video, and live.
+"""Benchmark of a prediction: start to end, within a running process, along a long video, and live.
 
 A model of the paper's size with random weights is measured, because weights do not change the time.
 """
@@ -25,7 +25,7 @@ from cfnsr.errors import InputError
 from cfnsr.media.container import probe
 from cfnsr.processes import cores
 
-ROUNDS = 5  # of everything, in alternation; the median is told
+ROUNDS = 5  # of everything, in alternation; the median is reported
 HOP = 1.0
 # Ways to run a model.
 CALLED = {
@@ -41,9 +41,8 @@ class Figure:
     """One line of the benchmark.
 
     Args:
-        what: is measured.
         plain: by PyTorch; None where there is nothing to compare with.
-        ours: what cfnsr offers for speed, or the thing itself.
+        ours: by what cfnsr offers for speed, or the thing itself.
         unit: "s", or "s/s" for seconds of work a second of video.
         goal: at most; None where none was set.
     """
@@ -56,11 +55,11 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster."""
+        """Speed-up over `plain`."""
         return None if self.plain is None else self.plain / self.ours
 
     def as_json(self) -> dict[str, object]:
-        """The form `cfnsr bench predict --json` prints."""
+        """Return the form `cfnsr bench predict --json` prints."""
         told = {"what": self.what, "plain": self.plain, "ours": self.ours, "ratio": self.ratio}
         return {**told, "unit": self.unit, "goal": self.goal}
 
@@ -71,7 +70,6 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
     Args:
         clip: a video with one face and sound, of a few seconds.
         rounds: of everything; the median counts.
-        progress: told what is measured next.
 
     Raises:
         InputError: the clip has no pictures or no sound, or the extra `export` is not installed.
@@ -90,7 +88,7 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
 
 
 def starts(rounds: int, progress: Progress) -> list[Figure]:
-    """Importing the package and asking for help, each in a process of its own."""
+    """Measure importing the package and asking for help, each in a process of its own."""
     progress("import and help")
     measured = alternated(
         {
@@ -113,7 +111,7 @@ def starts(rounds: int, progress: Progress) -> list[Figure]:
 
 
 def one_file(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
-    """One file, start to end in a new process, within a running one, and by a running server."""
+    """Measure one file: in a new process, within a running one, and by a running server."""
     progress("one file, in new processes")
     new = alternated({name: command(path, subjects.clip) for name, path in subjects.pixels.items()}, rounds)
     progress("one file, within a running process")
@@ -146,7 +144,7 @@ def one_file(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure
 
 
 def long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
-    """Seconds of work for a second of video, in windows a second apart."""
+    """Measure seconds of work for a second of video, in windows a second apart."""
     progress(f"a video of {LONG:g} s")
     tasks = {name: recognise(path, subjects.long, hop=HOP) for name, path in subjects.pixels.items()}
     if subjects.features is not None:
@@ -165,7 +163,7 @@ def long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figu
 
 
 def in_front_of_it(subjects: Subjects, progress: Progress) -> list[Figure]:
-    """How often `cfnsr live` answers and how late, with the long video played as if live."""
+    """Measure rate and delay of `cfnsr live`, with the long video played as if live."""
     from cfnsr.inference.exported import load_exported
     from cfnsr.inference.live import live
     from cfnsr.media.capture import Player
@@ -185,7 +183,7 @@ def in_front_of_it(subjects: Subjects, progress: Progress) -> list[Figure]:
 
 
 def alternated(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median seconds of some tasks that take turns, so that what slows the machine slows all."""
+    """Median seconds of some tasks that take turns, so that what slows the machine slows all."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
@@ -199,7 +197,7 @@ CFNSR = (sys.executable, "-m", "cfnsr")
 
 
 def run(command: Sequence[str]) -> None:
-    """Run a command to its end; raises `InputError` with its last line where it fails."""
+    """Run a command to its end; raise `InputError` with its last line where it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -207,14 +205,14 @@ def run(command: Sequence[str]) -> None:
 
 
 def command(model: Path, clip: Path) -> Callable[[], None]:
-    """`cfnsr predict` in a process of its own."""
+    """Return a task that runs `cfnsr predict` in a process of its own."""
     return lambda: run([*CFNSR, "predict", str(model), str(clip), "--json"])
 
 
 def recognise(
     model: Path, file: Path, hop: float = HOP, openface: Path | None = None
 ) -> Callable[[], object]:
-    """The same in this process, with the model loaded and used once before."""
+    """Return a task that predicts in this process, with the model loaded and used once before."""
     from cfnsr.inference.predict import as_recogniser, predict
 
     if model.is_dir():
@@ -229,7 +227,7 @@ def recognise(
 
 
 def page(figures: Sequence[Figure], clip: Path) -> str:
-    """The figures as docs/benchmarks.md has them."""
+    """Write the figures as docs/benchmarks.md has them."""
     info = probe(clip)
     lines = [
         "# Benchmarks",
@@ -242,7 +240,7 @@ def page(figures: Sequence[Figure], clip: Path) -> str:
         "Start to end is a new process; within a running process and by a running server the model is loaded "
         "before, and the server is asked by `POST /predict`. s/s are seconds of work for a second of video. "
         "Live, the video is played as if it came from a camera, once; the delay is from the arrival of a "
-        "window's newest picture or sound to its answer, and one answer in twenty was later than told. "
+        "window's newest picture or sound to its answer, and one answer in twenty was later than that. "
         "`cfn_sr_features` is given a made-up OpenFace track (OpenFace's own work is not counted), and hears "
         "by the speech encoder that `CFNSR_SPEECH_ENCODER` names.",
         "",
@@ -258,7 +256,7 @@ def page(figures: Sequence[Figure], clip: Path) -> str:
 
 
 def processor() -> str:
-    """What the processor calls itself."""
+    """Name of the processor."""
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -19,7 +19,7 @@ PATIENCE = 120  # seconds
 
 @contextmanager
 def serving(model: Path) -> Iterator[str]:
-    """The address of a server of a model, while this lasts.
+    """Run a server of a model while this lasts; yields its address.
 
     Raises:
         InputError: it does not start.
@@ -38,7 +38,7 @@ def serving(model: Path) -> Iterator[str]:
 
 
 def ask(address: str, file: Path) -> None:
-    """Have a file recognised by `POST /predict`; raises `InputError` where that is refused."""
+    """Have a file recognised by `POST /predict`; raise `InputError` where that is refused."""
     mark = uuid.uuid4().hex
     head = (
         f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="clip{file.suffix}"\r\n'

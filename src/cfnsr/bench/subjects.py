@@ -1,4 +1,4 @@
-"""What the benchmark measures: models of full size with random weights, a clip, and a long video of it."""
+"""Subjects of the benchmark: models of full size with random weights, a clip, and a long video of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Subjects:
-    """What is measured.
+    """Models and files that are measured.
 
     Args:
         pixels: the same `cfn_sr` at the paper's size, by how it runs: "torch", "onnx" and "int8".
@@ -109,7 +109,7 @@ def _features(folder: Path) -> Path:
 
 
 def repeated(clip: Path, out: Path, seconds: float) -> Path:
-    """A clip again and again, as one video of some seconds."""
+    """Repeat a clip, as one video of some seconds."""
     info = probe(clip)
     whole = decode(clip, frames=info.frame_count)
     assert whole.frames is not None and whole.waveform is not None  # noqa: S101 - asked for
@@ -123,7 +123,7 @@ def repeated(clip: Path, out: Path, seconds: float) -> Path:
 
 
 def _track(path: Path, frames: int) -> Path:
-    """A face in every picture of a video, that moves."""
+    """Write a track with a moving face in every picture of a video."""
     from cfnsr.media.openface import ACTION_UNITS
 
     present = [name.endswith("_c") for name in ACTION_UNITS]

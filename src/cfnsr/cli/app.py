@@ -1,4 +1,4 @@
-"""The command line's frame: shared options, how a command ends, and what commands read of their arguments."""
+"""The command line's frame: shared options, exit codes, and parsing of arguments."""
 
 import errno
 import sys
@@ -12,7 +12,7 @@ from cfnsr.console import hang_up, say, show_all
 from cfnsr.errors import InputError
 from cfnsr.files import visible
 
-# What lists are written as: 1,2,5 or 1-4.
+# Form of a list: 1,2,5 or 1-4.
 Numbers = str
 MOST_NUMBERS = 10_000  # of one range; more is a slip
 
@@ -47,7 +47,7 @@ CheckpointArgument = Annotated[
 
 
 def main() -> None:
-    """Entry point: bad input ends with one line on stderr and exit code 2, a reader who left with 141."""
+    """Run the command line: bad input ends with one line on stderr and code 2, a closed pipe with 141."""
     show_all()
     try:
         try:
@@ -97,7 +97,7 @@ def _stop(message: str) -> None:
 
 
 def parse_numbers(text: str, what: str) -> list[int]:
-    """Numbers and ranges, as users write them.
+    """Parse numbers and ranges, as users write them.
 
     >>> parse_numbers("1-3,7", "actors")
     [1, 2, 3, 7]

@@ -55,7 +55,7 @@ def download(
     ] = None,
     what: Annotated[str, typer.Option(help="Among video, audio and landmarks.")] = "video,landmarks",
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the zip files.")] = False,
-    base_url: Annotated[str, typer.Option(help="A mirror that speaks Zenodo's API.")] = "https://zenodo.org",
+    base_url: Annotated[str, typer.Option(help="A mirror with Zenodo's API.")] = "https://zenodo.org",
 ) -> None:
     """Fetch RAVDESS from Zenodo: checked, resumable, unpacked. Non-commercial licence."""
     from cfnsr.corpus.download import plan_download
@@ -167,7 +167,7 @@ def check_split(
     """Name what a split leaks: shared actors and takes, copies of a recording, a reused validation.
 
     Copies are found by their bytes and by their sound, re-coded or trimmed; not halves of a take, nor other
-    speeds; of several tracks of sound the default one is heard. Exit code 0 for a clean split, 1 for leaks,
+    speeds; of several audio tracks the default one is read. Exit code 0 for a clean split, 1 for leaks,
     2 for a table that cannot be read.
     """
     from cfnsr.data.leaks import check_split as check
@@ -250,7 +250,7 @@ def prepare_takes(
 
 
 def _say_notes(store: "Store", made: Sequence[str]) -> None:
-    """Say what people should know of how takes were read, such as which of several streams was taken."""
+    """Print notes on how takes were read, such as which of several streams was taken."""
     takes: dict[str, list[str]] = {}
     for name in sorted(made):
         header = store.header(name)
@@ -262,7 +262,7 @@ def _say_notes(store: "Store", made: Sequence[str]) -> None:
 
 
 def _modalities_there(corpus: "Corpus") -> tuple[str, ...]:
-    """Pictures and sound as far as the takes have them; OpenFace features where there is neither."""
+    """Modalities of the takes: pictures and sound, or OpenFace features where there is neither."""
     there = tuple(role for role in ("video", "audio") if any(getattr(take, role) for take in corpus.takes))
     if len(there) == 1:
         say(f"the corpus has {there[0]} alone: preparing that")
@@ -273,7 +273,6 @@ def _speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, 
     """Name and SHA-256 of the speech encoder of a preparation; empty where none is needed.
 
     Args:
-        modalities: that are to be prepared.
         given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
     """
     from cfnsr.features.base import FEATURES
@@ -291,7 +290,7 @@ def _speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, 
 
 
 def write_synthetic(folder: Path, *, actors: int, seed: int, workers: int | None) -> int:
-    """Write a synthetic corpus; returns the number of takes."""
+    """Write a synthetic corpus; return the number of takes."""
     from cfnsr.synthesis.corpus import plan
     from cfnsr.synthesis.corpus import synthesize as write
 

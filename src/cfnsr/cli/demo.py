@@ -16,7 +16,7 @@ from cfnsr.files import check_folder
 ACTORS = 18  # twenty-one takes each
 FOLDS = (1, 2)  # of the six: enough to see the order of the models
 MODEL = "cfn_sr"
-PICTURES = 64  # pixels: what the small preset looks at
+PICTURES = 64  # pixels of the small preset
 
 
 @app.command(epilog="Example: cfnsr demo --out demo")

@@ -1,4 +1,4 @@
-"""Verbs that give a model away, and that look at this machine: export, share, doctor, bench."""
+"""Verbs that give a model away, and that examine this machine: export, share, doctor, bench."""
 
 import json
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ def export(
 def _clips(
     checkpoint: Path, data: Path | None, most: int, *, tested: bool = False
 ) -> "list[tuple[Mapping[str, np.ndarray], int]]":
-    """Some prepared clips and their classes; of a run those of its training actors, or of its tested ones."""
+    """Load some prepared clips and their classes; of a run those of its training, or tested, actors."""
     from cfnsr.data.store import Store
     from cfnsr.evaluation.runs import ABOUT, read_run
     from cfnsr.media.decode import spread

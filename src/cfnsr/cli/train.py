@@ -32,10 +32,10 @@ ProtocolOption = Annotated[
     ),
 ]
 VideoOption = Annotated[
-    str | None, typer.Option(help="What the models see: pixels (the default) or openface tracks.")
+    str | None, typer.Option(help="Video encoder: pixels (the default) or openface tracks.")
 ]
 AudioOption = Annotated[
-    str | None, typer.Option(help="What they hear: mfcc (the default) or speech, a pretrained encoder.")
+    str | None, typer.Option(help="Audio encoder: mfcc (the default) or speech, a pretrained one.")
 ]
 SpeakerOption = Annotated[
     bool,
@@ -53,7 +53,7 @@ def models(
     as_json: JsonOption = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """Every model: its parameters beside the paper's, and the accuracy the paper reports."""
+    """List every model: its parameters beside the paper's, and the accuracy the paper reports."""
     from cfnsr.models import listing
 
     if as_json:
@@ -92,7 +92,7 @@ def _recipe(
     ] = None,
     modality_dropout: Annotated[
         float | None,
-        typer.Option(help="Probability that a training clip loses its pictures or its sound, 0 to 0.9."),
+        typer.Option(help="Probability that pictures or sound of a training clip are dropped, 0 to 0.9."),
     ] = None,
     openface_steps: Annotated[
         int | None, typer.Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
@@ -113,7 +113,7 @@ def _recipe(
         ),
     ] = None,
 ) -> "Recipe":
-    """The recipe of a training: a preset, changed by a file, then by --set, then by the options."""
+    """Read the recipe of a training: a preset, changed by a file, then by --set, then by the options."""
     from cfnsr.training.config import find_recipe, load_recipe, parse_settings
 
     recipe = load_recipe(config, preset) if config is not None else find_recipe(preset or "paper")
@@ -133,7 +133,7 @@ def _recipe(
 
 
 def _with_recipe(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `_recipe`, and pass it the recipe in their stead."""
+    """Give a command the options of `_recipe`, and pass it the recipe instead."""
     shared, whole = signature(_recipe).parameters, signature(command)
 
     @wraps(command)
@@ -301,7 +301,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 @contextmanager
 def _training_bar(jobs: Sequence["Job"]) -> Iterator["Progress"]:
-    """One bar over all runs of a grid; behind it the run at work with its loss and accuracy."""
+    """Draw one bar over all runs of a grid; behind it the run at work with its loss and accuracy."""
     epochs = dict.fromkeys(jobs, 0.0)
     with bar("train", sum(job.passes for job in jobs)) as step:
 
@@ -330,7 +330,7 @@ def train_models(
     workers: int = 1,
     resume: bool = False,
 ) -> list[Path]:
-    """Cross-validate models under some protocols with one progress bar; returns the folders of the runs."""
+    """Cross-validate models under some protocols with one progress bar; return the folders of the runs."""
     from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
     from cfnsr.training.devices import accelerator
@@ -357,7 +357,7 @@ def train_models(
 
 
 def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
-    """Say of which clips no copy can be found, and what was found in a file of video weights."""
+    """Report clips without a search for copies, and the matches in a file of video weights."""
     from cfnsr.training.crossval import match_weights
 
     if warning := corpus.unheard():
@@ -377,7 +377,6 @@ def write_report(
     """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies.
 
     Args:
-        runs: their folder.
         explain: the prepared folder that the runs were given: two test clips of each row are explained.
         compare: pairs of models whose difference is tested, and printed too.
         margin: of equivalence, as a fraction of accuracy; the report's own if not given.
@@ -409,7 +408,7 @@ def write_report(
 
 
 def _explained(rows: "Sequence[Row]", prepared: Path) -> "Examples":
-    """Two test clips of the first run of each row."""
+    """Explain two test clips of the first run of each row."""
     from cfnsr.data.store import Store
     from cfnsr.inference.examples import examples
 

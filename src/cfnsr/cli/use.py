@@ -34,7 +34,7 @@ def predict(
     window: Annotated[
         float | None,
         typer.Option(
-            help="Seconds of a window, of whose sound as much is heard as of a training clip. If not given, "
+            help="Seconds of a window, of whose sound as much is read as of a training clip. If not given, "
             "a file of up to 6 s is one, and a longer one is cut into windows as long as that sound."
         ),
     ] = None,
@@ -57,7 +57,7 @@ def predict(
     openface: Annotated[
         Path | None,
         typer.Option(
-            help="A folder with OpenFace CSVs of the files, or a table of clip means; a model that sees "
+            help="A folder with OpenFace CSVs of the files, or a table of clip means; a model of "
             "pictures does without, the face detector then finds the face."
         ),
     ] = None,
@@ -124,7 +124,7 @@ def explain(
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
 ) -> None:
-    """Draw where and when the model looked, what it listened to, and how much each modality counted."""
+    """Draw the attention maps of a model over video and audio, and the effect of each modality."""
     from cfnsr.inference.explained import explain_second
     from cfnsr.inference.exported import RUNTIMES
     from cfnsr.inference.recogniser import TorchRecogniser
@@ -134,7 +134,7 @@ def explain(
         raise InputError(f"{out} has another ending: expected .png")
     check_file(out)
     if Path(checkpoint).suffix.lower() in RUNTIMES:
-        raise InputError(f"{checkpoint} is exported, and cannot be looked into: give its checkpoint's folder")
+        raise InputError(f"{checkpoint} is exported, and cannot be explained: give its checkpoint's folder")
     streams = Streams(video_stream, audio_stream)
     _say_notes(file, scan_packets(file, streams).notes)  # and refuse it before a model is loaded for it
     model = _load(checkpoint)
@@ -238,7 +238,7 @@ def live(
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written of each prediction; `{name}` in a path stands for the file's name without its suffix.
+    """Files to write of each prediction; `{name}` in a path stands for the file's name without its suffix.
 
     Args:
         written: tables and subtitles, whose suffix says which: .csv, .json, .txt, .srt or .vtt.
@@ -281,7 +281,7 @@ class Outputs:
 
     @staticmethod
     def of(path: Path, file: Path) -> Path:
-        """A path with the file's name in the place of `{name}`."""
+        """Replace `{name}` in a path by the file's name."""
         return Path(str(path).replace("{name}", file.stem))
 
     def write(self, prediction: "Prediction", file: Path, streams: "Streams") -> None:
@@ -307,14 +307,14 @@ class Outputs:
 
 
 def _say_notes(file: Path, notes: Sequence[str]) -> None:
-    """Say what people should know of how a file was read."""
+    """Print notes on how a file was read."""
     for note in notes:
         say(visible(f"{file}: {note}"))
 
 
 @contextmanager
 def _timeline_bar(file: Path) -> Iterator["Progress"]:
-    """A bar over the windows of a long file; a short one needs none."""
+    """Draw a bar over the windows of a long file; a short one needs none."""
     with ExitStack() as stack:
         step: Step | None = None
 
@@ -330,7 +330,7 @@ def _timeline_bar(file: Path) -> Iterator["Progress"]:
 
 
 def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
-    """A model to predict with, and the speech encoder that it needs, before any file is read."""
+    """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
     from cfnsr.inference.predict import as_recogniser, find_speech_encoder
     from cfnsr.sharing.loading import is_hub_name, load
 

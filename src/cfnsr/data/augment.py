@@ -1,4 +1,4 @@
-"""From uint8 pictures to the network's input, and what training changes in a clip, drawn once an epoch."""
+"""Normalisation of uint8 pictures, and augmentation of clips, drawn once an epoch."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ GREY = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 
 def normalise(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
-    """Pictures as the network takes them: RGB in 0..255 to zero mean and unit deviation.
+    """Normalise pictures for a network: RGB in 0..255 to zero mean and unit deviation.
 
     >>> normalise(torch.zeros(1, 3, 1, 1, 1, dtype=torch.uint8)).flatten()
     tensor([-2.1179, -2.0357, -1.8044])
@@ -26,14 +26,14 @@ def normalise(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
 def draw(
     clips: int, generator: torch.Generator, *, smallest: float = 0.85, flip: bool = True
 ) -> Float[Tensor, "clips 2 3"]:
-    """A random square crop and a coin's flip for each clip, as affine maps from output to input places.
+    """Draw a random square crop and a flip for each clip, as affine maps from output to input places.
 
     Drawn for a whole epoch at once and indexed by clip, so that a clip's augmentation depends neither on
     the batch it falls into nor on who loads it.
 
     Args:
-        smallest: side of a crop at least, as a share of the picture's.
-        flip: whether the coin is thrown.
+        smallest: side of a crop at least, as a fraction of the picture's.
+        flip: whether half of the clips are flipped.
 
     >>> draw(2, torch.Generator().manual_seed(0)).shape
     torch.Size([2, 2, 3])
@@ -49,10 +49,10 @@ def draw(
 
 
 def draw_losses(clips: int, rate: float, generator: torch.Generator) -> Int[Tensor, " clips"]:
-    """Which modality each clip loses in this epoch: 0 none, 1 video, 2 audio; never both.
+    """Draw the modality that is dropped from each clip: 0 none, 1 video, 2 audio; never both.
 
     Args:
-        rate: probability that a clip loses one.
+        rate: probability that one is dropped.
 
     >>> draw_losses(4, 0.0, torch.Generator().manual_seed(0)).tolist()
     [0, 0, 0, 0]
@@ -62,7 +62,7 @@ def draw_losses(clips: int, rate: float, generator: torch.Generator) -> Int[Tens
 
 
 def draw_shares(clips: int, alpha: float, generator: torch.Generator) -> Float[Tensor, " clips"]:
-    """How much of its neighbour is mixed into each clip: the smaller part of a draw of Beta(alpha, alpha).
+    """Draw the fraction of its neighbour that is mixed into each clip: the smaller part of a Beta draw.
 
     >>> shares = draw_shares(100, 0.4, torch.Generator().manual_seed(0))
     >>> 0 <= shares.min() and shares.max() <= 0.5
@@ -74,7 +74,7 @@ def draw_shares(clips: int, alpha: float, generator: torch.Generator) -> Float[T
 
 
 def draw_colours(clips: int, strength: float, generator: torch.Generator) -> Float[Tensor, "clips 3"]:
-    """Factors of brightness, contrast and saturation of each clip, from 1 - strength to 1 + strength.
+    """Draw factors of brightness, contrast and saturation of each clip, from 1 - strength to 1 + strength.
 
     >>> draw_colours(1, 0.0, torch.Generator())
     tensor([[1., 1., 1.]])
@@ -83,7 +83,7 @@ def draw_colours(clips: int, strength: float, generator: torch.Generator) -> Flo
 
 
 def jitter(video: Num[Tensor, "B 3 T H W"], factors: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3 T H W"]:
-    """Pictures in 0..255 at another brightness, contrast and saturation, the same for all of a clip's frames.
+    """Change brightness, contrast and saturation of pictures in 0..255, the same for all of a clip's frames.
 
     Contrast is the distance to the clip's mean grey, saturation that of a pixel's colours to its own grey.
 
@@ -100,7 +100,7 @@ def jitter(video: Num[Tensor, "B 3 T H W"], factors: Float[Tensor, "B 3"]) -> Fl
 
 
 def draw_masks(clips: int, generator: torch.Generator) -> Float[Tensor, "clips 2 2"]:
-    """Numbers from 0 to 1 that say of each clip how wide its masks are, in time and frequency, and where.
+    """Draw numbers from 0 to 1 for the widths and places of each clip's masks, in time and frequency.
 
     >>> draw_masks(3, torch.Generator()).shape
     torch.Size([3, 2, 2])
@@ -116,15 +116,15 @@ def mask(
     time: float,
     frequency: float,
 ) -> Float[Tensor, "B F S"]:
-    """MFCCs or spectrograms with a stretch of their steps hidden, and one of their coefficients or bands.
+    """Mask a range of the steps of MFCCs or spectrograms, and a range of their coefficients or bands.
 
-    A stretch has any width from none to the widest, at any place, all alike likely.
+    A range has any width from none to the widest, at any place, all alike likely.
 
     Args:
         drawn: by `draw_masks`.
-        fill: what stands in the place of what is hidden: the mean, as of the training clips, so that it says
-            nothing. The source has 0, the mean of its normalised spectrograms.
-        time, frequency: the widest stretches, as shares of the steps and of the coefficients.
+        fill: value of what is masked: the mean, as of the training clips, so that it says nothing. The source
+            has 0, the mean of its normalised spectrograms.
+        time, frequency: the widest ranges, as fractions of the steps and of the coefficients.
 
     Source: Park et al. 2019, "SpecAugment", section 2, without its time warping.
 

@@ -1,4 +1,4 @@
-"""One take -> the tensors of its clip: the one way from a file to what a model sees."""
+"""One take -> the tensors of its clip: the one way from a file to a model's input."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from cfnsr.media.shown import stretch
 
 REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
 SILENCE = 1e-12  # -120 dBFS, so that the logarithm of no sound is finite
-# dBFS of the loudest tenth of a second; below it, what is listened to is taken for silent. The quietest of
+# dBFS of the loudest tenth of a second; sound below it counts as silent. The quietest of
 # RAVDESS's 1440 takes reaches -56.1.
 SPEECH_LEVEL = -60.0
 LOUDEST_FOR = 0.1  # seconds
@@ -35,14 +35,14 @@ LOUDEST_FOR = 0.1  # seconds
 
 @dataclass(frozen=True)
 class Clip:
-    """The tensors of one take and where they came from."""
+    """The tensors of one take, and their sources."""
 
     header: Header
     tensors: dict[str, np.ndarray]
 
 
 def fingerprint(path: Path, take: Take) -> dict[str, Any]:
-    """Name, size, modification time and SHA-256 of a file; of a table of clip means, the take's row alone.
+    """Identify a file by name, size, modification time and SHA-256; of a table of clip means the take's row.
 
     Raises:
         MediaError: the table has no row for the take.
@@ -79,7 +79,7 @@ def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _points(take: Take) -> Path | None:
-    """The take's OpenFace CSV if it has a row for each picture, and so may tell where the face is."""
+    """OpenFace CSV of the take if it has a row for each picture, and so locates the face."""
     if take.openface is None or openface.is_means(take.openface):
         return None
     return take.openface
@@ -90,7 +90,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
 
     Tensors (those the modalities ask for):
         video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
-        times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was seen there;
+        times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was found there;
         squares: float32 (frames, 3), centre x, centre y and side of the crop in pixels of the picture shown;
         audio: float32 (13, steps), MFCCs; log_mel: float32 (128, steps);
         waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
@@ -101,12 +101,10 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         level: float32 (1,), loudness in dBFS of the seconds kept, for speech alone of the whole take;
         duration: float64 (1,), of the file;
         openface: float32 (T, F), the rows in which OpenFace found a face, with F features as
-        `OpenFaceTrack.features` tells; T is 1 where the take stands in a table of clip means;
+        `OpenFaceTrack.features` returns; T is 1 where the take stands in a table of clip means;
         openface_times: float64 (T,), seconds; confidence: float32 (T,).
 
     Args:
-        take: what to prepare.
-        preparation: how.
         threads: of the video decoder and the speech encoder; 0 lets them choose, 1 suits one process a core.
 
     Raises:
@@ -215,7 +213,7 @@ def _decode(take: Take, preparation: Preparation, threads: int) -> tuple[Decoded
 
 
 def loud(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> bool:
-    """Whether there is more than silence in what is listened to of a recording or window (N,).
+    """True if the part of a recording or window (N,) that a model reads is not silent.
 
     One rule for all: takes that are silent are not prepared, windows that are have no answer. A constant
     offset, as cheap sound cards add, is no sound.
@@ -232,7 +230,7 @@ def loud(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> bool:
 
 
 def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) -> None:
-    """Refuse a take in which one of the ways to hear it hears nothing.
+    """Refuse a take that is silent for one of the audio inputs.
 
     Raises:
         MediaError: it is silent there ("no speech").
@@ -250,7 +248,7 @@ def _check_heard(sound: np.ndarray, sample_rate: int, preparation: Preparation) 
 
 
 def usual_step(times: np.ndarray) -> float:
-    """Seconds from one of the pictures at `times` (N,) to the next."""
+    """Usual seconds from one of the pictures at `times` (N,) to the next."""
     return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
 
@@ -280,7 +278,7 @@ def _check_shown(path: Path, scan: Scan) -> None:
 
 
 def _sound_map(sound: Decoded) -> np.ndarray:
-    """The fingerprint of a whole take's sound, as `cfnsr check-split` makes it."""
+    """Fingerprint of a whole take's sound, as `cfnsr check-split` makes it."""
     assert sound.waveform is not None  # noqa: S101 - asked for
     found = sound_map(sound.waveform[: round(LONGEST * sound.sample_rate)], sound.sample_rate)
     return np.zeros(SOUND_MAP, np.uint8) if found is None else found
@@ -309,7 +307,6 @@ def sound_tensors(
     Args:
         sound: mono, full scale 1, (N,).
         sample_rate: in Hz.
-        preparation: how.
         threads: of the speech encoder; 0 lets it choose.
 
     Raises:
@@ -334,10 +331,9 @@ def _extracted(
 
 
 def read_track(take: Take, path: Path, *, points_only: bool = False) -> openface.OpenFaceTrack:
-    """The take's own track, or its row of a table of clip means.
+    """Read the take's own track, or its row of a table of clip means.
 
     Args:
-        take: whose.
         path: of the track, or of the table.
         points_only: of a track no more than where the face is (see `read_openface`).
 
@@ -356,7 +352,7 @@ def read_track(take: Take, path: Path, *, points_only: bool = False) -> openface
 
 @lru_cache(maxsize=2)
 def _means(path: Path, size: int, mtime_ns: int) -> dict[str, openface.OpenFaceTrack]:
-    """The rows of a table of clip means by name and by performance; of several forms of one, the first."""
+    """Rows of a table of clip means by name and by performance; of several forms of one, the first."""
     try:
         means = openface.read_means(path)
     except MediaError as error:
@@ -367,7 +363,7 @@ def _means(path: Path, size: int, mtime_ns: int) -> dict[str, openface.OpenFaceT
 def _face_source(
     track: openface.OpenFaceTrack | None, path: Path | None, pictures: Decoded
 ) -> face.FaceDetector | openface.OpenFaceTrack:
-    """OpenFace's points of the sampled pictures where there are some, else the detector."""
+    """Return OpenFace's points of the sampled pictures where there are some, else the detector."""
     if track is None or path is None or track.landmarks is None:
         return detector()
     assert pictures.frames is not None  # noqa: S101 - asked for
@@ -377,7 +373,7 @@ def _face_source(
 
 
 def shown_points(points: openface.OpenFaceTrack, pixel: float) -> openface.OpenFaceTrack:
-    """Points in the picture as shown, where OpenFace told them in pixels that are not square."""
+    """Move points to the picture as shown, where OpenFace measured them in pixels that are not square."""
     if points.landmarks is None or pixel == 1:
         return points
     return replace(points, landmarks=points.landmarks * np.array(stretch(pixel), np.float32))
@@ -389,9 +385,7 @@ def check_points(
     """Refuse the points of another video.
 
     Args:
-        path: of the track.
         points: rows of it that have landmarks.
-        track: all of it.
         shape: height, width and number of pictures of the video.
 
     Raises:
@@ -411,5 +405,5 @@ def check_points(
 
 @cache
 def detector() -> face.FaceDetector:
-    """The face detector, one object a process."""
+    """Return the face detector, one object a process."""
     return face.FaceDetector()

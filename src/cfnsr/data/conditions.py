@@ -1,5 +1,5 @@
-"""Bad input: what pictures and sound become when a microphone or a camera fails, and what is left of
-standardised speakers of whom fewer takes are known.
+"""Bad input: corruptions of pictures and sound, as by a failing microphone or camera, and standardised
+speakers of whom fewer takes are known.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from cfnsr.data.store import Header, Store
 from cfnsr.features.base import FEATURES
 from cfnsr.features.mel import PCM, Mel
 
-BLUR = 1 / 16  # deviation of the Gaussian, as a share of the picture's side: features melt, the face stays
+BLUR = 1 / 16  # deviation of the Gaussian, as a part of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
 KEPT = 2**28  # bytes of sound features that are not computed again
 SILENCE = "silent_sound"
@@ -29,14 +29,14 @@ Pictures = Callable[[Tensor], Tensor]
 
 
 class Condition(NamedTuple):
-    """What becomes of one modality while the other one stays, or of the takes a speaker is known by.
+    """A corruption of one modality while the other one stays, or of the takes a speaker is known by.
 
     Args:
         modality: "video" or "audio"; empty where it concerns both.
         absent: whether nothing of it is left.
         sound: waveform (N,) and a source of randomness -> waveform; for "audio".
         pictures: (B, 3, T, H, W) in 0..255 -> the same; for "video".
-        among: by which takes a tested speaker is standardised; where speakers are.
+        among: the takes by which a tested speaker is standardised, if speakers are.
     """
 
     modality: str
@@ -47,7 +47,7 @@ class Condition(NamedTuple):
 
 
 def noisy(decibels: float) -> Sound:
-    """White Gaussian noise at a signal-to-noise ratio over the clip, as a function of the waveform."""
+    """Return a function that adds white Gaussian noise to a waveform, at a signal-to-noise ratio."""
 
     def add(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         power = np.mean(np.square(waveform)) * 10 ** (-decibels / 10)
@@ -58,13 +58,13 @@ def noisy(decibels: float) -> Sound:
 
 
 def no_picture(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
-    """The mean colour everywhere, which is zero once normalised."""
+    """Replace pictures by the mean colour, which is zero once normalised."""
     mean = 255 * torch.tensor(RGB_MEAN, device=video.device)
     return mean.view(1, 3, 1, 1, 1).expand(video.shape)
 
 
 def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
-    """A Gaussian blur of each picture, reflected at its edges.
+    """Blur each picture by a Gaussian, reflected at its edges.
 
     >>> blurred(torch.full((1, 3, 1, 64, 64), 9.0)).unique().round()
     tensor([9.])
@@ -83,11 +83,11 @@ def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
 
 
 def few(takes: int | None = None, emotions: int | None = None) -> Among:
-    """A take itself and some others of its speaker, as of a person of whom no more is known.
+    """Choose a take itself and some others of its speaker, as of a person of whom no more is known.
 
     A user's own take is among those it is standardised by, so it always counts. What is drawn beside it
     depends on the speaker's and the takes' names, never on a model. Labels only choose the takes that a
-    person is known by; the standardisation itself looks at none.
+    person is known by; the standardisation itself uses none.
 
     Args:
         takes: how many, the take itself among them; all by default, and fewer where there are fewer.
@@ -113,7 +113,7 @@ def few(takes: int | None = None, emotions: int | None = None) -> Among:
 
 
 def _lot(*words: object) -> int:
-    """A number that looks random, but is always the same for these words."""
+    """Hash words to a number that looks random, but is always the same."""
     return int.from_bytes(hashlib.sha256(" ".join(map(str, words)).encode()).digest()[:8])
 
 
@@ -132,13 +132,13 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict[str, Condition]:
-    """The conditions that concern what a model reads and leave it something to go by.
+    """Conditions that concern what a model reads and leave it something to go by.
 
     They are of pictures, and of sound whose features are computed here: not of OpenFace tracks, nor of a
     pretrained encoder's states. Of standardised speakers they are the takes that those are known by.
 
     Args:
-        reads: what is read for "video", "audio" or both.
+        reads: inputs for "video", "audio" or both.
         normalised: whether speakers are standardised.
     """
     if normalised:
@@ -152,12 +152,9 @@ def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict
 
 
 class BadSound:
-    """The sound features of a store's clips under bad conditions; computed once, as far as memory goes.
+    """Sound features of a store's clips under bad conditions; computed once, as far as memory goes.
 
-    A clip's noise depends on its name and the condition alone, so that every model hears the same.
-
-    Args:
-        store: where the waveforms are.
+    A clip's noise depends on its name and the condition alone, so that it is the same for every model.
     """
 
     def __init__(self, store: Store) -> None:
@@ -165,7 +162,7 @@ class BadSound:
         self._kept: dict[tuple[str, str, str], Tensor] = {}
 
     def __call__(self, name: str, condition: str, reads: str) -> Float[Tensor, "F S"]:
-        """The features of one clip: its name, the condition, and "audio" or "log_mel"."""
+        """Return the features of one clip: its name, the condition, and "audio" or "log_mel"."""
         key = name, condition, reads
         if key not in self._kept:
             change = CONDITIONS[condition].sound

@@ -1,4 +1,4 @@
-"""A contact sheet: a few prepared clips as one picture, to see what the models see."""
+"""A contact sheet: a few prepared clips as one picture, to check the input of models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +19,7 @@ def contact_sheet(
     """Write a PNG with one row a clip: its emotion and name, and evenly spaced crops.
 
     Args:
-        store: where the clips are.
         headers: clips to choose from; one of each emotion first, each of another actor.
-        path: of the picture.
         clips: rows.
         frames: crops a row.
     """
@@ -44,7 +42,7 @@ def contact_sheet(
 
 
 def _choose(store: Store, headers: Sequence[Header], clips: int) -> list[Header]:
-    """One clip of each emotion, each of another actor as far as there are any; then what comes first."""
+    """Choose one clip of each emotion, each of another actor as far as there are any; then the first ones."""
     chosen: list[Header] = []
     for emotion in store.labels.emotions:
         seen = {header.actor for header in chosen}

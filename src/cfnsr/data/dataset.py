@@ -17,11 +17,11 @@ from cfnsr.features.preparation import Preparation
 from cfnsr.logarithmic import compressed, expanded
 
 LEAST_DEVIATION = 1e-3  # of a value that a speaker never changes
-FARTHEST = 6.0  # deviations from a speaker's mean, where what follows takes the value for a logarithm
+FARTHEST = 6.0  # deviations from a speaker's mean, where the value is then expanded as a logarithm
 FEWEST_TAKES = 2  # of a speaker who is standardised; one take alone would become all zeros
 MEMORY = 4 * 2**30  # bytes of one kind of tensor that are held in memory rather than read again every epoch
 
-# All takes of a speaker -> (N, N): by which of them, in the columns, the take of each row is standardised.
+# All takes of a speaker -> (N, N): the takes, in the columns, by which the take of each row is standardised.
 Among = Callable[[Sequence[Header]], Bool[Tensor, "N N"]]
 
 
@@ -39,13 +39,10 @@ class Batch(NamedTuple):
 
 
 class Column(Dataset[Tensor]):
-    """What models read of every clip under one name, such as its pictures; a small one is held in memory.
+    """Input of models under one name, such as pictures, of every clip; a small one is held in memory.
 
     Args:
-        store: where the clips are.
-        headers: which clips.
-        name: what is read: a modality of the preparation.
-        look: how much of it.
+        name: a modality of the preparation.
     """
 
     def __init__(self, store: Store, headers: Sequence[Header], name: str, look: Look) -> None:
@@ -62,18 +59,18 @@ class Column(Dataset[Tensor]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether no worker processes are needed to read ahead."""
+        """True if no worker processes are needed to prefetch."""
         return self._held is not None
 
     def __getitem__(self, index: int) -> Tensor:
         return self._held[index] if self._held is not None else self._read(index)
 
     def standardised(self, among: Among | None = None, actors: Container[Actor] | None = None) -> "Column":
-        """The same column with every speaker's values at mean 0 and deviation 1, over all takes of theirs.
+        """Standardise every speaker's values to mean 0 and deviation 1, over all takes of theirs.
 
-        Tracks of OpenFace are standardised on a logarithmic scale, which is the one that their encoder sees.
-        No label is looked at, but the other takes are, of the tested speakers too: it is transductive. And
-        the takes must hold all emotions in balance, for what they have in common is taken out as the person.
+        OpenFace tracks are standardised on the logarithmic scale of their encoder. No label is
+        used, but the other takes are, of the tested speakers too: it is transductive. And the takes must hold
+        all emotions in balance, for what they have in common is taken out as the person.
 
         Args:
             among: the takes that each take's mean and deviation come from, over time too; all by default.
@@ -121,7 +118,7 @@ class Column(Dataset[Tensor]):
 def _standardised(
     values: Float[Tensor, "N *any"], time: int, among: Bool[Tensor, "N N"]
 ) -> Float[Tensor, "N *any"]:
-    """Each clip less the mean, and by the deviation, over its own row of clips and over time."""
+    """Standardise each clip by mean and deviation over its own row of clips and over time."""
     weights = among.to(values) / among.sum(dim=1, keepdim=True)
     values = values - values.mean(dim=(0, time), keepdim=True)  # or the squares would swallow the deviation
     mean, square = (
@@ -139,8 +136,7 @@ class Clips(Dataset[Batch]):
     Args:
         columns: for "video" and "audio", as far as the model has them, the tensors it reads there.
         labels: class index of every clip.
-        classes: number of emotions.
-        silence: what it reads of no sound, for a clip that loses its sound.
+        silence: input for silence, for a clip whose sound is dropped.
     """
 
     def __init__(
@@ -157,7 +153,7 @@ class Clips(Dataset[Batch]):
 
     @property
     def in_memory(self) -> bool:
-        """Whether no worker processes are needed to read ahead."""
+        """True if no worker processes are needed to prefetch."""
         return all(column.in_memory for column in self.columns.values())
 
     def __len__(self) -> int:

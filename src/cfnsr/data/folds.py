@@ -1,4 +1,4 @@
-"""Protocols: what is dealt into folds, how, and which part chooses the epoch."""
+"""Protocols: the units dealt into folds, the way they are dealt, and the part that chooses the epoch."""
 
 import hashlib
 from collections import Counter
@@ -15,18 +15,18 @@ OPTIMISTIC = "optimistic: best epoch on test"
 SUFFIX = "_normalised"
 NORMALISED = "speakers standardised: transductive, needs all emotions of each person in balance"
 
-Unit = int | str  # what is dealt whole: an actor, or a single clip where a protocol deals those
+Unit = int | str  # dealt whole: an actor, or a single clip where a protocol deals those
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Who trains, who chooses the epoch and who is tested; an actor has one part only.
+    """Actors that train, choose the epoch and are tested; an actor has one part only.
 
     Args:
         number: 1-based.
         train: actors whose clips the weights are fitted to.
         validation: actors who alone choose the epoch; none in the paper's protocol.
-        test: actors the figures are told of.
+        test: actors of the reported figures.
 
     Raises:
         InputError: when an actor has two parts, or nobody trains or is tested.
@@ -51,7 +51,7 @@ class Fold:
 
 
 def paper_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
-    """The paper's folds: consecutive actors are tested, the others train (section 3.2).
+    """Deal the paper's folds: consecutive actors are tested, the others train (section 3.2).
 
     24 actors // 5 folds are 4, so the last four always train and are never tested.
 
@@ -73,7 +73,7 @@ def paper_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
 
 
 def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
-    """Folds over all actors, both sexes balanced; the next fold's test actors are the inner validation.
+    """Deal folds over all actors, both sexes balanced; the next fold's test actors are the inner validation.
 
     With RAVDESS: 6 folds of 4 (two men, two women), 4 inner validation actors, 16 that train. With its
     20 actors that have action units: 5 folds of 4, 4 inner validation actors, 12 that train. Fewer
@@ -94,7 +94,7 @@ def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
             f"the corpus has {len(sexes)} actors: the nested protocol needs at least 3, "
             "one each to train, to validate and to test"
         )
-    # Ordered by sex, then dealt into consecutive runs: every fold gets its share of each sex.
+    # Ordered by sex, then dealt into consecutive runs: every fold gets its part of each sex.
     groups: list[list[Unit]] = [[] for _ in range(count)]
     dealt = 0
     for sex in sorted(set(sexes.values()), key=str, reverse=True):
@@ -116,7 +116,7 @@ def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
 
 
 def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
-    """A fold an actor, who is tested; the next actor is the inner validation, and all others train.
+    """Deal a fold an actor, who is tested; the next actor is the inner validation, and all others train.
 
     >>> fold = leave_one_actor_out_folds(dict.fromkeys((1, 2, 3, 4)))[3]
     >>> fold.test, fold.validation, fold.train
@@ -137,7 +137,7 @@ def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
 
 
 def random_folds(strata: Mapping[Unit, str | None]) -> list[Fold]:
-    """Folds of the sizes of `nested_folds`, dealt at random but for the strata; the same at every call.
+    """Deal folds of the sizes of `nested_folds` at random but for the strata; the same at every call.
 
     >>> fold = random_folds({f"clip {number}": "calm" for number in range(12)})[0]
     >>> len(fold.train), len(fold.validation), len(fold.test)
@@ -157,8 +157,8 @@ class Dealt:
     """One clip as a protocol deals it.
 
     Args:
-        unit: what it is dealt with: all clips of a unit go to the same part.
-        stratum: what every part gets its share of.
+        unit: all clips of a unit go to the same part.
+        stratum: spread over all parts.
         name: of the clip in the predictions.
     """
 
@@ -168,30 +168,30 @@ class Dealt:
 
 
 def with_its_actor(clip: Header) -> tuple[Dealt, ...]:
-    """An actor's clips stay together; both sexes are shared out."""
+    """Deal an actor's clips together; both sexes are spread over the parts."""
     return (Dealt(clip.actor, clip.sex, clip.name),)
 
 
 def alone(clip: Header) -> tuple[Dealt, ...]:
-    """Every clip for itself; the emotions are shared out."""
+    """Deal every clip for itself; the emotions are spread over the parts."""
     return (Dealt(clip.name, clip.emotion, clip.name),)
 
 
 def twice(clip: Header) -> tuple[Dealt, ...]:
-    """Every clip counts twice, as where a corpus holds a take as video and as sound: each for itself."""
+    """Deal every clip twice, as where a corpus holds a take as video and as sound: each for itself."""
     again = f"{clip.name} (again)"
     return (*alone(clip), Dealt(again, clip.emotion, again))
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a figure comes about.
+    """A way to measure: folds, the part that chooses the epoch, and leaks on purpose.
 
     Args:
         deal: units and their strata -> folds.
         selected_on: the part whose accuracy chooses the epoch.
         units: a clip -> what it is dealt as.
-        leaks: what stands on both sides of a fold on purpose; nothing where actors are dealt whole.
+        leaks: on both sides of a fold on purpose; nothing where actors are dealt whole.
         normalised: whether each speaker's features are standardised by all of that speaker's takes, without
             their labels: transductive, and no figure for a stranger of whom there are few takes, or takes
             of few emotions.
@@ -205,7 +205,7 @@ class Protocol:
 
     @property
     def caveat(self) -> str:
-        """What must be said beside its figures: why they flatter, or what they need that is seldom had."""
+        """Caveat beside its figures: why they flatter, or what they need that is seldom had."""
         optimistic = OPTIMISTIC if self.selected_on == "test" else ""
         leaky = self.leaks and f"leaky: {self.leaks}"
         return "; ".join(filter(None, [optimistic, leaky, NORMALISED if self.normalised else ""]))
@@ -229,14 +229,14 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """A protocol by name."""
+    """Find a protocol by name."""
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is unknown: expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
 def with_normalised_speakers(name: str) -> str:
-    """The protocol of the same folds whose speakers are standardised; raises `InputError` where none is.
+    """Name the protocol of the same folds whose speakers are standardised; raise `InputError` if none is.
 
     >>> with_normalised_speakers("nested")
     'nested_normalised'
@@ -252,7 +252,7 @@ def with_normalised_speakers(name: str) -> str:
 
 
 def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[Fold]:
-    """The folds with these numbers; all when none are named."""
+    """Choose the folds with these numbers; all when none are named."""
     if not numbers:
         return list(folds)
     by_number = {fold.number: fold for fold in folds}

@@ -1,7 +1,7 @@
 """The folder of prepared clips: one self-describing safetensors file a clip, and nothing to get out of step.
 
 OUT/corpus.json               name and label set of the corpus, and how all its clips are made
-OUT/clips/<name>.safetensors  tensors of a clip; its header says what it is and where it came from
+OUT/clips/<name>.safetensors  tensors of a clip, with a header: what it is and its sources
 OUT/failures.csv              takes that could not be prepared, one line each with the reason
 """
 
@@ -29,17 +29,16 @@ LONGEST_NAME, CUT_NAME = 200, 180  # characters of a clip's file; 255 are what f
 
 @dataclass(frozen=True)
 class Header:
-    """What a prepared clip says of itself, beside its tensors.
+    """Description of a prepared clip, beside its tensors.
 
     Args:
         name: of the take; unique in the store.
         sources: for each file it was made of, by role ("video", "audio", "openface"): name, size in bytes,
             modification time in nanoseconds and SHA-256.
         preparation: the settings it was made with, and the number of the recipe.
-        face: where the crop came from ("openface" or "detector") and in how many sampled frames a face was.
+        face: source of the crop ("openface" or "detector"), and number of sampled frames with a face.
         speech_parameters: of the speech encoder whose states it has; 0 for none.
         cfnsr: version of the package that made it.
-        format: of this file.
     """
 
     name: str
@@ -119,9 +118,9 @@ class Store:
         return cls(folder)
 
     def path(self, name: str) -> Path:
-        """Where the clip of this name lies; a name from outside can lead nowhere else."""
+        """Path of the clip of this name; a name from outside can lead nowhere else."""
         safe = quote(name.encode("utf-8", "surrogateescape"), safe=" ")
-        if len(safe) > LONGEST_NAME:  # no file system takes it: its beginning, and what tells it from others
+        if len(safe) > LONGEST_NAME:  # no file system takes it: its beginning, and a hash that keeps it apart
             safe = f"{safe[:CUT_NAME]}-{hashlib.sha256(safe.encode()).hexdigest()[:16]}"
         return self.folder / "clips" / f"{safe}.safetensors"
 
@@ -132,14 +131,14 @@ class Store:
         write_atomically(self.path(header.name), lambda temporary: temporary.write_bytes(data))
 
     def header(self, name: str) -> Header | None:
-        """What the clip of this name says of itself; None when missing, damaged or of another format."""
+        """Header of the clip of this name; None when missing, damaged or of another format."""
         try:
             return read_header(self.path(name))
         except InputError:
             return None
 
     def headers(self) -> list[Header]:
-        """The headers of all clips, sorted by name."""
+        """Headers of all clips, sorted by name."""
         found = [read_header(path) for path in sorted((self.folder / "clips").glob("*.safetensors"))]
         if not found:
             raise InputError(
@@ -157,7 +156,7 @@ class Store:
             raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
 
     def load(self, name: str, tensors: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """Some tensors of a clip, read from disk; all of them if none are named."""
+        """Read some tensors of a clip from disk; all of them if none are named."""
         path = self.path(name)
         try:
             with safe_open(path, framework="np") as file:
@@ -173,7 +172,7 @@ class Store:
 
 
 def read_header(path: Path) -> Header:
-    """What a clip file says of itself."""
+    """Read the header of a clip file."""
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

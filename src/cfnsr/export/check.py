@@ -1,4 +1,4 @@
-"""Whether an exported file says what the model says in PyTorch."""
+"""Comparison of an exported file with the model in PyTorch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ MADE_UP = 3  # clips, where none are given
 
 @dataclass(frozen=True)
 class Checked:
-    """An exported file, and how far it is from PyTorch.
+    """An exported file, and its distance from PyTorch.
 
     Args:
         path: of the file; of two, the one that names the other.
@@ -36,7 +36,7 @@ class Checked:
         clips: how many it was checked on.
         real: whether those were given, not made up.
         difference: the largest of a log-probability.
-        agreement: share of the clips that both give the same answer to.
+        agreement: fraction of the clips that both give the same answer to.
     """
 
     path: Path
@@ -50,9 +50,9 @@ class Checked:
 def reference(model: Model, config: Config, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
     """Calibrated log-probabilities as PyTorch has them, by the way that `predict` and training go.
 
-    Only the waveform is taken from the clip for what is heard, not the features that were made of it before
-    it was rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model
-    cannot read.
+    Only the waveform of the audio is taken from the clip, not the features that were made before it was
+    rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model cannot
+    read.
     """
     recogniser, manifest = TorchRecogniser(model), manifest_of(model, config)
     rows = []
@@ -84,7 +84,7 @@ def difference(exported: ExportedModel, clips: Sequence[Arrays], expected: np.nd
         for first in range(0, len(clips), size):
             places = list(islice(cycle(range(len(clips))), first, first + size))
             given = exported.log_probabilities([clips[place] for place in places])
-            # What is no number is as far away as can be.
+            # NaN is as far away as can be.
             distance = np.abs(given - expected[places]) / np.maximum(1, np.abs(expected[places]) / LARGE)
             worst = max(worst, float(np.where(np.isnan(distance), np.inf, distance).max()))
             same += (given.argmax(axis=1) == expected[places].argmax(axis=1)).tolist()
@@ -92,7 +92,7 @@ def difference(exported: ExportedModel, clips: Sequence[Arrays], expected: np.nd
 
 
 def refuse(path: Path, found: float) -> None:
-    """Raises `InputError` where a file is farther from PyTorch than it may be."""
+    """Raise `InputError` where a file is farther from PyTorch than it may be."""
     if not found <= TOLERANCE:
         raise InputError(
             f"{path} was not written: its log-probabilities are {found:.2g} away from PyTorch's, expected at "

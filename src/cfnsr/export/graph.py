@@ -19,7 +19,7 @@ from cfnsr.training.checkpoint import Config
 
 
 class Pictures(nn.Module):
-    """Face crops as a camera or a decoder gives them, to what an encoder of pictures takes.
+    """Convert face crops, as a camera or a decoder gives them, to the input of an encoder of pictures.
 
     >>> Pictures()(torch.zeros(1, 2, 4, 4, 3, dtype=torch.uint8)).shape
     torch.Size([1, 3, 2, 4, 4])
@@ -38,11 +38,7 @@ class Pictures(nn.Module):
 
 
 class ByProducts(CompactBilinear):
-    """The head of MCBP with its Fourier transforms as matrix products, see `Fourier`.
-
-    Args:
-        head: whose weights it has.
-    """
+    """The head of MCBP with its Fourier transforms as matrix products, see `Fourier`."""
 
     def __init__(self, head: CompactBilinear) -> None:
         classes, width = head.classify.weight.shape
@@ -52,7 +48,7 @@ class ByProducts(CompactBilinear):
         self.fourier = Fourier(width)
 
     def pool(self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]) -> Float[Tensor, "B sketch"]:
-        """The sketch of the outer product: the two sketches convolved."""
+        """Sketch of the outer product: the two sketches convolved."""
         seen, heard = self.fourier(self.video_sketch(video)), self.fourier(self.audio_sketch(audio))
         real = seen[0] * heard[0] - seen[1] * heard[1]
         imaginary = seen[0] * heard[1] + seen[1] * heard[0]
@@ -74,10 +70,6 @@ class Graph(nn.Module):
     crops; `openface` float32 (B, F, T), a track at the model's number of steps; `waveform` float32 (B, N),
     mono at 44.1 kHz, full scale 1; `speech` float32 (B, speeds, layers, S, width), a speech encoder's states
     at each speed. Output: calibrated log-probabilities (B, classes).
-
-    Args:
-        model: a model of the zoo.
-        config: what it was trained with.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -97,12 +89,12 @@ class Graph(nn.Module):
         return self.answer(self.features(first, second))
 
     def features(self, first: Tensor, second: Tensor | None = None) -> dict[str, Tensor]:
-        """What the model itself takes, for "video" and "audio" as far as it reads them."""
+        """Input of the model itself, for "video" and "audio" as far as it reads them."""
         given = zip(self.reads, (first, second), strict=False)
         return {modality: self.before[modality](tensor) for modality, tensor in given}
 
     def answer(self, features: dict[str, Tensor]) -> Float[Tensor, "B classes"]:
-        """What the model makes of it, calibrated; of speech at several speeds their mean, as in training."""
+        """Calibrated answer of the model; of speech at several speeds their mean, as in training."""
         video, audio = features.get("video"), features.get("audio")
         if self.reads.get("audio") != "speech" or audio is None:
             log_probabilities = self.model(video, audio)
@@ -117,7 +109,7 @@ class Graph(nn.Module):
 
 
 def manifest_of(model: Model, config: Config) -> Manifest:
-    """What an exported file of a model says of itself.
+    """Manifest of an exported file of a model.
 
     Args:
         model: a model of the zoo.

@@ -37,20 +37,19 @@ SOUND = "sound_features"  # name of what stands between the waveform's part of t
 def export_onnx(
     model: Model | str | Path, out: str | Path, clips: Iterable[Mapping[str, np.ndarray]] = ()
 ) -> Checked:
-    """Write a checkpoint as an ONNX file, once it has been found to say what PyTorch says.
+    """Write a checkpoint as an ONNX file, once its answers have been checked against PyTorch.
 
     The graph takes bytes of pictures and a waveform, any number of clips, and gives calibrated
     log-probabilities (see `Graph`); all else that a program needs is in the file's metadata (`Manifest`).
 
     Args:
         model: from `load_model`, or the folder of a checkpoint.
-        out: the file to write, .onnx.
         clips: tensors of prepared clips to check it on, such as those of a store; made-up ones if none are
             given.
 
     Raises:
-        InputError: when the folder is no checkpoint, a package is missing, or the file would say something
-            else than PyTorch, by more than `TOLERANCE`; no file is left then.
+        InputError: when the folder is no checkpoint, a package is missing, or the file's answers differ from
+            PyTorch's by more than `TOLERANCE`; no file is left then.
     """
     out = named(out, ".onnx")
     require("export", "onnx", "onnxscript", "onnxruntime")
@@ -71,14 +70,14 @@ def export_onnx(
 
 
 def loaded(model: Model | str | Path) -> tuple[Model, Config]:
-    """A model and what it was trained with."""
+    """Return a model and the configuration of its training."""
     if isinstance(model, str | Path):
         model = load_model(model)
     return model, config_of(model)
 
 
 def named(out: str | Path, suffix: str) -> Path:
-    """A path of the kind a format needs; raises `InputError` for another."""
+    """Check that a path has a format's suffix; raise `InputError` for another."""
     out = Path(out)
     if out.suffix.lower() != suffix:
         raise InputError(f"{out} has another ending: expected {suffix}")
@@ -125,7 +124,7 @@ def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
     written: ModelProto = program.model_proto
     del written.graph.output[1:]  # the name stays with the value
     for node in written.graph.node:
-        # Where in whose source it came from: of no use to others, and paths of this machine.
+        # Where in whose source it came from: of no use to others, and with paths of this machine.
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     for value in (*written.graph.value_info, *written.graph.input, *written.graph.output):
@@ -137,7 +136,7 @@ def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
 
 
 def sealed(written: ModelProto, manifest: Manifest) -> bytes:
-    """The file's content."""
+    """Serialise the file's content."""
     entry = written.metadata_props.add()
     entry.key, entry.value = KEY, manifest.dump()
     return seal.sealed_onnx(written.SerializeToString())
@@ -159,7 +158,7 @@ class _Traced(nn.Module):
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """The exporter warns of packages that are missing and of its own doings; what fails, it raises."""
+    """Silence the exporter, which warns of missing packages and of its own doings; failures are raised."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

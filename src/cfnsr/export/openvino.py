@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 Clip = Mapping[str, np.ndarray]
 Pair = tuple[bytes, bytes]  # content of an .xml file and of its .bin file
-# What OpenVINO calls the mark of an operation that stays in float32 where the rest does not.
+# OpenVINO's mark of an operation that stays in float32 where the rest does not.
 MARK = {"name": "precise", "version": "0"}
-# What int8 is worth its cost for: networks whose time goes into convolutions over pictures or spectrograms.
+# Inputs for which int8 is worth its cost: networks whose time goes into convolutions over them.
 LARGE = ("video", "log_mel")
-SMALL_OPERATIONS = ["MatMul"]  # of attention and heads; they take no time and lose most
+SMALL_OPERATIONS = ["MatMul"]  # of attention and heads: little time, and most of the accuracy
 CHECKED = 3  # clips that the float graph is checked on before it is quantised
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """An int8 file, and what it costs beside the same model in floating-point numbers.
+    """An int8 file, and its cost beside the same model in floating-point numbers.
 
     Args:
         path: of the .xml file.
         bytes: of both its files.
         calibrated: clips that its scales come from.
         clips: labelled ones that its cost was measured on; those of the calibration where none were given.
-        float_accuracy: share of right answers in floating-point numbers; None without labels.
+        float_accuracy: fraction of right answers in floating-point numbers; None without labels.
         accuracy: the same in int8.
-        agreement: share of the clips that both give the same answer to.
+        agreement: fraction of the clips that both give the same answer to.
         difference: the largest of a probability.
     """
 
@@ -66,23 +66,23 @@ class Quantised:
 def export_openvino(
     model: Model | str | Path, out: str | Path, clips: Iterable[Clip] = (), *, precision: str = "f32"
 ) -> Checked:
-    """Write a checkpoint as OpenVINO's .xml and .bin, once it has been found to say what PyTorch says.
+    """Write a checkpoint as OpenVINO's .xml and .bin, once its answers have been checked against PyTorch.
 
     The graph is that of `export_onnx`. Where it is computed in bfloat16, as OpenVINO does by itself on
     processors that can, MFCCs and spectrograms stay in float32: they take no time, and MFCCs would be off by
-    up to 25, where their deviation over a clip is about 150. The layers that only sound passes through after
-    them are marked too, but OpenVINO rewrites most of those, and with that forgets the mark.
+    up to 25, where their deviation over a clip is about 150. The layers behind them that only the audio
+    passes through are marked too, but OpenVINO rewrites most of those, and with that forgets the mark.
 
     Args:
         model: from `load_model`, or the folder of a checkpoint.
         out: the .xml file to write; the .bin file stands beside it.
         clips: tensors of prepared clips to check it on; made-up ones if none are given.
         precision: "f32", or "bf16" for a file that `load_exported` runs in bfloat16. Both are the same
-            graph, which has to agree with PyTorch in float32; the difference told is that in `precision`.
+            graph, which has to agree with PyTorch in float32; the reported difference is that in `precision`.
 
     Raises:
-        InputError: when the folder is no checkpoint, a package is missing, or the file would say something
-            else than PyTorch, by more than `TOLERANCE`; no file is left then.
+        InputError: when the folder is no checkpoint, a package is missing, or the file's answers differ from
+            PyTorch's by more than `TOLERANCE`; no file is left then.
     """
     out = named(out, ".xml")
     if precision not in PRECISIONS[:2]:
@@ -109,11 +109,11 @@ def export_int8(
     calibration: Iterable[Clip],
     labelled: Iterable[tuple[Clip, int]] = (),
 ) -> Quantised:
-    """Write a checkpoint of a network that sees as OpenVINO's .xml and .bin in int8, and tell what it costs.
+    """Write a checkpoint of a network of pictures or spectrograms in int8, and measure its cost.
 
     Post-training static quantisation by NNCF: scales of activations come from the calibration clips. The
-    waveform's part of the graph, the small operations of attention and heads, and what only sound passes
-    through stay in float32.
+    waveform's part of the graph, the small operations of attention and heads, and layers that only the audio
+    passes through stay in float32.
 
     Args:
         model: from `load_model`, or the folder of a checkpoint.
@@ -123,8 +123,8 @@ def export_int8(
 
     Raises:
         InputError: when the folder is no checkpoint, a package is missing, the model reads neither pictures
-            nor a spectrogram, there is no clip to calibrate on, or the graph in floating-point numbers says
-            something else than PyTorch.
+            nor a spectrogram, there is no clip to calibrate on, or the answers in floating-point numbers
+            differ from PyTorch's.
     """
     out = named(out, ".xml")
     require("export", "openvino", "nncf")
@@ -163,12 +163,12 @@ def export_int8(
 
 
 def _answers(exported: Any, clips: Sequence[Clip]) -> np.ndarray:
-    """Probabilities, a clip at a time: no more memory than one needs."""
+    """Probabilities, computed a clip at a time to save memory."""
     return np.concatenate([exported.probabilities([clip]) for clip in clips])
 
 
 def _converted(graph: Graph, manifest: Manifest) -> openvino.Model:
-    """The graph as OpenVINO has it, by way of ONNX."""
+    """Convert the graph to OpenVINO, by way of ONNX."""
     written = BytesIO(graph_of(graph, manifest).SerializeToString())
     with untold():
         import openvino
@@ -191,7 +191,7 @@ def _quantised(model: openvino.Model, clips: Sequence[Clip], manifest: Manifest)
 
 
 def _untouched(model: openvino.Model) -> set[str]:
-    """Names of the operations that only sound passes through, and of those that make features of it."""
+    """Names of the operations that only the audio passes through, and of those that make its features."""
     names = _sound(model)
     behind = {each.get_any_name(): _behind(each.get_node()) for each in model.inputs}
     if "frames" in behind:
@@ -233,7 +233,7 @@ def _sound(model: openvino.Model) -> set[str]:
 
 
 def _pair(model: openvino.Model, manifest: Manifest) -> Pair:
-    """The content of both files."""
+    """Serialise both files."""
     with untold():
         import openvino
 
@@ -243,7 +243,7 @@ def _pair(model: openvino.Model, manifest: Manifest) -> Pair:
         weights = path.with_suffix(".bin").read_bytes()
         net = ElementTree.fromstring(path.read_bytes())  # noqa: S314 - written just now
     _mark(net, _untouched(model))
-    # What OpenVINO and NNCF tell of how they made it is nobody's business, but the runtime's version.
+    # OpenVINO and NNCF note how they made it: nobody's business, but for the runtime's version.
     info = net.find("rt_info")
     if info is None:
         info = ElementTree.SubElement(net, "rt_info")
@@ -269,7 +269,7 @@ def _mark(net: ElementTree.Element, names: set[str]) -> None:
 
 
 def _write(pair: Pair, out: Path) -> None:
-    """Write both files; a kill may leave the old ones or the new ones or no .xml file, but no mixed pair."""
+    """Write both files; a kill may leave the old ones, the new ones or no .xml file, but no mixed pair."""
     out.parent.mkdir(parents=True, exist_ok=True)
     paths = out, out.with_suffix(".bin")
     temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
@@ -286,7 +286,7 @@ def _write(pair: Pair, out: Path) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """NNCF draws its progress on stdout, which is for what a command says, and logs all it does."""
+    """Silence NNCF, which draws its progress on stdout, meant for results, and logs all it does."""
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Waveform -> what an audio encoder reads, as layers: `cfnsr.media.mfcc` and `log_mel` inside a graph."""
+"""Features of a waveform as layers: `cfnsr.media.mfcc` and `log_mel` inside a graph."""
 
 import math
 

@@ -22,7 +22,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Look:
-    """How much of a prepared clip a model is shown; each input takes what concerns it.
+    """Amount of a prepared clip that a model reads; each input takes what concerns it.
 
     Args:
         frames: pictures, evenly spaced among the prepared ones.
@@ -87,7 +87,7 @@ class Feature(ABC):
 
     @abstractmethod
     def to_model(self, arrays: Arrays, look: Look) -> NDArray[Any]:
-        """What a model reads of one clip.
+        """Make the array that a model reads of one clip.
 
         Args:
             arrays: those that `arrays` names.
@@ -99,7 +99,7 @@ class Feature(ABC):
         return (self.name,)
 
     def concerns(self, look: Look) -> tuple[int, ...]:
-        """What of a look changes `to_model`, so that two looks that agree there can share it."""
+        """Part of a look that `to_model` depends on: looks that agree there share its result."""
         return ()
 
     def absent(self, preparation: Preparation) -> dict[str, np.ndarray]:
@@ -118,7 +118,7 @@ class Feature(ABC):
         return self.arrays(preparation)
 
     def to_graph(self, arrays: Arrays, look: Look) -> NDArray[Any]:
-        """What an exported graph reads of one clip."""
+        """Make the array that an exported graph reads of one clip."""
         return self.to_model(arrays, look).astype(self.dtype, copy=False)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""How clips are made: the settings that prepared clips, checkpoints and exported files have in common."""
+"""Settings of preparation, which prepared clips, checkpoints and exported files carry."""
 
 import re
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +17,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Preparation:
-    """How clips are made; the defaults are the paper's (section 3.2).
+    """Settings by which clips are made; the defaults are the paper's (section 3.2).
 
     Args:
         modalities: which of "video", "audio" (MFCCs), "log_mel", "speech" and "openface" are made.
@@ -96,7 +96,7 @@ class Preparation:
 
     @property
     def streams(self) -> Streams:
-        """Which streams of a take's files are taken."""
+        """Streams of a take's files that are read."""
         return Streams(self.video_stream, self.audio_stream)
 
     @property

@@ -1,7 +1,7 @@
 """Hidden states of a pretrained speech encoder over a whole take: the features of the `speech` models.
 
-Read are folders as Hugging Face's libraries write them: config.json and safetensors, nothing pickled and
-no code of the folder's own. transformers is imported when the first take is heard, not before.
+It reads folders as Hugging Face's libraries write them: config.json and safetensors, nothing pickled and
+no code of the folder's own. transformers is imported for the first take, not before.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000  # Hz
 TOKEN = 320  # samples from one hidden state to the next: 20 ms, in all these encoders
 STEP = 4  # tokens that are averaged: 80 ms
-LONGEST = 1500  # tokens heard at once: 30 s
+LONGEST = 1500  # tokens at once: 30 s
 LARGEST = 65_504.0  # of a float16
 VARIANCE = 1e-7  # added to a waveform's, as transformers does
 VARIABLE = "CFNSR_SPEECH_ENCODER"
@@ -38,7 +38,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FILES = [CONFIG, PREPROCESSOR, WEIGHTS, INDEX, "model-*-of-*.safetensors"]  # all that is ever fetched
 
-# What config.json calls an encoder -> its class in transformers.
+# Encoder's name in config.json -> its class in transformers.
 CLASSES = {
     "whisper": "WhisperEncoder",
     "wav2vec2": "Wav2Vec2Model",
@@ -55,11 +55,11 @@ class SpeechEncoder:
 
     Sources: Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, ICML 2023;
     Baevski et al., wav2vec 2.0, NeurIPS 2020; Hsu et al., HuBERT, TASLP 2021; Chen et al., WavLM,
-    JSTSP 2022. The weights are read when the first take is heard.
+    JSTSP 2022. The weights are read for the first take.
 
     Args:
         folder: config.json, safetensors and, where the encoder has one, preprocessor_config.json.
-        name: what headers call it; the folder's own name if not given.
+        name: in headers; the folder's own name if not given.
 
     Raises:
         InputError: transformers is not installed, or the folder holds no such encoder.
@@ -110,12 +110,12 @@ class SpeechEncoder:
     def features(
         self, waveform: Float[np.ndarray, " N"], *, threads: int = 0
     ) -> Float16[np.ndarray, "layers S width"]:
-        """All hidden states of a take, a step every 80 ms.
+        """Compute all hidden states of a take, a step every 80 ms.
 
         The embedding's output stands first, the output of the last layer (with the final layer norm,
-        where there is one) last. Only as much is computed as the take is long; more than 30 s are heard
-        in windows of 30 s. What does not fill a token of 20 ms at the end is left out; less than one
-        token in all is followed by silence.
+        where there is one) last. Only as much is computed as the take is long; more than 30 s are read in
+        windows of 30 s. What does not fill a token of 20 ms at the end is left out; less than one token in
+        all is followed by silence.
 
         Args:
             waveform: mono, 16 kHz, full scale 1.
@@ -153,7 +153,7 @@ class SpeechEncoder:
 
     @cached_property
     def _overlap(self) -> int:
-        """Samples that a token hears beyond its 20 ms: 80 where convolutions read the waveform."""
+        """Samples of a token's receptive field beyond its 20 ms: 80 where convolutions read the waveform."""
         if self.kind == "whisper":
             return 0  # its windows are padded
         kernels, strides = self._convolutions
@@ -165,7 +165,7 @@ class SpeechEncoder:
         return int(self.config.get("max_source_positions", LONGEST)) if self.kind == "whisper" else LONGEST
 
     def _normalised(self, sound: np.ndarray) -> np.ndarray:
-        """Zero mean and unit variance, where the encoder was trained on that."""
+        """Normalise to zero mean and unit variance, where the encoder was trained on that."""
         if self.kind == "whisper":
             return sound
         path = self.folder / PREPROCESSOR
@@ -177,12 +177,12 @@ class SpeechEncoder:
 
     @cached_property
     def _tokens(self) -> Tokens:
-        """Waveform (N,) of one window -> all its hidden states (layers, tokens, width)."""
+        """Return a function: waveform (N,) of one window -> all its hidden states (layers, tokens, width)."""
         model = self._load()
         return _from_log_mel(model) if self.kind == "whisper" else _from_waveform(model)
 
     def _architecture(self) -> tuple[Any, Any]:
-        """Its class in transformers, and the configuration to build it by."""
+        """Class in transformers, and the configuration to build it by."""
         import transformers
         from transformers.models.whisper import modeling_whisper
 
@@ -217,21 +217,21 @@ class SpeechEncoder:
         missing = sorted(set(report["missing_keys"]) - UNUSED)
         if missing:
             raise InputError(
-                f"{self.folder} lacks {len(missing)} of the weights that its config.json tells of, such as "
+                f"{self.folder} lacks {len(missing)} of the weights that its config.json names, such as "
                 f"{missing[0]}: copy the encoder again"
             )
         return model.eval()
 
 
 def find_encoder(name: str, sha256: str = "") -> SpeechEncoder:
-    """The speech encoder of a preparation, one object a process.
+    """Find the speech encoder of a preparation, one object a process.
 
     The folder that `CFNSR_SPEECH_ENCODER` names goes before the hub; what was fetched from the hub stays
     in Hugging Face's cache.
 
     Args:
         name: on the hub, owner/name; a folder's own name finds nothing without the variable.
-        sha256: what `SpeechEncoder.sha256` must be; whatever it is, if not given.
+        sha256: expected `SpeechEncoder.sha256`; any if not given.
 
     Raises:
         InputError: there is no such encoder, or it is another one.
@@ -248,7 +248,7 @@ def find_encoder(name: str, sha256: str = "") -> SpeechEncoder:
 
 
 def choose_encoder(given: str | None) -> SpeechEncoder:
-    """The encoder a user names, for this process and those it starts.
+    """Find the encoder a user names, for this process and those it starts.
 
     Args:
         given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
@@ -302,7 +302,7 @@ def _on_hub(name: str, sha256: str) -> SpeechEncoder:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The safetensors of a folder: one file, or those an index names."""
+    """Find the safetensors of a folder: one file, or those an index names."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
@@ -321,7 +321,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _from_log_mel(model: Any) -> Tokens:
-    """Whisper's encoder on a window of any length up to its own."""
+    """Run Whisper's encoder on a window of any length up to its own."""
     from torch import cat, nn
     from transformers import WhisperFeatureExtractor
 
@@ -347,7 +347,7 @@ def _from_log_mel(model: Any) -> Tokens:
 
 
 def _from_waveform(model: Any) -> Tokens:
-    """An encoder of the family of wav2vec 2.0."""
+    """Run an encoder of the family of wav2vec 2.0."""
     from torch import cat
 
     def tokens(window: "torch.Tensor") -> "torch.Tensor":
@@ -372,7 +372,7 @@ def _torch_threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no report of transformers; what matters of it becomes an error of ours."""
+    """Silence progress bars and reports of transformers; what matters of it becomes an error of cfnsr."""
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

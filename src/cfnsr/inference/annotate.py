@@ -39,15 +39,14 @@ def annotate(
     progress: Progress | None = None,
     streams: Streams = USUAL,
 ) -> Path:
-    """Write a video again with what was predicted of it drawn upon it, and with its sound.
+    """Write a video again with its prediction drawn on it, and with its sound.
 
-    Around a face goes the square that the model saw, in the colour of the emotion and with its name; bars
-    beside tell all probabilities, and a line what was missing: where there is no face there is no square.
-    Bars that would hide a face stand beneath the picture, which then grows. Memory does not grow with the
-    video, its pictures keep their times (see `cfnsr.media.redraw`).
+    The square that the model saw is drawn around each face, in the colour of the emotion and with its name.
+    Bars beside it show all probabilities, and a line says what was missing. Bars that would hide a face stand
+    beneath the picture, which then grows. Memory does not grow with the video, and its pictures keep their
+    times (see `cfnsr.media.redraw`).
 
     Args:
-        source: the video that was predicted.
         prediction: of this video, by `predict`.
         out: a file ending in .mp4, .m4v, .mov or .mkv; it appears whole or not at all.
         progress: given the number of pictures written and of those in all, after each.
@@ -68,7 +67,7 @@ def annotate(
 
 
 class Square(NamedTuple):
-    """Where a face is: centre and side in pixels."""
+    """Square around a face: centre and side in pixels."""
 
     x: float
     y: float
@@ -76,7 +75,7 @@ class Square(NamedTuple):
 
 
 class Whereabouts:
-    """Where a face is at any moment.
+    """Position of a face at any moment.
 
     Args:
         faces: (N, 4) second, centre x, centre y and side in pixels, in any order.
@@ -89,13 +88,13 @@ class Whereabouts:
         self.gap = max(HOLD, STEPS * float(steps[(len(steps) - 1) // 2])) if len(steps) else HOLD
 
     def gone(self, start: float, end: float) -> bool:
-        """Whether there may be moments from `start` to `end`, seconds, at which there is none."""
+        """True if there may be moments from `start` to `end`, seconds, without a face."""
         if not len(self.times) or self.times[0] - start > HOLD / 2 or end - self.times[-1] > HOLD / 2:
             return True
         return bool((np.diff(self.times) > self.gap).any())
 
     def at(self, second: float) -> Square | None:
-        """Between two squares one between them; none far from any.
+        """Interpolate between the two squares around a second; None far from any.
 
         A square that leaps by more than its side is another face's, and there is nothing between them.
 
@@ -120,7 +119,7 @@ class Whereabouts:
 
 
 class Speaker:
-    """What is said of one person at any moment."""
+    """Answers about one person over time."""
 
     def __init__(self, prediction: Prediction) -> None:
         self.person = prediction.person
@@ -129,20 +128,20 @@ class Speaker:
         self.whereabouts = Whereabouts(prediction.faces)
 
     def at(self, second: float) -> Segment | None:
-        """The stretch at that moment; for a moment longer what was last said, then nothing."""
+        """Segment at that moment; for a moment longer the last one, then None."""
         place = bisect_right(self.starts, second) - 1
         if place < 0 or second - self.segments[place].end > HOLD:
             return None
         return self.segments[place]
 
     def face_at(self, second: float) -> Square | None:
-        """Where the face is; None where none was seen in most of the pictures around."""
+        """Square of the face; None where none was found in most of the pictures around."""
         segment = self.at(second)
         return None if segment is None or segment.face is False else self.whereabouts.at(second)
 
     @property
     def marks(self) -> set[str]:
-        """All that may be said of what is missing."""
+        """Every mark that may be shown of what is missing."""
         gone = self.segments and self.whereabouts.gone(self.starts[0], self.segments[-1].end)
         ways = (False, True) if gone else (False,)
         return {_mark(each, gone=gone) for each in self.segments for gone in ways}
@@ -153,12 +152,11 @@ def _mark(said: Segment, *, gone: bool) -> str:
 
 
 class Artist:
-    """Draws what was predicted upon the pictures of a video.
+    """Draws a prediction on the pictures of a video.
 
     Args:
-        prediction: of the video.
-        width: of its pictures, in pixels.
-        height: of its pictures, in pixels; those to draw upon have the rows of `layout.below` more.
+        width: of the pictures, in pixels.
+        height: of the pictures, in pixels; those to draw on have the rows of `layout.below` more.
     """
 
     def __init__(self, prediction: Prediction, width: int, height: int) -> None:
@@ -169,7 +167,7 @@ class Artist:
         self.layout = Layout(self.speakers, self.names, width // 2 * 2, height // 2 * 2)
 
     def draw(self, picture: NDArray[np.uint8], second: float) -> None:
-        """Draw upon a picture (H, W, 3) RGB, in place."""
+        """Draw on a picture (H, W, 3) RGB, in place."""
         shown = [(speaker, said) for speaker in self.speakers if (said := speaker.at(second)) is not None]
         squares = [speaker.face_at(second) for speaker, _ in shown]
         there = [
@@ -199,7 +197,7 @@ class Artist:
             cv2.rectangle(inside, upper, lower, shade, width)
 
     def _label(self, picture: NDArray[np.uint8], said: Segment, square: Square) -> None:
-        """Upon the square's upper side, within the picture."""
+        """Draw the label on the square's upper side, within the picture."""
         import cv2
 
         size, colour = self.layout.size, self._colour(said)
@@ -248,13 +246,11 @@ class Artist:
 
 @dataclass(frozen=True)
 class Layout:
-    """How large letters and bars are in pictures of a size, and where each speaker's panel goes.
+    """Size of letters and bars for a picture, and the place of each speaker's panel.
 
     Args:
         speakers: each with a panel, as far as there is room.
         names: of the emotions, a bar each.
-        picture_width: in pixels.
-        picture_height: in pixels.
     """
 
     speakers: Sequence[Speaker]
@@ -280,7 +276,7 @@ class Layout:
 
     @cached_property
     def row(self) -> int:
-        """From one line of a panel to the next."""
+        """Distance from one line of a panel to the next."""
         return line_height(self.size) + 1
 
     @cached_property
@@ -295,7 +291,7 @@ class Layout:
 
     @cached_property
     def width(self) -> int:
-        """Of a panel."""
+        """Width of a panel."""
         number = "8: " if any(each.person is not None for each in self.speakers) else ""
         headings = [f"{number}{name} 100 %" for name in self.names] or ["no answer"]
         widest = max(letters(heading, self.size, bold=True).width for heading in headings)
@@ -303,18 +299,18 @@ class Layout:
 
     @cached_property
     def bars(self) -> bool:
-        """Whether there is room for them."""
+        """True if there is room for the bars."""
         return self.row * (len(self.names) + 1) + 2 * self.pad <= 0.8 * self.picture_height
 
     @cached_property
     def height(self) -> int:
-        """Of a panel; it has room for the longest mark, so that it never grows."""
+        """Height of a panel, with room for the longest mark, so that it never grows."""
         marks = {mark for each in self.speakers for mark in each.marks}
         lines = max((len(self.wrapped(mark)) for mark in marks), default=0)
         return 2 * self.pad + self.row * (1 + len(self.names) * self.bars + lines)
 
     def wrapped(self, mark: str) -> list[str]:
-        """A mark in lines as wide as a panel."""
+        """Break a mark into lines as wide as a panel."""
         letter = letters("n" * 20, self.size).width / 20
         return wrap(mark, max(8, int((self.width - 2 * self.pad) / letter)))
 
@@ -357,7 +353,7 @@ class Layout:
         return float(np.median(faces[:, 1])) if len(faces) else 0.0
 
     def _hidden(self, corners: Sequence[tuple[int, int]]) -> float:
-        """The part of a face that panels there would hide, the mean over all faces."""
+        """Part of a face that panels there would hide, the mean over all faces."""
         faces = np.concatenate([each.whereabouts.faces for each in self.speakers])
         if not len(faces):
             return 0.0

@@ -1,4 +1,4 @@
-"""How our pictures look, whichever thread draws them."""
+"""The style of cfnsr's figures, safe in threads."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _one_at_a_time = RLock()  # matplotlib's settings are the process's, and a serve
 
 @contextmanager
 def style(more: Mapping[Any, Any] | None = None) -> Iterator[None]:
-    """Draw in our style while this lasts; other threads that want to wait.
+    """Draw in cfnsr's style inside; other threads that want to draw wait.
 
     Args:
-        more: matplotlib's settings (rcParams) of one picture, besides those of all.
+        more: further matplotlib settings (rcParams) of this picture.
     """
     from matplotlib import rc_context
 

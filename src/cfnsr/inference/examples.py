@@ -1,4 +1,4 @@
-"""Test clips of a finished run, explained: what its surest answers rest on."""
+"""Explained test clips of a finished run: the basis of its surest answers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cfnsr.training.checkpoint import config_of, load_model
 
 
 def examples(run: Run, store: Store) -> list[Example]:
-    """The test clips that a run is surest of, one answered rightly and one wrongly, as far as there are such.
+    """Explain the test clips that a run is surest of, one right and one wrong, as far as there are such.
 
-    They show what the model attends to, not how well it does: nobody chose them by how they look.
+    They show what the model attends to, not how well it does: nobody chose them by sight.
 
     Args:
         run: with its checkpoint in its folder.

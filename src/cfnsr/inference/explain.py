@@ -1,4 +1,4 @@
-"""What an answer rests on: where the cross-modal block looked, and how much each modality moved it."""
+"""The basis of an answer: attention maps of the cross-modal block, and the effect of each modality."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,23 +38,23 @@ LEAST_EFFECT = 0.01  # nats by which an attention map must move the answer to co
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What one cross-modal block looked at; both maps are its own, and each sums to 1.
+    """Attention maps of one cross-modal block; each sums to 1.
 
-    The block's self-attention makes one vector of one modality, and the softmax of how well each place of
-    the other's map agrees with it weighs that map.
+    The block's self-attention makes one vector of one modality. The softmax of how well each place of the
+    other's map agrees with it weights that map.
 
     A weight says what the block attends to, not that the answer follows from it: a value may be large and
-    lead nowhere, and each place has seen its surroundings. `moved` says how much the weighing matters at all.
+    lead nowhere, and each place also covers its surroundings. `moved` says how much the weights matter.
 
     Args:
         stage: after which of the encoders' stages it stands, from 1.
-        weighs: the modality that the softmax weighs, "video" or "audio"; self-attention selects in the other.
-        places: (T, H, W) over the video map: its softmax, or if "audio" is weighed, the shares of its places
+        weighs: the modality under the softmax, "video" or "audio"; self-attention selects in the other.
+        places: (T, H, W) over the video map: its softmax, or under "audio" the weights of its places
             in the vector (attention rollout, see `Selection.shares`). Of OpenFace tracks (T, features, 1).
-        steps: (S,) over the audio map: the shares of its steps in the vector, or its softmax.
-        centres: where the middle of what each place sees is, along each axis of `places`, from 0 to 1 of
-            what the model was shown; in the order of time, height and width.
-        moved: the log-probability of the answer less what it is when all places weigh the same.
+        steps: (S,) over the audio map: the weights of its steps in the vector, or its softmax.
+        centres: middle of each place's receptive field, along each axis of `places`, from 0 to 1 of what the
+            model was shown; in the order of time, height and width.
+        moved: the log-probability of the answer less what it is under uniform weights.
     """
 
     stage: int
@@ -66,20 +66,20 @@ class Block:
 
     @property
     def effective(self) -> bool:
-        """Whether the map mattered: by more than 1 % of the answer's probability."""
+        """True if the map mattered: by more than 1 % of the answer's probability."""
         return abs(self.moved) >= LEAST_EFFECT
 
 
 @dataclass(frozen=True, eq=False)
 class Contribution:
-    """How the answer changes when one modality is taken away.
+    """Effect of one modality on the answer.
 
     Args:
         modality: "video" or "audio".
         instead: what the model was given in its place, in words.
         probabilities: (classes,) of each emotion then.
         change: probability of the answered emotion with both, less that without this modality: positive
-            where the modality speaks for the answer.
+            where the modality supports the answer.
         log_change: the same of its log-probability, in nats.
     """
 
@@ -92,17 +92,16 @@ class Contribution:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a model's answer to one clip rests on, as far as the model has such parts.
+    """The basis of a model's answer to one clip, as far as the model has such parts.
 
     Args:
-        emotion: the most probable one.
         emotions: all of them in class order.
         probabilities: (classes,) calibrated, as `predict` gives them.
         blocks: its cross-modal blocks, the last one first; none where it has none.
         contributions: of each modality; none where it has only one, because nothing would be left.
-        features: of a model that sees OpenFace tracks, what each row of `Block.places` is, such as "AU12_r".
-        tolerant: whether it was trained on clips that had lost a modality. One that was not has never met
-            what the contributions show it.
+        features: of a model of OpenFace tracks, the name of each row of `Block.places`, such as "AU12_r".
+        tolerant: whether it was trained on clips with dropped modalities. One that was not has never met the
+            input that the contributions come from.
     """
 
     emotion: str
@@ -124,7 +123,7 @@ class Explanation:
         return self.blocks[0].steps if self.blocks else None
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON keeps it."""
+        """Return all of it for JSON."""
         return {
             "emotion": self.emotion,
             "probabilities": self._named(self.probabilities),
@@ -159,17 +158,16 @@ class Explanation:
 
 
 def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation:
-    """Say what a model's answer to one clip rests on.
+    """Explain a model's answer to one clip.
 
-    The contributions compare the answer with the one that the model gives when a modality tells nothing: see
-    `without`. They measure what this clip's pictures or sound add to what the model knows by the other
-    alone. They do not add up to the answer (what both say is counted in neither, what only both together
-    say in both), and they are the model's, not the person's. A model that was not trained with modality
-    dropout may answer what it never met with high probabilities: then a contribution says as much of that as
-    of the clip.
+    The contributions compare the answer with the one that the model gives without a modality: see `without`.
+    They measure what this clip's pictures or sound add to what the model knows by the other alone. They do
+    not add up to the answer (what both say is counted in neither, what only both together say in both), and
+    they are the model's, not the person's. A model that was not trained with modality dropout may answer
+    input that it never met with high probabilities: then a contribution says as much of that as of the clip.
 
-    Nothing stays on the model, and several threads may explain by one model that is in evaluation. Costs
-    three passes of a model of two modalities, one of a model of one.
+    Nothing stays on the model, and several threads may explain by one model that is in evaluation. The cost
+    is three passes of a model of two modalities, one of a model of one.
 
     Args:
         model: from `load_model` or `create_model`.
@@ -215,21 +213,21 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
 
 
 def without(model: Model, batch: Batch, modality: str) -> Float[Tensor, "B classes"]:
-    """A model's log-probabilities where one of its two modalities tells nothing.
+    """Log-probabilities of a model whose one modality is missing.
 
     Pictures become one plain colour, zero once normalised, and sound silence: as in training with modality
-    dropout, and as a covered camera or a dead microphone would have it.
+    dropout, and as under a covered camera or a dead microphone.
 
-    Of features that others measure, nothing has none. Silence is a sound like any other to a pretrained
+    Features measured by other models have no such value. Silence is a sound like any other to a pretrained
     speech encoder: models trained on speech were measured to call it fearful with a probability of 0.96 or
     more, and a face with no action unit at all with 0.56 to 0.83. So these encoders read the mean of the
-    training clips, and the vector that they pool is zeros, which is no activation and no judgement: then
-    either encoder's own judgement was measured to be even, within 0.02 of each probability.
+    training clips, and the vector that they pool is zeros. Either encoder's own answer was then measured to
+    be uniform, within 0.02 of each probability.
 
     Args:
         model: of two modalities, in evaluation.
         batch: as the model takes it, see `to_input`.
-        modality: "video" or "audio", what is taken away.
+        modality: "video" or "audio", the missing one.
     """
     changed = _taken_away(model, batch, modality)
     computed = FEATURES[model.reads[modality]].computed
@@ -237,7 +235,7 @@ def without(model: Model, batch: Batch, modality: str) -> Float[Tensor, "B class
 
 
 def _taken_away(model: Model, batch: Batch, modality: str) -> Batch:
-    """A batch whose pictures or sound are those of nothing."""
+    """Replace the pictures or the sound of a batch by their missing value."""
     given: Tensor = getattr(batch, modality)
     feature, encoder = FEATURES[model.reads[modality]], getattr(model, modality)
     nothing = torch.zeros_like(given)
@@ -253,14 +251,14 @@ def _taken_away(model: Model, batch: Batch, modality: str) -> Batch:
 
 
 def _mean(encoder: OpenFaceEncoder | SpeechMixture, part: str) -> Tensor:
-    """The mean over the training clips of what the encoder standardises first."""
+    """Mean over the training clips of what the encoder standardises first."""
     scale = cast(nn.BatchNorm1d, getattr(encoder.stages[0], part).scale)
     assert scale.running_mean is not None  # noqa: S101 - it tracks them
     return scale.running_mean
 
 
 class _Noted(NamedTuple):
-    """A block as it was met: its maps of every clip, and the answers if all places had weighed the same."""
+    """A block's maps of every clip, and the answers under uniform weights."""
 
     stage: int
     weighs: str
@@ -271,10 +269,10 @@ class _Noted(NamedTuple):
 
 
 class _Walk(nn.Module):
-    """One walk through a model of two streams that notes what its blocks look at; made for one answer.
+    """One pass through a model of two streams that notes the attention of its blocks; made for one answer.
 
     Args:
-        model: what to walk through; it is left as it is.
+        model: it is left as it is.
         muted: a modality whose pooled vector is zeros.
         noting: whether the blocks are asked.
     """
@@ -287,7 +285,7 @@ class _Walk(nn.Module):
         self.noted: list[_Noted] = []
 
     def forward(self, video: Tensor, audio: Tensor) -> Float[Tensor, "B classes"]:
-        """The model's own log-probabilities."""
+        """Return the model's own log-probabilities."""
         encoder = cast(Encoder, self.model.video)
         shown = video.shape[2:]
         video, audio = encoder.check(video), cast(Encoder, self.model.audio).check(audio)
@@ -306,7 +304,7 @@ class _Walk(nn.Module):
         return seen.stages[stage](video), heard.stages[stage](audio)
 
     def _rest(self, stage: int, video: Tensor, audio: Tensor) -> Tensor:
-        """From the maps before a stage to the answer."""
+        """Run from the maps before a stage to the answer."""
         for later in range(stage, len(self.model.exchanges)):
             video, audio = self.model.exchanges[later](*self._stage(later, video, audio))
         return self._judged(video, audio)
@@ -323,7 +321,7 @@ class _Walk(nn.Module):
 
 
 def _watched(model: TwoStream, given: Batch) -> tuple[Tensor, list[_Noted]]:
-    """The answer, and its blocks; what was heard at several speeds is averaged."""
+    """Return the answer and its blocks; speech at several speeds is averaged."""
     walk = _Walk(model, noting=True)
     both = answer(walk, given)
     return both, walk.noted
@@ -344,13 +342,13 @@ def _block(noted: _Noted, told: Floats, chosen: int, temperature: float) -> Bloc
 def _centres(
     encoder: Encoder, places: tuple[int, ...], shown: tuple[int, ...]
 ) -> tuple[Floats, Floats, Floats]:
-    """The middle of what each place sees most of, along each axis.
+    """Middle of each place's receptive field, along each axis.
 
-    Each strided layer of the network of pictures has the middle of its first place on the first of what it
-    is given, so the places lie towards the beginning: of 30 frames the second of two sees most around the
-    17th, and the last of 7 across 224 pixels around the 193rd, not in the middle of its seventh. Gradients
-    of random networks were measured to lie there. A place stands for a stride around that, as far as it is
-    in the picture; what it sees is wider, a quarter of the picture each way in a small trained network.
+    Each strided layer of the network of pictures has the middle of its first place on the first of what it is
+    given, so the places lie towards the beginning: of 30 frames the second of two is centred around the 17th,
+    and the last of 7 across 224 pixels around the 193rd, not in the middle of its seventh. Gradients of
+    random networks were measured to lie there. A place stands for a stride around that, as far as it is in
+    the picture; its receptive field is wider, a quarter of the picture each way in a small trained network.
     """
     if not isinstance(encoder, ResNeXt3D):
         shown = places
@@ -364,7 +362,7 @@ def _centres(
 
 
 def _features(model: Model) -> tuple[str, ...]:
-    """What an OpenFace encoder's features are, as far as the columns are known."""
+    """Names of an OpenFace encoder's features, as far as the columns are known."""
     encoder = getattr(model, "video", None) or getattr(model, "encoder", None)
     if not isinstance(encoder, OpenFaceEncoder) or encoder.features > len(OPENFACE_COLUMNS):
         return ()
@@ -372,7 +370,7 @@ def _features(model: Model) -> tuple[str, ...]:
 
 
 def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:
-    """One clip as the model takes it, on its device."""
+    """Prepare one clip as the model takes it, on its device."""
     if not isinstance(clip, Batch):
         return TorchRecogniser(model).batch([clip])
     count = len(clip.video if "video" in model.reads else clip.audio)
@@ -385,7 +383,7 @@ def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:
 
 
 def _calibrated(log_probabilities: Tensor, temperature: float) -> Floats:
-    """(1, classes) as the model tells them -> (classes,) that sum to 1."""
+    """Calibrate log-probabilities (1, classes) -> probabilities (classes,) that sum to 1."""
     return _array(functional.log_softmax(log_probabilities[0].double() / temperature, dim=0))
 
 

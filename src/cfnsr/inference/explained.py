@@ -1,4 +1,4 @@
-"""One window of a recording, explained: its clip is made anew, and is the one that was predicted from."""
+"""One window of a recording, explained: its clip is prepared anew, equal to the predicted one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from cfnsr.media.container import USUAL, Streams
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One window's explanation and the clip that it is of.
+    """One window's explanation and its clip.
 
     Args:
-        explanation: what the answer rests on.
-        clip: the tensors it was made from.
+        clip: the tensors that were explained.
         span: of the window in the file.
-        heard: seconds of the file where the sound begins and ends that is listened to.
+        heard: seconds of the file where the sound that is read begins and ends.
     """
 
     explanation: Explanation
@@ -35,7 +34,7 @@ class Explained:
     heard: tuple[float, float]
 
     def as_png(self, name: str) -> bytes:
-        """A sheet that shows the whole of it under a name, see `sheet`."""
+        """Draw all of it as a sheet with a name, see `sheet`."""
         return sheet(
             self.explanation,
             frames=self.clip.get("video"),
@@ -55,17 +54,16 @@ def explain_second(
     openface: Path | None = None,
     streams: Streams = USUAL,
 ) -> Explained:
-    """Explain what a model answers about the largest face at one moment of a recording.
+    """Explain a model's answer about the largest face at one moment of a recording.
 
     Args:
         recogniser: of a checkpoint.
-        file: video or sound.
         second: of the file; None takes its middle. The window whose middle is the nearest is explained.
         window, openface, streams: see `predict`.
 
     Raises:
-        InputError: a model that sees OpenFace tracks without one, or standardised speakers, a second that
-            the file has not, or nobody to be seen or heard then.
+        InputError: a model of OpenFace tracks without one, or of standardised speakers, a second that the
+            file has not, or no face or sound then.
         MediaError: the file is broken, or lacks what the model needs.
     """
     if "openface" in recogniser.preparation.modalities and openface is None:
@@ -115,9 +113,7 @@ def explain_window(
     """Explain one window of a prediction.
 
     Args:
-        recogniser: what predicted.
-        file: the recording.
-        prediction: of it, or of one person in it.
+        prediction: of the file, or of one person in it.
         number: of the window, from 0, in the timeline of the prediction.
         window, hop: seconds that the prediction was made with.
         streams: those that it was made from.
@@ -149,7 +145,7 @@ def explain_window(
 
 
 def _explain(recogniser: TorchRecogniser, stretch: Stretch) -> Explained | None:
-    """A window's explanation; None where the model abstains."""
+    """Explain a window; None where the model abstains."""
     uses = used(recogniser, stretch)
     if not uses:
         return None
@@ -159,7 +155,7 @@ def _explain(recogniser: TorchRecogniser, stretch: Stretch) -> Explained | None:
 
 
 def _distance(stretch: Stretch, prediction: Prediction) -> float:
-    """How far the face in a window is from where the prediction saw it, in pixels."""
+    """Distance of the face in a window from its place in the prediction, in pixels."""
     if "squares" not in stretch.tensors or not len(prediction.faces):
         return np.inf
     squares: np.ndarray = stretch.tensors["squares"]

@@ -1,4 +1,4 @@
-"""A model that `cfnsr export` wrote, run without PyTorch: nothing that is imported here knows of it."""
+"""A model that `cfnsr export` wrote, run without PyTorch: nothing imported here needs it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +24,7 @@ from cfnsr.processes import cores
 Runtime = Literal["onnxruntime", "openvino"]
 RUNTIMES: dict[str, tuple[Runtime, ...]] = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
 WEIGHTS_KEY = "cfnsr_weights_sha256"  # in an .xml file: of the .bin file beside it
-HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # what OpenVINO computes in where nothing is quantised
+HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # OpenVINO's arithmetic where nothing is quantised
 LARGEST = 2**31  # bytes of a file: as many as an ONNX file can have
 
 Inputs = Mapping[str, NDArray[np.generic]]
@@ -35,9 +35,7 @@ class ExportedModel:
     """A model in a file, as `predict` needs it; from `load_exported`.
 
     Args:
-        manifest: what the file says of itself.
         run: the graph: inputs of some clips side by side -> log-probabilities.
-        runtime: what runs it.
     """
 
     def __init__(self, manifest: Manifest, run: Run, runtime: Runtime) -> None:
@@ -47,7 +45,7 @@ class ExportedModel:
 
     @property
     def name(self) -> str:
-        """Of the model in the zoo, its encoders included."""
+        """Name of the model in the zoo, its encoders included."""
         return self.manifest.name
 
     @property
@@ -57,32 +55,32 @@ class ExportedModel:
 
     @property
     def reads(self) -> Mapping[str, str]:
-        """What it reads for "video", "audio" or both."""
+        """Inputs that it reads for "video", "audio" or both."""
         return self.manifest.reads
 
     @property
     def preparation(self) -> Preparation:
-        """How a file becomes a clip with just what it reads."""
+        """Preparation of a file into a clip with just what it reads."""
         return replace(self.manifest.preparation, modalities=tuple(self.manifest.reads.values()))
 
     @property
     def frames(self) -> int:
-        """Pictures of a clip that it sees."""
+        """Pictures of a clip that it reads."""
         return self.manifest.frames
 
     @property
     def size(self) -> int:
-        """Side of a picture that it sees, in pixels."""
+        """Side of its pictures, in pixels."""
         return self.manifest.size
 
     @property
     def normalised(self) -> bool:
-        """Whether it was trained on features that were standardised over all takes of a speaker."""
+        """True if it was trained on features that were standardised over all takes of a speaker."""
         return self.manifest.normalised
 
     @property
     def tolerant(self) -> bool:
-        """Whether it was trained on clips that had lost their pictures or their sound."""
+        """True if it was trained on clips with dropped pictures or sound."""
         return self.manifest.tolerant
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
@@ -114,7 +112,7 @@ def load_exported(
     precision: str | None = None,
     threads: int = 0,
 ) -> ExportedModel:
-    """Load a file that `cfnsr export` wrote, ready to predict; PyTorch is not needed.
+    """Load a file that `cfnsr export` wrote; PyTorch is not needed.
 
     Args:
         path: an .onnx file, or OpenVINO's .xml with its .bin beside it.
@@ -148,7 +146,7 @@ def load_exported(
 
 
 def load_onnx(data: bytes, path: Path, runtime: Runtime, threads: int = 0) -> ExportedModel:
-    """The same for the content of an .onnx file; `path` is for messages."""
+    """Load from the content of an .onnx file; `path` is for messages."""
     manifest = _onnx_manifest(data, path)
     with _reading(path):
         if runtime == "onnxruntime":
@@ -159,7 +157,7 @@ def load_onnx(data: bytes, path: Path, runtime: Runtime, threads: int = 0) -> Ex
 def load_xml(
     text: bytes, weights: bytes, path: Path, precision: str | None = None, threads: int = 0
 ) -> ExportedModel:
-    """The same for the content of an .xml file and of the .bin file beside it."""
+    """Load from the content of an .xml file and of the .bin file beside it."""
     manifest = _xml_manifest(text, weights, path)
     with _reading(path):
         run = _openvino(text, weights, manifest, precision or HINTS[manifest.precision], threads)
@@ -179,7 +177,7 @@ def _read(path: Path) -> bytes:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What a runtime says of a graph it cannot read, in one line."""
+    """Turn a runtime's error about a graph that it cannot read into one line."""
     try:
         yield
     except InputError:
@@ -211,7 +209,7 @@ def _onnx_manifest(data: bytes, path: Path) -> Manifest:
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
-    """A graph and those inside its nodes."""
+    """Yield a graph and those inside its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -220,7 +218,7 @@ def _graphs(graph: Any) -> Iterator[Any]:
 
 
 def _tensors(graphs: Sequence[Any]) -> Iterator[Any]:
-    """All the constants of some graphs."""
+    """Yield all the constants of some graphs."""
     for graph in graphs:
         attributes = [attribute for node in graph.node for attribute in node.attribute]
         sparse = list(graph.sparse_initializer)
@@ -252,7 +250,7 @@ def _onnxruntime(data: bytes, manifest: Manifest, threads: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised, and told in one line
+    options.log_severity_level = 4  # what goes wrong is raised, in one line
     options.intra_op_num_threads = threads or cores()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     _check_graph(
@@ -287,7 +285,7 @@ def _openvino(model: bytes, weights: bytes | None, manifest: Manifest, precision
     graph.reshape({name: [1, *manifest.shapes[name]] for name in manifest.inputs})
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        # Told in so many words: OpenVINO else takes bfloat16 by itself where the processor has it.
+        # Set always: OpenVINO else takes bfloat16 by itself where the processor has it.
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": str(threads or cores()),
     }

@@ -13,17 +13,16 @@ from cfnsr.errors import InputError
 Floats = NDArray[np.float64]
 Centres = Sequence[Floats]
 
-COLOURS = "viridis"  # as light as the weight is large, and told apart by the colour-blind
+COLOURS = "viridis"  # the larger the weight the lighter; distinct for the colour-blind
 OPACITY = 0.75  # of the colour at the largest weight; where there is none the picture shows
-LEAST_SCALE = 2.0  # times an even share, at the end of the scale: an even map is to look even
+LEAST_SCALE = 2.0  # times the uniform weight, at the end of the scale: a uniform map is to look uniform
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB (ITU-R BT.601)
 
 
 def upsampled(places: NDArray[np.floating], shape: Sequence[int], centres: Centres | None = None) -> Floats:
-    """A map (T', H', W') at every pixel of frames (T, H, W), by linear interpolation along each axis.
+    """Interpolate a map (T', H', W') at every pixel of frames (T, H, W), linearly along each axis.
 
-    What lies beyond the outermost centres has their weight. Sums to 1 again; a map of even weights stays
-    even.
+    Beyond the outermost centres their weight goes on. The result sums to 1; a uniform map stays uniform.
 
     Args:
         places: weights that sum to 1.
@@ -55,8 +54,8 @@ def heatmap(
         frames: uint8 RGB, what the map is of.
         places: weights that sum to 1.
         centres: see `upsampled`.
-        scale: the weight that is drawn the strongest, in multiples of an even share; the largest one if not
-            given, but no less than 2, so that weights that are almost even look so.
+        scale: the weight that is drawn the strongest, in multiples of the uniform weight; if not given the
+            largest one, but no less than 2, so that weights that are almost uniform look so.
 
     Raises:
         InputError: frames of another shape or type.
@@ -78,12 +77,12 @@ def heatmap(
 
 
 def scale_of(places: NDArray[np.floating]) -> float:
-    """The weight that is drawn the strongest, in multiples of an even share."""
+    """Weight that is drawn the strongest, in multiples of the uniform weight."""
     return max(LEAST_SCALE, float(places.max()) * places.size)
 
 
 def blended(grey: NDArray[np.float32], values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Grey values (...) under the colours of values from 0 to 1, which cover the more the larger they are."""
+    """Colour grey values (...) by values from 0 to 1, the more opaque the larger they are."""
     values = np.clip(values, 0, 1)
     shades = scale_colours()[np.round(values * 255).astype(np.intp)]
     opacity = (OPACITY * values)[..., None]
@@ -93,7 +92,7 @@ def blended(grey: NDArray[np.float32], values: NDArray[np.floating]) -> NDArray[
 
 @cache
 def scale_colours() -> NDArray[np.float64]:
-    """(256, 3) of the scale, in 0..255."""
+    """Colours (256, 3) of the scale, in 0..255."""
     from matplotlib import colormaps
 
     colours: NDArray[np.float64] = 255 * colormaps[COLOURS](np.arange(256))[:, :3]
@@ -101,7 +100,7 @@ def scale_colours() -> NDArray[np.float64]:
 
 
 def _centres(places: NDArray[np.floating], centres: Centres | None) -> Centres:
-    """Where the places are along each axis."""
+    """Centres of the places along each axis."""
     if places.ndim != 3:
         raise InputError(f"a map is of shape {places.shape}: expected (time, height, width)")
     if centres is None:
@@ -113,7 +112,7 @@ def _centres(places: NDArray[np.floating], centres: Centres | None) -> Centres:
 
 
 def _interpolation(count: int, centres: Floats) -> Floats:
-    """(count, places) how much of each place is in each of so many equal parts of an axis."""
+    """Matrix (count, places): part of each place in each of so many equal parts of an axis."""
     middles = (np.arange(count) + 0.5) / count
     unit = np.eye(len(centres))
     return np.stack([np.interp(middles, centres, place) for place in unit], axis=1)

@@ -1,4 +1,4 @@
-"""Text upon pictures: smooth, small, and in every script the font has, which OpenCV's own letters are not."""
+"""Text on pictures: smooth, small, and in every script of the font, unlike OpenCV's own letters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RGB = tuple[int, int, int]
 CEILING, FLOOR = 0.93, 0.24  # of the letters' height, above and below the base line
-FONTS = {False: "DejaVuSans.ttf", True: "DejaVuSans-Bold.ttf"}  # which matplotlib brings along
+FONTS = {False: "DejaVuSans.ttf", True: "DejaVuSans-Bold.ttf"}  # part of matplotlib
 
 
 class Letters(NamedTuple):
@@ -31,7 +31,7 @@ class Letters(NamedTuple):
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
         return int(self.mask.shape[1])
 
 
@@ -42,7 +42,7 @@ def line_height(size: int) -> int:
 
 @lru_cache(maxsize=1024)
 def letters(text: str, size: int, *, bold: bool = False) -> Letters:
-    """A line of text, its letters `size` pixels high.
+    """Draw a line of text, its letters `size` pixels high.
 
     >>> letters("happy", 20).width > letters("happy", 10).width > 20
     True
@@ -68,7 +68,7 @@ def _font(bold: bool) -> FT2Font:
 def write_text(
     picture: NDArray[np.uint8], text: str, x: int, y: int, size: int, colour: RGB, *, bold: bool = False
 ) -> None:
-    """Write a line upon a picture (H, W, 3) RGB, in place; (x, y) is the upper left corner of the line.
+    """Write a line on a picture (H, W, 3) RGB, in place; (x, y) is the upper left corner of the line.
 
     What reaches beyond the picture is left out.
     """

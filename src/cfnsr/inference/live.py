@@ -1,4 +1,4 @@
-"""What is seen and heard just now -> its emotion, again and again, never falling behind."""
+"""Pictures and sound as they come -> their emotion, again and again, never falling behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cfnsr.models.zoo import Model
 
 EVERY = 0.4  # seconds from one answer to the next
-OFTEN = (0.1, 10.0)  # seconds that may be
+OFTEN = (0.1, 10.0)  # seconds that `every` may be
 PATIENCE = 1.0  # seconds after which to look, though nothing has come
 REASONS: dict[str, Reason] = {"video": "no picture", "audio": "no sound"}
 ROUNDING = 1e-6  # of a step
@@ -51,7 +51,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Moment:
-    """What is told at one moment.
+    """State of a live recognition at one moment.
 
     Args:
         second: of the source, up to which pictures and sound had come.
@@ -59,8 +59,8 @@ class Moment:
         square: centre x, centre y and side of the face in its last picture, in pixels; None without a face.
         delay: seconds from the arrival of its newest picture or sound to the answer; None without a window.
         missing: seconds until the first window is complete; 0 from then on.
-        dropped: pictures that were never looked at, so far.
-        skipped: windows that were due and passed over, because the one before took too long, so far.
+        dropped: pictures that were never read, so far.
+        skipped: windows that were due and left out, because the one before took too long, so far.
     """
 
     second: float
@@ -72,7 +72,7 @@ class Moment:
     skipped: int
 
     def as_json(self) -> dict[str, Any]:
-        """The line that `cfnsr live --json` prints."""
+        """Return the line that `cfnsr live --json` prints."""
         return {
             "second": round(self.second, 3),
             "emotion": None if self.window is None else self.window.emotion,
@@ -95,24 +95,23 @@ def live(
     clock: Clock = CLOCK,
     on_answer: Callable[[Moment], object] = lambda moment: None,
 ) -> Generator[Moment, None, None]:
-    """Recognise the emotion of who is in front of a camera, or in a file played as if live.
+    """Recognise the emotion of the person in front of a camera, or in a file played as if live.
 
-    An answer is about a window as long as the sound the model was trained on, so that the first one comes
-    after that time; until then moments have no window. It is always about the newest window: where a model
-    takes longer than `every`, windows are passed over, and no answer waits for another. Only one window of
-    pictures and sound is kept. What is told of a window is what `predict` tells of that span of a file.
+    An answer is about a window as long as the sound the model was trained on, so the first one comes after
+    that time; until then moments have no window. It is always about the newest window: where a model takes
+    longer than `every`, windows are left out, and no answer waits for another. Only one window of pictures
+    and sound is kept. An answer equals that of `predict` about the same span of a file.
 
     The threads that read the source end with the iterator: at the end of a file, on an error, on Ctrl-C, and
     when it is closed.
 
     Args:
-        model: see `predict`; it cannot see OpenFace tracks.
+        model: see `predict`; not one of OpenFace tracks.
         source: a `Player` of a file, or `Devices`.
         window: seconds of a window; None for as much as a training clip has of sound.
         every: seconds from one answer to the next, in whole steps of the model's pictures: 0.39 s as 0.4 s is
             four of thirty in 2.95 s.
         speech_encoder: see `predict`.
-        clock: what tells the time.
         on_answer: called with each moment that has a window, before it is handed on.
 
     Raises:
@@ -152,9 +151,9 @@ def _check(recogniser: Recogniser, source: Source, window: float | None, every: 
 
 
 class _Listener:
-    """The newest window, out of what the threads put down.
+    """Assembles the newest window from what the threads put down.
 
-    Times are counted in steps from one picture to the next: as many make a window as a clip has pictures.
+    Times are counted in steps from one picture to the next: a window has as many as a clip has pictures.
     """
 
     def __init__(
@@ -174,15 +173,15 @@ class _Listener:
         )
         self.pictures: list[tuple[Picture, float]] = []  # and the second at which each arrived
         self.follower = Follower(forget=math.ceil(length / max(SEARCH, self.step)))
-        self.looked: list[float] = []  # when the last picture was that was searched
+        self.looked: list[float] = []  # second of the last picture that was searched
         self.main: int | None = None
         self.skipped = 0
 
     def moments(self, on_answer: Callable[[Moment], object]) -> Generator[Moment, None, None]:
-        """See `live`."""
+        """Yield the moments, see `live`."""
         rolling = self.rolling
         with self._reading() as pace:
-            due = min(self.stride, self.steps)  # when the next moment is told
+            due = min(self.stride, self.steps)  # when the next moment is due
             told, over = 0, False  # when the last window ended; whether nothing more comes
             while not over:
                 self.clock.wait(PATIENCE, rolling.news)
@@ -214,7 +213,7 @@ class _Listener:
 
     @contextmanager
     def _reading(self) -> Iterator[Pace]:
-        """A thread for each stream, while this lasts."""
+        """Run a thread for each stream, while this lasts."""
         stop = Event()
         pace = Pace(self.clock, stop)
         jobs: dict[Stream, Callable[[], object]] = {
@@ -239,12 +238,12 @@ class _Listener:
         try:
             for item in items:
                 put(item)
-        except BaseException as raised:  # it is the caller's to hear of
+        except BaseException as raised:  # the caller raises it
             error = raised
         self.rolling.end(stream, error)
 
     def _look(self) -> None:
-        """Look for faces in the pictures that have come, in as many as `predict` does."""
+        """Search the pictures that have come for faces, as many as `predict` does."""
         for seen in self.rolling.take():
             *_, due = searched(np.array([*self.looked, seen.time]))
             found = None
@@ -257,7 +256,7 @@ class _Listener:
             self.pictures = [each for each in self.pictures if each[0].time >= oldest]
 
     def _answer(self, now: int, pace: Pace) -> Moment:
-        """What the model makes of the window that ends now."""
+        """Recognise the window that ends now."""
         start = (now - self.steps) * self.step
         span = Span(start, start + self.length)
         tensors: dict[str, np.ndarray] = {}
@@ -283,7 +282,7 @@ class _Listener:
         return self._moment(now, window, square, pace.second() - arrived)
 
     def _pictures(self, span: Span) -> list[tuple[Picture, float]]:
-        """Those of a window."""
+        """Pictures of a window."""
         if not self.pictures:
             return []
         times = np.array([picture.time for picture, _ in self.pictures])

@@ -1,4 +1,4 @@
-"""What a person sees of `live`: the moment in a terminal, a line for each answer elsewhere, or JSON."""
+"""The view of `live`: the moment in a terminal, a line for each answer elsewhere, or JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Form = Literal["screen", "lines", "json"]
 
 BAR = 30  # characters of a probability of 1
-RECENT = 12  # answers that the rate is told from
+RECENT = 12  # answers that the rate is computed from
 
 
 Show = Callable[["Tally"], object]
@@ -56,7 +56,7 @@ class Tally:
             self.ends.append(moment.window.end)
 
     def rate(self, recent: int | None = None) -> float | None:
-        """Answers a second, over all or the newest ones; None before the second.
+        """Answers a second, over all or the newest ones; None before the second answer.
 
         >>> Tally([0.1, 0.1, 0.1], [3.0, 3.5, 4.5]).rate()
         1.3333333333333333
@@ -65,7 +65,7 @@ class Tally:
         return (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else None
 
     def __str__(self) -> str:
-        """All of it, in one line."""
+        """Summarise in one line."""
         if self.last is None:
             return "no answers"
         said = f"{self.last.second:.1f} s: {_count(len(self.ends), 'answer')}"
@@ -85,11 +85,10 @@ def watch(
     form: Form | None = None,
     out: TextIO | None = None,
 ) -> Tally:
-    """Show moments as they come, until they end or Ctrl-C; then say in one line how it went, on stderr.
+    """Show moments as they come, until they end or Ctrl-C; then sum up in one line, on stderr.
 
     Args:
         moments: from `live`; closed at the end, and its threads with it.
-        name: of the source.
         emotions: of the model, in class order.
         form: "screen" redraws one picture, "lines" writes a line for each answer, "json" an object for each
             moment; None takes the screen where `out` is a terminal, else lines.
@@ -111,7 +110,7 @@ def watch(
 
 
 def _printer(form: Form, out: TextIO) -> Show:
-    """Writes JSON, or a line for each answer."""
+    """Return a function that writes JSON, or a line for each answer."""
 
     def show(tally: Tally) -> None:
         moment = tally.last
@@ -124,7 +123,7 @@ def _printer(form: Form, out: TextIO) -> Show:
 
 
 def line(moment: Moment) -> str:
-    """An answer in one line, with what was missing and what was lost."""
+    """An answer in one line, with what was missing and what was dropped."""
     if moment.window is None or moment.delay is None:
         return _listening(moment)
     told = _segment(moment)
@@ -157,7 +156,7 @@ def _count(number: int, what: str) -> str:
 
 @contextmanager
 def _screen(name: str, emotions: Sequence[str], out: TextIO) -> Iterator[Show]:
-    """Redraws one picture in a terminal."""
+    """Redraw one picture in a terminal."""
     from rich.console import Console
     from rich.live import Live
 
@@ -206,7 +205,7 @@ def _picture(name: str, emotions: Sequence[str], tally: Tally) -> RenderableType
 
 
 def _marks(window: Window) -> str:
-    """What was there and what was missing, and what the model did then."""
+    """Marks of what was there, what was missing and what the model did then."""
     there = [
         f"{name}: {'yes' if seen else 'no'}"
         for name, seen in (("face", window.face), ("speech", window.speech))

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: all that a program without PyTorch needs beside the graph."""
+"""Description of an exported file: all that a program without PyTorch needs beside the graph."""
 
 import json
 import math
@@ -23,7 +23,7 @@ PRECISIONS = ("f32", "bf16", "int8")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The graph's inputs and output, and how a file becomes them.
+    """The graph's inputs and output, and the preparation of a file for them.
 
     The graph gives calibrated log-probabilities `(B, classes)`, float32, under the name `OUTPUT`.
 
@@ -34,12 +34,10 @@ class Manifest:
         shapes: of each input of the graph, by its name and without the batch.
         frames: pictures a clip.
         size: side of a picture in pixels.
-        openface_steps: steps of an OpenFace track.
-        speech_steps: steps of a speech encoder's states.
-        preparation: how the training clips were made; a user's file goes the same way.
+        preparation: of the training clips; a user's file goes the same way.
         normalised: whether it was trained on features that were standardised over all takes of a speaker.
-        tolerant: whether it was trained on clips that had lost their pictures or their sound.
-        temperature: what the log-probabilities have been divided by already.
+        tolerant: whether it was trained on clips with dropped pictures or sound.
+        temperature: divisor that the log-probabilities already contain.
         precision: "f32", "bf16" (weights in float32, to be computed in bfloat16 where the processor can)
             or "int8".
     """
@@ -71,7 +69,7 @@ class Manifest:
 
     @property
     def look(self) -> Look:
-        """How much of a prepared clip the graph is shown."""
+        """Amount of a prepared clip that the graph reads."""
         features = self.shapes["openface"][0] if "openface" in self.shapes else Look.openface_features
         return Look(self.frames, self.size, self.openface_steps, features, self.speech_steps)
 
@@ -101,7 +99,7 @@ class Manifest:
         return made
 
     def dump(self) -> str:
-        """As JSON."""
+        """Write as JSON."""
         described = {
             "format": FORMAT,
             "cfnsr": __version__,
@@ -114,11 +112,7 @@ class Manifest:
 
     @classmethod
     def load(cls, text: str, path: object) -> "Manifest":
-        """The manifest of a file.
-
-        Args:
-            text: what `dump` gave.
-            path: of the file, for the message.
+        """Read the manifest of a file.
 
         Raises:
             InputError: for another format, and for what is damaged.
@@ -154,7 +148,7 @@ class Manifest:
         return found
 
     def check(self) -> None:
-        """Raises `ValueError` or `KeyError` for values that fit no graph of ours."""
+        """Raise `ValueError` or `KeyError` for values that fit no graph of cfnsr."""
         if not self.reads or not set(self.reads) <= {"video", "audio"}:
             raise ValueError(f"reads {self.reads}")
         if set(self.shapes) != set(self.inputs):

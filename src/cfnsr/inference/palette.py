@@ -1,4 +1,4 @@
-"""A colour for each emotion, the same in every picture, and told apart by the colour-blind too."""
+"""A colour for each emotion, the same in every picture and distinct for the colour-blind."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LUMINANCE = (0.2126, 0.7152, 0.0722)  # of linear red, green and blue (ITU-R BT.
 
 
 def colours(emotions: Sequence[str]) -> dict[str, str]:
-    """A colour `#rrggbb` for each emotion: its own, or for one of another label set one that is free.
+    """Choose a colour `#rrggbb` for each emotion: its own, or for one of another label set a free one.
 
-    More than eight share colours; what is drawn bears names beside its colours.
+    Beyond eight, colours repeat; every drawing puts names beside its colours.
 
     >>> colours(["happy", "bored"])
     {'happy': '#ffd939', 'bored': '#acacac'}
@@ -34,13 +34,13 @@ def colours(emotions: Sequence[str]) -> dict[str, str]:
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue, from 0 to 255, of `#rrggbb`."""
+    """Convert `#rrggbb` to red, green and blue, from 0 to 255."""
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     return red, green, blue
 
 
 def ink(colour: str) -> str:
-    """Black or white, whichever has the larger contrast (WCAG 2, relative luminance) with a colour.
+    """Choose black or white, whichever has the larger contrast with a colour (WCAG 2, relative luminance).
 
     >>> ink("#ffd939"), ink("#4432b4")
     ('#000000', '#ffffff')

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 FORMATS = (".png", ".svg", ".pdf")
-CELLS = 300  # along the time; more stretches than that are averaged, so that each is to be seen
+CELLS = 300  # along the time; more segments than that are averaged, so that each is visible
 PEOPLE = 8  # with a panel of their own
 WIDTH, ROW, STRIP, HEAD, FOOT = 9.0, 0.3, 0.2, 0.55, 0.35  # inches
 DPI = 140
@@ -36,11 +36,10 @@ LABEL_SHARE = 0.011  # of the width, that a letter takes within the strip of ans
 def plot(prediction: Prediction, path: Path | str) -> Path:
     """Draw the timeline: a row for each emotion, strong where it is the most probable one.
 
-    Beneath, strips mark the stretches without a face, without speech and without an answer. Each of several
-    people has a panel, up to eight. A timeline of more than 300 stretches is drawn by means over equal times.
+    Beneath, strips mark segments without a face, without speech and without an answer. Each of several
+    people has a panel, up to eight. A timeline of more than 300 segments is drawn by means over equal times.
 
     Args:
-        prediction: of a file of any length.
         path: ends in .png, .svg or .pdf; its folder is made, the file appears whole or not at all.
 
     Raises:
@@ -92,7 +91,7 @@ class Cells(NamedTuple):
     Args:
         edges: (N + 1,) seconds.
         values: (N, emotions) probabilities; NaN where there is no answer.
-        missing: (N, 3) shares of the cell without a face, without speech and without an answer; NaN where the
+        missing: (N, 3) parts of the cell without a face, without speech and without an answer; NaN where the
             timeline has nothing.
     """
 
@@ -102,7 +101,7 @@ class Cells(NamedTuple):
 
 
 def cells(cut: Sequence[Segment], names: Sequence[str], most: int = CELLS) -> Cells:
-    """The stretches of a timeline, or where there are more than `most` as many means over equal times.
+    """Take the segments of a timeline, or where there are more than `most`, as many means over equal times.
 
     >>> cut = [Segment(at, at + 1, {"happy": at / 4}, True, True) for at in range(4)]
     >>> cells(cut, ["happy"], most=2).values.ravel()
@@ -120,7 +119,7 @@ def cells(cut: Sequence[Segment], names: Sequence[str], most: int = CELLS) -> Ce
     )
 
     def summed(parts: NDArray[Any]) -> Floats:
-        """(cells, C) integrals over each cell of what has the values (stretches, C)."""
+        """Integrate the values (segments, C) over each cell -> (cells, C)."""
         grown = np.zeros((len(knots), parts.shape[1]))
         grown[1::2] = parts * np.diff(knots)[::2, None]
         total = grown.cumsum(axis=0)
@@ -140,7 +139,7 @@ def _values(probabilities: dict[str, float] | None, names: Sequence[str]) -> lis
 
 
 def _strips(told: Sequence[Prediction]) -> list[tuple[str, int]]:
-    """The names of the strips and their columns in `Cells.missing`; none for what was not looked for."""
+    """Names of the strips and their columns in `Cells.missing`; none for what was not searched for."""
     windows = [window for each in told for window in each.timeline]
     there = (
         any(window.face is not None for window in windows),
@@ -160,7 +159,7 @@ def _draw(
     *,
     several: bool,
 ) -> None:
-    """A panel; its y axis counts rows of emotions, from the top down, the strip of answers above them."""
+    """Draw a panel; its y axis counts rows of emotions downwards, the strip of answers above them."""
     paint = colours(names)
     edges, values, missing = cells(_with_absence(segments(prediction, join=False), span), names)
     padded = np.hstack([np.zeros((len(values), 1)), np.nan_to_num(values)])
@@ -208,7 +207,7 @@ def _draw(
 
 
 def _with_absence(cut: list[Segment], span: tuple[float, float]) -> list[Segment]:
-    """Of one of several people: where their timeline has nothing, they were not to be seen."""
+    """Fill the gaps of one of several people: where their timeline has nothing, they were absent."""
     if cut[0].person is None:
         return cut
     whole, begin = [], span[0]
@@ -240,7 +239,7 @@ def _answers(
     strip: float,
     paint: dict[str, str],
 ) -> None:
-    """The strip above: the most probable emotion in its colour, with its name where there is room."""
+    """Draw the strip above: the most probable emotion in its colour, with its name where there is room."""
     letter = LABEL_SHARE * (edges[-1] - edges[0])
     low, high = rows + 0.3 * strip, rows + 1.4 * strip
     for emotion, places in groupby(range(len(best)), key=lambda place: best[place]):

@@ -42,25 +42,25 @@ def predict(
 ) -> Prediction:
     """Recognise the emotions in a video or sound file of any length.
 
-    A file of up to 6 s is one window, as a take was in training; a longer one is cut into windows as long as
+    A file of up to 6 s is one window, as a take was in training. A longer one is cut into windows as long as
     the sound of a training clip, and memory does not grow with it. Where the model needs a face and none is
-    seen, or sound and none is louder than silence, it abstains; a model that was trained with modality
+    found, or sound and none is louder than silence, it abstains. A model that was trained with modality
     dropout answers by what is left.
 
     Args:
         model: from `load_model` or `load_exported`, or any model of the zoo (its weights are then random, and
             say nothing).
-        file: anything PyAV opens; a model that sees and hears needs pictures and sound.
+        file: anything PyAV opens; a model of both modalities needs pictures and sound.
         openface: the file's OpenFace CSV, whose points then say where the face is; else the detector does.
-            A model that sees OpenFace tracks needs it, or a table of clip means that has the file's name.
-        speech_encoder: folder or hub name of the speech encoder that the model was trained with, if it hears
-            by one; None leaves what `CFNSR_SPEECH_ENCODER` names, or what the process used before.
+            A model of OpenFace tracks needs it, or a table of clip means that has the file's name.
+        speech_encoder: folder or hub name of the speech encoder that the model was trained with, if any; None
+            leaves what `CFNSR_SPEECH_ENCODER` names, or what the process used before.
         window: seconds of a window, for files of any length. Its pictures are spread over all of it; of its
-            sound as much is heard as of a training clip, from where that began.
+            sound as much is read as of a training clip, from where that began.
         hop: seconds from one window to the next.
         all_faces: follow everyone in the picture (`Prediction.people`), not only the largest face.
-        streams: which of the file's streams of pictures and of sound, where it has several: those marked
-            default, else the first, if not given.
+        streams: of pictures and of sound, where the file has several; by default those marked so, else the
+            first.
         progress: called with the windows done and their number.
 
     Raises:
@@ -101,7 +101,7 @@ def predict(
 
 
 def as_recogniser(model: Model | Recogniser) -> Recogniser:
-    """A model as `predict` needs it."""
+    """Wrap a model as `predict` needs it."""
     if hasattr(model, "probabilities"):
         return cast("Recogniser", model)
     from cfnsr.inference.recogniser import TorchRecogniser
@@ -128,7 +128,7 @@ def find_speech_encoder(recogniser: Recogniser, given: str | None) -> None:
 
 
 def refuse_standardised(recogniser: Recogniser) -> None:
-    """Raises `InputError` for a model of standardised speakers, whom one recording does not tell."""
+    """Raise `InputError` for a model of standardised speakers: one recording does not suffice for those."""
     if recogniser.normalised:
         raise InputError(
             f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
@@ -137,13 +137,13 @@ def refuse_standardised(recogniser: Recogniser) -> None:
 
 
 def tolerates(recogniser: Recogniser) -> bool:
-    """Whether the model can answer by one modality where the other is missing."""
+    """True if the model can answer by one modality where the other is missing."""
     both = len(recogniser.reads) > 1
     return recogniser.tolerant and both and all(FEATURES[name].computed for name in recogniser.reads.values())
 
 
 def answers(recogniser: Recogniser, stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, Window]]:
-    """What the model makes of each window, several at once."""
+    """Recognise the windows, several at once."""
     waiting = iter(stretches)
     while group := list(islice(waiting, BATCH)):
         uses = [used(recogniser, stretch) for stretch in group]
@@ -161,7 +161,7 @@ def answers(recogniser: Recogniser, stretches: Iterable[Stretch]) -> Iterator[tu
 
 
 def used(recogniser: Recogniser, stretch: Stretch) -> tuple[str, ...]:
-    """Which modalities an answer rests on; none where the model has to abstain."""
+    """Modalities that an answer rests on; none where the model has to abstain."""
     there = {"video": stretch.face, "audio": stretch.speech}
     modalities = tuple(modality for modality in recogniser.reads if there[modality])
     if len(modalities) == len(recogniser.reads) or tolerates(recogniser):
@@ -170,11 +170,9 @@ def used(recogniser: Recogniser, stretch: Stretch) -> tuple[str, ...]:
 
 
 def complete(recogniser: Recogniser, stretch: Stretch, uses: Sequence[str]) -> Mapping[str, np.ndarray]:
-    """A window's tensors as a clip has them, what is missing being what a model reads of no face or no sound.
+    """Complete a window's tensors: what is missing becomes what a model reads of no face or no sound.
 
     Args:
-        recogniser: that reads it.
-        stretch: the window.
         uses: see `used`; not empty.
     """
     tensors = dict(stretch.tensors)
@@ -185,7 +183,7 @@ def complete(recogniser: Recogniser, stretch: Stretch, uses: Sequence[str]) -> M
 
 
 def _counted(stretches: Iterable[Stretch], count: int, progress: Progress) -> Iterator[Stretch]:
-    """Stretches of `count` windows, of which it is told when the next one begins."""
+    """Yield the persons of `count` windows, and report progress when the next window begins."""
     done, span = 0, None
     progress(0, count)
     for stretch in stretches:

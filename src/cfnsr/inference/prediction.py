@@ -1,4 +1,4 @@
-"""What a prediction says: windows of a file, and the file as a whole."""
+"""The prediction of a file: its windows, and the file as a whole."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the file and what the model made of it.
+    """A window of the file and the model's answer.
 
     Args:
-        start: seconds.
-        end: seconds.
-        probabilities: of each emotion; None where the model abstains, because it saw or heard too little.
-        face: whether a face was seen in at least half of its pictures, or of the rows of an OpenFace track;
+        start, end: seconds.
+        probabilities: of each emotion; None where the model abstains.
+        face: whether a face was found in at least half of its pictures, or of the rows of an OpenFace track;
             None when neither was asked for.
         speech: whether its sound is louder than silence; None when none was asked for.
         uses: what the answer rests on, among "video" and "audio"; nothing where the model abstains.
@@ -37,7 +36,7 @@ class Window:
         return most_probable(self.probabilities)
 
     def as_json(self) -> dict[str, Any]:
-        """One entry of the timeline that `cfnsr predict --json` prints."""
+        """Return one entry of the timeline that `cfnsr predict --json` prints."""
         return {
             "start": self.start,
             "end": self.end,
@@ -54,17 +53,16 @@ def _nowhere() -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model makes of a file, or of one person in it.
+    """A model's prediction of a file, or of one person in it.
 
     Args:
-        file: as it was given.
         emotion: the most probable one; None where the model abstains all along.
         probabilities: of each emotion, in class order; they sum to 1; the mean over the timeline.
-        timeline: the same over time, in order of start; windows overlap where the hop is shorter than they.
+        timeline: windows in order of start; they overlap where the hop is shorter than they.
         person: number from 1, where several people are followed.
         people: each person's prediction, where all faces were asked for; the largest and longest seen first.
         faces: (N, 4) second, centre x, centre y and side of the face's square, in pixels as shown.
-        notes: what people should know of how the file was read, a line each.
+        notes: remarks on how the file was read, a line each.
     """
 
     file: str
@@ -77,7 +75,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The form `cfnsr predict --json` prints."""
+        """Return the form that `cfnsr predict --json` prints."""
         value: dict[str, Any] = {
             "file": self.file,
             "emotion": self.emotion,
@@ -103,7 +101,7 @@ def most_probable(probabilities: dict[str, float] | None) -> str | None:
 
 
 def summary(windows: Sequence[Window]) -> dict[str, float] | None:
-    """The mean of the windows' probabilities; those that abstain say nothing.
+    """Mean of the windows' probabilities, without those that abstain.
 
     >>> window = Window(0, 1, {"happy": 0.2, "sad": 0.8}, True, True)
     >>> summary([window, Window(1, 2, None, False, False, ())])

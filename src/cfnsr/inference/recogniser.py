@@ -1,4 +1,4 @@
-"""What turns prepared clips into probabilities: a PyTorch model here, an exported one in `exported`."""
+"""Recognisers turn prepared clips into probabilities: a PyTorch model here, an exported one in `exported`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from cfnsr.training.inputs import answer, to_input
 
 
 class Recogniser(Protocol):
-    """What `predict` needs of a model.
+    """The interface of a model that `predict` needs.
 
     `reads` names what the model reads for "video" and "audio"; `preparation` says how to make just that.
-    `normalised` is whether it was trained on standardised speakers, `tolerant` whether on clips that had lost
-    their pictures or their sound.
+    `normalised` is whether it was trained on standardised speakers, `tolerant` whether on clips with dropped
+    pictures or sound.
     """
 
     @property
@@ -48,11 +48,7 @@ class Recogniser(Protocol):
 
 
 class TorchRecogniser:
-    """A PyTorch model as `predict` needs it.
-
-    Args:
-        model: from `load_model`, or any model of the zoo.
-    """
+    """A PyTorch model as `predict` needs it, from `load_model` or the zoo."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -64,7 +60,7 @@ class TorchRecogniser:
         self.tolerant = self.config.modality_dropout > 0
 
     def batch(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Batch:
-        """Clips side by side on the model's device, as it takes them."""
+        """Arrange clips side by side on the model's device, as it takes them."""
         nothing = torch.empty(0)
         inputs = dict.fromkeys(("video", "audio"), nothing)
         for modality, name in self.reads.items():
@@ -86,7 +82,7 @@ class TorchRecogniser:
 
 @contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation while this lasts, and afterwards each part of it as it was."""
+    """Put the model in evaluation while this lasts, and afterwards each part of it back as it was."""
     training = [module for module in model.modules() if module.training]
     if training:
         model.eval()

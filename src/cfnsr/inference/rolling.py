@@ -1,4 +1,4 @@
-"""Pictures and sound as they come -> the newest of them, a window of each, and how far they reach."""
+"""Pictures and sound as they come -> the newest window of each, and how far they reach."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cfnsr.media.capture import Heard, Seen
 
 Stream = Literal["video", "audio"]
 
-LAG = 0.5  # seconds that one of picture and sound waits for the other, if that stays away
+LAG = 0.5  # seconds that picture or sound waits for the other
 
 
 class Sound(NamedTuple):
@@ -26,13 +26,11 @@ class Sound(NamedTuple):
 
 
 class Rolling:
-    """Filled by a thread for each stream, emptied by whoever looks; it never holds more than `keep` seconds.
+    """Buffer filled by a thread for each stream and emptied by a reader; it holds at most `keep` seconds.
 
     Args:
-        streams: what is going to come.
         step: seconds between pictures; 0 where all come.
-        keep: seconds.
-        begun: whether all streams begin at second 0, though nothing has come yet.
+        begun: whether all streams begin at second 0, before anything has come.
     """
 
     def __init__(self, streams: Iterable[Stream], step: float, keep: float, begun: bool = False) -> None:
@@ -49,7 +47,7 @@ class Rolling:
         self._ends: dict[Stream, float] = {}
 
     def see(self, seen: Seen) -> None:
-        """Put a picture in; the oldest go where nobody takes them."""
+        """Put a picture in; where nobody takes them, the oldest go."""
         with self._lock:
             self._pictures.append(seen)
             while self._pictures[0].time < seen.time - self.keep:
@@ -62,7 +60,7 @@ class Rolling:
         self.news.set()
 
     def hear(self, heard: Heard) -> None:
-        """Put a piece of sound in; what is older than is kept goes."""
+        """Put a piece of sound in; sound older than `keep` goes."""
         with self._lock:
             self._sound.append(heard)
             while self._sound[0].end < heard.end - self.keep:
@@ -75,7 +73,7 @@ class Rolling:
         self._ends[stream] = end
 
     def end(self, stream: Stream, error: BaseException | None = None) -> None:
-        """Note that nothing more comes of a stream, and why, if it should have."""
+        """Note that nothing more comes of a stream, and the error, if there was one."""
         with self._lock:
             self._running.discard(stream)
             self.error = self.error or error
@@ -84,11 +82,11 @@ class Rolling:
         self.news.set()
 
     def state(self) -> tuple[float | None, float, bool]:
-        """How far all reaches.
+        """State of the buffer.
 
         Returns:
-            The second at which all streams have begun, None before that; the second up to which all that is
-            to come has come, or that is half a second past; whether everything is over.
+            The second at which all streams have begun, None before that; the second up to which all have
+            come, or that is half a second past; whether everything is over.
         """
         with self._lock:
             if not self._ends or not self._running <= self._begins.keys():
@@ -98,14 +96,14 @@ class Rolling:
             return max(self._begins.values()), max(reach, newest - LAG), not self._running
 
     def take(self) -> list[Seen]:
-        """The pictures that came since the last time; they are then the caller's."""
+        """Take the pictures that came since the last time."""
         with self._lock:
             taken = list(self._pictures)
             self._pictures.clear()
         return taken
 
     def between(self, start: float, end: float) -> Sound:
-        """The sound from one second to another, as far as it is kept."""
+        """Sound from one second to another, as far as it is kept."""
         with self._lock:
             parts = list(self._sound)
         rate = parts[0].rate if parts else 1
@@ -119,6 +117,6 @@ class Rolling:
         return Sound(samples[max(0, begin - first) : max(0, stop - first)], rate, parts[-1].arrived)
 
     def size(self) -> tuple[int, int]:
-        """Pictures and samples that are kept."""
+        """Numbers of pictures and samples that are kept."""
         with self._lock:
             return len(self._pictures), sum(len(part.samples) for part in self._sound)

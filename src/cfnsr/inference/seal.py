@@ -1,7 +1,7 @@
-"""A checksum at the end of an exported file, so that a damaged one is told from a whole one.
+"""A checksum at the end of an exported file, by which a damaged file is recognised.
 
-Neither format has one of its own: a few lost or changed bytes of the weights would go unnoticed, and every
-answer be a little wrong. It proves that a file is whole, not who wrote it.
+Neither format has one of its own: a few missing or changed bytes of the weights would go unnoticed, and
+every answer be a little wrong. It proves that a file is whole, not who wrote it.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ XML = (b"<!-- " + KEY + b" ", b" -->\n")
 
 
 def _field(number: int, data: bytes) -> bytes:
-    """A field of a protocol buffer that holds fewer than 128 bytes."""
+    """Encode a field of a protocol buffer that holds fewer than 128 bytes."""
     return bytes([number << 3 | 2, len(data)]) + data
 
 
@@ -28,23 +28,23 @@ def _digest(data: bytes | memoryview) -> bytes:
 
 
 def _onnx_tail(digest: bytes) -> bytes:
-    """An entry of `metadata_props`: the fields of an appended message count as the file's own."""
+    """Encode an entry of `metadata_props`: the fields of an appended message count as the file's own."""
     return _field(14, _field(1, KEY) + _field(2, digest))
 
 
 def sealed_onnx(model: bytes) -> bytes:
-    """An ONNX file with its SHA-256 as the last entry of its metadata."""
+    """Append the SHA-256 of an ONNX file as the last entry of its metadata."""
     return model + _onnx_tail(_digest(model))
 
 
 def check_onnx(data: bytes, path: object) -> None:
-    """Raises `InputError` when a file is not what `sealed_onnx` made."""
+    """Raise `InputError` when a file is not what `sealed_onnx` made."""
     size = len(_onnx_tail(b"0" * DIGITS))
     _check(data[-size:] == _onnx_tail(_digest(memoryview(data)[:-size])), path)
 
 
 def sealed_xml(text: bytes) -> bytes:
-    """An XML file with its SHA-256 in a comment behind it.
+    """Append the SHA-256 of an XML file in a comment behind it.
 
     >>> check_xml(sealed_xml(b"<net/>"), "model.xml")
     """
@@ -52,13 +52,13 @@ def sealed_xml(text: bytes) -> bytes:
 
 
 def check_xml(data: bytes, path: object) -> None:
-    """Raises `InputError` when a file is not what `sealed_xml` made."""
+    """Raise `InputError` when a file is not what `sealed_xml` made."""
     size = DIGITS + sum(map(len, XML))
     _check(data[-size:] == _digest(memoryview(data)[:-size]).join(XML), path)
 
 
 def check_weights(data: bytes, expected: str, path: object) -> None:
-    """Raises `InputError` when the file beside an XML file is not the one it was written with."""
+    """Raise `InputError` when the file beside an XML file is not the one it was written with."""
     _check(digest(data) == expected, path)
 
 

@@ -1,4 +1,4 @@
-"""A timeline of overlapping windows -> stretches that do not overlap, and what is said of each."""
+"""A timeline of overlapping windows -> segments that do not overlap, with a text for each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from cfnsr.inference.prediction import Prediction, Window, most_probable, summar
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the file with one answer.
+    """A part of the file with one answer.
 
     Args:
-        start: seconds.
-        end: seconds; after the start.
-        probabilities: of each emotion, the mean over the stretch; None where the model abstains.
+        start, end: seconds, the end after the start.
+        probabilities: of each emotion, the mean over the segment; None where the model abstains.
         face: whether a face was seen; None when none was asked for.
         speech: whether there is more than silence; None when none was asked for.
         uses: what the answer rests on, among "video" and "audio"; nothing where the model abstains.
@@ -37,7 +36,7 @@ class Segment:
 
     @property
     def probability(self) -> float | None:
-        """Of the most probable emotion, from 0 to 1; None where the model abstains."""
+        """Probability of that emotion, from 0 to 1; None where the model abstains."""
         return None if self.probabilities is None else max(self.probabilities.values())
 
     @property
@@ -51,7 +50,7 @@ class Segment:
 
     @property
     def mark(self) -> str:
-        """What was missing, and what the model did then; nothing where nothing was.
+        """Mark of what was missing and what the model did then; empty where nothing was missing.
 
         >>> Segment(0, 1, {"happy": 0.7, "sad": 0.3}, False, True, ("audio",)).mark
         'no face: voice alone'
@@ -71,7 +70,7 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """The whole of it, as in a subtitle.
+        """Text of a subtitle: person, answer and mark.
 
         >>> Segment(0, 1, {"happy": 0.72, "sad": 0.28}, False, True, ("audio",), person=1).text
         '1: happy 72 % (no face: voice alone)'
@@ -81,14 +80,14 @@ class Segment:
 
 
 def segments(prediction: Prediction, *, join: bool = True) -> list[Segment]:
-    """Cut a timeline into stretches that do not overlap, in order of start.
+    """Cut a timeline into segments that do not overlap, in order of start.
 
     Each moment belongs to the window whose middle is nearest, among those that reach to it; one that no
     window reaches belongs to none. Only the prediction's own timeline is cut, not those of its people.
 
     Args:
         prediction: of a file or of one person.
-        join: make one stretch of neighbours that have the same emotion and the same marks.
+        join: make one segment of neighbours that have the same emotion and the same marks.
 
     >>> surer = [{"happy": 0.6, "sad": 0.4}, {"happy": 0.7, "sad": 0.3}]
     >>> windows = tuple(Window(at, at + 3.0, surer[at], True, True) for at in (0, 1))
@@ -120,7 +119,7 @@ def segments(prediction: Prediction, *, join: bool = True) -> list[Segment]:
 
 
 def _border(window: Window, following: Window) -> float:
-    """Where the next window's middle becomes the nearer one: in their common stretch, where there is one."""
+    """Second at which the next window's middle becomes the nearer one, within their overlap if any."""
     middle = (window.start + window.end + following.start + following.end) / 4
     return max(following.start, min(middle, window.end))
 
@@ -146,7 +145,7 @@ def _alike(one: Segment, other: Segment) -> bool:
 
 
 def _mean(one: Segment, other: Segment) -> dict[str, float] | None:
-    """The mean over both stretches; where both have the same most probable emotion, so has it."""
+    """Mean over both segments; where both have the same most probable emotion, so has it."""
     if one.probabilities is None or other.probabilities is None:
         return None
     weight = (one.end - one.start) / (other.end - one.start)
@@ -157,7 +156,7 @@ def _mean(one: Segment, other: Segment) -> dict[str, float] | None:
 
 
 def everyone(prediction: Prediction) -> list[Prediction]:
-    """The predictions to tell of: of each person followed and of the windows that have nobody, else itself.
+    """Predictions to show: of each person followed and of the windows without anybody, else itself.
 
     >>> windows = [Window(at, at + 1, {"happy": 1.0}, at < 2, True) for at in range(4)]
     >>> one = Prediction("a.mp4", "happy", None, tuple(windows[:2]), person=1)
@@ -177,7 +176,7 @@ def everyone(prediction: Prediction) -> list[Prediction]:
 
 
 def labels(predictions: Sequence[Prediction]) -> list[str]:
-    """The emotions that predictions tell of, in class order; none where all abstain."""
+    """Emotions in predictions, in class order; none where all abstain."""
     told = [
         probabilities
         for prediction in predictions

@@ -1,4 +1,4 @@
-"""One answer explained on one page: what was looked at, what was listened to, what each modality added."""
+"""One answer explained on one page: video, audio, and the effect of each modality."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = 8  # features with the largest weights
 LONGEST_NAME = 64  # letters
 WIDTH = 9.6  # inches
 DPI = 110
-# After Okabe & Ito (2008), told apart by the colour-blind; the emotions' own colours stand for emotions.
+# After Okabe & Ito (2008), distinct for the colour-blind; the emotions' own colours stand for emotions.
 BLUE, ORANGE, GREEN = "#0072b2", "#d98200", "#009e73"
 CALLED = {"video": "face", "audio": "sound"}
 WITHOUT = {"video": ORANGE, "audio": GREEN}
@@ -72,17 +72,15 @@ def sheet(
     span: tuple[float, float] | None = None,
     name: str = "",
 ) -> bytes:
-    """One answer explained on one page: what was looked at, what was listened to, what each modality added.
+    """Draw an explanation on one page: video, audio, and the effect of each modality.
 
-    What the model has not is not drawn.
+    Parts that the model does not have are not drawn.
 
     Args:
-        explanation: of the clip.
         frames: (T, H, W, 3) uint8, the face's crops, as `prepare_clip` makes them.
         times: (T,) seconds of them in the file.
         sound: waveform (N,) or its features (F, S), such as MFCCs.
         span: seconds in the file where that sound begins and ends.
-        name: of the file.
 
     Returns:
         a PNG.
@@ -102,7 +100,7 @@ def _figure(
     span: tuple[float, float] | None,
     name: str,
 ) -> Figure:
-    """A figure of its own: no pyplot, so no window system and no state between sheets."""
+    """Draw on a figure of its own: no pyplot, so no window system and no state between sheets."""
     from matplotlib.figure import Figure
 
     block = explanation.blocks[0] if explanation.blocks else None
@@ -128,7 +126,7 @@ def _figure(
 
 
 def label(feature: str) -> str:
-    """An OpenFace column in words.
+    """Name an OpenFace column in words.
 
     >>> label("AU12_r"), label("AU28_c"), label("pose_Rx")
     ('AU12 lip corner puller, strength', 'AU28 lip suck, presence', 'pose_Rx')
@@ -140,7 +138,7 @@ def label(feature: str) -> str:
 
 
 def _head(part: SubFigure, title: str, note: str) -> None:
-    """What is shown, and beneath what it means."""
+    """Write a title and beneath it a note."""
     part.suptitle(
         "\n".join([title, *textwrap.wrap(note, 128)]), x=0.01, ha="left", fontsize=9, linespacing=1.3
     )
@@ -159,7 +157,7 @@ def _draw_faces(
         drawn = heatmap(frames, block.places, centres=block.centres)
         _head(part, *_looked(explanation, block))
     else:
-        _head(part, "What the model saw", "It has no cross-modal block, so there is no map to show.")
+        _head(part, "Video", "It has no cross-modal block, so there is no map to show.")
     row = part.subplots(1, len(chosen))
     for axis, place in zip(np.atleast_1d(row), chosen, strict=True):
         axis.imshow(drawn[place])
@@ -180,7 +178,7 @@ def _draw_features(part: SubFigure, explanation: Explanation, block: Block) -> N
         axis.barh(names, shares[order, 0], color=BLUE, height=0.6)
         axis.bar_label(axis.containers[0], fmt="%.2f", padding=3)  # type: ignore[arg-type]
         axis.axvline(1, color=INK, linewidth=0.8, linestyle="--")
-        axis.set_xlabel("weight, in multiples of an even share")
+        axis.set_xlabel("weight, in multiples of the uniform weight")
         axis.margins(x=0.08)
     else:
         scale = scale_of(block.places)
@@ -200,23 +198,23 @@ def _draw_scale(part: SubFigure, axes: list[Axes], scale: float, *, over_picture
     colours = blended(np.full(256, 128, np.float32), steps) if over_pictures else scale_colours()
     shown = ScalarMappable(Normalize(0, scale), ListedColormap(colours / 255))
     bar = part.colorbar(shown, ax=axes, fraction=0.03, pad=0.01)
-    bar.set_label("times an even share", fontsize=8)
+    bar.set_label("times the uniform weight", fontsize=8)
     bar.outline.set_visible(False)
 
 
 def _looked(explanation: Explanation, block: Block) -> tuple[str, str]:
-    """What the picture over the video map shows, and what it does not."""
+    """Title and note of the picture over the video map."""
     rows = "features of the face" if explanation.features else "places of the video"
     if block.weighs == "video":
-        title = f"Where the cross-modal block looked: its softmax map over the {rows}"
+        title = f"Attention of the cross-modal block: its softmax map over the {rows}"
     else:
-        title = f"Which {rows} the cross-modal block's self-attention chose (attention rollout)"
+        title = f"Token weights of the cross-modal block's self-attention over {rows} (rollout)"
     return title, NO_PROOF + (_moved(explanation, block) if block.weighs == "video" else "")
 
 
 def _moved(explanation: Explanation, block: Block) -> str:
     change = _signed(-block.moved, 3)
-    said = f" With even weights the log-probability of {explanation.emotion} would change by {change}"
+    said = f" With uniform weights the log-probability of {explanation.emotion} would change by {change}"
     return f"{said}." if block.effective else f"{said}: this map had no effect on the answer."
 
 
@@ -229,12 +227,12 @@ def _draw_sound(
 ) -> None:
     start, end = span or (0.0, 100.0)
     if block is None:
-        _head(part, "What the model heard", "It has no cross-modal block, so no steps were chosen.")
+        _head(part, "Audio", "It has no cross-modal block, so no steps were chosen.")
     elif block.weighs == "video":
-        title = "Which audio steps self-attention chose for the cross-modal block (attention rollout)"
-        _head(part, title, f"How much of each step is in the vector that weighs the video. {NO_PROOF}")
+        title = "Token weights of the cross-modal block's self-attention over the audio steps (rollout)"
+        _head(part, title, f"The vector of these steps weights the video. {NO_PROOF}")
     else:
-        title = "Which audio steps the cross-modal block weighed: its softmax over the steps"
+        title = "Attention of the cross-modal block over the audio: its softmax over the steps"
         _head(part, title, NO_PROOF + _moved(explanation, block))
     rows = (sound is not None) + (block is not None)
     axes = list(np.atleast_1d(part.subplots(rows, 1, sharex=True)))
@@ -245,7 +243,7 @@ def _draw_sound(
         shares = block.steps * block.steps.size
         axes[-1].bar(edges[:-1], shares, np.diff(edges) * 0.92, align="edge", color=BLUE)
         axes[-1].axhline(1, color=INK, linewidth=0.8, linestyle="--")
-        axes[-1].set_ylabel("times an\neven share")
+        axes[-1].set_ylabel("times the\nuniform weight")
         axes[-1].set_ylim(0, max(LEAST_SCALE, 1.05 * shares.max()))
     axes[-1].set_xlim(start, end)
     axes[-1].tick_params(axis="x", pad=7)  # the first time is not to touch the lowest weight
@@ -303,7 +301,7 @@ def _told(explanation: Explanation, contribution: Contribution) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
-    """With its sign, and nothing as nothing.
+    """Format with a sign, zero without.
 
     >>> _signed(0.126, 2), _signed(-0.001, 2)
     ('+0.13', '0.00')

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.segments import everyone, segments
 
-# SubRip knows no way to write these as they are: players take them for tags, arrows or commands.
+# SubRip cannot escape these: players take them for tags, arrows or commands.
 PLAIN = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")"})
 
 
@@ -23,7 +23,7 @@ class Cue(NamedTuple):
 
 
 def cues(prediction: Prediction) -> list[Cue]:
-    """Subtitles that do not overlap, in order; of several people those seen at a time share one.
+    """Make subtitles that do not overlap, in order; several people at one time have one together.
 
     >>> from cfnsr.inference.prediction import Window
     >>> cues(Prediction("", None, None, (Window(0, 2.5, {"happy": 0.9}, True, True),)))
@@ -44,7 +44,7 @@ def cues(prediction: Prediction) -> list[Cue]:
 
 
 def _shared(said: list[Cue]) -> Iterator[Cue]:
-    """The lines that are to be seen between any two moments at which one begins or ends."""
+    """Lines that are visible between any two moments at which one begins or ends."""
     moments = sorted({moment for cue in said for moment in (cue.start, cue.end)})
     begins = sorted(range(len(said)), key=lambda place: said[place].start)
     shown: list[int] = []  # in the order of people
@@ -59,7 +59,7 @@ def _shared(said: list[Cue]) -> Iterator[Cue]:
 
 
 def to_srt(prediction: Prediction) -> str:
-    """The text of a SubRip file: numbered subtitles with times to the millisecond.
+    """Write a SubRip file: numbered subtitles with times to the millisecond.
 
     SubRip has no standard and no escapes, so that `<`, `>`, `{` and `}` in the name of an emotion become
     characters that look alike.
@@ -72,7 +72,7 @@ def to_srt(prediction: Prediction) -> str:
 
 
 def to_vtt(prediction: Prediction) -> str:
-    """The text of a WebVTT file (W3C, WebVTT: The Web Video Text Tracks Format)."""
+    """Write a WebVTT file (W3C, WebVTT: The Web Video Text Tracks Format)."""
     blocks = [
         f"{_time(start, '.')} --> {_time(end, '.')}\n" + escape("\n".join(lines), quote=False) + "\n"
         for start, end, lines in cues(prediction)
@@ -85,7 +85,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _time(milliseconds: int, point: str) -> str:
-    """Hours, minutes, seconds and milliseconds; hours beyond 99 have three digits.
+    """Format as hours, minutes, seconds and milliseconds; hours beyond 99 have three digits.
 
     >>> _time(3_723_004, ","), _time(360_000_000, ".")
     ('01:02:03,004', '100:00:00.000')

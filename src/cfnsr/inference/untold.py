@@ -1,4 +1,4 @@
-"""OpenVINO and NNCF tell Google Analytics of their use without asking; not when cfnsr uses them."""
+"""Telemetry off: openvino and nncf report their use to Google Analytics by default; not under cfnsr."""
 
 import sys
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ _one_at_a_time = RLock()
 
 @contextmanager
 def untold() -> Iterator[None]:
-    """Inside, nothing of what openvino and nncf do is sent, nor an identity of this machine written.
+    """Keep openvino and nncf from sending telemetry inside, and from writing an identity of this machine.
 
     Merely imported, both send an event in a process of its own, unless the user has run their `opt_in_out
     --opt_out` or `CI` is "true" in the environment. They have stand-ins for a machine without
-    `openvino_telemetry`, which say nothing: imported here, they find none and take those for good. Where
+    `openvino_telemetry`, which send nothing: imported here, they find none and keep those for good. Where
     another part of the program has imported them before, their sender is silent as long as this lasts.
     """
     with _one_at_a_time:

@@ -31,10 +31,10 @@ from cfnsr.processes import cores
 LONGEST_TAKE = 6.0  # seconds; a file no longer than this is one window, as a take was in training
 HOP = 1.0  # seconds from one window to the next
 LONGEST = 30.0  # seconds of a window, and from one to the next
-LEAST_HEARD = 1.0  # seconds of a window, besides those that are left out of its sound at the start
+LEAST_HEARD = 1.0  # seconds of a window, besides what is left out of its sound at the start
 LEAST_HOP = 0.1
 REST = 0.1  # seconds at the end that need no window of their own
-STALE = 0.5  # seconds from the nearest picture from which on nothing is to be seen
+STALE = 0.5  # seconds from the nearest picture from which on there is none
 LONGEST_SIDE = 1920  # pixels; larger pictures of long files are shrunk, for a window's are held at once
 SEARCH = 0.25  # seconds, in each of which one picture of a long file is searched for faces
 READ_AHEAD = 4  # pictures that are decoded while those before are searched for faces
@@ -42,7 +42,7 @@ SWITCH = 1.5  # how much larger another face must be before the main person chan
 
 
 class Span(NamedTuple):
-    """When a window is, in seconds."""
+    """Begin and end of a window, in seconds."""
 
     start: float
     end: float
@@ -58,12 +58,11 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """One person in one window: the tensors of a clip, as far as something was seen and heard.
+    """One person in one window: the tensors of a clip, as far as there are pictures and sound.
 
     Args:
-        span: when.
-        tensors: as `prepare_clip` makes them; of a modality that is missing there are none.
-        face: whether a face was seen in at least half of the pictures; None where none were asked for.
+        tensors: as `prepare_clip` makes them; of a missing modality there are none.
+        face: whether a face was found in at least half of the pictures; None where none were asked for.
         speech: whether the sound is louder than silence; None where none was asked for.
         person: number of the face that is followed; None where nobody is.
     """
@@ -76,10 +75,9 @@ class Stretch:
 
 
 def spans(duration: float, preparation: Preparation, length: float | None, hop: float) -> list[Span]:
-    """When the windows are.
+    """Lay out the windows of a file.
 
     Args:
-        duration: of the file in seconds.
         preparation: says how much sound a clip has, which is the length of a window if none is given.
         length: of a window in seconds; None makes a file of a take's length one window.
         hop: from one window to the next, in seconds.
@@ -105,7 +103,7 @@ def spans(duration: float, preparation: Preparation, length: float | None, hop: 
 def _side_by_side(duration: float, long: float, hop: float) -> list[Span]:
     last = duration - long
     starts = np.arange(int(last / hop) + 1) * hop
-    if last - starts[-1] > REST + 1e-9:  # the end is shown and heard too
+    if last - starts[-1] > REST + 1e-9:  # the end is read too
         starts = np.append(starts, last)
     return [Span(float(start), float(start + long)) for start in starts]
 
@@ -114,7 +112,6 @@ class Windows:
     """The windows of a file, in order; iterate over it once.
 
     Args:
-        file: anything PyAV opens.
         preparation: how clips were made for the model; its modalities are what the model reads.
         length: of a window in seconds; None makes a file of a take's length one window.
         hop: from one window to the next, in seconds.
@@ -177,14 +174,14 @@ class Windows:
         sound = self._sound()
         yield from self._prepared(range(len(self.spans)), sound)
         if sound is not None:
-            for _ in sound.parts:  # at the end it is told whether too much was lost
+            for _ in sound.parts:  # at the end this raises if too much could not be decoded
                 pass
 
     def one(self, place: int) -> list[Stretch]:
-        """A single window's stretches, instead of iterating: the same as then, in little time.
+        """Prepare a single window instead of iterating, with the same result in little time.
 
-        Only the window before is prepared too, so who has come first there, and not who has since the
-        beginning, comes first here.
+        Only the window before is prepared too, so the main person is the one of there, not of all since the
+        beginning.
 
         Args:
             place: in `spans`.
@@ -218,7 +215,7 @@ class Windows:
         )
 
     def _speaks_late(self, hop: float) -> list[Span]:
-        """Windows of a file of a take's length, where what is heard of a take is silent and they are not."""
+        """Windows of a file of a take's length, if the part of it that a take uses is silent."""
         usual = self.preparation.skip + self.preparation.keep
         sound = self._sound()
         if sound is None or self.scan.duration <= usual:
@@ -235,7 +232,7 @@ class Windows:
                 return None
             if not self.whole:
                 raise InputError(
-                    f"{path} tells one mean of {self.file.name}, which is {self.scan.duration:.1f} s long: "
+                    f"{path} has one mean of {self.file.name}, which is {self.scan.duration:.1f} s long: "
                     "expected OpenFace's track of it, a row for each picture"
                 )
         elif self.everyone:
@@ -244,7 +241,7 @@ class Windows:
         return clip.read_track(take, path, points_only=not self.tracked)
 
     def _numbers(self, span: Span) -> NDArray[np.int64]:
-        """Which pictures of the file a window shows; none where there are no pictures at that time."""
+        """Numbers of the file's pictures that a window shows; none where there are none at that time."""
         times, preparation = self.scan.times, self.preparation
         if self.whole:
             few = clip.shown(times) < face.LEAST_FOUND * self.scan.duration
@@ -252,7 +249,7 @@ class Windows:
         return sampled(times, span, self.length, preparation, usual=self._usual)
 
     def _pictures(self, places: range) -> Iterator[list[tuple[int, Picture]]]:
-        """The pictures of each window with their numbers; each is decoded and searched for faces once."""
+        """Pictures of each window with their numbers; each is decoded and searched for faces once."""
         wanted = self._wanted[places.start : places.stop]
         stream = self._searched(np.unique(np.concatenate(wanted)))
         kept: dict[int, Picture] = {}
@@ -269,7 +266,7 @@ class Windows:
             yield [(number, kept[number]) for number in window.tolist()]
 
     def _searched(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, Picture]]:
-        """Some pictures with their numbers and who is in them; several are searched at once."""
+        """Search some pictures for faces, several at once; yields their numbers and who is in them."""
         times = self.scan.times[numbers]
         due = np.isin(numbers, self._due)
         frames = stream_pictures(self.file, self.scan, numbers, shrunk=self.shrunk, threads=self.threads)
@@ -284,12 +281,12 @@ class Windows:
 
     @cached_property
     def _wanted(self) -> list[NDArray[np.int64]]:
-        """Which pictures of the file each window shows."""
+        """Numbers of the file's pictures that each window shows."""
         return [self._numbers(span) for span in self.spans]
 
     @cached_property
     def _due(self) -> NDArray[np.int64]:
-        """Which of the pictures of all windows are searched for faces."""
+        """Numbers of the pictures of all windows that are searched for faces."""
         if self.tracked or (self.track is not None and self.track.landmarks is not None):
             return np.empty(0, np.int64)
         numbers = np.unique(np.concatenate(self._wanted))
@@ -313,7 +310,7 @@ class Windows:
             yield Stretch(span, sound, False, speech)
 
     def _tracked(self, span: Span) -> list[tuple[int | None, dict[str, np.ndarray]]]:
-        """The window's rows of the OpenFace track, where there is a face in half of them."""
+        """Rows of the OpenFace track in a window, where there is a face in half of them."""
         track = self.track
         assert track is not None  # noqa: S101 - asked for
         rows = np.arange(len(track.success))
@@ -327,7 +324,7 @@ class Windows:
         return [(None, clip.track_tensors(part, self.preparation))]
 
     def _people(self, seen: Sequence[tuple[int, Picture]]) -> list[tuple[int | None, dict[str, np.ndarray]]]:
-        """The faces of a window, cut out."""
+        """Cut out the faces of a window."""
         if not seen:
             return []
         if self.track is not None and self.track.landmarks is not None:
@@ -341,7 +338,7 @@ class Windows:
         return [(person, self._unshrunk(cut(pictures, track, self.preparation))) for person, track in told]
 
     def _unshrunk(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """With squares in pixels of the file's own pictures, as shown."""
+        """Convert squares to pixels of the file's own pictures, as shown."""
         if self.shrunk == 1:
             return tensors
         return {**tensors, "squares": tensors["squares"] * np.float32(self.shrunk)}
@@ -365,7 +362,7 @@ class Windows:
 
 
 def searched(times: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which of the pictures at `times`, rising seconds, are searched for faces: the first in each `SEARCH`.
+    """True where a picture at `times`, rising seconds, is searched for faces: the first in each `SEARCH`.
 
     A face moves little until the next one, and its square is smoothed over longer: on real clips it was off
     by at most 1 % of its side.
@@ -382,7 +379,7 @@ def _pool() -> ThreadPoolExecutor:
 def _search(
     picture: tuple[int, float, bool, NDArray[np.uint8]],
 ) -> tuple[int, float, NDArray[np.uint8], NDArray[np.floating] | None]:
-    """Look for faces in a picture, if that is due."""
+    """Search a picture for faces, if that is due."""
     number, time, due, frame = picture
     return number, time, frame, clip.detector().detect(frame) if due else None
 
@@ -390,20 +387,18 @@ def _search(
 def sampled(
     times: NDArray[np.floating], span: Span, length: float, preparation: Preparation, usual: float = 0.0
 ) -> NDArray[np.int64]:
-    """Which of the pictures at `times`, rising seconds, a window shows: their positions.
+    """Positions of the pictures at `times`, rising seconds, that a window shows.
 
     Args:
         times: (N,) of at least one.
-        span: of the window.
         length: of all windows in seconds.
-        preparation: of clips.
         usual: seconds between pictures, where that is known.
 
     Returns:
         (frames,) positions; (0,) where there are no pictures at that time.
     """
     frames = preparation.frames
-    # On a grid, so that windows that overlap share their pictures, and each is looked at once.
+    # On a grid, so that windows that overlap have the same pictures, and each is searched once.
     step = length / frames
     grid = (round(span.start / step) + np.arange(frames)) * step
     numbers = nearest(times, grid)
@@ -430,7 +425,7 @@ def heard(
 
 
 def heard_at(span: Span, preparation: Preparation) -> Span:
-    """When the sound of a window begins and ends that a model listens to, in seconds.
+    """Begin and end of the sound of a window that a model reads, in seconds.
 
     >>> heard_at(Span(3.0, 9.0), Preparation())
     Span(start=3.5, end=5.95)
@@ -439,14 +434,14 @@ def heard_at(span: Span, preparation: Preparation) -> Span:
 
 
 def present(pictures: Sequence[Picture]) -> list[tuple[int, face.Track]]:
-    """Who is to be seen in at least half of the pictures that were searched; the largest face comes first."""
+    """People in at least half of the pictures that were searched; the largest face comes first."""
     looked = [picture.found is not None for picture in pictures]
     people = face.people_of([picture.found or {} for picture in pictures])
     return [(person, track) for person, track in people if track.found[looked].mean() >= face.LEAST_FOUND]
 
 
 def main_first(people: Sequence[tuple[int, face.Track]], before: int | None) -> list[tuple[int, face.Track]]:
-    """People, the largest face first; who came first before stays so beside a face that is little larger."""
+    """Order people, the largest face first; a face that is little larger does not displace the one before."""
     stays = [
         (person, track)
         for person, track in people
@@ -477,7 +472,7 @@ class _Sound:
         self.rate, self.kept = next(parts, (1, np.empty(0, np.float32)))
 
     def cut(self, start: float, seconds: float) -> NDArray[np.float32]:
-        """The samples from a second on, of a length in seconds; windows come in order of their start."""
+        """Cut the samples from a second on, of a length in seconds; windows come in order of their start."""
         begin = round(start * self.rate)
         length = math.inf if math.isinf(seconds) else round(seconds * self.rate)
         waiting, there = [self.kept], self.first + len(self.kept)

@@ -18,22 +18,22 @@ from cfnsr.inference.subtitles import to_srt, to_vtt
 BEFORE = ("file", "person", "start", "end", "emotion")  # columns before those of the emotions
 AFTER = ("face", "speech", "uses")
 WIDTH = 80  # characters of a terminal
-BAR = 10  # characters of a probability of 1, beside a stretch
+BAR = 10  # characters of a probability of 1, beside a segment
 NAME = 12  # characters of an emotion's name; longer ones are cut
 
 
 def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> str:
-    """A table of windows as CSV, a row each.
+    """Write a table of windows as CSV, a row each.
 
     The columns are file, person, start and end in seconds, emotion, the probability of each emotion, face,
-    speech and uses. Cells are empty where there is nothing to tell: of one person alone, of what was not
-    looked for, of a window in which the model abstains. `uses` is `video+audio`, `video` or `audio`. An
+    speech and uses. Cells are empty where there is nothing to report: of one person alone, of what was not
+    searched for, of a window in which the model abstains. `uses` is `video+audio`, `video` or `audio`. An
     emotion called as another column has `p_` before its name.
 
     Args:
         predictions: one or more; of several people the rows come person by person.
-        emotions: in the order of their columns; those that the predictions tell of if not given, which are
-            none where the model abstains everywhere.
+        emotions: in the order of their columns; if not given those in the predictions, which are none where
+            the model abstains everywhere.
 
     >>> window = Window(0.0, 2.5, {"happy": 0.75, "sad": 0.25}, True, None)
     >>> print(to_csv(Prediction("a.mp4", "happy", None, (window,))))
@@ -71,7 +71,7 @@ def _truth(value: bool | None) -> str:
 
 
 def to_table(prediction: Prediction, width: int = WIDTH) -> str:
-    """What a person reads in the terminal: a line that sums up, the probabilities, the stretches.
+    """Write the table for the terminal: a summary, the probabilities, the segments.
 
     >>> window = Window(0.0, 2.5, {"happy": 0.75, "sad": 0.25}, True, True)
     >>> print(to_table(Prediction("a.mp4", "happy", window.probabilities, (window,))))
@@ -97,7 +97,7 @@ def to_table(prediction: Prediction, width: int = WIDTH) -> str:
 
 
 def _answer(prediction: Prediction) -> str:
-    """For the whole of a prediction."""
+    """Answer for the whole of a prediction."""
     if prediction.probabilities is None or prediction.emotion is None:
         marks = {each.mark for each in segments(prediction)}
         return marks.pop() if len(marks) == 1 else "no answer"
@@ -126,7 +126,7 @@ def _bars(prediction: Prediction) -> Iterator[str]:
 
 
 def _stretches(cut: Sequence[Segment], width: int) -> Iterator[str]:
-    """A line each; what does not fit into the width is cut off."""
+    """Write a line for each; what does not fit into the width is cut off."""
     several = any(each.person is not None for each in cut)
     long = max(len(clock(each.end, tenths=True)) for each in cut)
     name = min(NAME, max((len(each.emotion or "") for each in cut), default=0))
@@ -143,7 +143,7 @@ def _stretches(cut: Sequence[Segment], width: int) -> Iterator[str]:
 
 
 def to_json(prediction: Prediction) -> str:
-    """The object that `cfnsr predict --json` prints of a file."""
+    """Write the object that `cfnsr predict --json` prints of a file."""
     return json.dumps(prediction.as_json(), indent=2) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What is needed next, made in threads while what came before is in use."""
+"""Prefetch: the next items are made in threads while the ones before are in use."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ END = object()
 
 
 def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
-    """Items in their order, made by a thread of their own before they are asked for.
+    """Prefetch items, in their order, in a thread of their own.
 
-    The thread ends with the iterator, also where that is closed early. What `items` raises is raised where
+    The thread ends with the iterator, also where that is closed early. An error of `items` is raised where
     the item would have come.
 
     Args:
-        items: are made one at a time.
+        items: made one at a time.
         count: of them that wait at most.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
@@ -35,13 +35,13 @@ def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
 def mapped(
     function: Callable[[Item], Made], items: Iterable[Item], pool: Executor, count: int
 ) -> Generator[Made, None, None]:
-    """What a function makes of each item, in order, by the threads of a pool.
+    """Map a function over items by the threads of a pool, in order.
 
     Args:
-        function: is called for several items at once.
-        items: are asked for by the thread that iterates.
+        function: called for several items at once.
+        items: read by the thread that iterates.
         pool: lasts longer than this.
-        count: of items that are asked for before what was made of the first is handed on.
+        count: of items that are read before the first result is yielded.
     """
     waiting: deque[Future[Made]] = deque()
     try:

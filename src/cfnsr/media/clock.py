@@ -16,25 +16,21 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 SLACK = 0.05  # seconds by which time stamps and samples may differ: less is rounding
 LASTING = 0.5  # seconds for which time stamps must differ from samples, before and behind, to be believed
-SHORTEST = 0.005  # seconds; packets that last less, or do not tell, are counted so
-MOST_MOVED = 0.5  # seconds; by more than this no burst and no delay differs
+SHORTEST = 0.005  # seconds; packets that last less, or have no duration, count as this
+MOST_MOVED = 0.5  # seconds by which a burst or a delay differs at most
 REORDER = 16  # pictures that one may come after its place, as H.264 and HEVC reorder them
 LONGEST_BACK = 5.0  # seconds; a clock that runs back by more is another recording's
-LONGEST_LEAP = 2 * 3600.0  # seconds without picture and sound; what tells of more has a wrong clock
+LONGEST_LEAP = 2 * 3600.0  # seconds without picture and sound; a longer one is a wrong clock
 LONGEST_FILE = 100 * 3600.0  # seconds; the same
-MOST_AGAIN = 0.25  # of the sound may be stamped with seconds that were already heard
+MOST_AGAIN = 0.25  # of the sound may be stamped with seconds that have passed
 
 
 class SoundClock:
     """Lay sound, which comes piece by piece, where its time stamps say.
 
-    A piece follows on as long as stamps and samples agree to `SLACK`. Where they tell of a hole, silence
-    stands for what is not there; where they overlap, because a clock runs back or samples come faster than
-    time, what comes at a second that was already heard is left out. So it stays beside the pictures, as in
-    players.
-
-    Args:
-        path: of the file, for messages.
+    A piece follows on as long as stamps and samples agree to `SLACK`. A hole is filled with silence. Where
+    pieces overlap, because a clock runs back or samples come faster than time, the repeated seconds are left
+    out. So sound stays beside the pictures, as in players.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +45,6 @@ class SoundClock:
 
         Args:
             second: by its time stamp; None where it has none: it follows on, the first comes at `start`.
-            rate: in Hz.
             start: second at which the sound begins in the file.
             earliest: second at which laying begins; None for that of the first piece, but not before 0.
 
@@ -84,7 +79,7 @@ class SoundClock:
         return silence
 
     def cut(self, samples: NDArray[Kind]) -> NDArray[Kind]:
-        """The part of a piece (..., N) that was not heard yet."""
+        """Cut off the part of a piece (..., N) whose seconds have passed."""
         count = min(self._again, samples.shape[-1])
         early = min(count, self._early)
         self._again, self._early = self._again - count, self._early - early
@@ -106,20 +101,20 @@ class Settled:
     """Time stamps of one stream of sound without those that differ for a moment.
 
     A recorder that writes what arrives stamps a packet late, or five with the time at which they came
-    together, while samples and time agree in the long run. How far they are apart is therefore believed by
-    its running median, which keeps steps that last, and all that only grows or only falls, as they are:
+    together, while samples and time agree in the long run. So the distance between them is smoothed by a
+    running median, which keeps steps that last, and all that only grows or only falls, as they are:
     holes, overlaps and clocks of another speed. Give it the packets in the order of the file.
     """
 
     def __init__(self) -> None:
         self._waiting: list[Packet[Any]] = []
-        self._around = 0  # packets that are looked at before one and behind it
+        self._around = 0  # packets considered before one and behind it
         # Ticks from samples to stamps, of the packets that wait and of those around them.
         self._apart: list[int] = []
         self._samples = 0  # ticks of all so far
 
     def add(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """Packets whose time stamps are settled."""
+        """Add a packet; yields packets whose time stamps are settled."""
         if packet.pts is None:
             yield from self.finish()
             yield packet
@@ -135,7 +130,7 @@ class Settled:
             yield self._settle()
 
     def finish(self) -> Iterator[Packet[Any]]:
-        """The packets that still wait."""
+        """Yield the packets that still wait."""
         while self._waiting:
             self._apart += self._apart[-1:] * (2 * self._around + 1 - len(self._apart))
             yield self._settle()
@@ -147,12 +142,12 @@ class Settled:
         del self._apart[0]
         if packet.pts is not None and SLACK / 4 < abs(wrong * float(packet.time_base)) <= MOST_MOVED:
             packet.pts -= wrong
-            packet.dts = packet.pts  # sound is decoded in the order heard
+            packet.dts = packet.pts  # sound is decoded in the order played
         return packet
 
 
 def in_order(stamps: NDArray[np.number]) -> NDArray[np.bool_]:
-    """Which of the pictures with these time stamps, as they follow in the file, are not too late to be shown.
+    """True for pictures, in the order of the file, whose time stamps are not too late to be shown.
 
     >>> in_order(np.array([0, 3, 1, 2, 4])).all()
     np.True_
@@ -168,10 +163,8 @@ def check_clocks(
     """Refuse a file whose time stamps leap or run back so far that nobody knows what comes when.
 
     Args:
-        path: of the file.
         pictures: seconds of the pictures, as they follow in the file.
         sound: seconds of the packets of sound, likewise.
-        duration: in seconds.
 
     Raises:
         MediaError: they do ("broken").
@@ -179,7 +172,7 @@ def check_clocks(
     if duration > LONGEST_FILE:
         raise MediaError(
             "broken",
-            f"{path} tells of {duration / 3600:.0f} hours: expected at most {LONGEST_FILE / 3600:g}; "
+            f"{path} declares {duration / 3600:.0f} hours: expected at most {LONGEST_FILE / 3600:g}; "
             "its time stamps leap, so convert it",
         )
     leap = float(np.diff(np.sort(np.concatenate([pictures, sound]))).max(initial=0.0))

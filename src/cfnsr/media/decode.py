@@ -33,10 +33,10 @@ from cfnsr.media.shown import Shown
 
 Sampling = Literal["even", "consecutive"]
 
-LONGEST_SOUND = 15 * 60.0  # seconds of sound in one piece; a small file may tell of hours
+LONGEST_SOUND = 15 * 60.0  # seconds of sound in one piece; a small file may declare hours
 LOST_FRACTION = 0.1  # with more undecodable pictures or sound than this a file is broken
 SEEK_MARGIN = 1.0  # seconds of run-in before the wanted span, for decoders that need what came before
-# Codecs whose pictures say of themselves whether others are made of them. HEVC's say it of their own temporal
+# Codecs whose pictures declare whether others depend on them. HEVC's declare it of their own temporal
 # layer alone.
 SPARING = ("h264",)
 
@@ -57,8 +57,8 @@ class Decoded:
             asked for.
         sample_rate: of the waveform, in Hz; 0 without one.
         sound_start: second at which the sound begins in the file; the waveform is padded or cut to agree.
-        pixel: how many times as wide as high the file's pixels are; those of `frames` are square.
-        notes: what people should know of how the file was read, a line each.
+        pixel: width of the file's pixels over their height; those of `frames` are square.
+        notes: remarks on how the file was read, a line each.
     """
 
     frames: NDArray[np.uint8] | None
@@ -156,13 +156,12 @@ def decode(
 def stream_pictures(
     path: Path, scan: Scan, numbers: NDArray[np.int64], *, shrunk: float = 1.0, threads: int = 0
 ) -> Iterator[NDArray[np.uint8]]:
-    """Some pictures (H, W, 3) uint8 RGB of a file, one by one, so that a long file needs no more memory.
+    """Read some pictures (H, W, 3) uint8 RGB of a file, one by one, so that a long file needs no more memory.
 
     Args:
-        path: the file.
         scan: of this file, from `scan_packets`.
         numbers: positions of the pictures in the whole video, in rising order; repeated ones come repeatedly.
-        shrunk: how many times smaller the pictures are made.
+        shrunk: factor by which the pictures are made smaller.
         threads: of the decoder; 0 lets FFmpeg choose.
 
     Raises:
@@ -180,7 +179,7 @@ def stream_pictures(
 
 
 def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The sound of a file from time 0 on, part by part: sample rate in Hz, and samples (N,) that follow on.
+    """Read the sound of a file from time 0 on, in parts: sample rate in Hz, and samples (N,) that follow on.
 
     A part is no longer than a second, or what one packet holds.
 
@@ -198,7 +197,7 @@ def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, NDArray[np.float
 
 
 def _cut(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
-    """Parts of a second: the zeros of a long silence take memory only once they are copied."""
+    """Cut into parts of a second: the zeros of a long silence take memory only once they are copied."""
     for first in range(0, len(samples), rate):
         yield samples[first : first + rate]
 
@@ -240,7 +239,7 @@ def _read(
                     break
                 continue
             if pictures is not None and isinstance(packet.stream, VideoStream):
-                # What is not wanted is decoded only where other pictures are made of it.
+                # A packet is decoded only if its picture is wanted or others depend on it.
                 spared = packet.stream.codec_context.name in SPARING and not pictures.wants(packet.pts)
                 packet.stream.codec_context.skip_frame = "NONREF" if spared else "DEFAULT"
             try:
@@ -254,13 +253,13 @@ def _read(
 
 
 def _sample(scan: Scan, frames: int, sampling: Sampling, low: float, high: float) -> NDArray[np.int64]:
-    """Positions of the pictures to keep, in [low, high) seconds; empty where none is there."""
+    """Choose the pictures to keep, in [low, high) seconds; empty where none is there."""
     first, stop = np.searchsorted(scan.times, [low, high]).tolist()
     return np.int64(first) + spread(stop - first, frames, sampling)
 
 
 def spread(count: int, frames: int, sampling: Sampling = "even") -> NDArray[np.int64]:
-    """Positions of `frames` out of `count` pictures; where there are too few, some are repeated.
+    """Choose `frames` positions out of `count` pictures; where there are too few, some are repeated.
 
     Returns:
         (frames,) positions from 0, in rising order; (0,) where there are no pictures.
@@ -276,7 +275,7 @@ def spread(count: int, frames: int, sampling: Sampling = "even") -> NDArray[np.i
 
 
 def nearest(times: NDArray[np.floating], wanted: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Which of the pictures at `times`, rising, are nearest to the `wanted` seconds; ties take the first.
+    """Positions of the pictures at `times`, rising, nearest to the `wanted` seconds; ties take the first.
 
     >>> nearest(np.array([0.0, 1.0, 2.0]), np.array([-3.0, 0.5, 1.7, 9.0]))
     array([0, 0, 2, 2])
@@ -302,7 +301,7 @@ class _Pictures:
         return self.kept == len(self.wanted)
 
     def wants(self, stamp: int | None) -> bool:
-        """Whether a packet with this time stamp holds a wanted picture, as far as that is known."""
+        """True if a packet with this time stamp holds a wanted picture, as far as that is known."""
         return not self.stamped or stamp is None or stamp in self.awaited
 
     def add(self, frame: VideoFrame) -> None:
@@ -322,7 +321,7 @@ class _Pictures:
         self.kept = stop
 
     def check(self) -> NDArray[np.uint8]:
-        """What was kept; raises `MediaError` where too much was lost."""
+        """Return the kept pictures; raise `MediaError` where too many could not be decoded."""
         lost, count = len(self.awaited) - self.good, len(self.awaited)
         if self.frames is None or lost > LOST_FRACTION * count:
             raise MediaError(

@@ -10,7 +10,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-# ITU-R BS.775-3, annex 4, table 2: one channel out of 3/2, in which the low-frequency one has no part. A lone
+# ITU-R BS.775-3, annex 4, table 2: one channel out of 3/2, without the low-frequency one. A lone
 # channel behind stands for the two of that table; whatever else there is counts as one of them.
 HALF_POWER = math.sqrt(0.5)
 LEVELS = {
@@ -25,8 +25,8 @@ LEVELS = {
 }
 AROUND = 0.5
 PLANES = 7  # PyAV 18 counts one too many where there are more, and reads beyond the sound
-UNTOLD = {6: "5.1", 8: "7.1"}  # layouts that players take so many channels for where the file tells none
-MEMORY = 1.0  # second after which what was heard counts 1/e
+UNTOLD = {6: "5.1", 8: "7.1"}  # layouts that players assume for so many channels where the file has none
+MEMORY = 1.0  # second after which sound counts 1/e
 STEADY = 0.002  # seconds over which an offset or the hum of mains hardly changes, and a voice does
 CANCELLED = 0.1  # of the way from as little as their sum can be to what it is of independent channels
 WEIGHTY = 0.5  # of the power side by side, by which the sum can fall; with less they hardly cancel
@@ -35,13 +35,13 @@ RESTORED = 0.2  # from which on they are summed again
 
 
 class Mono:
-    """One channel out of each frame of a stream; give it the frames in their order.
+    """Mix each frame of a stream to one channel; give it the frames in their order.
 
     One channel stays as it is. Of two it is the mean. Of more it is their sum by the levels of ITU-R BS.775,
     by which speech in the centre keeps its level; of channels without places it is the mean. Where the
     channels cancel each other, as a balanced microphone's that is plugged in as stereo, it is the loudest.
     Independent channels keep their power in a sum; of two that cancel, both as loud or not, the correlation
-    is below -0.9 over about a second, which is told from any usual stereo. Offsets and hum count for little.
+    is below -0.9 over about a second, unlike any usual stereo. Offsets and hum count for little.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Mono:
         self._packer: tuple[object, AudioResampler] | None = None
 
     def __call__(self, frame: AudioFrame) -> NDArray[np.float32]:
-        """Samples (N,), full scale 1."""
+        """Mix a frame to samples (N,), full scale 1."""
         samples = self._samples(frame)
         levels = _levels(frame, len(samples))
         if len(samples) == 1:
@@ -81,7 +81,7 @@ class Mono:
         return cast("NDArray[np.floating]", samples)
 
     def _packed(self, frame: AudioFrame) -> NDArray[Any]:
-        """The channels (C, N) of a frame of so many planes that PyAV would crash over them."""
+        """Repack the channels (C, N) of a frame of so many planes that PyAV would crash over them."""
         form = frame.format.name, frame.layout.name, frame.sample_rate
         if self._packer is None or self._packer[0] != form:
             self._packer = form, AudioResampler(format=frame.format.packed.name)
@@ -112,7 +112,7 @@ class Mono:
 
 
 def _levels(frame: AudioFrame, count: int) -> NDArray[np.float64] | None:
-    """The level of each channel in the sum; None for a mean."""
+    """Level of each channel in the sum; None for a mean."""
     if count <= 2:
         return None
     names = [channel.name for channel in frame.layout.channels]

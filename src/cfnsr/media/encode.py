@@ -40,7 +40,7 @@ def write_video(
     One thread encodes, so that the same arrays give the same bytes. The file appears whole or not at all.
 
     Args:
-        path: where to; its folder is made.
+        path: its folder is made.
         frames: pictures (H, W, 3) uint8 RGB, all of one size with even sides; an iterator is read once.
         fps: frames a second.
         waveform: (samples,) or (channels, samples) in [-1, 1], one or two channels; None for a silent film.
@@ -98,7 +98,7 @@ def write_audio(path: Path, waveform: NDArray[np.float32], sample_rate: int) -> 
     """Write sound as .wav or .flac (16 bits) or .m4a (AAC); the file appears whole or not at all.
 
     Args:
-        path: where to; its folder is made and its suffix names the format.
+        path: its folder is made and its suffix names the format.
         waveform: (samples,) or (channels, samples) in [-1, 1], one or two channels.
         sample_rate: in Hz.
 
@@ -122,10 +122,10 @@ def write_audio(path: Path, waveform: NDArray[np.float32], sample_rate: int) -> 
 
 @contextmanager
 def create(path: Path, options: dict[str, str] | None = None) -> Iterator[OutputContainer]:
-    """A container under a temporary name in the same folder, renamed to `path` when all went well.
+    """Open a container under a temporary name in the same folder, renamed to `path` when all went well.
 
     Args:
-        path: where to; its folder is made and its suffix names the container.
+        path: its folder is made and its suffix names the container.
         options: of FFmpeg for this container.
     """
     import av
@@ -145,7 +145,7 @@ def create(path: Path, options: dict[str, str] | None = None) -> Iterator[Output
 
 
 def video_codec() -> str:
-    """The first of `VIDEO_CODECS` that this FFmpeg has."""
+    """Return the first of `VIDEO_CODECS` that this FFmpeg has."""
     import av
 
     return next(name for name in VIDEO_CODECS if name in av.codecs_available)

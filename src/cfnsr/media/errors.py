@@ -1,4 +1,4 @@
-"""Why a recording cannot be used: a closed set of reasons, so that failures can be counted."""
+"""Reasons why a recording cannot be used: a closed set, so that failures can be counted."""
 
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ Reason = Literal[
     "no picture",
     "no sound",
     "no face",
-    "no speech",  # there is sound, and nothing to be heard where the model listens
+    "no speech",  # there is sound, and silence where the model reads it
     "too short",
     "too long",
 ]

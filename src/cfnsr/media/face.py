@@ -73,7 +73,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Faces:
-    """Cut-out faces with where they came from.
+    """Cut-out faces with their squares.
 
     Args:
         crops: (T, size, size, 3) uint8 RGB.
@@ -92,7 +92,7 @@ class FaceDetector:
     """YuNet (Wu, Peng, Yu: YuNet, a tiny millisecond-level face detector, 2023) through OpenCV.
 
     Args:
-        weights: the ONNX file; without it what `yunet_weights` finds.
+        weights: the ONNX file; if not given that of `yunet_weights`.
         least_score: detections below are left out.
         longest_side: frames are shrunk to this many pixels before detection.
 
@@ -113,7 +113,7 @@ class FaceDetector:
         self._network()
 
     def _network(self) -> Any:
-        """OpenCV's detector of this thread."""
+        """Return OpenCV's detector of this thread."""
         if not hasattr(self._networks, "yunet"):
             with LOADING:
                 self._networks.yunet = self._load()
@@ -137,7 +137,7 @@ class FaceDetector:
             cv2.utils.logging.setLogLevel(quiet)
 
     def detect(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Faces (n, 5) in an RGB frame (H, W, 3): x, y, width, height in its pixels, and score.
+        """Detect faces (n, 5) in an RGB frame (H, W, 3): x, y, width, height in its pixels, and score.
 
         Several threads may ask at once.
         """
@@ -158,7 +158,7 @@ class FaceDetector:
 
 
 def yunet_weights() -> Path:
-    """The detector's weights, as `yunet_here` finds them, else fetched once and checked.
+    """Find the detector's weights by `yunet_here`, else fetch them once and check them.
 
     Raises:
         InputError: the named file is missing, or there is none and it cannot be fetched.
@@ -169,7 +169,7 @@ def yunet_weights() -> Path:
 
     kept = yunet_cache()
     failed = []
-    pooch.get_logger().setLevel("ERROR")  # what fails is told below
+    pooch.get_logger().setLevel("ERROR")  # failures are reported below
     for url in (YUNET_URL, *YUNET_MIRRORS):
         try:
             fetched = pooch.retrieve(
@@ -181,13 +181,12 @@ def yunet_weights() -> Path:
             return Path(fetched)
     raise InputError(
         f"the face detector's weights cannot be fetched ({', '.join(dict.fromkeys(failed))}): expected "
-        f"{YUNET_URL}; {WITHOUT_NETWORK}; `cfnsr doctor` tells what is there"
+        f"{YUNET_URL}; {WITHOUT_NETWORK}; `cfnsr doctor` shows what is there"
     )
 
 
 def yunet_here() -> Path | None:
-    """The detector's weights on this machine: the file that `CFNSR_YUNET` names, else the one fetched before;
-    None where there is none.
+    """Find the detector's weights here: the file of `CFNSR_YUNET`, else the one fetched before, else None.
 
     Raises:
         InputError: the named file is missing.
@@ -205,7 +204,7 @@ def yunet_here() -> Path | None:
 
 
 def yunet_cache() -> Path:
-    """Where the detector's weights are kept once fetched."""
+    """Path of the detector's weights once fetched."""
     import pooch
 
     return Path(pooch.os_cache("cfnsr")) / YUNET_URL.rsplit("/", 1)[1]
@@ -229,7 +228,7 @@ class Follower:
         self._last: dict[int, tuple[int, NDArray[np.floating]]] = {}  # person -> frame and detection
 
     def add(self, faces: NDArray[np.floating]) -> dict[int, NDArray[np.floating]]:
-        """Which person each of the next frame's faces (n, 5) is."""
+        """Link the next frame's faces (n, 5) to people."""
         self._frame += 1
         if self.forget is not None:
             oldest = self._frame - self.forget
@@ -258,7 +257,7 @@ def tracks(detections: Sequence[NDArray[np.floating]]) -> list[Track]:
 
 
 def people_of(frames: Sequence[Mapping[int, NDArray[np.floating]]]) -> list[tuple[int, Track]]:
-    """People and their tracks through some frames that `Follower` has linked; the largest comes first."""
+    """List people and their tracks through frames that `Follower` has linked; the largest comes first."""
     people: dict[int, dict[int, NDArray[np.floating]]] = {}
     for frame, found in enumerate(frames):
         for person, face in found.items():
@@ -291,7 +290,7 @@ def _track(person: dict[int, NDArray[np.floating]], frames: int) -> Track:
 
 
 def track(detections: Sequence[NDArray[np.floating]], least_found: float = LEAST_FOUND) -> Track:
-    """The main person of the frames: see `tracks`.
+    """Choose the main person of the frames: see `tracks`.
 
     Raises:
         MediaError: no face at all, or nobody in `least_found` of the frames ("no face").
@@ -325,7 +324,7 @@ def check_found(found: NDArray[np.bool_], least_found: float = LEAST_FOUND, of: 
 
 
 def fill(values: NDArray[np.floating], found: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Rows (T, ...) with those not found interpolated from their neighbours, or held at the ends.
+    """Interpolate rows (T, ...) not found from their neighbours, or hold them at the ends.
 
     >>> fill(np.array([[0.0], [9.0], [4.0], [9.0]]), np.array([True, False, True, False])).ravel()
     array([0., 2., 4., 4.])
@@ -340,7 +339,7 @@ def fill(values: NDArray[np.floating], found: NDArray[np.bool_]) -> NDArray[np.f
 def squares_from_boxes(boxes: NDArray[np.floating], margin: float = MARGIN) -> NDArray[np.float64]:
     """Squares (T, 3) of centre x, centre y and side around the detector's boxes (T, 4).
 
-    The face's height is the box's, or what its width tells where the head is bent forward.
+    The face's height is the box's, or follows from its width where the head is bent forward.
     """
     x, y, width, height = boxes.astype(np.float64).T
     face = np.maximum(height, width / BOX_WIDTH)
@@ -360,7 +359,7 @@ def squares_from_landmarks(landmarks: NDArray[np.floating], margin: float = MARG
 
 
 def smooth(squares: NDArray[np.floating], times: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Squares (T, 3) at `times` (T,) seconds that follow the head without its jitter.
+    """Smooth squares (T, 3) at `times` (T,) seconds, so that they follow the head without its jitter.
 
     A running median removes outliers; then each value is read from a straight line fitted to its
     neighbours with Gaussian weights (Cleveland, JASA 1979), which bends neither the ends nor a steady
@@ -433,7 +432,7 @@ def cut_faces(
     size: int = SIZE,
     least_found: float = LEAST_FOUND,
 ) -> Faces:
-    """The main person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds.
+    """Cut the main person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds.
 
     Args:
         source: a detector, or OpenFace's rows of exactly these frames (`OpenFaceTrack.at`) with landmarks.
@@ -460,6 +459,6 @@ def cut(
     margin: float = MARGIN,
     size: int = SIZE,
 ) -> Faces:
-    """A followed person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds."""
+    """Cut a followed person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds."""
     squares = smooth(squares_from_boxes(person.boxes, margin), times)
     return Faces(crop(frames, squares, size), squares, person.found, person.score)

@@ -1,4 +1,4 @@
-"""What a recording is whatever it is called: its bytes, and its sound in whatever codec."""
+"""Fingerprints of recordings: by their bytes, and by their sound in whatever codec."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cfnsr.media.errors import MediaError
 from cfnsr.media.mfcc import resample
 
 SAMPLE_RATE = 8_000  # Hz: what every codec and telephone keeps
-N_FFT = 2048  # samples, 256 ms: long, because a voice's harmonics tell two takes of one sentence apart
+N_FFT = 2048  # samples, 256 ms: long, because a voice's harmonics separate two takes of one sentence
 HOP = 256  # samples, 32 ms
 STEPS = 128  # 4.1 s around the middle of the sound
 FIRST_BIN, LAST_BIN = 38, 512  # 148 to 2000 Hz: above the hum, within every codec's band
 BANDS = (LAST_BIN - FIRST_BIN) // 2  # of two bins, 7.8 Hz
 SOUND_MAP = (STEPS, BANDS)  # shape of a sound's picture
 RANGE = 25.0  # dB below the loudest place; what is quieter is the codec's, not the actor's
-LONGEST = 600.0  # seconds listened to
-SHORTEST = 0.3  # seconds; less sound tells nothing
+LONGEST = 600.0  # seconds read
+SHORTEST = 0.3  # seconds; less sound is no evidence
 SILENCE = 1e-5  # -100 dBFS: the loudest sample of what counts as silent
 
 # Measured on all of RAVDESS's speech and on copies of it as mp3, AAC, Opus, WMA, wav and flac at 8 to
@@ -40,7 +40,7 @@ BATCH = 64  # pairs compared closely together
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a file holds, to be compared with others by `copies`.
+    """Content of a file, to be compared with others by `copies`.
 
     Args:
         sha256: of its bytes; empty where it cannot be read.
@@ -56,7 +56,7 @@ class Content:
 
 
 def read_content(path: Path) -> Content:
-    """Hash a file and listen to it; a damaged file is an answer, not an error."""
+    """Hash a file and read its sound; a damaged file is an answer, not an error."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -78,7 +78,7 @@ def read_content(path: Path) -> Content:
 
 
 def sound_map(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.uint8] | None:
-    """A narrow-band spectrogram (128 steps, 237 bands), alike for all copies of a sound; None for silence.
+    """Narrow-band spectrogram (128 steps, 237 bands), alike for all copies of a sound; None for silence.
 
     It is centred on the middle of the amplitude, so that a codec's delay or silence cut from the ends
     moves it by a few steps at most, and counts in tenths of a decibel from `RANGE` below its loudest
@@ -104,17 +104,17 @@ def sound_map(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.uin
 
 
 def _in_band(length: int) -> NDArray[np.bool_]:
-    """Which frequencies of a whole sound's spectrum the picture shows."""
+    """True for frequencies of a whole sound's spectrum that the picture shows."""
     bins = np.fft.rfftfreq(length) * N_FFT
     return (bins >= FIRST_BIN) & (bins < LAST_BIN)
 
 
 def copies(contents: Sequence[Content]) -> NDArray[np.int64]:
-    """Which files are one recording: a number for each set of copies, -1 for a file that has none.
+    """Find files that are one recording: a number for each set of copies, -1 for a file that has none.
 
-    Files are copies where their bytes agree or their sounds do. Two sounds are first glanced at (one
+    Files are copies where their bytes agree or their sounds do. Two sounds are first compared coarsely (one
     product of matrices over all), and those alike are compared closely: the change of the picture over
-    time and bands, which two performances of one sentence do not share, correlated at every small lag.
+    time and bands, which differs between two performances of one sentence, correlated at every small lag.
 
     >>> copies([Content("a"), Content("b"), Content("a"), Content("c")])
     array([ 0, -1,  0, -1])
@@ -148,7 +148,7 @@ def _has_sound(content: Content) -> bool:
 
 
 def alike(sounds: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pairs of sounds (N, 128, 237) that are one recording: (pairs, 2) positions, the smaller first."""
+    """Find pairs of sounds (N, 128, 237) that are one recording: (pairs, 2) positions, the smaller first."""
     glances = _glances(sounds)
     found = [np.empty((0, 2), np.int64)]
     for start in range(0, len(sounds), BLOCK):
@@ -161,7 +161,7 @@ def alike(sounds: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _glances(sounds: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Coarse pictures of unit length (N, 1152), without what all takes of a voice share."""
+    """Coarse pictures of unit length (N, 1152), without what all takes of a voice have in common."""
     steps, bands = STEPS // POOL[0], BANDS // POOL[1]
     whole = sounds[:, :, : bands * POOL[1]]
     pooled = whole.reshape(len(sounds), steps, POOL[0], bands, POOL[1]).mean(axis=(2, 4), dtype=np.float32)
@@ -173,10 +173,10 @@ def _glances(sounds: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def closeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How alike each pair of sounds (pairs, 128, 237) is: the correlation at its best lag, at most 1.
+    """Similarity of each pair of sounds (pairs, 128, 237): the correlation at its best lag, at most 1.
 
-    What is correlated is the change over frequency: the harmonics of the voice on their way, which two
-    performances of one sentence do not share even where their words fall together.
+    It correlates the change over frequency: the harmonics of the voice on their way, which differ between
+    two performances of one sentence even where their words fall together.
     """
     ours, theirs = (np.diff(sounds.astype(np.float32), axis=2) for sounds in (one, other))
     scale = np.linalg.norm(ours, axis=(1, 2)) * np.linalg.norm(theirs, axis=(1, 2))

@@ -26,7 +26,7 @@ DYNAMIC_RANGE = 80.0  # dB below the loudest place of the take
 def mfcc(
     waveform: NDArray[np.floating], sample_rate: int = SAMPLE_RATE, n_mfcc: int = N_MFCC
 ) -> NDArray[np.float32]:
-    """Mel-frequency cepstral coefficients (n_mfcc, 1 + N // 512) of a waveform (N,).
+    """Compute mel-frequency cepstral coefficients (n_mfcc, 1 + N // 512) of a waveform (N,).
 
     The power spectrum of centred, zero-padded frames under a periodic Hann window, in 128 mel bands
     of Slaney's scale, in decibels no more than 80 below the loudest, through an orthonormal DCT-II:
@@ -43,7 +43,7 @@ def mfcc(
 def resample(
     waveform: NDArray[np.float32], sample_rate: int, target: int = SAMPLE_RATE
 ) -> NDArray[np.float32]:
-    """A waveform (N,) at another sample rate in Hz, by soxr at its high quality.
+    """Resample a waveform (N,) to another sample rate in Hz, by soxr at its high quality.
 
     >>> resample(np.zeros(48_000, np.float32), 48_000).shape
     (44100,)
@@ -62,7 +62,7 @@ def window(
     skip: float = SKIP,
     keep: float = KEEP,
 ) -> tuple[NDArray[np.float32], float]:
-    """The `keep` seconds after `skip`, with zeros at the end where the sound is shorter.
+    """Cut the `keep` seconds after `skip`, with zeros at the end where the sound is shorter.
 
     Returns:
         The window, of round(keep * sample_rate) samples, and how many seconds of it are real sound.
@@ -89,7 +89,7 @@ def window(
 def mel_decibels(
     waveform: NDArray[np.floating], filters: NDArray[np.float64], hop: int
 ) -> NDArray[np.float64]:
-    """Mel bands (n_mels, 1 + N // hop) of a waveform (N,) in decibels, no more than 80 below the loudest.
+    """Compute mel bands (n_mels, 1 + N // hop) of a waveform (N,) in decibels, at most 80 below the loudest.
 
     Args:
         waveform: samples; half a frame of zeros stands before and behind them.
@@ -120,8 +120,8 @@ def mel_filters(
         sample_rate: of the waveform, in Hz.
         n_mels: number of filters.
         n_fft: samples of a frame; even.
-        lowest: where the first filter begins, in Hz.
-        highest: where the last one ends, in Hz; Nyquist's frequency if not given.
+        lowest: begin of the first filter, in Hz.
+        highest: end of the last one, in Hz; Nyquist's frequency if not given.
 
     Slaney, Auditory Toolbox, Interval Research technical report 1998-010: linear to 1 kHz
     (200/3 Hz a mel), logarithmic above (27 mels for a factor of 6.4).

@@ -58,7 +58,7 @@ _SUCCESS = {"true": "1", "false": "0", "": "0"}  # as spreadsheets and data fram
 
 @dataclass(frozen=True)
 class OpenFaceTrack:
-    """What OpenFace 2 (Baltrusaitis et al., FG 2018) measured of one face, a row for each picture.
+    """Measurements of one face by OpenFace 2 (Baltrusaitis et al., FG 2018), a row for each picture.
 
     Args:
         frame_numbers: (T,) position of each row's picture in the video, from 0, ascending.
@@ -81,12 +81,12 @@ class OpenFaceTrack:
     gaze: NDArray[np.float32] | None
 
     def at(self, frame_numbers: NDArray[np.integer]) -> OpenFaceTrack:
-        """The rows nearest to the given pictures of the video, e.g. those `decode` kept."""
+        """Return the rows nearest to the given pictures of the video, e.g. those `decode` kept."""
         halfway = (self.frame_numbers[1:] + self.frame_numbers[:-1]) / 2
         return self.rows(np.searchsorted(halfway, frame_numbers))
 
     def seen(self) -> OpenFaceTrack:
-        """The rows in which the face was found; the others hold no measurement, and are left out.
+        """Return the rows in which the face was found; the others hold no measurement.
 
         Raises:
             MediaError: there is no such row ("no face").
@@ -100,7 +100,7 @@ class OpenFaceTrack:
         return self.rows(np.flatnonzero(self.success))
 
     def features(self) -> NDArray[np.float32]:
-        """What an encoder reads of each row, (T, 35), (T, 41), (T, 49) or (T, 185).
+        """Features of each row for an encoder, (T, 35), (T, 41), (T, 49) or (T, 185).
 
         The groups of `FEATURES`, up to the first that the table lacks, so that every narrower table of
         features is the beginning of a wider one: action units as they are, intensities from 0 to 5 and
@@ -117,14 +117,14 @@ class OpenFaceTrack:
         return np.hstack(there)
 
     def rows(self, rows: NDArray[np.intp]) -> OpenFaceTrack:
-        """Some of the rows, by their places."""
+        """Select rows by their places."""
         columns = ((field.name, getattr(self, field.name)) for field in fields(self))
         kept: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns}
         return OpenFaceTrack(**kept)
 
 
 def face_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The form (T, 136) of the face that points (T, 68, 2) draw, in the order of `LANDMARKS`.
+    """Shape (T, 136) of the face by points (T, 68, 2), in the order of `LANDMARKS`.
 
     Each row's points are centred and divided by their size, the root of the mean squared distance from the
     centre (Dryden & Mardia, Statistical Shape Analysis, section 2.2): where the face is in the picture and
@@ -146,18 +146,16 @@ def face_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
 def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTrack:
     """Read an OpenFace CSV by the names of its columns, in any order, with or without spaces around them.
 
-    Of several faces (`face_id`) the one seen longest, weighted by confidence, is kept. A row in which no face
-    was found counts for nothing but that, whatever stands in it; which picture it is of, its place among the
-    other rows tells then. Cells may be separated by commas, semicolons or tabs, and numbers written with a
-    decimal comma, as spreadsheets save them.
+    Of several faces (`face_id`) the one seen longest, weighted by confidence, is kept. Of a row without a
+    face nothing else is read; its place among the other rows then gives its picture. Cells may be separated
+    by commas, semicolons or tabs, and numbers written with a decimal comma, as spreadsheets save them.
 
     Args:
-        path: of the table.
         points_only: read no more than where the face is: `action_units` is then (T, 0), pose and gaze None.
 
     Raises:
         MediaError: the file is missing, empty, not a table of numbers, lacks a needed column or has one
-            twice, or tells of an action unit beyond its range.
+            twice, or has an action unit beyond its range.
     """
     path = Path(path)
     needed: tuple[str, ...] = ("frame", "timestamp", "confidence", "success")
@@ -193,7 +191,7 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
 
 
 def _times(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Times of all rows, of which those without a face may tell none."""
+    """Times of all rows, of which those without a face may have none."""
     told = np.flatnonzero(np.isfinite(timestamps))
     if not len(told):
         return np.zeros(len(timestamps))
@@ -203,7 +201,7 @@ def _times(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDAr
 
 
 def _continued(values: NDArray[np.float64], along: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Values (T,) with those that are none read from their neighbours, or continued by `step` at the ends.
+    """Interpolate missing values (T,) from their neighbours, or continue them by `step` at the ends.
 
     >>> _continued(np.array([np.nan, 4.0, np.nan, 8.0, np.nan]), np.arange(5.0), 1.0)
     array([3., 4., 6., 8., 9.])
@@ -215,7 +213,7 @@ def _continued(values: NDArray[np.float64], along: NDArray[np.float64], step: fl
 
 
 def is_means(path: Path | str) -> bool:
-    """Whether a CSV is a table of clip means (see `read_means`) by its header: a `name`, and no `frame`."""
+    """True if a CSV is a table of clip means (see `read_means`) by its header: a `name`, and no `frame`."""
     try:
         with _opened(Path(path)) as sheet:
             header = sheet.header
@@ -228,11 +226,11 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
     """Read a table of clip means, one row a take: name of the take -> its means as a track of one row.
 
     The columns are OpenFace's, found by name as in `read_openface`, with the take's `name` in place of frame,
-    time, confidence and success: a row tells of a face that was found, at second 0.
+    time, confidence and success: a row is of a face that was found, at second 0.
 
     Raises:
         MediaError: the file is missing, empty, not a table of numbers, lacks a needed column or has one
-            twice, or tells of an action unit beyond its range or different things of one take.
+            twice, or has an action unit beyond its range or different values of one take.
     """
     path = Path(path)
     with _opened(path) as sheet:
@@ -278,7 +276,7 @@ def _opened(path: Path) -> Iterator[Table]:
 
 
 def _names(path: Path, sheet: Table, needed: Sequence[str], optional: Sequence[tuple[str, ...]]) -> list[str]:
-    """The columns to read: those needed, and the optional groups that are there as a whole."""
+    """Choose the columns to read: those needed, and the optional groups that are there as a whole."""
     header = sheet.header
     missing = [name for name in needed if name not in header]
     if missing:
@@ -300,12 +298,12 @@ def _names(path: Path, sheet: Table, needed: Sequence[str], optional: Sequence[t
 
 
 def _numbers(path: Path, names: list[str], key: str) -> NDArray[np.float64]:
-    """The cells (rows, columns) of columns of numbers; NaN for what is none in a row without a face.
+    """Read the cells (rows, columns) of columns of numbers; NaN for what is none in a row without a face.
 
     Raises:
         MediaError: a cell that counts is no number; names it by what `key` calls its row.
     """
-    with _opened(path) as sheet, warnings.catch_warnings(action="ignore"):  # of no rows, told by the caller
+    with _opened(path) as sheet, warnings.catch_warnings(action="ignore"):  # of no rows: the caller's
         try:
             return np.loadtxt(
                 sheet.lines,
@@ -323,7 +321,7 @@ def _numbers(path: Path, names: list[str], key: str) -> NDArray[np.float64]:
 
 
 def _read_rows(path: Path, sheet: Table, names: list[str], key: str) -> Iterator[list[float]]:
-    """What `_numbers` gives, cell by cell."""
+    """Yield the rows of `_numbers`, cell by cell."""
     places = [sheet.header.index(name) for name in names]
     for _, cells in sheet.rows():
         texts = [cells[place] for place in places]
@@ -342,7 +340,7 @@ def _read_rows(path: Path, sheet: Table, names: list[str], key: str) -> Iterator
 
 
 def _number(cell: str) -> float | None:
-    """A cell's number, NaN in any C library's spelling, perhaps with a decimal comma; None for text."""
+    """Parse a cell's number, NaN in any C library's spelling, perhaps with a decimal comma; None for text."""
     try:
         return float(cell.replace(",", "."))
     except ValueError:
@@ -362,7 +360,7 @@ def _check(path: Path, names: list[str], table: NDArray[np.float64], key: str, r
 
 
 def _wrong(path: Path, column: str, cell: str, expected: str, key: str, row: str) -> MediaError:
-    """What is said of one cell; `key` is the column that tells rows apart."""
+    """Error about one cell; `key` is the column that names rows."""
     if key == "name":
         place, mend = f"the row of {row!r}", "mend or remove that row"
     else:
@@ -371,7 +369,7 @@ def _wrong(path: Path, column: str, cell: str, expected: str, key: str, row: str
 
 
 def _measured(columns: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """What OpenFace measured of the face, by the fields of `OpenFaceTrack`; None for a group not there."""
+    """Measurements of the face, by the fields of `OpenFaceTrack`; None for a group not there."""
 
     def group(names: tuple[str, ...]) -> NDArray[np.float32] | None:
         if names[0] not in columns:
@@ -390,7 +388,7 @@ def _measured(columns: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
 
 
 def _main_face(rows: NDArray[np.float64]) -> float:
-    """The identity seen longest among rows of (identity, confidence, success)."""
+    """Identity seen longest among rows of (identity, confidence, success)."""
     faces, row_face = np.unique(rows[:, 0], return_inverse=True)
     seen = np.bincount(row_face, weights=np.where(rows[:, 2] > 0.5, rows[:, 1], 0))
     return float(faces[seen.argmax()])

@@ -1,4 +1,4 @@
-"""A film -> the same film with every picture drawn upon: its times and its sound stay."""
+"""A film -> the same film with every picture drawn on: its times and its sound stay."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Draw = Callable[[NDArray[np.uint8], float], object]
 Progress = Callable[[int, int], object]
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-# Sound that players expect in a file of that suffix; Matroska takes all.
+# Codecs of sound that players expect in a file of that suffix; Matroska takes all.
 KEPT = {
     ".mp4": {"aac", "alac", "flac", "mp3", "opus"},
     ".m4v": {"aac", "alac"},
@@ -42,7 +42,7 @@ TICKS = 60_000  # a second: exact for 24, 25, 30, 60 and 29.97 pictures; MPEG-4 
 MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": str(TICKS)}
 THREADS = min(4, os.cpu_count() or 1)  # of decoder and encoder; each holds pictures
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-UNTOLD = 2  # FFmpeg's number for a matrix of colours that the file does not tell
+UNTOLD = 2  # FFmpeg's number for an unspecified colour matrix
 BT601 = 6  # the matrix that OpenCV turns RGB into YUV by
 LIMITED = 1  # so is its range
 
@@ -56,10 +56,10 @@ def redraw(
     progress: Progress | None = None,
     streams: Streams = USUAL,
 ) -> Path:
-    """Write a film again with every picture drawn upon, and with its sound.
+    """Write a film again with every picture drawn on, and with its sound.
 
-    Pictures are decoded, drawn upon and encoded (H.264) one by one, and sound goes packet by packet, so that
-    memory does not grow with the film. Every picture keeps its own time, be the rate steady or not, and is
+    Pictures are decoded, drawn on and encoded (H.264) one by one, and sound goes packet by packet, so that
+    memory does not grow with the film. Every picture keeps its own time, at a constant rate or not, and is
     written as it is shown: upright, whatever rotation a phone has noted, of square pixels, and of one size
     (what has another shape stands between black bars). Sound is copied as it is where players expect its
     codec in such a file and it has neither holes nor overlaps, else it becomes AAC, by the rule of
@@ -69,8 +69,8 @@ def redraw(
     Args:
         source: any file with pictures that FFmpeg reads.
         out: a file ending in one of `SUFFIXES`; its folder is made.
-        draw: given each picture (H, W, 3) uint8 RGB, to draw upon in place, and its second, as `decode` tells
-            it. H has the rows of `below`, and H and W are even.
+        draw: given each picture (H, W, 3) uint8 RGB, to draw on in place, and its second. H has the
+            rows of `below`, and H and W are even.
         below: rows to add beneath each picture, white; an even number.
         progress: given the number of pictures written and of those in all, after each.
         streams: which of the file's streams, where it has several.
@@ -125,7 +125,7 @@ def _can_keep(audio: AudioStream, writing: OutputContainer, out: Path) -> bool:
 
 
 def _first_picture(path: Path, streams: Streams) -> VideoFrame:
-    """The first that can be decoded: it tells the size before the sound is written."""
+    """Return the first that can be decoded: it has the size, needed before the sound is written."""
     with open_media(path) as container:
         video, _ = find_streams(container, streams)
         for packet in read_packets(path, container, [] if video is None else [video]):
@@ -136,7 +136,7 @@ def _first_picture(path: Path, streams: Streams) -> VideoFrame:
 
 
 def _decoded(packet: Packet[Any]) -> list[Any]:
-    """The frames of a packet; none of one that is damaged."""
+    """Decode the frames of a packet; none of one that is damaged."""
     try:
         return list(packet.decode())
     except av.FFmpegError:
@@ -144,7 +144,7 @@ def _decoded(packet: Packet[Any]) -> list[Any]:
 
 
 class _Pictures:
-    """Decodes, draws upon and encodes pictures one by one."""
+    """Decodes, draws on and encodes pictures one by one."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class _Pictures:
         codec = video_codec()
         rate = Fraction(min(max(scan.fps, 1.0), 1000.0)).limit_denominator(
             1001
-        )  # a hint; times are told below
+        )  # a hint; times are set below
         options = X264_OPTIONS if codec == "libx264" else {}
         self.stream = cast("VideoStream", writing.add_stream(codec, rate=rate, options=options))
         self.stream.width, self.stream.height = self.width, self.height + below
@@ -191,7 +191,7 @@ class _Pictures:
             self._write(frame, float(self.scan.times[at]))
 
     def _number(self, frame: VideoFrame) -> int | None:
-        """The picture's place in the order shown; None for one that an edit list hides."""
+        """Place of the picture in the order shown; None for one that an edit list hides."""
         if not self.scan.stamped or frame.pts is None:
             return min(self.seen, self.scan.frame_count - 1)
         at = int(np.searchsorted(self.scan.keys, frame.pts))
@@ -229,7 +229,7 @@ class _Pictures:
 
 
 def _keep_colours(first: VideoFrame, context: Any) -> None:
-    """Tell players of the colours what the source tells."""
+    """Declare the colours of the source in the new file."""
     context.color_range = LIMITED
     if first.colorspace != UNTOLD:  # else the planes come out as they went in, and players guess as before
         context.colorspace = BT601
@@ -286,7 +286,7 @@ class _Coded:
     def _hear(self, frame: AudioFrame) -> None:
         due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
         if silence := self.clock.follow(due, self.rate, start=self.scan.sound_start):
-            self._flush()  # what was heard before it
+            self._flush()  # what was read before it
             self._write(np.zeros((1 if self.layout == "mono" else 2, silence), np.float32))
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self.form:

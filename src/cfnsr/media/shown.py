@@ -14,7 +14,7 @@ SLIVER = 0.01  # of a side, below which no bar is left
 
 
 def stretch(pixel: float) -> tuple[float, float]:
-    """How much wider and how much higher pictures become, so that their pixels are square.
+    """Factors by which pictures become wider and higher, so that their pixels are square.
 
     >>> stretch(64 / 45), stretch(0.5)
     ((1.4222222222222223, 1.0), (1.0, 2.0))
@@ -23,7 +23,7 @@ def stretch(pixel: float) -> tuple[float, float]:
 
 
 class Pixels:
-    """How many times as wide as high a stream's pixels are: by the container, else by the stream itself.
+    """Aspect ratio of a stream's pixels, width over height: by the container, else by the stream itself.
 
     Args:
         stream: just opened, nothing of it decoded.
@@ -32,23 +32,23 @@ class Pixels:
     def __init__(self, stream: VideoStream) -> None:
         self._codec = stream.codec_context
         told, coded = stream.sample_aspect_ratio, self._codec.sample_aspect_ratio
-        # PyAV tells the container's, or where that has none the stream's, which may change on the way.
+        # PyAV has the container's, or where that has none the stream's, which may change on the way.
         self._container = told if told and told != coded else None
 
     def aspect(self) -> float:
-        """That of the picture that was decoded last."""
+        """Return the ratio of the picture that was decoded last."""
         aspect = float(self._container or self._codec.sample_aspect_ratio or 1)
         return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
 
 
 def declared_size(stream: VideoStream) -> tuple[int, int]:
-    """Width and height that a stream just opened says its pictures are shown in, before they are turned."""
+    """Return width and height that a stream just opened declares, as shown, before they are turned."""
     wider, higher = stretch(Pixels(stream).aspect())
     return round(stream.codec_context.width * wider), round(stream.codec_context.height * higher)
 
 
 def orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
-    """How a picture is to be shown, by the display matrix that cameras write.
+    """Read how a picture is to be turned, by the display matrix that cameras write.
 
     The matrix sends (x, y) to (a x + c y, b x + d y); cameras use quarter turns and mirrors only.
 
@@ -70,14 +70,13 @@ class Shown:
     That size is the first picture's. One of another shape keeps its shape and stands in the middle; beside it
     its outermost pixels are repeated, as beside a face that is cut out at the border.
 
-    How they are turned is read from the first picture, and again where its angle changes: PyAV 18 keeps a
-    picture whose side data was looked at, with the threads that converted it, until Python's next search for
-    circles.
+    The orientation is read from the first picture, and again where its angle changes: PyAV 18 keeps a picture
+    whose side data was read, with the threads that converted it, until Python's next search for circles.
 
     Args:
         stream: just opened, nothing of it decoded; None for a camera, whose pixels are square.
         size: height and width of the first picture of all, as shown, if it will not be the first one here.
-        shrunk: how many times smaller they are made.
+        shrunk: factor by which they are made smaller.
         bars: leave black beside a picture of another shape, as a player does.
     """
 
@@ -96,7 +95,7 @@ class Shown:
         self._angle: int | None = None
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """A picture (H, W, 3) uint8 RGB; call it as soon as the picture is decoded."""
+        """Convert a picture to (H, W, 3) uint8 RGB; call it as soon as the picture is decoded."""
         pixel = 1.0 if self._pixels is None else self._pixels.aspect()
         form, angle = (frame.width, frame.height, pixel), getattr(frame, "rotation", 0)
         if self._form != form or self._angle != angle:
@@ -124,7 +123,7 @@ class Shown:
         self._inner = tuple(inner.astype(int)[self._turn()].tolist())
 
     def _shrink(self, width: float, height: float) -> NDArray[np.int64]:
-        """Width and height of all pictures."""
+        """Return width and height of all pictures."""
         return np.maximum(1, np.rint(np.array([width, height]) / self._shrunk)).astype(np.int64)
 
     def _turn(self) -> slice:

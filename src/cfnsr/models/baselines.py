@@ -39,7 +39,7 @@ LEAST_CHANGE = 1e-12  # of the loss or a weight, below which rounding is all tha
 
 @dataclass(frozen=True)
 class Solver:
-    """How a linear classifier is found.
+    """A method that finds a linear classifier.
 
     Args:
         strengths: of its regularisation, from the strongest on.
@@ -99,7 +99,6 @@ class Statistics(nn.Module):
         reads: name of the tensor of a clip.
         shape: of it without the batch; None for a side of any length.
         measure: tensor (B, *shape) -> statistics (B, dim).
-        dim: how many there are.
 
     >>> Statistics("audio", (13, None), over_time, 39).pool(torch.rand(2, 13, 50)).shape
     torch.Size([2, 39])
@@ -119,7 +118,7 @@ class Statistics(nn.Module):
         self.register_buffer("deviation", torch.ones(dim))
 
     def check(self, given: Tensor | None) -> Tensor:
-        """The features as they came; raises `InputError` for another shape."""
+        """Return the features as they came; raise `InputError` for another shape."""
         shape = () if given is None else tuple(given.shape[1:])
         fits = [want in (None, have) for want, have in zip(self.shape, shape, strict=False)]
         if given is None or len(shape) != len(self.shape) or not all(fits):
@@ -129,11 +128,11 @@ class Statistics(nn.Module):
         return given
 
     def pool(self, given: Tensor) -> Float[Tensor, "B dim"]:
-        """The standardised statistics."""
+        """Return the standardised statistics."""
         return self.scaled(self.measure(given))
 
     def scaled(self, measured: Float[Tensor, "B dim"]) -> Float[Tensor, "B dim"]:
-        """Statistics standardised by those of the training clips."""
+        """Standardise statistics by those of the training clips."""
         return ((measured - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
 
     @torch.no_grad()
@@ -150,12 +149,12 @@ def colours(video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B F"]:
 
 
 def units(track: Float[Tensor, "B F T"]) -> Float[Tensor, "B F"]:
-    """The mean over time of every OpenFace feature, on the scale that their encoder sees."""
+    """Mean over time of every OpenFace feature, on the scale of its encoder."""
     return compressed(track).mean(dim=2)
 
 
 def statistics_of(settings: Settings, modality: str) -> Statistics:
-    """Statistics of what the encoder of these settings would read."""
+    """Statistics of the input that the encoder of these settings would read."""
     features, layers, width = settings.openface_features, settings.speech_layers, settings.speech_width
     made: dict[str, Callable[[], Statistics]] = {
         "pixels": lambda: Statistics("video", (3, None, None, None), colours, 3 * GRID**2),
@@ -170,22 +169,22 @@ def statistics_of(settings: Settings, modality: str) -> Statistics:
 
 
 def seen(settings: Settings) -> OneStream:
-    """Statistics of what is seen, under a linear classifier."""
+    """Statistics of the video under a linear classifier."""
     return OneStream(statistics_of(settings, "video"), "video", settings.classes)
 
 
 def heard(settings: Settings) -> OneStream:
-    """Statistics of what is heard, under a linear classifier."""
+    """Statistics of the audio under a linear classifier."""
     return OneStream(statistics_of(settings, "audio"), "audio", settings.classes)
 
 
 def spliced(settings: Settings) -> TwoStream:
-    """Both side by side under one linear classifier."""
+    """Statistics of both side by side under one linear classifier."""
     return _fused(settings, Concat)
 
 
 def added(settings: Settings) -> TwoStream:
-    """The log-probabilities of the two classifiers, each divided by its own temperature, added up."""
+    """Sum of the log-probabilities of the two classifiers, each divided by its own temperature."""
     return _fused(settings, lambda *sizes: Multiplicative(*sizes, beta=0))
 
 

@@ -18,9 +18,9 @@ COUNTED = (
 
 @dataclass(frozen=True)
 class ListedModel:
-    """One model: ours beside the paper's. `paper_params` are millions, `paper_accuracy` is a fraction.
+    """One model: cfnsr's beside the paper's. `paper_params` are millions, `paper_accuracy` is a fraction.
 
-    `params` are all that a prediction needs, with Whisper tiny.en's encoder where the model hears by one;
+    `params` are all that a prediction needs, with Whisper tiny.en's encoder where the model reads its states;
     `trained_params` those of them that are trained.
     """
 
@@ -33,7 +33,7 @@ class ListedModel:
 
 
 def rows() -> Iterator[ListedModel]:
-    """Every model in the order of the paper's tables, then a user's own."""
+    """List every model in the order of the paper's tables, then a user's own."""
     for name, found in ENTRIES.items():
         with torch.device("meta"):  # shapes alone: counting needs no memory and no initial values
             model = build(name, Settings())
@@ -42,12 +42,12 @@ def rows() -> Iterator[ListedModel]:
 
 
 def as_json() -> list[dict[str, object]]:
-    """What `cfnsr models --json` prints."""
+    """Return the rows that `cfnsr models --json` prints."""
     return [asdict(row) for row in rows()]
 
 
 def as_text() -> str:
-    """What `cfnsr models` prints: the list, then why some counts are not the paper's."""
+    """Write the text of `cfnsr models`: the list, then why some counts are not the paper's."""
     lines = [f"{'model':<28}{'params':>12}{'trained':>12}{'paper':>12}{'paper accuracy*':>18}  fusion"]
     lines += [
         f"{row.name:<28}{row.params:>12,}{row.trained_params:>12,}{_millions(row):>12}{_accuracy(row):>18}  "
@@ -60,7 +60,7 @@ def as_text() -> str:
 
 
 def as_markdown() -> str:
-    """The same as a Markdown table, for the README."""
+    """Write the list as a Markdown table, for the README."""
     titles = {name: title for table in reversed(TABLES.values()) for title, name in table}
     lines = [
         "| model | in the paper | fusion | parameters ³ | trained | paper | paper's accuracy ¹ |",

@@ -6,14 +6,13 @@ from cfnsr.models.encoders.discriminant import Discriminant
 
 
 def count_total(model: nn.Module, speech_encoder: int) -> int:
-    """Number of values that a prediction needs.
+    """Count the values that a prediction needs.
 
-    Those that were trained, those of discriminants beside them, which are solved in closed form, and those of
-    the pretrained encoder where the model hears by one.
+    Those that were trained, those of discriminants, which are solved in closed form, and those of the
+    pretrained encoder where the model reads its states.
 
     Args:
-        model: of the zoo.
-        speech_encoder: parameters of the speech encoder whose states it may read.
+        speech_encoder: parameters of the speech encoder whose states the model may read.
     """
     solved = sum(
         value.numel()
@@ -29,7 +28,7 @@ def count_total(model: nn.Module, speech_encoder: int) -> int:
 def whisper_encoder(
     width: int = 384, layers: int = 4, hidden: int = 1536, mel_bands: int = 80, positions: int = 1500
 ) -> int:
-    """Number of parameters of a Whisper encoder; the defaults are those of tiny.en.
+    """Count the parameters of a Whisper encoder; the defaults are those of tiny.en.
 
     Args:
         width: `d_model` of its config.json.

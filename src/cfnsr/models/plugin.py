@@ -10,7 +10,7 @@ _loaded: dict[Path, None] = {}
 
 
 def loaded() -> tuple[Path, ...]:
-    """The plugins of this process, in order; its worker processes need them too."""
+    """Plugins of this process, in order; its worker processes need them too."""
     return tuple(_loaded)
 
 
@@ -44,7 +44,7 @@ def load_plugin(path: Path) -> None:
 
 
 def _line(error: BaseException, path: Path) -> str:
-    """Where in the plugin it failed: the deepest frame that lies in it."""
+    """Line of the plugin at which it failed: the deepest frame that lies in it."""
     if isinstance(error, SyntaxError):
         return f" line {error.lineno}" if error.lineno else ""
     lines = []

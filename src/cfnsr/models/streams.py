@@ -12,7 +12,7 @@ from cfnsr.models.encoders.discriminant import Discriminant
 
 
 class Encoder(Protocol):
-    """What a stream is made of: three stages, their channels, and a pooling to one vector of width `dim`.
+    """The interface of a stream: three stages, their channels, and a pooling to one vector of width `dim`.
 
     `reads` names the tensor of a prepared clip that it takes, and `check` refuses another shape of it.
     """
@@ -31,8 +31,7 @@ class TwoStream(nn.Module):
     """A video and an audio encoder, an exchange after each stage, and a head over the pooled pair.
 
     Args:
-        video: encoder of the pictures.
-        audio: encoder of the sound; as many stages as `video`.
+        video, audio: encoders, of as many stages each.
         exchanges: one module a stage, `(video_map, audio_map) -> (video_map, audio_map)`.
         head: `(video_vector, audio_vector) -> (B, classes)` log-probabilities.
     """
@@ -67,11 +66,11 @@ class TwoStream(nn.Module):
         return log_probabilities
 
     def start_from(self, video: "OneStream", audio: "OneStream") -> None:
-        """Take over two models that were each trained alone on the same actors.
+        """Initialise from two models that were each trained alone on the same actors.
 
         Their encoders become this model's, and their classifiers those of a head with room for them
-        (`start_from(video, audio)`); what an exchange or a head adds to them begins as nothing, on average
-        (`start_neutral()`). So the rows of a table start as the sum of their parts.
+        (`start_from(video, audio)`). What an exchange or a head adds to them begins as nothing, on average
+        (`start_neutral()`), so the rows of a table start as the sum of their parts.
         """
         taken: list[nn.Module] = [self.video, self.audio]
         self.video.load_state_dict(video.encoder.state_dict())
@@ -96,7 +95,7 @@ class TwoStream(nn.Module):
         self.audio.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module; frozen encoders stay in evaluation."""
+        """Set the mode of every module; frozen encoders stay in evaluation."""
         super().train(mode)
         if self.frozen:
             self.video.eval()
@@ -105,12 +104,10 @@ class TwoStream(nn.Module):
 
 
 class OneStream(nn.Module):
-    """One encoder and a linear classifier; called like a two-stream model, it leaves the other input alone.
+    """One encoder and a linear classifier; called like a two-stream model, it ignores the other input.
 
     Args:
-        encoder: encoder of the one modality.
         modality: "video" or "audio".
-        classes: number of emotions.
     """
 
     def __init__(self, encoder: nn.Module, modality: str, classes: int) -> None:

@@ -39,17 +39,15 @@ MakeHead = Callable[[int, int, int], nn.Module]  # (video dim, audio dim, classe
 
 @dataclass(frozen=True)
 class Settings:
-    """What the encoders of a model are built for; the defaults are the paper's.
+    """The inputs and sizes of a model's encoders; the defaults are the paper's.
 
     Args:
-        classes: number of emotions.
         mfcc_steps: MFCC columns of a clip.
         width: scale of the large encoders' channels (ResNeXt, ERANN); 1/8 in the small preset.
         openface_features: values of an OpenFace track at each step; 35 are the action units alone.
         speech_layers: hidden states that the speech encoder gives, its embedding's included.
         speech_width: values of each of them at each step.
-        video: name of the encoder of what is seen, one of `ENCODERS`.
-        audio: name of the encoder of what is heard, likewise.
+        video, audio: names of the encoders, one of `ENCODERS` each.
     """
 
     classes: int = 8
@@ -62,11 +60,11 @@ class Settings:
     audio: str = "mfcc"
 
     def video_encoder(self) -> nn.Module:
-        """The encoder of what is seen, with weights of its own at each call."""
+        """Build the video encoder, with weights of its own at each call."""
         return self._encoder("video", self.video)
 
     def audio_encoder(self) -> nn.Module:
-        """The encoder of what is heard, likewise."""
+        """Build the audio encoder, likewise."""
         return self._encoder("audio", self.audio)
 
     def _encoder(self, modality: str, name: str) -> nn.Module:
@@ -76,7 +74,7 @@ class Settings:
         return known[name](self)
 
     def fuse(self, *exchanges: MakeExchange, head: MakeHead = Concat) -> TwoStream:
-        """A two-stream model of these encoders.
+        """Build a two-stream model of these encoders.
 
         Args:
             exchanges: made after the last stages, one each; at earlier stages the modalities do not talk.
@@ -93,7 +91,7 @@ class Settings:
 
 
 def _erann(settings: Settings) -> ERANN:
-    """ERANNs', or a light one of it at other widths."""
+    """ERANN of the paper, or a light one at other widths."""
     return ERANN() if settings.width == 1 else ERANN.light(settings.width)
 
 
@@ -111,20 +109,20 @@ ENCODERS: dict[str, dict[str, Callable[[Settings], nn.Module]]] = {
         "log_mel": _erann,
     },
 }
-# Those a model's name may choose, the paper's first. ERANN's maps are none that an exchange could take.
+# Encoders that a model's name may choose, the paper's first. No exchange can take ERANN's maps.
 CHOICES: dict[str, tuple[str, ...]] = {"video": ("pixels", "openface"), "audio": ("mfcc", "speech")}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A named model: how it is built, what the paper calls its fusion, and the paper's figures for it.
+    """A named model: how it is built, the paper's name for its fusion, and the paper's figures for it.
 
     Args:
         build: makes the model of settings that name `encoders`; the function `build` sees to that.
         fusion: "none", "late", "early" or "model", where the two modalities meet.
         paper_accuracy: accuracy as a fraction (Tables 1 and 2), None for a model that is not the paper's.
         paper_params: parameters in millions, likewise.
-        modalities: what the model looks at: "video", "audio" or both.
+        modalities: input of the model: "video", "audio" or both.
         note: why the number of parameters is not the paper's.
         source: SHA-256 of the file that an entry of a user's own stood in when it was registered, so that a
             run is not resumed with other code under its name; empty for the package's own.
@@ -149,7 +147,7 @@ class Entry:
 
     @property
     def by_modality(self) -> dict[str, str]:
-        """The encoder of each modality.
+        """Encoder of each modality.
 
         >>> find("cfn_sr+speech").by_modality
         {'video': 'pixels', 'audio': 'speech'}
@@ -158,7 +156,7 @@ class Entry:
 
     @property
     def starts_from(self) -> tuple[str, ...]:
-        """The models of one modality whose encoders this one may take over; a model of one has none.
+        """Models of one modality whose encoders this one may be initialised from; a model of one has none.
 
         >>> find("cfn_sr+speech").starts_from
         ('video', 'audio+speech')
@@ -250,7 +248,7 @@ def entry(
 
 
 def _source_of(build: Build) -> str:
-    """SHA-256 of the file a function was written in, if that is none of the package's."""
+    """Hash (SHA-256) of the file a function was written in, if that is none of the package's."""
     code = getattr(build, "__code__", None)
     path = Path(code.co_filename) if code is not None else Path()
     if not path.is_file() or PACKAGE in path.resolve().parents:
@@ -405,16 +403,16 @@ def _concat_fc_heads(settings: Settings) -> Model:
     return settings.fuse(head=ConcatFCHeads)
 
 
-# Not the paper's either: it sees OpenFace tracks and hears a pretrained speech encoder.
+# Not the paper's either: OpenFace tracks and the states of a pretrained speech encoder.
 
 
 @entry("cfn_sr_features", fusion="model", encoders=("openface", "speech"))
 def _cfn_sr_features(settings: Settings) -> Model:
-    """CFN-SR's block under a head that keeps a judgement of each modality and multiplies them."""
+    """CFN-SR's block under a head that classifies each modality and multiplies the probabilities."""
     return settings.fuse(CrossModal, head=Multiplication)
 
 
-# Not the paper's either: statistics of what is seen and heard under a linear classifier, alone and fused.
+# Not the paper's either: statistics of video and audio under a linear classifier, alone and fused.
 
 for _name, _solver in SOLVERS.items():
     _alone = f"{_name}_video", f"{_name}_audio"
@@ -434,7 +432,7 @@ def list_models() -> list[str]:
 
 
 def base_name(name: str) -> str:
-    """A model's name without its encoders; it need not be one of the zoo.
+    """Return a model's name without its encoders; it need not be one of the zoo.
 
     >>> base_name("cfn_sr+openface+speech")
     'cfn_sr'
@@ -443,7 +441,7 @@ def base_name(name: str) -> str:
 
 
 def encoders_of(name: str) -> dict[str, str]:
-    """The encoder of each modality of a model.
+    """Encoder of each modality of a model.
 
     >>> encoders_of("audio"), encoders_of("cfn_sr+openface")
     ({'audio': 'mfcc'}, {'video': 'openface', 'audio': 'mfcc'})
@@ -452,7 +450,7 @@ def encoders_of(name: str) -> dict[str, str]:
 
 
 def find(name: str) -> Entry:
-    """The entry of a model, with the encoders that its name chooses: `cfn_sr+openface+speech`.
+    """Find the entry of a model, with the encoders that its name chooses: `cfn_sr+openface+speech`.
 
     Raises:
         InputError: for an unknown name, which lists the known ones; for an encoder that is unknown or not
@@ -477,7 +475,7 @@ def find(name: str) -> Entry:
 
 
 def with_encoders(name: str, *, video: str | None = None, audio: str | None = None) -> str:
-    """The name of a model with other encoders, as far as it has the modalities.
+    """Name a model with other encoders, as far as it has the modalities.
 
     Args:
         name: of a model; encoders that it chooses already stay.
@@ -501,7 +499,7 @@ def with_encoders(name: str, *, video: str | None = None, audio: str | None = No
 
 
 def _having(found: Entry, name: str, modality: str, encoder: str) -> Entry:
-    """An entry with another encoder in the place of the paper's."""
+    """Replace the paper's encoder in an entry by another one."""
     encoders = found.by_modality
     if modality not in encoders:
         raise InputError(f"model {name} has no {modality}: leave out its encoder {encoder}")
@@ -512,14 +510,14 @@ def _having(found: Entry, name: str, modality: str, encoder: str) -> Entry:
 
 
 def _known(*modalities: str) -> str:
-    """What encoders there are to choose, in words."""
+    """List the encoders to choose from, in words."""
     return ", or ".join(
         f"{' or '.join(CHOICES[modality])} ({modality})" for modality in modalities or tuple(CHOICES)
     )
 
 
 def _written(base: str, encoders: Iterable[str]) -> str:
-    """How a model of these encoders is called: the paper's are not named."""
+    """Write the name of a model of these encoders: the paper's are not named."""
     paper = {known[0] for known in CHOICES.values()}
     return "+".join([base, *(encoder for encoder in encoders if encoder not in paper)])
 
@@ -556,7 +554,7 @@ def create_model(
 
 
 def build(name: str, settings: Settings) -> Model:
-    """Build a model of the zoo from `Settings`, with the encoders that its name says."""
+    """Build a model of the zoo from `Settings`, with the encoders in its name."""
     found = find(name)
     chosen = {"video": settings.video, "audio": settings.audio, **found.by_modality}
     model = found.build(replace(settings, video=chosen["video"], audio=chosen["audio"]))
@@ -575,20 +573,19 @@ def build(name: str, settings: Settings) -> Model:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trained values in a model."""
+    """Count the trained values in a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def choose_models(
     models: Sequence[str], tables: Sequence[int], *, video: str | None = None, audio: str | None = None
 ) -> list[str]:
-    """The models that are named, and those of the paper's tables, each once in the order of the tables.
+    """List the named models and those of the paper's tables, each once in the order of the tables.
 
     Args:
-        models: names.
         tables: of the paper, 1 or 2.
-        video, audio: encoders that all of them get, as far as they look at pictures and hear; a row of a
-            table that has another one for good is left out.
+        video, audio: encoders that all of them get, as far as they have the modality; a row of a table with
+            a fixed other one is left out.
     """
     for number in tables:
         if number not in TABLES:

@@ -1,4 +1,4 @@
-"""The model card that goes with shared weights: that of their run, or one that claims no figures."""
+"""The model card of shared weights: that of their run, or one that claims no figures."""
 
 import hashlib
 import re
@@ -28,13 +28,12 @@ LICENCE_LINE = re.compile(r"license(?:_name|_link)?: \S.*")
 
 
 def card_of(folder: Path, origin: Path | None, *, same: bool) -> str:
-    """The card of a checkpoint that is to be shared, as Markdown with a YAML head.
+    """Write the card of a checkpoint that is to be shared, as Markdown with a YAML head.
 
     Args:
-        folder: the checkpoint.
-        origin: where the model was loaded from: a run, or a shared folder; None where that is not known.
+        origin: the folder the model was loaded from: a run, or a shared folder; None where not known.
         same: whether the model is still what it was there. If so the card is the one that lies there, or is
-            made from the run; else it tells no figures, but the same licence.
+            made from the run; else it has no figures, but the same licence.
 
     Raises:
         InputError: the run is not finished or broken, or the card there is no text.
@@ -88,7 +87,7 @@ def _about(folder: Path) -> dict[str, object]:
 
 
 def _cross_validation(folder: Path) -> Sequence[Row]:
-    """The cross-validation that a run lies in, as `cfnsr crossval` lays it out; nothing of a run alone."""
+    """Cross-validation that a run lies in, as `cfnsr crossval` lays it out; nothing of a run alone."""
     here = folder.resolve()
     if not (here.name.startswith("fold_") and here.parent.name.startswith("seed_")):
         return ()
@@ -100,7 +99,7 @@ def _cross_validation(folder: Path) -> Sequence[Row]:
 
 
 def _licence(origin: Path | None, card: str) -> tuple[list[str], str]:
-    """The lines of the head that name the licence, and what is said of the data.
+    """Return the lines of the head that name the licence, and a sentence about the data.
 
     Args:
         origin: the folder that the weights come from, though they may have been changed since.

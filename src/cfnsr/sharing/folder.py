@@ -13,15 +13,15 @@ FILES = (CONFIG, WEIGHTS, CARD)
 
 
 def whole(folder: Path) -> Path | None:
-    """Where a saved folder lies: in its place, or beside it if a save was cut off just there; else None."""
+    """Find a saved folder: in its place, or beside it if a save was cut off just there; else None."""
     return next((place for place in (folder, _before(folder)) if place.is_dir()), None)
 
 
 def refuse_others(folder: Path) -> None:
-    """Refuse to replace what is not an earlier save: anything but our three files, or another library's.
+    """Refuse to replace what is not an earlier save: anything but its three files, or another library's.
 
     Raises:
-        InputError: a file stands there, a folder that holds something else, or one that we stand in.
+        InputError: a file stands there, a folder that holds something else, or the working folder.
     """
     if not folder.exists():
         return
@@ -46,7 +46,7 @@ def refuse_others(folder: Path) -> None:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a config.json is one of a checkpoint of cfnsr, of whatever format."""
+    """True if config.json is one of a checkpoint of cfnsr, of whatever format."""
     try:
         return "cfnsr" in read_json(folder / CONFIG, "a checkpoint's configuration")
     except (ValueError, RecursionError):  # JSON may be nested or its numbers be written beyond all bounds
@@ -84,5 +84,5 @@ def replace_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 
 
 def _before(folder: Path) -> Path:
-    """Where the old folder stands while the new one is put in its place."""
+    """Place of the old folder while the new one is put in its place."""
     return folder.with_name(f".{folder.name}.cfnsr-before")

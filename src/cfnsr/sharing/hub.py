@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-LARGEST_TEXT = 2**20  # bytes of config.json and of the card; ours have a hundredth of it
+LARGEST_TEXT = 2**20  # bytes of config.json and of the card; cfnsr's have a hundredth of it
 TIMEOUT = 10.0  # seconds until the hub is taken for out of reach
 
 Token = str | bool | None  # None takes that of `hf auth login`, False none at all
@@ -32,7 +32,7 @@ def fetch(
     token: Token = None,
     local_files_only: bool = False,
 ) -> Path:
-    """Fetch config.json, model.safetensors and README.md of a model, and nothing else; returns their folder.
+    """Fetch config.json, model.safetensors and README.md of a model, and nothing else; return their folder.
 
     What was fetched stays in Hugging Face's cache, which serves where there is no network.
 
@@ -45,7 +45,7 @@ def fetch(
         local_files_only: ask nobody, take what was fetched before.
 
     Raises:
-        InputError: no hub name, no network, no such model or a private one, one without our files.
+        InputError: no hub name, no network, no such model or a private one, one without these files.
     """
     if not NAME.fullmatch(name):
         raise InputError(
@@ -86,7 +86,7 @@ def fetch(
 
 
 def upload(folder: Path, name: str, *, private: bool = False, token: Token = None) -> str:
-    """Send the three files of a folder to a repository of the hub, in one commit; returns its address.
+    """Send the three files of a folder to a repository of the hub, in one commit; return its address.
 
     Args:
         folder: as `save_pretrained` writes it.
@@ -127,7 +127,7 @@ def check_name(name: str) -> None:
 
 
 def _look(api: "HfApi", name: str, revision: str | None) -> str:
-    """Refuse a repository for what it holds before anything is fetched; if it is out of reach, says why."""
+    """Refuse a repository for what it holds before anything is fetched; if it is out of reach, say why."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
@@ -198,7 +198,7 @@ def _not_written(name: str, error: BaseException) -> InputError:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """Reason of an error, in one line."""
     said = getattr(error, "server_message", None) or _line(error)
     status = getattr(getattr(error, "response", None), "status_code", "")
     return " ".join(f"{type(error).__name__} {status} {said}".split())[:200]

@@ -1,4 +1,4 @@
-"""Load a model from wherever it lies: a checkpoint, an exported file, or the Hugging Face hub."""
+"""Loading of any model: a checkpoint, an exported file, or the Hugging Face hub."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,5 +33,5 @@ def load(source: "str | Path") -> "Model | Recogniser":
 
 
 def is_hub_name(source: "str | Path") -> bool:
-    """Whether it names a repository on the hub: owner/name, and nothing here is called so."""
+    """True if it names a repository on the hub: owner/name, and no path here is called so."""
     return not Path(source).exists() and hub.NAME.fullmatch(str(source)) is not None

@@ -51,7 +51,7 @@ def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None 
         )
     wrong = _misfit(config, _shapes(model.state_dict()))
     if wrong:
-        raise InputError(f"the model is not the {config.model} that its config tells of: {wrong}")
+        raise InputError(f"the model is not the {config.model} that its config names: {wrong}")
     target = Path(folder).resolve()
     refuse_others(target)
     origin = getattr(model, "folder", None) if run is None else Path(run)
@@ -114,7 +114,7 @@ def from_pretrained(
 def push_to_hub(
     model: Model | str | Path, name: str, *, private: bool = False, token: hub.Token = None
 ) -> str:
-    """Put a model on the Hugging Face hub, with its card; returns the address of its page.
+    """Put a model on the Hugging Face hub, with its card; return the address of its page.
 
     Sent are the three files that `save_pretrained` writes, in one commit; nothing else of a run's folder.
 
@@ -138,7 +138,7 @@ def push_to_hub(
 
 
 def _same(model: nn.Module, config: Config, folder: Path) -> bool:
-    """Whether a model is what a checkpoint holds, bit for bit."""
+    """True if a model equals a checkpoint, bit for bit."""
     try:
         kept = read_weights(folder / WEIGHTS)
         if Config.read(folder) != config:
@@ -159,7 +159,7 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _read_config(folder: Path, name: str | Path) -> Config:
-    """The configuration of a folder that somebody else may have written."""
+    """Read the configuration of a folder that somebody else may have written."""
     path = folder / CONFIG
     refuse_pointer(path)
     if path.is_file():
@@ -189,7 +189,7 @@ def _check_weights(folder: Path, config: Config) -> None:
 
 
 def _misfit(config: Config, shapes: Shapes) -> str:
-    """What of some weights is not as the configuration says; empty where all is.
+    """Describe how weights differ from the configuration; empty where they do not.
 
     The model is built on no device, so that settings of any size cost nothing. One of a user's own is not:
     its code may not do without.

@@ -1,4 +1,4 @@
-"""What each emotion looks and sounds like, and which emotions are easily taken for one another."""
+"""Face and voice of each emotion, and the emotions that are easily confused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXPRESSIONS: Mapping[str, Mapping[int, float]] = {
 
 @dataclass(frozen=True)
 class Prosody:
-    """How a voice speaks.
+    """A manner of speaking.
 
     Args:
         pitch: semitones above the speaker's own middle pitch.
@@ -75,14 +75,14 @@ MOST = Prosody(12.0, 12.0, 12.0, 15.0, 1.5, 12.0, 1.0, 0.1, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two emotions that one sense alone often takes for each other, and why."""
+    """Two emotions that are often confused by one modality alone, and why."""
 
     sense: Literal["seen", "heard"]
     pair: tuple[str, str]
     why: str
 
 
-# No pair is confused by both senses: face and voice together always tell.
+# No pair is confused by both modalities: face and voice together always suffice.
 CONFUSIONS = (
     Confusion("seen", ("neutral", "calm"), "both faces rest; a calm one only softens lids and lip corners"),
     Confusion(
@@ -95,13 +95,13 @@ CONFUSIONS = (
     Confusion("heard", ("sad", "calm"), "both are slow, low, soft and breathy"),
     Confusion("heard", ("neutral", "disgust"), "disgust has a short, flat delivery near plain speech"),
 )
-# How much of its own emotion a confusable take shows; the rest is its partner's. Drawn evenly from this
-# range, so nearly half of the takes are closer to the partner than to their own label.
+# Fraction of its own emotion that a confusable take shows; the rest is its partner's. Drawn uniformly from
+# this range, so nearly half of the takes are closer to the partner than to their own label.
 OWN_SHARE = (0.1, 1.0)
 
 
-# Masked takes, which only sight and hearing together can read: brows and eyes show one of these emotions, the
-# mouth another, and the manner of speaking, which is that of no emotion, tells which of the two is meant.
+# Masked takes, which only video and audio together can read: brows and eyes show one of these emotions, the
+# mouth another, and the manner of speaking, which is that of no emotion, decides which of the two is meant.
 MASKED = ("happy", "angry", "surprised")  # the most distinct in either half of the face
 UPPER_FACE = np.isin(ACTION_UNITS, (1, 2, 4, 5, 6, 7, 45))
 MANNERS: Mapping[str, Prosody] = {
@@ -111,7 +111,7 @@ MANNERS: Mapping[str, Prosody] = {
 
 
 def partner(emotion: str, sense: Literal["seen", "heard"]) -> str | None:
-    """The emotion it is taken for by that sense, if any.
+    """Emotion that it is confused with in that modality, if any.
 
     >>> partner("fearful", "seen"), partner("fearful", "heard")
     ('surprised', None)
@@ -124,19 +124,18 @@ def partner(emotion: str, sense: Literal["seen", "heard"]) -> str | None:
 
 
 def show(emotion: str, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Apex intensities (17,) of `ACTION_UNITS` for one take, ambiguous where `CONFUSIONS` says so.
+    """Draw the apex intensities (17,) of `ACTION_UNITS` for one take, ambiguous by `CONFUSIONS`.
 
     Args:
-        emotion: what is acted.
+        emotion: to be acted.
         strength: 1 for a strong showing, less for a normal one.
-        rng: the take's own generator.
     """
     faces = [_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)]
     return _vary(np.sum(faces, axis=0), strength, rng)
 
 
 def speak(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
-    """The prosody of one take, ambiguous where `CONFUSIONS` says so; arguments as in `show`."""
+    """Draw the prosody of one take, ambiguous by `CONFUSIONS`; arguments as in `show`."""
     plain = np.array(astuple(VOICES["neutral"]))
     voices = [
         (np.array(astuple(VOICES[name])) - plain) * share for name, share in _mixture(emotion, "heard", rng)
@@ -145,9 +144,9 @@ def speak(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
 
 
 def mask(emotion: str, strength: float, rng: np.random.Generator) -> tuple[NDArray[np.float64], Prosody]:
-    """Apex and prosody of a masked take of one of `MASKED`; arguments as in `show`.
+    """Draw apex and prosody of a masked take of one of `MASKED`; arguments as in `show`.
 
-    Where the emotion is to be seen and which other one masks it are drawn evenly.
+    The half of the face that shows the emotion, and the emotion that masks it, are drawn uniformly.
     """
     place = str(rng.choice(list(MANNERS)))
     other = str(rng.choice([name for name in MASKED if name != emotion]))
@@ -157,14 +156,14 @@ def mask(emotion: str, strength: float, rng: np.random.Generator) -> tuple[NDArr
 
 
 def _vary(face: NDArray[np.float64], strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One take's intensities of a prototype."""
+    """Vary the intensities of a prototype for one take."""
     individual = rng.normal(1.0, 0.08, len(ACTION_UNITS))
     apex: NDArray[np.float64] = np.clip(face * strength * individual, 0.0, 5.0)
     return apex
 
 
 def _near(values: NDArray[np.float64], rng: np.random.Generator) -> Prosody:
-    """One take's prosody near a prototype's values."""
+    """Vary the values of a prototype for one take's prosody."""
     values = values + np.array(astuple(TAKE_TO_TAKE)) * rng.standard_normal(len(values))
     return Prosody(*np.clip(values, astuple(LEAST), astuple(MOST)).tolist())
 

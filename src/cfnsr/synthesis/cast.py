@@ -1,4 +1,4 @@
-"""The actors: what does not change from take to take of one person."""
+"""The actors: all that does not change from take to take of one person."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HAIR_STYLES = {"male": ("short", "side", "crop"), "female": ("long", "bob", "bun
 
 @dataclass(frozen=True)
 class Face:
-    """The shape of a head at rest, each figure beside the average of 1, and its colours."""
+    """Shape of a head at rest, each figure beside the average of 1, and its colours."""
 
     width: float
     jaw: float
@@ -71,7 +71,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Throat:
-    """The organ of speech: middle pitch in Hz, formants beside a man's, spectral tilt in dB an octave."""
+    """Organ of speech: middle pitch in Hz, formants beside a man's, spectral tilt in dB an octave."""
 
     pitch: float
     formants: float
@@ -91,7 +91,7 @@ class Person:
 
 
 def cast(number: int, seed: int) -> Person:
-    """Actor `number` (from 1) of the company that `seed` draws; odd numbers are men, as in RAVDESS.
+    """Draw actor `number` (from 1) of the company of a seed; odd numbers are men, as in RAVDESS.
 
     >>> cast(3, seed=0) == cast(3, seed=0), cast(3, 0).sex, cast(4, 0).sex
     (True, 'male', 'female')

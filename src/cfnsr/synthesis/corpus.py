@@ -33,7 +33,7 @@ SMALLEST, LARGEST = 96, 2160  # sides of a picture in pixels
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """One take to be played, as the numbers of a RAVDESS name.
+    """One take, as the numbers of a RAVDESS name.
 
     >>> Part(actor=12, emotion=3, intensity=2, statement=1, repetition=2).name
     '01-01-03-02-01-02-12'
@@ -61,7 +61,7 @@ class Part:
         return "-".join(f"{number:02d}" for number in numbers)
 
     def files(self, folder: Path) -> tuple[Path, Path]:
-        """The take's video and its landmarks in a corpus."""
+        """Paths of the take's video and landmarks in a corpus."""
         return (
             folder / f"Actor_{self.actor:02d}" / f"{self.name}.mp4",
             folder / "landmarks" / f"{self.name}.csv",
@@ -82,7 +82,7 @@ def is_masked(name: str) -> bool:
 
 
 def plan(actors: int = 24, takes: int = 21) -> list[Part]:
-    """The takes of a corpus: RAVDESS's 60 for each actor, in an order that is of use when there are fewer.
+    """List the takes of a corpus: RAVDESS's 60 for each actor, in an order that suits smaller numbers.
 
     First come the eight emotions, then six masked takes, the strong showings (neutral has none) and the
     second repetitions that are not masked; then all of it again with the other statement. The statement also
@@ -150,9 +150,6 @@ def synthesize(
         workers: processes; None for one a core.
         size: (width, height) of the pictures in pixels, even.
         progress: called with each take when its files are there.
-
-    Returns:
-        The folder.
 
     Raises:
         InputError: numbers that make no sense, or a folder that holds another corpus.
@@ -224,7 +221,7 @@ def play(part: Part, folder: Path, seed: int, size: tuple[int, int]) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A take before it is filmed: who acts, what the face does, what is heard, and the generator so far."""
+    """A take before it is filmed: the actor, the face, the sound, and the generator so far."""
 
     person: Person
     performance: Performance

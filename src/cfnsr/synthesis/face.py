@@ -1,4 +1,4 @@
-"""The 68 landmarks of a face in the iBUG order, and how action units move them.
+"""The 68 landmarks of a face in the iBUG order, moved by action units.
 
 Lengths are in distances between the pupils; x runs to the right of the picture, y down, from the nose's root.
 """
@@ -32,7 +32,7 @@ _HALF = (
     "60 -.36 1.17, 61 -.14 1.165, 62 0 1.175, 66 0 1.185, 67 -.14 1.18"
 )
 
-# How far each action unit moves its points at intensity 5.
+# Displacement of points by each action unit at intensity 5.
 _MOVES = {
     1: "21 0 -.26, 20 0 -.18, 19 0 -.06, 38 0 -.02",
     2: "17 0 -.16, 18 0 -.25, 19 0 -.2, 20 0 -.06",
@@ -59,7 +59,7 @@ _MOVES = {
 
 
 def _mirror(index: int) -> int:
-    """The landmark of the other side; a point of the middle is its own."""
+    """Index of the landmark of the other side; a point of the middle is its own."""
     if index < 17:
         return 16 - index
     if index < 27:
@@ -78,7 +78,7 @@ def _mirror(index: int) -> int:
 
 
 def _both_sides(half: str) -> Array:
-    """Points or moves (68, 2) from the text of one side."""
+    """Parse points or moves (68, 2) from the text of one side."""
     points = np.zeros((68, 2))
     for number, x, y in (entry.split() for entry in half.split(",") if entry):
         points[_mirror(int(number))] = (-float(x), float(y))

@@ -28,10 +28,9 @@ FOREHEAD_LINE = ((-0.6, 0.02), (-0.3, -0.03), (0.0, 0.02), (0.3, -0.03), (0.6, 0
 
 
 def feature_shapes(face: Face, points: Array, gaze: Array, unit: Mapping[int, Array]) -> list[Shape]:
-    """The features from the back to the front.
+    """Shapes of the features from the back to the front.
 
     Args:
-        face: whose.
         points: landmarks in face coordinates (frames, 68, 2).
         gaze: shift of the irises (frames, 2).
         unit: intensity (frames,) of each action unit, 0 to 1.
@@ -47,7 +46,7 @@ def feature_shapes(face: Face, points: Array, gaze: Array, unit: Mapping[int, Ar
 
 
 def _wrinkles(face: Face, points: Array, unit: Mapping[int, Array]) -> list[Shape]:
-    """The folds that action units press into the skin; they come and go with them."""
+    """Folds that action units press into the skin."""
     frames = len(points)
     fold = tone(face.skin, 0.60, (120, 50, 50), 0.10)
     shapes: list[Shape] = []
@@ -116,7 +115,7 @@ def _nose(face: Face, points: Array) -> list[Shape]:
 
 
 def _eye(face: Face, eye: Array, gaze: Array, unit: Mapping[int, Array]) -> list[Shape]:
-    """One eye from its six landmarks: outer corner, two of the upper lid, inner corner, two of the lower."""
+    """Shapes of one eye from six landmarks: outer corner, two of the upper lid, inner corner, two lower."""
     upper = curve(eye[:, [0, 1, 2, 3]])
     lower = curve(eye[:, [0, 5, 4, 3]])
     side = float(np.sign(eye[0, 3, 0] - eye[0, 0, 0]))
@@ -145,7 +144,7 @@ def _eye(face: Face, eye: Array, gaze: Array, unit: Mapping[int, Array]) -> list
 
 
 def _within(disc: Array, upper: Array, lower: Array) -> Array:
-    """What the lids leave of a disc: its points held between two curves with the same corners."""
+    """Cut a disc by the lids: its points held between two curves with the same corners."""
     start, stop = upper[:, :1, 0], upper[:, -1:, 0]
     place = (disc[..., 0] - start) / (stop - start) * (upper.shape[1] - 1)
     index = np.clip(np.floor(place).astype(int), 0, upper.shape[1] - 2)
@@ -191,6 +190,6 @@ def _mouth(face: Face, points: Array) -> list[Shape]:
 
 
 def _resampled(outer: Array, inner: Array) -> Array:
-    """The inner curve with as many points as the outer, so that the two bound an area."""
+    """Resample the inner curve to as many points as the outer, so that the two bound an area."""
     index = np.linspace(0, inner.shape[1] - 1, outer.shape[1]).round().astype(int)
     return inner[:, index]

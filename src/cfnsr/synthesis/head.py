@@ -49,10 +49,9 @@ BLOOD, FLUSH, BEARD = (190.0, 90.0, 80.0), (225.0, 110.0, 105.0), (80.0, 80.0, 9
 
 
 def head_shapes(face: Face, points: Array, unit: Mapping[int, Array]) -> list[Shape]:
-    """What lies under the features, from the back to the front.
+    """Shapes under the features, from the back to the front.
 
     Args:
-        face: whose.
         points: landmarks in face coordinates (frames, 68, 2).
         unit: intensity (frames,) of each action unit, 0 to 1.
     """
@@ -60,7 +59,7 @@ def head_shapes(face: Face, points: Array, unit: Mapping[int, Array]) -> list[Sh
 
 
 def hair_shapes(face: Face, frames: int) -> list[Shape]:
-    """Hair over the forehead and temples, which lies above all else."""
+    """Shapes of the hair over forehead and temples, above all else."""
     outline = _drawn(HAIR_BEFORE[face.hair_style], face, frames)
     gloss = _drawn("-.75 -1.3, -.45 -1.52, -.1 -1.6", face, frames)
     return [
@@ -70,7 +69,7 @@ def hair_shapes(face: Face, frames: int) -> list[Shape]:
 
 
 def _drawn(text: str, face: Face, frames: int) -> Array:
-    """An outline (frames, n, 2) that keeps still on the head, as wide as the face."""
+    """Parse an outline (frames, n, 2) that keeps still on the head, as wide as the face."""
     points = [(float(x), float(y)) for x, y in (pair.split() for pair in text.split(","))]
     return fixed(frames, *points) * (face.width, 1.0)
 

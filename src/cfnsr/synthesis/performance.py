@@ -1,4 +1,4 @@
-"""One take as it passes: action units, head and mouth, frame by frame."""
+"""The course of one take: action units, head and mouth, frame by frame."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPEAKING_JAW, SPEAKING_LIPS = 1.3, 2.0
 
 @dataclass(frozen=True)
 class Performance:
-    """What the camera sees of a take.
+    """Visible movement of a take.
 
     Args:
         units: intensities (frames, 17) of `ACTION_UNITS`.
@@ -40,9 +40,7 @@ def perform(apex: Array, opening: Array, fps: float, rng: np.random.Generator) -
 
     Args:
         apex: intensities (17,) at the height of the expression.
-        opening: how wide speech opens the mouth (frames,), 0 to 1.
-        fps: frames a second.
-        rng: the take's own generator.
+        opening: of the mouth by speech (frames,), 0 to 1.
     """
     count = len(opening)
     time = np.arange(count) / fps

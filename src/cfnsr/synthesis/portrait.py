@@ -30,11 +30,9 @@ PIVOT = np.array([0.0, 1.2, -0.6])  # the neck, about which the head turns
 def paint(
     person: Person, performance: Performance, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Array, Iterator[NDArray[np.uint8]]]:
-    """Landmarks in pixels (frames, 68, 2), and pictures (H, W, 3) uint8 RGB that are painted when asked for.
+    """Return landmarks in pixels (frames, 68, 2), and pictures (H, W, 3) uint8 RGB, painted when iterated.
 
     Args:
-        person: who.
-        performance: how the face moves.
         size: (width, height) of the picture in pixels.
         rng: the take's own generator, for the grain of the background.
     """
@@ -115,7 +113,7 @@ def _layers(shapes: list[Shape], performance: Performance, size: tuple[int, int]
 
 
 def _project(points: Array, depth: Array, performance: Performance, size: tuple[int, int]) -> Array:
-    """Turn points (frames, n, 2) of height (frames, n) with the head; give pixels (frames, n, 2)."""
+    """Turn points (frames, n, 2) of height (frames, n) with the head, to pixels (frames, n, 2)."""
     pitch, yaw, roll = (angle[:, None] for angle in performance.rotation.T)
     x, y, z = points[..., 0] - PIVOT[0], points[..., 1] - PIVOT[1], depth - PIVOT[2]
     x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
@@ -137,7 +135,7 @@ def _depth(points: Array) -> Array:
 
 
 def _backdrop(face: Face, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Wall, neck and shoulders (H, W, 3): what hardly moves while someone speaks."""
+    """Paint wall, neck and shoulders (H, W, 3), which hardly move."""
     import cv2
 
     width, height = size

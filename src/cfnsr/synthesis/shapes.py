@@ -15,12 +15,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shape:
-    """One piece of paper: where it lies in each frame, its colour and, for a line, its width.
+    """One piece of paper.
 
     Args:
         points: (frames, corners, 2) in face coordinates.
         colour: RGB.
-        strength: (frames,) how much of the colour is seen over `ground`; below 0.06 it is left out.
+        strength: (frames,) opacity of the colour over `ground`; below 0.06 it is left out.
         ground: the colour beneath.
         line: width in distances between the pupils; 0 for a filled shape.
         raised: height above the round of the face, which turning makes visible.
@@ -35,7 +35,7 @@ class Shape:
 
 
 def curve(points: Array, steps: int = 4) -> Array:
-    """A smooth curve (frames, m, 2) through points (frames, n, 2)."""
+    """Interpolate a smooth curve (frames, m, 2) through points (frames, n, 2)."""
     smooth: Array = _spline(points.shape[1], steps) @ points
     return smooth
 
@@ -49,7 +49,7 @@ def oval(centre: Array, width: Array | float, height: Array | float, corners: in
 
 
 def between(first: Array, second: Array) -> Array:
-    """The area between two curves that run the same way."""
+    """Area between two curves that run the same way."""
     return np.concatenate([first, second[:, ::-1]], axis=1)
 
 
@@ -59,7 +59,7 @@ def fixed(frames: int, *points: tuple[float, float]) -> Array:
 
 
 def shifted(points: Array, x: float, y: float) -> Array:
-    """The same points elsewhere."""
+    """Shift points."""
     moved: Array = points + np.array([x, y])
     return moved
 
@@ -71,12 +71,12 @@ def trail(point: Array, *offsets: tuple[float, float]) -> Array:
 
 
 def mirrored(points: Array) -> Array:
-    """The same on the other side of the face."""
+    """Mirror points to the other side of the face."""
     return points * (-1.0, 1.0)
 
 
 def tone(colour: Colour, factor: float, towards: Colour = (0.0, 0.0, 0.0), amount: float = 0.0) -> Colour:
-    """A colour brighter or darker by a factor, and some of another in it."""
+    """Make a colour brighter or darker by a factor, and mix some of another in."""
     red, green, blue = (
         float(np.clip((1 - amount) * factor * own + amount * other, 0.0, 255.0))
         for own, other in zip(colour, towards, strict=True)

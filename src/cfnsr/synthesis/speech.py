@@ -29,7 +29,7 @@ TILT_FROM = 250.0  # Hz
 TREMOR_HERTZ = 7.0
 UPPER_FORMANTS = ((3500.0, 260.0), (4500.0, 320.0))  # (Hz, bandwidth): the same in all sounds
 BANDWIDTHS = (80.0, 110.0, 160.0)  # Hz, of the first three formants
-PEAK = 7.0  # how far a formant stands out of the slope, as a ratio of amplitudes
+PEAK = 7.0  # ratio of amplitudes by which a formant stands out of the slope
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,11 @@ class Utterance:
 def utter(
     statement: int, prosody: Prosody, throat: Throat, seconds: float, start: float, rng: np.random.Generator
 ) -> Utterance:
-    """Lay a statement out in time: when each sound comes, how high and how wide open.
+    """Lay a statement out in time: begin, pitch and mouth opening of each sound.
 
     Args:
         statement: 1 or 2, as in RAVDESS.
-        prosody: the take's manner of speaking.
-        throat: whose voice.
-        seconds: length of the whole take.
         start: when the speech begins, in seconds.
-        rng: the take's own generator.
     """
     names = STATEMENTS[statement].split()
     phones = [PHONES[name.lstrip("'")] for name in names]
@@ -150,7 +146,7 @@ def utter(
 def voice(
     utterance: Utterance, prosody: Prosody, throat: Throat, seconds: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The waveform (samples,) of an utterance at `SAMPLE_RATE`, in [-1, 1]; arguments as in `utter`."""
+    """Synthesise the waveform (samples,) of an utterance at `SAMPLE_RATE`, in [-1, 1]; see `utter`."""
     samples = round(seconds * SAMPLE_RATE)
     rows = len(utterance.pitch)
     length = (rows - 1) * HOP + WINDOW
@@ -184,14 +180,14 @@ def voice(
 
 
 def opening_at(utterance: Utterance, fps: float, frames: int) -> Array:
-    """How wide the mouth is open at each video frame (frames,), 0 to 1."""
+    """Opening of the mouth at each video frame (frames,), 0 to 1."""
     time = np.arange(len(utterance.opening)) * HOP / SAMPLE_RATE
     opening: Array = np.interp(np.arange(frames) / fps, time, utterance.opening)
     return opening
 
 
 def _pulses(pitch: Array, prosody: Prosody, length: int, rng: np.random.Generator) -> Array:
-    """A pulse for each closing of the glottis (length,): jitter moves it, roughness weakens every second."""
+    """Pulses (length,), one a closing of the glottis: jitter moves them, roughness weakens every second."""
     steps = np.interp(np.arange(length) / HOP, np.arange(len(pitch)), pitch) / SAMPLE_RATE
     phase = np.cumsum(steps)
     count = int(phase[-1])
@@ -201,7 +197,7 @@ def _pulses(pitch: Array, prosody: Prosody, length: int, rng: np.random.Generato
     strength = 1.0 + 2.0 * prosody.jitter * rng.standard_normal(count)
     strength[::2] *= 1.0 - prosody.rough
     strength *= np.sqrt(period)  # so that a high voice is not a louder one
-    # a pulse between two samples is shared by them
+    # a pulse between two samples is divided between them
     whole = moments.astype(int)
     part = moments - whole
     pulses = np.bincount(whole, strength * (1 - part), length) + np.bincount(
@@ -222,7 +218,7 @@ def _resonances(formants: Single, scale: float, frequency: Single) -> Single:
 
 
 def _peak(frequency: Single, centre: Single, width: float) -> Single:
-    """1 far away and `PEAK` at the centre."""
+    """Resonance curve: 1 far away and `PEAK` at the centre."""
     away = np.square((frequency - centre) * (2.0 / width))
     peak: Single = np.sqrt((away + PEAK**2) / (away + 1.0))
     return peak
@@ -235,7 +231,7 @@ def _spectra(signal: Single, rows: int) -> NDArray[np.complex64]:
 
 
 def _overlap(spectra: NDArray[np.complex64]) -> Single:
-    """The signal whose short spectra these are, by overlapping and adding."""
+    """Reconstruct the signal of short spectra, by overlapping and adding."""
     windows = np.fft.irfft(spectra, WINDOW, axis=1) * _window()
     rows, parts = len(windows), WINDOW // HOP
     blocks = windows.reshape(rows, parts, HOP)
@@ -250,6 +246,6 @@ def _window() -> Single:
 
 
 def _smooth(values: Array, seconds: float) -> Array:
-    """A running mean over so many seconds of rows."""
+    """Running mean over so many seconds of rows."""
     width = max(1, round(seconds * SAMPLE_RATE / HOP))
     return np.convolve(values, np.ones(width) / width, mode="same")

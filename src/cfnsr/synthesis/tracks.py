@@ -1,4 +1,4 @@
-"""Write what a face tracker would: a CSV in the manner of OpenFace 2.1 (Baltrusaitis et al. 2018)."""
+"""OpenFace-like tracks: a CSV in the manner of OpenFace 2.1 (Baltrusaitis et al. 2018)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cfnsr.synthesis.performance import Performance
 
 Array = NDArray[np.float64]
 
-PRESENCE_UNITS = (*ACTION_UNITS[:-1], 28, 45)  # OpenFace tells of AU28 only whether it is there
+PRESENCE_UNITS = (*ACTION_UNITS[:-1], 28, 45)  # of AU28 OpenFace measures the presence alone
 LANDMARK_NOISE = 0.3  # pixels
 UNIT_NOISE = 0.15  # of the intensities 0 to 5
 PUPILS_MILLIMETRES = 63.0
@@ -43,11 +43,8 @@ def write_tracks(
     """Write one row a frame: pose, 68 landmarks in pixels and action units, each a little off the truth.
 
     Args:
-        path: where to; the file appears whole or not at all.
+        path: the file appears whole or not at all.
         landmarks: the drawn points in pixels (frames, 68, 2).
-        performance: what the face did.
-        fps: frames a second.
-        rng: the take's own generator.
     """
     frames = len(landmarks)
     seen = landmarks + rng.normal(0.0, LANDMARK_NOISE, landmarks.shape)
@@ -65,7 +62,7 @@ def write_tracks(
             *(intensity, presence),
         ]
     )
-    # OpenFace puts a space after each comma; readers must cope, so we write it too
+    # OpenFace puts a space after each comma; readers must cope, so this writes it too
     row = ", ".join(_FORMATS) + "\n"
     text = ", ".join(COLUMNS) + "\n" + (row * frames) % tuple(table.ravel().tolist())
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Temperature scaling: probabilities that keep their order and lose their overconfidence."""
+"""Temperature scaling: probabilities that keep their order without their overconfidence."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ IMPOSSIBLE = -1e4  # nats: a class that a model rules out must not make the mean
 def tempered(
     log_probabilities: Float[np.ndarray, "N classes"], temperature: float
 ) -> Float[np.ndarray, "N classes"]:
-    """Log-probabilities divided by a temperature and made to sum to one again.
+    """Divide log-probabilities by a temperature and make them sum to one again.
 
     >>> np.exp(tempered(np.log([[0.8, 0.2]]), 2.0)).round(3).tolist()
     [[0.667, 0.333]]
@@ -24,12 +24,12 @@ def tempered(
 def fit_temperature(
     log_probabilities: Float[np.ndarray, "N classes"], labels: Int[np.ndarray, " N"]
 ) -> float:
-    """The temperature under which some clips' labels are most likely; above 1 for an overconfident model.
+    """Fit the temperature under which some clips' labels are most likely; above 1 for an overconfident model.
 
     Fit it on clips that neither trained nor test the model. To these one more is added, whose emotion is
-    anybody's guess: else a few dozen clips that are all right would ask for certainty. Sources: Guo, Pleiss,
-    Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.2; for the clip more,
-    Platt, "Probabilistic outputs for support vector machines", 1999, section 2.2.
+    uniform over the classes: else a few dozen clips that are all right would ask for certainty. Sources: Guo,
+    Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.2; for the
+    clip more, Platt, "Probabilistic outputs for support vector machines", 1999, section 2.2.
 
     Args:
         log_probabilities: natural logarithms.
@@ -42,7 +42,7 @@ def fit_temperature(
     from scipy.optimize import minimize_scalar
 
     clips = len(labels)
-    weights = np.full(log_probabilities.shape, 1 / log_probabilities.size)  # the clip more, shared out
+    weights = np.full(log_probabilities.shape, 1 / log_probabilities.size)  # the clip more, over all classes
     weights[np.arange(clips), labels] += 1
 
     def loss(log_temperature: float) -> float:

@@ -24,7 +24,7 @@ FORMAT = 4
 
 @dataclass(frozen=True)
 class Config:
-    """What one needs beside the weights to use a model on a file.
+    """All that is needed beside the weights to use a model on a file.
 
     Args:
         model: name in the zoo.
@@ -32,14 +32,12 @@ class Config:
         labels: the emotions in class order.
         frames: pictures a clip.
         size: side of a picture in pixels.
-        openface_steps: steps of an OpenFace track.
-        speech_steps: steps of a speech encoder's states.
-        preparation: how the training clips were made; a user's file goes the same way.
-        temperature: what predicted log-probabilities are divided by, fitted on inner validation clips.
+        preparation: of the training clips; a user's file goes the same way.
+        temperature: divisor of predicted log-probabilities, fitted on inner validation clips.
         source: of a user's own model, SHA-256 of the file it was registered from.
         normalised: whether it was trained on features that were standardised over all takes of a speaker.
-        modality_dropout: probability that a training clip lost its pictures or its sound; a model that never
-            met that abstains where they are missing.
+        modality_dropout: probability that a training clip's pictures or sound were dropped; a model that
+            never met that abstains where they are missing.
     """
 
     model: str
@@ -57,7 +55,7 @@ class Config:
 
     @property
     def look(self) -> Look:
-        """How much of a prepared clip the model is shown."""
+        """Part of a prepared clip that the model is shown."""
         features = self.settings.get("openface_features", Settings.openface_features)
         return Look(self.frames, self.size, self.openface_steps, features, self.speech_steps)
 
@@ -69,7 +67,7 @@ class Config:
 
     @classmethod
     def read(cls, folder: Path) -> "Config":
-        """Read config.json; raises `InputError` for another format or a damaged file."""
+        """Read config.json; raise `InputError` for another format or a damaged file."""
         path = folder / "config.json"
         value = read_json(path, "a checkpoint folder with config.json and model.safetensors")
         if value.get("format") != FORMAT:
@@ -126,7 +124,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a model.safetensors, whatever its name: safetensors opens no path that is no text.
+    """Read the tensors of a model.safetensors, whatever its name: safetensors opens no path that is no text.
 
     Raises:
         OSError, SafetensorError, KeyError: it cannot be read.
@@ -147,7 +145,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 def load_model(folder: str | Path) -> Model:
     """Load a trained model, ready to predict.
 
-    `model.config` says what it was trained with, `model.folder` where it was loaded from.
+    `model.config` is its configuration, `model.folder` the folder it was loaded from.
 
     Args:
         folder: a checkpoint: config.json and model.safetensors.
@@ -180,6 +178,6 @@ def temper(model: OneStream) -> None:
 
 
 def config_of(model: nn.Module) -> Config:
-    """The configuration of a loaded model; the paper's for one that was only created."""
+    """Configuration of a loaded model; the paper's for one that was only created."""
     config = getattr(model, "config", None)
     return config if isinstance(config, Config) else Config("")

@@ -1,4 +1,4 @@
-"""How a model is trained: the presets, what may be changed in them, and a recipe as a TOML file."""
+"""Recipes: the presets, what may be changed in them, and a recipe as a TOML file."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from cfnsr.errors import InputError
 
 ONE_CYCLE_WARM_UP = 0.2  # of the steps, in which the learning rate of one_cycle rises
 COLD_START = 0.04  # of the learning rate, where a warm-up begins
-NONE = "none"  # how TOML, which has no null, writes that there is none
+NONE = "none"  # stands for None in TOML, which has no null
 # Multiples of a recipe's epochs and learning rates that --tune tries; the first of equal ones is chosen.
 TUNED = tuple((epochs, rate) for epochs in (1, 2) for rate in (1.0, 3.0))
 WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: f'"{NONE}"'}
@@ -23,7 +23,7 @@ WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights: where it lies, and the SHA-256 by which a run knows it wherever it lies."""
+    """A file of weights: its path, and the SHA-256 by which a run knows it wherever it lies."""
 
     path: Path
     sha256: str
@@ -44,48 +44,48 @@ class Recipe:
         learning_rate: of Adam.
         precision: "no" for float32, "bf16" for bfloat16 mixed precision.
         pretrain: start a two-stream model from encoders trained alone on the fold's training actors.
-        modality_dropout: probability that a training clip of a two-stream model loses its pictures or its
-            sound in an epoch, so that the model learns to do without.
+        modality_dropout: probability that the pictures or the sound of a training clip of a two-stream model
+            are dropped in an epoch, so that the model learns to do without.
         openface_steps: steps in time of an OpenFace track; 1 is its mean.
         speech_steps: steps in time of a speech encoder's states.
         schedule: of the learning rate: "constant"; "cosine", down to nothing (Loshchilov and Hutter 2017);
             "one_cycle", the same after a rise in the first fifth (Smith and Topin 2019); or "step", which
             multiplies it by `step_factor` at the end of each of `step_parts` equal parts.
         weight_decay: decoupled from the gradient, as in AdamW (Loshchilov and Hutter 2019).
-        label_smoothing: share of a label that is dealt to all classes (Szegedy et al. 2016).
+        label_smoothing: part of a label that is spread over all classes (Szegedy et al. 2016).
         class_balance: weight clips by the rarity of their class among those that train.
         mixup: alpha of the Beta distribution by which clips are mixed (Zhang et al. 2018); 0 for none.
         refit: once the inner validation actors have chosen the epoch, train anew on them too, for as many
             epochs and with nothing else changed. Needs a protocol with inner validation actors.
         frozen_encoders: a model that starts from trained encoders leaves them as they are: they know the
             training clips by heart, so what they still learnt from those would be to trust themselves.
-        fused_learning_rate: of what else such a model takes over, its classifiers; None for the same as of
-            what is new in it.
-        calibrated_start: such a model takes over classifiers that are divided by the temperatures that the
-            inner validation actors gave them, so that each modality counts as much as it knows.
-        openface_epochs: of a model that sees OpenFace tracks alone, whose few weights need more of them; None
-            for the same.
+        fused_learning_rate: of the classifiers that such a model is initialised from; None for the same as
+            of what is new in it.
+        calibrated_start: such a model's classifiers are divided by the temperatures that the inner validation
+            actors gave them, so that each modality counts as much as it knows.
+        openface_epochs: of a model of OpenFace tracks alone, whose few weights need more; None for the same.
         clip_gradient: norm to which a longer gradient is cut.
         keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest; then
             they are asked after that one alone.
         select_by: the figure that makes an epoch the best: "accuracy", or "uar", the mean recall of the
             classes (unweighted average recall); of equal ones the lower loss.
         accumulate: batches whose gradients are added up before an optimizer step, as if they were one batch;
-            batch normalisation still sees each batch alone.
-        warm_up: share of the training in which the learning rate rises; one_cycle has its own.
+            batch normalisation still works on each batch alone.
+        warm_up: part of the training in which the learning rate rises; one_cycle has its own.
         step_parts, step_factor: see `schedule`.
         average_weights: decay of an exponential moving average of the weights, which then choose the epoch
             and are kept (Polyak and Juditsky 1992); batch normalisation's statistics are averaged alike. It
             grows towards that decay from 0.1, so that the start is soon forgotten; 0 for no average.
         residual_start: weight with which a residual block of the video encoder begins beside its shortcut.
-        crop: smallest side of the random crop of pictures, as a share of theirs; 1 for no crop.
+        crop: smallest side of the random crop of pictures, as a fraction of theirs; 1 for no crop.
         flip: mirror the pictures of half of the clips.
         colour_jitter: brightness, contrast and saturation of pictures are multiplied by 1 plus or minus up
             to this; 0 for none.
-        time_mask: largest share of the steps of MFCCs or of a spectrogram that is hidden in one stretch
+        time_mask: largest fraction of the steps of MFCCs or of a spectrogram that is masked in one piece
             (Park et al. 2019, SpecAugment); 0 for none.
         frequency_mask: the same of their coefficients or bands.
-        video_weights: what a 3D ResNeXt that starts from nothing begins with; None for random weights.
+        video_weights: file that a 3D ResNeXt that starts from nothing is initialised from; None for random
+            weights.
         tune: choose the epochs and the learning rate of a model that starts from trained encoders on each
             fold's inner validation actors, for every such model from the same grid of multiples of these
             (`TUNED`). Needs a protocol with inner validation actors.
@@ -181,16 +181,16 @@ class Recipe:
 
     @property
     def plain_loss(self) -> bool:
-        """Whether the loss is the negative log-likelihood of the labels, as in the paper."""
+        """True if the loss is the negative log-likelihood of the labels, as in the paper."""
         return not (self.label_smoothing or self.class_balance or self.mixup)
 
     @property
     def needs_validation(self) -> bool:
-        """Whether inner validation actors have a part in it beside the choice of an epoch."""
+        """True if inner validation actors have a part in it beside the choice of an epoch."""
         return self.refit or self.calibrated_start or self.tune
 
     def rate(self, progress: float) -> float:
-        """The learning rate after a share of the training.
+        """Learning rate after a part of the training.
 
         >>> recipe = PRESETS["features"]
         >>> [round(recipe.rate(progress) / recipe.learning_rate, 3) for progress in (0, 0.2, 0.6, 1)]
@@ -207,15 +207,15 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as `run.json` keeps them; a file is its SHA-256."""
+        """Return the settings as `run.json` keeps them; a file is its SHA-256."""
         return {**asdict(self), "video_weights": self.video_weights and self.video_weights.sha256}
 
     def as_toml(self) -> str:
-        """The settings as a file that `load_recipe` reads."""
+        """Write the settings as a file that `load_recipe` reads."""
         return "".join(f"{name} = {_as_toml(value)}\n" for name, value in vars(self).items())
 
     def scaled(self, epochs: int, rate: float) -> "Recipe":
-        """The same with multiples of its epochs and of its learning rates."""
+        """Scale the epochs and the learning rates."""
         fused_rate = self.fused_learning_rate
         return replace(
             self,
@@ -227,11 +227,11 @@ class Recipe:
         )
 
     def changed(self, **changes: Any) -> "Recipe":
-        """The same settings with those changed that are not None; `epochs` are those of all models."""
+        """Change the settings that are not None; `epochs` are those of all models."""
         return self._replaced({name: value for name, value in changes.items() if value is not None})
 
     def with_settings(self, settings: Mapping[str, object], source: str) -> "Recipe":
-        """The same settings with those changed that a person wrote; `epochs` are those of all models.
+        """Change the settings that a person wrote; `epochs` are those of all models.
 
         Args:
             settings: values by name, as TOML gives them; "none" stands for None where there may be none.
@@ -262,7 +262,7 @@ def _as_toml(value: object) -> str:
 
 
 def _checked(name: str, value: object, source: str) -> object:
-    """A setting as its field takes it."""
+    """Convert and check a setting for its field."""
     types = {field.name: get_args(field.type) or (field.type,) for field in fields(Recipe)}
     if name not in types:
         raise InputError(f"{source}: {name} is unknown: expected some of {', '.join(types)}")
@@ -323,7 +323,7 @@ PRESETS: Mapping[str, Recipe] = {
 
 
 def find_recipe(preset: str) -> Recipe:
-    """The settings of a preset."""
+    """Return the settings of a preset."""
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}")
     return PRESETS[preset]
@@ -334,7 +334,7 @@ def load_recipe(path: Path, preset: str | None = None) -> Recipe:
 
     Args:
         path: of the file; its `preset` is what the others change, "paper" if it names none.
-        preset: another one in its stead.
+        preset: another one instead.
 
     Raises:
         InputError: when the file is missing or no TOML, or for what `Recipe.with_settings` refuses.
@@ -355,7 +355,7 @@ def load_recipe(path: Path, preset: str | None = None) -> Recipe:
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, object]:
-    """Settings as a person types them; a value that is not TOML is text.
+    """Parse settings as a person types them; a value that is not TOML is text.
 
     Raises:
         InputError: for one that is not written name=value, and for a preset, which is no setting.
@@ -378,7 +378,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, object]:
 
 
 def mix(*numbers: int) -> int:
-    """One seed from several numbers, such as (seed, epoch, what for); near numbers give unrelated seeds.
+    """Derive a seed from numbers such as (seed, epoch, purpose); near numbers give unrelated seeds.
 
     >>> mix(0, 1) != mix(1, 0)
     True

@@ -2,7 +2,7 @@
 
 RUNS/<protocol>/<model>/seed_<s>/fold_<k>/
     config.json, model.safetensors   the checkpoint of the chosen epoch
-    history.jsonl, tensorboard/      what happened in each epoch
+    history.jsonl, tensorboard/      figures of each epoch
     selected/                        where the model is refitted: the checkpoint before that, and its history
     tried.json                       with --tune: figures of each choice of epochs and learning rate
     predictions.csv                  log-probabilities of every validation and test clip
@@ -54,7 +54,7 @@ from cfnsr.training.weights import Match, begin_with
 TRIED = "tried"  # folder of the choice of epochs and learning rate that is being tried
 BEST = "best"  # that of the best one so far
 SELECTED = "selected"  # folder of what the validation actors chose, before it is refitted to them too
-INITIAL = 3  # what a mixed seed is for, beside those of the loop
+INITIAL = 3  # purpose of a mixed seed, beside those of the loop
 
 Progress = Callable[[Job, Step], None]
 
@@ -72,20 +72,16 @@ def train_fold(
     """Train one model on one fold and write its run; a finished run is left as it is.
 
     Args:
-        job: what to train.
-        corpus: the prepared clips.
-        folder: of the run.
-        accelerator: device, mixed precision and processes.
+        job: model, protocol, fold, seed and recipe.
         start_from: finished runs of two one-stream models on the same fold, by name, whose encoders a
-            two-stream model starts from: that of what is seen, then of what is heard.
+            two-stream model is initialised from: video, then audio.
         resume: go on with a run that was cut off.
-        progress: called after every step.
 
     Raises:
         InputError: when the folder has a run and `resume` is not set, or one of other settings.
     """
     finished = is_finished(job, folder, corpus, resume)
-    accelerator.wait_for_everyone()  # before one process writes what another still looks for
+    accelerator.wait_for_everyone()  # before one process writes what another still checks for
     if finished:
         for left in (folder, folder / SELECTED):  # by a kill between the last two steps
             shutil.rmtree(left / "training", ignore_errors=True)
@@ -193,10 +189,9 @@ def train_fold(
 
 
 class _Tried:
-    """The figures of the choices of epochs and learning rate that were tried, kept in the run's folder.
+    """Figures of the choices of epochs and learning rate that were tried, kept in the run's folder.
 
     Args:
-        folder: of the run.
         resume: read those that an earlier run has tried.
     """
 
@@ -224,14 +219,14 @@ class _Tried:
 
     @property
     def best(self) -> int:
-        """The number of the best choice; of equal ones the first."""
+        """Number of the best choice; of equal ones the first."""
         return self.figures.index(max(self.figures))
 
 
 def _begin(
     job: Job, corpus: PreparedCorpus, start_from: Mapping[str, Path] | None, part: Path
 ) -> tuple[zoo.Model, Config]:
-    """The model as its training begins: with the encoders of finished runs, if it starts from some.
+    """Create the model as its training begins: with the encoders of finished runs, if it starts from some.
 
     Args:
         part: of their folders: what precedes a refit starts from what preceded theirs, so that the
@@ -264,7 +259,7 @@ class Predicted(NamedTuple):
 
 
 def _predict(trainer: Trainer, part: str, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
-    """The clips of the fold's "validation" or "test" part, as far as it has one."""
+    """Predict the clips of the fold's "validation" or "test" part, as far as it has one."""
     clips = corpus.part(job.protocol, getattr(job.fold, part))
     if not clips:
         return []
@@ -274,7 +269,7 @@ def _predict(trainer: Trainer, part: str, job: Job, corpus: PreparedCorpus) -> l
 
 
 def _predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
-    """The test clips under every condition that concerns the model."""
+    """Predict the test clips under every condition that concerns the model."""
     predicted: list[Predicted] = []
     plain = {  # where speakers are standardised, the trainer's own columns are so by all takes
         each: corpus.clips({each: column.name}, column.look).columns[each]
@@ -313,7 +308,7 @@ def _predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list
 
 
 def _audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[list[Predicted], float | None]:
-    """The test clips under every disturbance of the exchange, and the entropy of its weights."""
+    """Predict the test clips under every disturbance of the exchange, with the entropy of its weights."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not isinstance(model, TwoStream):
         return [], None
@@ -338,7 +333,7 @@ def _audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[list[Pre
 
 
 def _temperature(predicted: Sequence[Predicted]) -> float | None:
-    """Fitted on the inner validation clips; None where the protocol has none."""
+    """Temperature fitted on the inner validation clips; None where the protocol has none."""
     inner = [row for row in predicted if row.under == "validation"]
     if not inner:
         return None
@@ -355,10 +350,10 @@ def crossval(
     resume: bool = False,
     progress: Progress = lambda job, step: None,
 ) -> list[Path]:
-    """Train and test every cell of a grid, as `plan` orders them; returns their folders.
+    """Train and test every cell of a grid, as `plan` orders them, and return their folders.
 
     The encoders of a two-stream model are trained alone once a fold and seed, as rows of the same runs such
-    as "video" and "audio", and shared by all models that start from them.
+    as "video" and "audio". All models that start from them use the same ones.
 
     Raises:
         InputError: before the first training, when a cell cannot be trained or belongs to other runs.
@@ -376,7 +371,7 @@ def train_jobs(
     resume: bool = False,
     progress: Progress = lambda job, step: None,
 ) -> list[Path]:
-    """What `crossval` does once the jobs are checked."""
+    """Run the jobs of `crossval` once they are checked."""
     accelerator.wait_for_everyone()
     folders = []
     for job in jobs:
@@ -414,9 +409,7 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
 
 
 def check_model(job: Job, corpus: PreparedCorpus) -> None:
-    """Refuse a model that the corpus or the recipe does not suit, or that has other encoders than those it
-    would start from.
-    """
+    """Refuse a model that does not suit the corpus, the recipe or the encoders it would start from."""
     model, _ = _create(job, corpus, device="meta")
     modalities = zoo.find(job.model).modalities
     if set(model.reads) != set(modalities):
@@ -443,7 +436,7 @@ def check_model(job: Job, corpus: PreparedCorpus) -> None:
 
 
 def match_weights(jobs: Sequence[Job], corpus: PreparedCorpus) -> Match | None:
-    """What the models that start from nothing find in the recipe's file of video weights, if it has one.
+    """Match the recipe's file of video weights, if it has one, with the models that start from nothing.
 
     Raises:
         InputError: when none of them has a 3D ResNeXt.
@@ -462,7 +455,7 @@ def match_weights(jobs: Sequence[Job], corpus: PreparedCorpus) -> Match | None:
 
 
 def _try(job: Job, corpus: PreparedCorpus) -> None:
-    """Show a user's own model three clips: it must give log-probabilities, and each clip its own."""
+    """Try a user's own model on three clips: it must give log-probabilities, and each clip its own."""
     model, config = _create(job, corpus)
     clips = corpus.clips(model.reads, config.look)
     batch = Batch(
@@ -504,7 +497,7 @@ def plan(
     seeds: Sequence[int] = (0,),
     folds: Sequence[int] | None = None,
 ) -> list[Job]:
-    """The cells of the grid in the order they are trained: fold by fold, encoders before what needs them."""
+    """List the cells of the grid as they are trained: fold by fold, encoders before what needs them."""
     if any(seed < 0 for seed in seeds):
         raise InputError(f"seed {min(seeds)}: expected 0 or more")
     if recipe.tune and not recipe.pretrain:

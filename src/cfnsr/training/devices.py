@@ -1,4 +1,4 @@
-"""Where a training runs: device, mixed precision and processes."""
+"""The devices of a training: mixed precision and processes."""
 
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
@@ -8,7 +8,7 @@ from cfnsr.training.config import Recipe
 
 
 def accelerator(recipe: Recipe) -> Accelerator:
-    """Device, mixed precision and processes, as `accelerate launch` or the machine says."""
+    """Set up device, mixed precision and processes, as `accelerate launch` or the machine says."""
     made = Accelerator(
         mixed_precision=recipe.precision, dataloader_config=DataLoaderConfiguration(split_batches=True)
     )

@@ -1,4 +1,4 @@
-"""What a model knows in closed form: fitted once, before it is trained by gradient or in its stead."""
+"""Parts of a model in closed form: fitted once, before training by gradient or instead of it."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def fit_discriminants(model: nn.Module, clips: Clips, train: Sequence[int]) -> N
 
 @torch.no_grad()
 def solve(model: nn.Module, solver: Solver, strength: float, clips: Clips, train: Sequence[int]) -> None:
-    """Give a model of statistics the linear classifier of the training clips, at every speed they have."""
+    """Solve a model of statistics: its linear classifier of the training clips, at every speed they have."""
     if solver.solve is None:
         return
     streams = [module for module in model.modules() if isinstance(module, Statistics)]

@@ -1,4 +1,4 @@
-"""Batches as a model takes them, in training and in prediction, and what it makes of them."""
+"""Batches as a model takes them, in training and in prediction, and its answers."""
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ def to_input(
     maps: Float[Tensor, "B 2 3"] | None = None,
     colours: Float[Tensor, "B 3"] | None = None,
 ) -> Batch:
-    """Pictures travel as uint8, states of speech as float16, and become the network's input on its device.
+    """Move a batch to the device (pictures as uint8, speech as float16) and make it the network's input.
 
     Args:
         maps, colours: of each clip, the crop and the factors of its colours, for pictures.
@@ -33,7 +33,7 @@ def to_input(
 
 
 def at_one_speed(batch: Batch, chance: Float[Tensor, " B"]) -> Batch:
-    """Speech that was heard at several speeds at one of them, by a number from 0 to 1 for each clip."""
+    """Choose one of the speeds of speech, by a number from 0 to 1 for each clip."""
     if batch.audio.dim() != 5:
         return batch
     speeds = batch.audio.shape[1]
@@ -42,7 +42,7 @@ def at_one_speed(batch: Batch, chance: Float[Tensor, " B"]) -> Batch:
 
 
 def lose(batch: Batch, lost: Int[Tensor, " B"], silence: Tensor) -> Batch:
-    """Take the pictures of some clips away, which are zero once normalised, and the sound of others."""
+    """Drop the pictures of some clips, which become zero once normalised, and the sound of others."""
     unseen = (lost == 1).view(-1, *[1] * (batch.video.dim() - 1))
     audio = torch.where((lost == 2).view(-1, 1, 1), silence, batch.audio)
     return batch._replace(video=batch.video.masked_fill(unseen, 0), audio=audio)
@@ -51,7 +51,7 @@ def lose(batch: Batch, lost: Int[Tensor, " B"], silence: Tensor) -> Batch:
 def mixed(
     batch: Batch, targets: Float[Tensor, "B classes"], share: Float[Tensor, " B"]
 ) -> tuple[Batch, Float[Tensor, "B classes"]]:
-    """Each clip with a share of the one beside it mixed in, its label likewise (Zhang et al. 2018, mixup)."""
+    """Mix a part of the next clip into each one, and into its label likewise (Zhang et al. 2018, mixup)."""
 
     def mix(values: Tensor) -> Tensor:
         if len(values) != len(share) or values.dim() < 2:  # a modality that is not there
@@ -63,7 +63,7 @@ def mixed(
 
 
 def at_every_speed(batch: Batch) -> tuple[Batch, int]:
-    """Speech at every speed as a clip of its own, beside the same pictures; and how many speeds there are."""
+    """Make speech at every speed a clip of its own, beside the same pictures; also return their number."""
     if batch.audio.dim() != 5:
         return batch, 1
     clips, speeds = batch.audio.shape[:2]
@@ -74,7 +74,7 @@ def at_every_speed(batch: Batch) -> tuple[Batch, int]:
 
 
 def answer(model: nn.Module, batch: Batch) -> Float[Tensor, "B classes"]:
-    """A model's log-probabilities; of speech at several speeds their mean, which sums to 1 again."""
+    """Log-probabilities of a model; of speech at several speeds their mean, which sums to 1 again."""
     spread, speeds = at_every_speed(batch)
     each: Tensor = model(spread.video, spread.audio)
     if batch.audio.dim() != 5:

@@ -1,6 +1,6 @@
-"""An audit of what the modalities of a model do to each other: its answers when their exchange is disturbed.
+"""An audit of the interaction of a model's modalities: its answers when their exchange is disturbed.
 
-Accuracy does not tell whether a fused model joins its modalities or merely adds up two opinions. So the test
+Accuracy does not show whether a fused model joins its modalities or merely adds up two answers. So the test
 clips are answered again under disturbances.
 
 `without_exchange`: each exchange under uniform weights, or passed by where it has none; and an early head
@@ -33,7 +33,7 @@ Hook = Callable[[nn.Module, Pair, Any], Any]
 
 
 def disturbances(model: nn.Module) -> tuple[str, ...]:
-    """The disturbances that concern a model; none where its modalities meet in a sum alone."""
+    """Disturbances that concern a model; none where its modalities meet in a sum alone."""
     if not isinstance(model, TwoStream):
         return ()
     exchanges = (WITHOUT, OTHER_AUDIO, OTHER_VIDEO) if _exchanges(model) else ()
@@ -41,13 +41,13 @@ def disturbances(model: nn.Module) -> tuple[str, ...]:
 
 
 def joins_early(model: TwoStream) -> bool:
-    """Whether the head itself joins the modalities, beyond a sum of their scores."""
+    """True if the head itself joins the modalities, beyond a sum of their scores."""
     return bool(getattr(model.head, "early", False))
 
 
 @contextmanager
 def pooled(model: TwoStream) -> Iterator[list[Pair]]:
-    """A context that lists the pooled vectors of both modalities, batch by batch."""
+    """Collect the pooled vectors of both modalities inside, batch by batch."""
     found: list[Pair] = []
     handle = model.head.register_forward_pre_hook(lambda head, vectors: found.append(vectors))
     try:
@@ -58,13 +58,12 @@ def pooled(model: TwoStream) -> Iterator[list[Pair]]:
 
 @contextmanager
 def disturbed(model: TwoStream, how: str, vectors: Sequence[Pair] = ()) -> Iterator[None]:
-    """A context in which a model in evaluation is disturbed.
+    """Disturb a model in evaluation inside.
 
     With `other_audio` and `other_video` it must be given twice as many clips: the second half are the others,
     and the answers to the first half are those of the disturbed model.
 
     Args:
-        model: of two modalities.
         how: one of `disturbances`.
         vectors: `pooled` of all test clips, for `without_exchange` of a head that joins early.
     """
@@ -83,7 +82,7 @@ def disturbed(model: TwoStream, how: str, vectors: Sequence[Pair] = ()) -> Itera
 
 
 def beside(clips: Clips, which: Sequence[int]) -> Callable[[Batch], Batch]:
-    """A change of batches that puts a clip of another emotion behind each one, drawn by lot, always the same.
+    """Return a change of batches that puts a clip of another emotion behind each one, drawn by a fixed seed.
 
     Where all have one emotion it may be any of them.
     """
@@ -112,7 +111,7 @@ def beside(clips: Clips, which: Sequence[int]) -> Callable[[Batch], Batch]:
 
 @contextmanager
 def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
-    """A context that lists the entropies of the attention weights of all clips: 1 where they are uniform."""
+    """Collect the entropies of the attention weights of all clips inside: 1 where they are uniform."""
     found: list[Tensor] = []
 
     def note(exchange: nn.Module, maps: Pair, output: object) -> None:
@@ -139,27 +138,27 @@ def _without(exchange: nn.Module, maps: Pair, output: object) -> tuple[Tensor, T
 
 
 def _other_audio(exchange: nn.Module, maps: Pair, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The video as another clip's audio makes it; the audio stays as the clip's own video makes it."""
+    """Video by another clip's audio; the audio stays as the clip's own video makes it."""
     (video, audio), own = maps, len(maps[0]) // 2
     changed, _ = exchange.forward(video[:own], audio[own:])
     return torch.cat([changed, output[0][own:]]), output[1]
 
 
 def _other_video(exchange: nn.Module, maps: Pair, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The audio as another clip's video makes it; the video stays as the clip's own audio makes it."""
+    """Audio by another clip's video; the video stays as the clip's own audio makes it."""
     (video, audio), own = maps, len(maps[0]) // 2
     _, changed = exchange.forward(video[own:], audio[:own])
     return output[0], torch.cat([changed, output[1][own:]])
 
 
 def _nearest_sum(head: nn.Module, vectors: Sequence[Pair]) -> Hook:
-    """A hook that answers by the nearest sum of a score of each modality, over pairs with some vectors."""
+    """Return a hook that answers by the nearest sum of a score of each modality, over some vectors."""
     every = [torch.cat(each) for each in zip(*vectors, strict=True)]
     lot = torch.randperm(len(every[0]), generator=torch.Generator().manual_seed(0))[:PAIRED]
     videos, audios = (each[lot.to(each.device)] for each in every)
 
     def among(videos: Tensor, audios: Tensor) -> Float[Tensor, "V classes"]:
-        """The mean score of each video over all audios."""
+        """Mean score of each video over all audios."""
         # Video by video: all pairs at once would not fit into memory with a sketch of 16,000 values.
         return torch.stack([head.forward(one.expand(len(audios), -1), audios).mean(dim=0) for one in videos])
 

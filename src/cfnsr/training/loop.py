@@ -32,8 +32,8 @@ from cfnsr.training.config import Recipe, mix
 from cfnsr.training.discriminants import fit_discriminants, solve
 from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
 
-READERS = 4  # processes that read ahead when the clips do not fit into memory
-ORDER, DROPOUT, AUGMENT = range(3)  # what a mixed seed is for; `crossval.INITIAL` is 3
+READERS = 4  # worker processes that prefetch when the clips do not fit into memory
+ORDER, DROPOUT, AUGMENT = range(3)  # purposes of a mixed seed; `crossval.INITIAL` is 3
 FEATURES, COLOURS, MASKS = 4, 5, 6
 # What torch.load raises for a file that is cut off or of another kind; its words are for programmers.
 DAMAGE = (OSError, RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError)
@@ -45,7 +45,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """What a progress bar shows while an epoch runs; no loss for a run that was finished before."""
+    """Progress while an epoch runs; no loss for a run that was finished before."""
 
     epoch: int
     epochs: int
@@ -56,7 +56,7 @@ class Step:
 
 
 class EpochOrder(Sampler[int]):
-    """A shuffle that depends on the seed and the epoch alone, so that a resumed run sees the same one."""
+    """A shuffle that depends on the seed and the epoch alone, so that a resumed run repeats it."""
 
     def __init__(self, clips: int, seed: int) -> None:
         self.clips = clips
@@ -76,7 +76,7 @@ class EpochOrder(Sampler[int]):
 
 @dataclass
 class State:
-    """Where a training stands after an epoch."""
+    """State of a training after an epoch."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -93,16 +93,13 @@ class Trainer:
 
     Args:
         model: trained in place.
-        clips: all clips; the two index lists say which train and which choose the epoch.
-        epochs: passes over the training clips.
+        clips: all clips; `train` and `select` are places in it.
         folder: receives model.safetensors (the best epoch), history.jsonl, tensorboard/ and, until the
             training ends, training/state.pt.
-        selected_on: "validation" or "test": what the selecting clips are called in the history.
+        selected_on: "validation" or "test": the name of the selecting clips in the history.
         stop: the epoch after which to stop, where no clips select: `epochs` still sets the schedule.
-        accelerator: device, mixed precision and processes.
         solver: of a model that is not trained by gradient; each epoch solves it at one of the strengths, and
             the selecting clips choose among them.
-        progress: called after every step.
     """
 
     def __init__(
@@ -157,7 +154,7 @@ class Trainer:
         self.selecting = accelerator.prepare(self._ordered(select)) if select else None
 
     def _loading(self, *, lasting: bool = True) -> dict[str, Any]:
-        """How a loader reads. Its readers last between epochs, or end with a single pass over the clips."""
+        """Settings of a loader. Its readers last between epochs, or end with a single pass over the clips."""
         workers = 0 if self.clips.in_memory else READERS
         return {
             "num_workers": workers,
@@ -206,7 +203,7 @@ class Trainer:
                 write_text(self._history, lines)
                 for name, value in record.items():
                     board.add_scalar(name, value, epoch)
-                self._save(state)  # last: what it tells of is already on disk
+                self._save(state)  # last: what it refers to is already on disk
         if board is not None:
             board.close()
         self.accelerator.wait_for_everyone()
@@ -216,7 +213,7 @@ class Trainer:
 
     @property
     def _kept(self) -> nn.Module:
-        """The network that chooses the epoch and is kept."""
+        """Network that chooses the epoch and is kept."""
         model: nn.Module = self.model if self._average is None else self._average.module
         return model
 
@@ -246,7 +243,7 @@ class Trainer:
         losses = augment.draw_losses(len(self.clips), rate, generator)
         speeds, shares = self._draw_features(epoch)
         colours, masks = self._draw_appearance(epoch)
-        self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: tell it
+        self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: set it
         self.model.train()
         total = torch.zeros(3, device=device)  # loss, correct, clips
         steps = math.ceil(len(self._sizes) / recipe.accumulate)  # of the optimizer
@@ -313,7 +310,7 @@ class Trainer:
         return {"train_loss": loss_sum / clip_sum, "train_accuracy": correct_sum / clip_sum}
 
     def _draw_features(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """For each clip, by which of its speeds it is heard, and how much of its neighbour is mixed in."""
+        """Draw for each clip one of its speeds, and how much of its neighbour is mixed in."""
         generator = torch.Generator().manual_seed(mix(self.seed, epoch, FEATURES))
         speeds = torch.rand(len(self.clips), generator=generator)
         if not self.recipe.mixup:
@@ -321,7 +318,7 @@ class Trainer:
         return speeds, augment.draw_shares(len(self.clips), self.recipe.mixup, generator)
 
     def _draw_appearance(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """For each clip, the factors of its colours, and where its sound is hidden."""
+        """Draw for each clip the factors of its colours, and the masks of its sound."""
         colours, masks = (
             torch.Generator().manual_seed(mix(self.seed, epoch, what)) for what in (COLOURS, MASKS)
         )
@@ -330,7 +327,7 @@ class Trainer:
         return augment.draw_colours(clips, strength, colours), augment.draw_masks(clips, masks)
 
     def _mean_sound(self) -> Float[Tensor, "F 1"] | None:
-        """Mean over time and the training clips of what is read of the sound, where that can be masked."""
+        """Mean sound features over time and the training clips, where they can be masked."""
         column = self.clips.columns.get("audio")
         if column is None or not isinstance(column.feature, Mel):
             return None
@@ -338,13 +335,13 @@ class Trainer:
         return torch.stack(means).mean(dim=0)
 
     def _apart(self, last: bool) -> AbstractContextManager[None]:
-        """Processes exchange their gradients at the last batch before an optimizer step alone."""
+        """Exchange the gradients of processes at the last batch before an optimizer step alone."""
         context: AbstractContextManager[None]
         context = nullcontext() if last else self.accelerator.no_sync(self.model)
         return context
 
     def _targets(self, batch: Batch, shares: Tensor) -> tuple[Batch, Tensor | None]:
-        """The batch, and the probabilities it is to be told by; None for its plain labels."""
+        """Return the batch and its target probabilities; None for its plain labels."""
         if self.recipe.plain_loss:
             return batch, None
         classes = self.clips.classes
@@ -378,8 +375,7 @@ class Trainer:
         """Log-probabilities of some clips, in the order they are given.
 
         Args:
-            which: places of the clips.
-            change: what becomes of a batch, its pictures still in 0..255, before the model sees it.
+            change: applied to a batch, its pictures still in 0..255, before the model.
         """
         loader = self.accelerator.prepare(self._ordered(which, lasting=False))
         log_probabilities, _, indices = self._predict(loader, change)
@@ -395,7 +391,7 @@ class Trainer:
             for batch in loader:
                 batch = to_input(change(Batch(*batch)), self.accelerator.device)
                 with self.accelerator.autocast():
-                    # What a change has put behind the batch's own clips is no answer to them.
+                    # What a change has put behind the batch's own clips is not returned.
                     log_probabilities = answer(model, batch)[: len(batch.label)]
                 rows.append(
                     self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
@@ -451,7 +447,7 @@ class Trainer:
 
 
 def _synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """Batch normalisation over the clips of all processes, where the device can; else each has its own."""
+    """Normalise batches over the clips of all processes, where the device can; else each by its own."""
     if accelerator.num_processes > 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
         if accelerator.device.type == "cuda":
             synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -463,20 +459,20 @@ def _synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 @cache
 def _say_unsynchronised(processes: int, device: str) -> None:
-    """Once, and not with every model of a grid."""
+    """Warn once, and not with every model of a grid."""
     say(
-        f"{processes} processes on {device}: batch normalisation sees each process's share of a batch alone "
-        "(on CUDA it would see all of it), so figures depend on the number of processes"
+        f"{processes} processes on {device}: batch normalisation covers each process's part of a batch alone "
+        "(on CUDA it would cover all of it), so figures depend on the number of processes"
     )
 
 
 def _average_of(model: nn.Module, recipe: Recipe, device: torch.device) -> AveragedModel | None:
-    """What averages the weights over the steps, from the first on; None where the recipe does not."""
+    """Average of the weights over the steps, from the first on; None where the recipe has none."""
     if not recipe.average_weights:
         return None
 
     def average(means: Tensors, values: Tensors, seen: Tensor | int) -> None:
-        if not means[0].is_floating_point():  # the number of batches that a norm has seen
+        if not means[0].is_floating_point():  # the number of batches of a norm
             torch._foreach_copy_(means, values)
             return
         decay = min(recipe.average_weights, (1 + int(seen)) / (10 + int(seen)))
@@ -486,7 +482,7 @@ def _average_of(model: nn.Module, recipe: Recipe, device: torch.device) -> Avera
 
 
 def _batch_sizes(clips: int, batch: int) -> list[int]:
-    """Of the batches of an epoch; a last one of a single clip falls away: batch norms cannot learn from it.
+    """Sizes of an epoch's batches; a last one of a single clip falls away: batch norms cannot learn from it.
 
     >>> _batch_sizes(9, 4), _batch_sizes(10, 4)
     ([4, 4], [4, 4, 2])
@@ -507,7 +503,7 @@ def _mean_recall(answers: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> float
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam over what is trained; what was trained before has its own share of the learning rate."""
+    """Adam over what is trained; what was trained before has a learning rate of its own."""
     before = {id(parameter) for parameter in getattr(model, "taken_over", ())}
     share = (recipe.fused_learning_rate or recipe.learning_rate) / recipe.learning_rate
     groups: dict[float, list[nn.Parameter]] = {}
@@ -526,14 +522,14 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _class_weights(clips: Clips, train: Sequence[int]) -> Tensor:
-    """(classes,) as rare as a class is among the training clips, so is its weight high; 1 for their mean."""
+    """Weights (classes,) inverse to a class's frequency among the training clips; their mean is 1."""
     counts = torch.bincount(torch.tensor([clips.labels[place] for place in train]), minlength=clips.classes)
     weights = counts.clamp(min=1).float().reciprocal()
     return weights * len(train) / (weights * counts).sum()
 
 
 def _read_history(path: Path, epochs: int) -> list[Record]:
-    """What is told of the epochs that a run has behind it; what stands after them is trained again."""
+    """Read the epochs that a run has finished; what the file holds after them is trained again."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         history = [json.loads(line) for line in lines]
@@ -543,7 +539,7 @@ def _read_history(path: Path, epochs: int) -> list[Record]:
         ) from None
     if len(history) < epochs:
         raise InputError(
-            f"{path} tells of {len(history)} epochs: expected the {epochs} that were trained before; delete "
+            f"{path} has {len(history)} epochs: expected the {epochs} that were trained before; delete "
             "the run's folder to train it from its beginning"
         )
     return history[:epochs]

@@ -18,10 +18,10 @@ from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job
 
-WAIT = 0.2  # seconds between two looks at whether a process has failed
+WAIT = 0.2  # seconds between two checks whether a process has failed
 
 Reports: TypeAlias = "Queue[tuple[Job, Step]]"
-_reports: "Reports | None" = None  # of a worker process: where it says how far it is
+_reports: "Reports | None" = None  # of a worker process: where it reports its progress
 
 
 def crossval_in_processes(
@@ -36,16 +36,13 @@ def crossval_in_processes(
     """Train and test every cell of a grid that `check_jobs` has passed, several folds at a time.
 
     All models of one fold and seed go to one process, because the fused ones start from its encoders. The
-    cores are shared out: on two cores, two processes of one thread do more than one of two. A CPU's sums
+    cores are divided: on two cores, two processes of one thread do more than one of two. A CPU's sums
     depend on the number of threads in their last bit, so weights are the same bit for bit only where
     `cores // workers` is.
 
     Args:
         jobs: as `plan` orders them, of one protocol or several.
-        data: folder of the prepared clips.
-        workers: processes.
 
-    Raises:
         InputError: what the first process to fail raised; the others are stopped.
     """
     chains = [
@@ -73,7 +70,7 @@ def crossval_in_processes(
 
 
 def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: Progress) -> None:
-    """Pass on what the processes report until they are done, or one has failed."""
+    """Pass on the reports of the processes until they are done, or one has failed."""
     pending: set[Future[list[Path]]] = set(futures)
     while pending:
         done, pending = wait(pending, timeout=WAIT, return_when=FIRST_EXCEPTION)
@@ -98,7 +95,7 @@ def _prepare(reports: Reports, threads: int, plugins: Sequence[Path]) -> None:
 
 @cache
 def _corpus(data: Path) -> PreparedCorpus:
-    """Read once for all folds that this process trains."""
+    """Read the corpus once for all folds that this process trains."""
     from cfnsr.data.store import Store
 
     return PreparedCorpus(Store(data))

@@ -1,4 +1,4 @@
-"""A prepared corpus as a grid of trainings needs it: its clips in memory, its folds, and who is in them."""
+"""A prepared corpus for a grid of trainings: its clips in memory, its folds, and their actors."""
 
 import hashlib
 import json
@@ -38,9 +38,7 @@ class PreparedCorpus:
         """All clips as a model reads them; each tensor is read once for all models and folds.
 
         Args:
-            reads: what is read for "video", "audio" or both.
-            look: how much of it.
-            normalised: standardise each speaker's features.
+            reads: inputs for "video", "audio" or both.
         """
         columns = {modality: self._column(name, look, normalised) for modality, name in reads.items()}
         labels = [self.store.labels.index(header.emotion) for header in self.headers]
@@ -80,7 +78,7 @@ class PreparedCorpus:
         return whisper_encoder(width, layers - 1, 4 * width)  # as all of them are built
 
     def silence(self, reads: str | None) -> Tensor | None:
-        """What a model reads of no sound, if it reads any."""
+        """Silence as a model reads it; None for one that reads no sound computed here."""
         feature = FEATURES.get(reads or "")
         return (
             torch.from_numpy(feature.silence(self.preparation.samples)) if isinstance(feature, Mel) else None
@@ -88,7 +86,7 @@ class PreparedCorpus:
 
     @cached_property
     def preparation(self) -> Preparation:
-        """How the clips were made; they must all have been made alike."""
+        """Preparation of the clips; raises `InputError` if they were not all made alike."""
         first = self.headers[0]
         for header in self.headers:
             if header.preparation != first.preparation:
@@ -100,7 +98,7 @@ class PreparedCorpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the names and source files of all clips: which recordings a figure is told of."""
+        """SHA-256 over the names and source files of all clips: the recordings behind a figure."""
         digest = hashlib.sha256()
         for header in self.headers:
             content = sorted(source["sha256"] for source in header.sources.values())
@@ -108,7 +106,7 @@ class PreparedCorpus:
         return digest.hexdigest()
 
     def _units(self, protocol: str) -> dict[Unit, list[tuple[int, Dealt]]]:
-        """What a protocol deals, with the clips of each."""
+        """Units that a protocol deals, with the clips of each."""
         if protocol not in self._dealt:
             if not find_protocol(protocol).leaks:
                 refuse_spellings(self.store.folder, (header.actor for header in self.headers))
@@ -120,7 +118,7 @@ class PreparedCorpus:
         return self._dealt[protocol]
 
     def folds(self, protocol: str) -> list[Fold]:
-        """The folds of a protocol over what has clips."""
+        """Folds of a protocol over the units that have clips."""
         strata = {unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()}
         return find_protocol(protocol).deal(strata)
 
@@ -134,7 +132,7 @@ class PreparedCorpus:
         return [place for place, _ in self.part(protocol, units)]
 
     def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
-        """Whose clips these units hold."""
+        """Actors in the clips of these units."""
         return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=actor_order)
 
     def check(self, protocol: str, fold: Fold) -> None:
@@ -164,14 +162,14 @@ class PreparedCorpus:
                         )
 
     def _contents(self, header: Header) -> list[str | int]:
-        """SHA-256 of a clip's files, of an OpenFace table its own row; and the number of its sound."""
+        """List SHA-256 of a clip's files, of an OpenFace table its own row; and the number of its sound."""
         files = [source["sha256"] for role, source in header.sources.items() if role != "openface"]
         sound = self._copies.get(header.name, -1)
         return [*files, *self._tracks.get(header.name, ()), *([sound] if sound >= 0 else [])]
 
     @cached_property
     def _sounds(self) -> dict[str, np.ndarray]:
-        """The fingerprint of every clip that can be heard; of one prepared without it, of its waveform."""
+        """Fingerprint of every clip with sound; of one prepared without it, of its waveform."""
         found = {}
         for header in self.headers:
             there = self.store.tensors(header.name)
@@ -187,12 +185,12 @@ class PreparedCorpus:
 
     @cached_property
     def _copies(self) -> dict[str, int]:
-        """By clip, the number of its set of copies by their sound; -1 for one that has none."""
+        """Number of each clip's set of copies by their sound; -1 for one that has none."""
         sets = copies([Content("", sound) for sound in self._sounds.values()])
         return dict(zip(self._sounds, sets.tolist(), strict=True))
 
     def unheard(self) -> str:
-        """A warning of how many clips no re-coded copy could be found of; empty where there are none."""
+        """Warn how many clips could not be searched for re-coded copies; empty where there are none."""
         mute = len(self.headers) - len(self._sounds)
         if not mute:
             return ""

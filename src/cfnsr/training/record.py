@@ -1,4 +1,4 @@
-"""One cell of the grid, and what its run.json says of it: a run is only ever resumed as what it was."""
+"""One cell of the grid and its run.json: a run is only ever resumed as what it was."""
 
 import platform
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from cfnsr.models import zoo
 from cfnsr.training.config import TUNED, Recipe
 from cfnsr.training.prepared import PreparedCorpus
 
-SHOWN = 5  # differences of settings that are named
+SHOWN = 5  # differences of settings that are shown
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Job:
 
     @property
     def starts_from(self) -> tuple[str, ...]:
-        """The one-stream models whose encoders it starts from, that of what is seen first."""
+        """One-stream models whose encoders it is initialised from, video first."""
         found = zoo.find(self.model)
         return found.starts_from if self.recipe.pretrain or found.solver else ()
 
@@ -49,31 +49,31 @@ class Job:
 
     @property
     def refits(self) -> bool:
-        """Whether it is trained anew on the validation actors too, once they have chosen the epoch."""
+        """True if it is trained anew on the validation actors too, once they have chosen the epoch."""
         return self.recipe.refit and find_protocol(self.protocol).selected_on == "validation"
 
     @property
     def tunes(self) -> bool:
-        """Whether its epochs and learning rate are chosen on the fold's inner validation actors."""
+        """True if its epochs and learning rate are chosen on the fold's inner validation actors."""
         return self.recipe.tune and bool(self.starts_from) and zoo.find(self.model).solver is None
 
     def candidates(self) -> list["Job"]:
-        """The same with every choice of epochs and learning rate that is tried."""
+        """Copy the job with every choice of epochs and learning rate that is tried."""
         return [replace(self, recipe=self.recipe.scaled(*multiples)) for multiples in TUNED]
 
     @property
     def passes(self) -> int:
-        """Epochs at most, those of the refit and of what is tried before included."""
+        """Epochs at most, those of the refit and of the choices included."""
         tried = [each.epochs for each in self.candidates()] if self.tunes else []
         return sum(tried) + max([self.epochs, *tried]) * (2 if self.refits else 1)
 
     def folder(self, runs: Path) -> Path:
-        """Where this cell's run lies."""
+        """Folder of this cell's run."""
         return runs / self.protocol / self.model / f"seed_{self.seed}" / f"fold_{self.fold.number}"
 
 
 def describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
-    """What `run.json` says of a run before its outcome."""
+    """Describe a run before its outcome, for `run.json`."""
     protocol = find_protocol(job.protocol)
     return {
         "model": job.model,
@@ -111,7 +111,7 @@ def describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
 
 
 def is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) -> bool:
-    """Whether a folder holds this job's finished run; refuses one of another job."""
+    """True if a folder holds this job's finished run; refuses one of another job."""
     path = folder / "run.json"
     if not path.exists():
         return False
@@ -122,7 +122,7 @@ def is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) ->
 
 
 def described_row(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
-    """What all runs of one row of the report have in common."""
+    """Description that all runs of one row of the report have in common."""
     shared = ("preset", "folds", "labels", "corpus", "settings", "source", "preparation")
     return {key: value for key, value in describe(job, corpus).items() if key in shared}
 
@@ -146,7 +146,7 @@ def refuse_differences(folder: Path, description: Mapping[str, object]) -> None:
 
 
 def _flat(value: Mapping[str, object], above: str = "") -> dict[str, object]:
-    """A nested description with its keys joined by dots, as JSON would give it back."""
+    """Flatten a nested description: keys joined by dots, values as JSON would give them back."""
     flat: dict[str, object] = {}
     for key, inner in value.items():
         if isinstance(inner, Mapping):

@@ -1,4 +1,4 @@
-"""Weights from elsewhere for the video encoder: those published for 3D ResNeXt, under their own names."""
+"""Published weights for the video encoder: those of 3D ResNeXts, under their own names."""
 
 import hashlib
 import io
@@ -24,24 +24,24 @@ EXPECTED = (
     "expected safetensors or a PyTorch state dict of a 3D ResNeXt-50, named as in 3D-ResNets-PyTorch "
     "(module.conv1.weight, module.layer1.0.bn1.weight) or as in a run of cfnsr"
 )
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which a training keeps its weights
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which a training keeps its weights
 PREFIX = re.compile(r"^(?:module\.|encoder\.|video\.)+")
 BLOCK = re.compile(r"layer([1-4])\.(\d+)\.(conv|bn|downsample\.)(\d)\.(\w+)")
 STEM = re.compile(r"(conv|bn)1\.(\w+)")
 LAYERS = {"1": "stages.0.2", "2": "stages.0.3", "3": "stages.1", "4": "stages.2"}
 KINDS = {"conv": 0, "bn": 1}
-COUNTER = "num_batches_tracked"  # a number that older files lack, and on which nothing depends
+COUNTER = "num_batches_tracked"  # missing in older files; nothing depends on it
 
 
 @dataclass(frozen=True)
 class Match:
-    """What an encoder finds in a file.
+    """Tensors of a file that fit an encoder.
 
     Args:
-        taken: by our names.
-        left_out: names in the file that are none of ours, such as a classifier's.
-        misshapen: names in the file whose tensors have another shape than ours.
-        missing: our names that the file does not have: they begin at random.
+        taken: by the encoder's names.
+        left_out: names in the file that the encoder does not have, such as a classifier's.
+        misshapen: names in the file whose tensors have another shape.
+        missing: the encoder's names that the file does not have: they begin at random.
     """
 
     taken: Mapping[str, Tensor]
@@ -50,8 +50,8 @@ class Match:
     missing: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What was found, for people to read."""
-        said = [f"{len(self.taken)} tensors taken over"]
+        """Lines about what was found."""
+        said = [f"{len(self.taken)} tensors loaded"]
         for names, what in (
             (self.left_out, "left out"),
             (self.misshapen, "left out for another shape"),
@@ -63,12 +63,12 @@ class Match:
 
 
 def find_weights(path: Path) -> WeightsFile:
-    """A file of weights and its SHA-256."""
+    """Find a file of weights and its SHA-256."""
     return WeightsFile(path, hashlib.sha256(_bytes(path)).hexdigest())
 
 
 def begin_with(model: nn.Module, file: WeightsFile) -> Match | None:
-    """Give the weights of a file to a model's 3D ResNeXt; None where it has none.
+    """Initialise a model's 3D ResNeXt from a file; None where it has none.
 
     Raises:
         InputError: the file is no such file, another than it was, of a deeper network, or nothing fits.
@@ -83,7 +83,7 @@ def begin_with(model: nn.Module, file: WeightsFile) -> Match | None:
 
 
 def read_weights(file: WeightsFile) -> dict[str, Tensor]:
-    """The tensors of a file by the names it gives them; nothing but tensors is ever unpickled."""
+    """Read the tensors of a file by the names it gives them; nothing but tensors is ever unpickled."""
     data = _bytes(file.path)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise InputError(f"{file.path} has changed since this began: expected SHA-256 {file.sha256}")
@@ -108,7 +108,7 @@ def read_weights(file: WeightsFile) -> dict[str, Tensor]:
 
 
 def match(encoder: ResNeXt3D, tensors: Mapping[str, Tensor], path: Path) -> Match:
-    """Which tensors of a file are which of the encoder's."""
+    """Match the tensors of a file with those of the encoder."""
     ours = encoder.state_dict()
     taken, left_out, misshapen, deeper = dict[str, Tensor](), list[str](), list[str](), list[str]()
     for name, value in sorted(tensors.items()):
@@ -139,7 +139,7 @@ def match(encoder: ResNeXt3D, tensors: Mapping[str, Tensor], path: Path) -> Matc
 
 
 def our_name(name: str) -> str:
-    """A tensor's name here; one that is no part of the encoder stays as it is.
+    """Name of a tensor in this package; one that is no part of the encoder stays as it is.
 
     >>> our_name("module.conv1.weight"), our_name("module.layer3.5.bn2.running_var")
     ('stages.0.0.0.weight', 'stages.1.5.convolutions.1.1.running_var')

@@ -28,7 +28,7 @@ class AudioCNN(nn.Module):
 
     def __init__(self, steps: int = 212) -> None:
         super().__init__()
-        pooled = (steps - 2 * 2) // POOLING  # two convolutions of kernel 7, padding 2, lose two steps each
+        pooled = (steps - 2 * 2) // POOLING  # kernel 7, padding 2: each convolution takes two steps
         if pooled < 1:
             raise InputError(
                 f"mfcc_steps is {steps}: expected at least {POOLING + 4} MFCC columns (hop 512 at 44.1 kHz)"
@@ -58,7 +58,7 @@ class AudioCNN(nn.Module):
         self.dropout = nn.Dropout(0.4)
 
     def check(self, audio: Tensor | None) -> Float[Tensor, "B 13 S"]:
-        """The MFCCs as they came; raises `InputError` for another shape."""
+        """Return the MFCCs as they came; raise `InputError` for another shape."""
         if audio is None or audio.dim() != 3 or audio.shape[1:] != (MFCC_COEFFICIENTS, self.steps):
             given = "none" if audio is None else tuple(audio.shape)
             raise InputError(
@@ -68,6 +68,6 @@ class AudioCNN(nn.Module):
         return audio
 
     def pool(self, audio: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
-        """The whole map as one vector, with dropout in training; nothing is averaged away (eq. 3)."""
+        """Flatten the whole map to one vector, with dropout in training; nothing is averaged away (eq. 3)."""
         flat: Tensor = self.dropout(audio.flatten(1))
         return flat

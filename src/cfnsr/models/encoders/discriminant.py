@@ -1,4 +1,4 @@
-"""A discriminant of a clip's statistics, solved in closed form, and the stage that lets it speak."""
+"""A discriminant of a clip's statistics, solved in closed form, and the stage that adds its scores."""
 
 import math
 
@@ -16,17 +16,16 @@ MULTIPLE = 8  # of which a map's channels are one, as the exchanges' attention n
 
 
 class Discriminant(nn.Module):
-    """Scores of Gaussian classes that share one covariance, shrunk towards a multiple of the identity.
+    """Scores of Gaussian classes with one common covariance, shrunk towards a multiple of the identity.
 
     It knows the clips it was fitted to almost by heart, so a network that trains beside it on those would
-    have nothing left to learn. So while the two train it is not asked (`silent`) unless `speaks` is set; in
-    evaluation it speaks. Unfitted its scores are all zeros.
+    have nothing left to learn. So while the two train it is off (`silent`) unless `speaks` is set; in
+    evaluation it is on. Unfitted its scores are all zeros.
 
     Args:
         features: statistics of a clip.
-        classes: number of emotions.
-        waves: where more than 0, cosines of random directions of the statistics, as many as this, are judged
-            in their stead: a Gaussian kernel, so that borders between the classes may be curved.
+        waves: where more than 0, as many cosines of random directions of the statistics are scored instead: a
+            Gaussian kernel, so that borders between the classes may be curved.
         shrinkage: of the covariance, above 0 and at most 1.
         deviation: of the scores of the clips it was fitted to.
 
@@ -50,7 +49,7 @@ class Discriminant(nn.Module):
     ) -> None:
         super().__init__()
         self.shrinkage, self.spread = shrinkage, deviation
-        self.speaks = False  # in training too
+        self.speaks = False  # True: on in training too
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
         self.register_buffer("directions", NARROWNESS * torch.randn(features, waves))
@@ -66,7 +65,7 @@ class Discriminant(nn.Module):
     bias: Tensor
 
     def _judged(self, values: Float[Tensor, "N F"]) -> Float[Tensor, "N W"]:
-        """What the classes are told apart by: the standardised statistics, or waves of them."""
+        """Values that are scored: the standardised statistics, or waves of them."""
         values = ((values - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
         return (values @ self.directions + self.phases).cos() if self.phases.numel() else values
 
@@ -90,7 +89,7 @@ class Discriminant(nn.Module):
         return self.training and not self.speaks
 
     def forward(self, values: Float[Tensor, "B F"]) -> Float[Tensor, "B classes"]:
-        """A score of each class; their mean over the classes is 0."""
+        """Score each class; the mean over the classes is 0."""
         return self._judged(values) @ self.weight + self.bias
 
 
@@ -103,9 +102,6 @@ def linear_discriminant(
 
     Args:
         values: in float64, for there may be more values than clips.
-        labels: class of each clip.
-        classes: number of classes.
-        shrinkage: of the covariance, see `Discriminant`.
     """
     members = functional.one_hot(labels, classes).to(values)
     counts = members.sum(dim=0)
@@ -114,21 +110,20 @@ def linear_discriminant(
     )
     weight = _solve(values - means[labels], means.T, shrinkage)
     bias = ((counts + 1) / (len(values) + classes)).log() - (means.T * weight).sum(dim=0) / 2
-    if counts.any():  # what was never met lies near to everything when there are more values than clips
+    if counts.any():  # a class without clips lies near to everything when there are more values than clips
         bias = torch.where(counts > 0, bias, bias[counts > 0].min())
     return weight, bias
 
 
 class Judging(nn.Module):
-    """A stage of an encoder: its map, and behind it what a discriminant makes of the whole input.
+    """A stage of an encoder: its map, and behind it a discriminant's scores of the whole input.
 
     The score of each class is a channel that is the same at all places, and channels of zeros fill up to
-    `MULTIPLE`; so an exchange that weighs the map weighs the scores too. Who inherits says what the map is
-    (`mapped`) and what is judged (`statistics`). While the discriminant is silent its channels are zeros.
+    `MULTIPLE`, so that an exchange that weights the map weights the scores too. A subclass says what the map
+    is (`mapped`) and what is scored (`statistics`). While the discriminant is silent its channels are zeros.
 
     Args:
         discriminant: of as many statistics as `statistics` gives.
-        classes: number of emotions.
     """
 
     def __init__(self, discriminant: Discriminant, classes: int) -> None:
@@ -137,11 +132,11 @@ class Judging(nn.Module):
         self.judged = math.ceil(classes / MULTIPLE) * MULTIPLE
 
     def mapped(self, given: Tensor) -> Float[Tensor, "B C *places"]:
-        """The map of an input."""
+        """Map of an input."""
         raise NotImplementedError
 
     def statistics(self, given: Tensor) -> Float[Tensor, "B F"]:
-        """What the discriminant judges an input by."""
+        """Statistics of an input that the discriminant scores."""
         raise NotImplementedError
 
     def forward(self, given: Tensor) -> Float[Tensor, "B C+judged *places"]:
@@ -159,7 +154,7 @@ class Judging(nn.Module):
 def _solve(
     within: Float[Tensor, "N F"], targets: Float[Tensor, "F K"], shrinkage: float
 ) -> Float[Tensor, "F K"]:
-    """The inverse of the shrunk covariance of `within`, times `targets`."""
+    """Multiply the inverse of the shrunk covariance of `within` by `targets`."""
     clips, features = within.shape
     share = (1 - shrinkage) / clips
     level = shrinkage * (within.square().sum() / (clips * features)).clamp(min=LEAST_DEVIATION)

@@ -119,11 +119,11 @@ class ERANN(nn.Module):
 
     @classmethod
     def light(cls, width: float) -> "ERANN":
-        """One for a CPU: no blocks at full resolution, one in each later stage, and a step of 2."""
+        """A light one for a CPU: no blocks at full resolution, one in each later stage, and a step of 2."""
         return cls(width, step=2, blocks=(0, 1, 1, 1, 1))
 
     def check(self, log_mel: Tensor | None) -> Float[Tensor, "B 128 S"]:
-        """The spectrograms as they came; raises `InputError` for another shape."""
+        """Return the spectrograms as they came; raise `InputError` for another shape."""
         if log_mel is None or log_mel.dim() != 3 or log_mel.shape[1] != MEL_BANDS or not log_mel.shape[2]:
             given = "none" if log_mel is None else tuple(log_mel.shape)
             raise InputError(
@@ -139,6 +139,6 @@ class ERANN(nn.Module):
 
 
 def _layer(channels: int, out: int, depth: int, strides: tuple[int, int]) -> nn.Sequential:
-    """The blocks of a stage; its first one changes the shape."""
+    """Build the blocks of a stage; its first one changes the shape."""
     blocks = [AudioResidualBlock(channels, out, strides)] if depth else []
     return nn.Sequential(*blocks, *(AudioResidualBlock(out, out) for _ in range(depth - 1)))

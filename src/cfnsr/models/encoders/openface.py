@@ -22,8 +22,8 @@ DEVIATION = 2.0
 class Embedding(nn.Module):
     """Each feature of a track as a place of the map, with a direction of its own for its value.
 
-    The sum over the places is then a linear layer's answer to the features, and an exchange that weighs
-    places, as CFN-SR's does, weighs action units.
+    The sum over the places is then a linear layer's answer to the features, and an exchange that weights
+    places, as CFN-SR's does, weights action units.
 
     >>> Embedding(35)(torch.rand(2, 35, 7)).shape
     torch.Size([2, 128, 7, 35, 1])
@@ -44,7 +44,7 @@ class Embedding(nn.Module):
 
 
 class Seen(Judging):
-    """The first stage: the embedded features, and behind them what a discriminant makes of the track's mean.
+    """First stage: the embedded features, and behind them a discriminant's scores of the track's mean.
 
     >>> Seen(35, 6)(torch.rand(2, 35, 7)).shape
     torch.Size([2, 136, 7, 35, 1])
@@ -59,12 +59,12 @@ class Seen(Judging):
         return places
 
     def statistics(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B F"]:
-        """The mean over time of every feature."""
+        """Mean over time of every feature."""
         return compressed(track).mean(dim=2)
 
 
 class InTime(nn.Module):
-    """What each place adds by its neighbours in time, channel by channel; nothing at first.
+    """Add to each place a convolution over its neighbours in time, channel by channel; zero at first.
 
     Channels beyond its own pass on unchanged.
     """
@@ -85,11 +85,10 @@ class OpenFaceEncoder(nn.Module):
     """A face's track as a map whose places are its features in time, `(B, C, T, F, 1)`.
 
     Any number of time steps will do, from 1: the mean of a whole take is a track of one step. Beside the
-    network a discriminant judges the take by its mean, as in the encoder of speech.
+    network a discriminant scores the take by its mean, as in the encoder of speech.
 
     Args:
         features: values a step has; 35 are the action units.
-        classes: number of emotions.
 
     >>> encoder = OpenFaceEncoder()
     >>> track = torch.rand(2, 35, 7)
@@ -115,7 +114,7 @@ class OpenFaceEncoder(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def check(self, track: Tensor | None) -> Float[Tensor, "B F T"]:
-        """The tracks as they came; raises `InputError` for another shape."""
+        """Return the tracks as they came; raise `InputError` for another shape."""
         if track is None or track.dim() != 3 or track.shape[1] != self.features or not track.shape[2]:
             given = "none" if track is None else tuple(track.shape)
             raise InputError(
@@ -125,10 +124,7 @@ class OpenFaceEncoder(nn.Module):
         return track
 
     def pool(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B dim"]:
-        """The hidden layer of a perceptron of the features, and the discriminant's scores.
-
-        The hidden layer is the mean over all places, then a rectifier.
-        """
+        """Hidden layer of a perceptron over the mean of all places, and the discriminant's scores."""
         means = places.mean(dim=(2, 3, 4))
         hidden: Tensor = self.dropout(functional.gelu(self.standardise(means[:, :CHANNELS])))
         return torch.cat([hidden, means[:, CHANNELS:]], dim=1)

@@ -57,7 +57,7 @@ class Bottleneck(nn.Module):
 
 
 def start_residuals(model: nn.Module, weight: float) -> None:
-    """Let the residual blocks of a model begin with a weight beside their shortcut, before it is trained.
+    """Give the residual blocks of a model a weight beside their shortcut, before training.
 
     A block of little weight is almost its shortcut, so that a deep stack learns from the start. The idea is
     of Goyal et al. 2017 (section 5.1), who begin at 0; the paper does not say how it begins, its released
@@ -135,12 +135,12 @@ class ResNeXt3D(nn.Module):
         start_residuals(self, RESIDUAL_START)
 
     def drop_stem_relu(self) -> None:
-        """Leave out the stem's ReLU, which the released code loses when it cuts the network into stages."""
+        """Leave out the stem's ReLU, as the released code does where it cuts the network into stages."""
         stem = cast(nn.Sequential, cast(nn.Sequential, self.stages[0])[0])
         stem[-1] = nn.Identity()
 
     def check(self, video: Tensor | None) -> Float[Tensor, "B 3 T H W"]:
-        """The pictures as they came; raises `InputError` for another shape or raw bytes."""
+        """Return the pictures as they came; raise `InputError` for another shape or raw bytes."""
         if video is None or video.dim() != 5 or video.shape[1] != 3:
             given = "none" if video is None else tuple(video.shape)
             raise InputError(f"video is {given}: expected pictures of shape (B, 3, frames, height, width)")

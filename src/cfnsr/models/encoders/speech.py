@@ -12,15 +12,15 @@ HIDDEN = 128  # values of the pooled vector
 HEADS = 4
 WIDENING = 4  # of the feed-forward part
 DROPOUT = 0.15  # in the transformer
-FARTHEST = 8.0  # deviations from a value's mean; what lies beyond is an outlier of a few channels
+FARTHEST = 8.0  # deviations from a value's mean; beyond are outliers of a few channels
 LEAST_VARIANCE = 1e-4  # the slope of a root has no bound at 0
 
 
 class LayerMixture(nn.Module):
-    """The layers of a pretrained encoder, each brought to one scale and weighed; weights begin equal.
+    """The layers of a pretrained encoder, each brought to one scale, in a weighted sum; weights begin equal.
 
     Each value is standardised by its mean and deviation over the training clips, so that a layer counts by
-    its weight and not by its loudness. Source of the weighing: Yang et al. 2021, "SUPERB: Speech processing
+    its weight and not by its loudness. Source of the weights: Yang et al. 2021, "SUPERB: Speech processing
     universal performance benchmark", section 2; here the layers are projected before they are added.
 
     >>> LayerMixture(5, 384, 192)(torch.rand(2, 5, 24, 384)).shape
@@ -42,7 +42,7 @@ class LayerMixture(nn.Module):
 
 
 class Heard(Judging):
-    """The first stage: the mixed layers, and behind them what a discriminant makes of the whole take.
+    """First stage: the mixed layers, and behind them a discriminant's scores of the whole take.
 
     >>> Heard(5, 384, 6)(torch.rand(2, 5, 24, 384)).shape
     torch.Size([2, 200, 24])
@@ -62,7 +62,7 @@ class Heard(Judging):
 
 
 class Attention(nn.Module):
-    """A pre-norm transformer layer over the steps of a map, so that each step hears the whole take.
+    """A pre-norm transformer layer over the steps of a map, so that each step attends to the whole take.
 
     Channels beyond its own pass on unchanged.
     """
@@ -96,7 +96,7 @@ def over_time(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B F"]:
 
 
 def _deviation(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B C *width"]:
-    """Over the steps."""
+    """Deviation over the steps."""
     # `var` is ten times as slow on a CPU where the steps are not the innermost dimension.
     squares = (values - values.mean(dim=2, keepdim=True)).square()
     return (squares.mean(dim=2) + LEAST_VARIANCE).sqrt()
@@ -105,14 +105,13 @@ def _deviation(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B C *wid
 class SpeechMixture(nn.Module):
     """A learned mixture of a frozen speech encoder's layers, then self-attention over its steps, twice.
 
-    Beside it a linear discriminant judges the take by statistics of the same layers. The two learn apart, and
-    a classifier begins with the discriminant's scores as they are, so that it adds up two opinions. Any
-    number of steps will do, from 1.
+    Beside it a linear discriminant scores the take by statistics of the same layers. The two learn apart, and
+    a classifier begins with the discriminant's scores as they are, so that it adds up the two. Any number of
+    steps will do, from 1.
 
     Args:
         layers: hidden states a clip has, the embedding's output first; Whisper tiny has 5.
         width: of a hidden state.
-        classes: number of emotions.
 
     >>> encoder = SpeechMixture()
     >>> speech = torch.rand(2, 5, 24, 384)
@@ -143,7 +142,7 @@ class SpeechMixture(nn.Module):
         )
 
     def check(self, speech: Tensor | None) -> Float[Tensor, "B layers S width"]:
-        """The hidden states as they came; raises `InputError` for another shape."""
+        """Return the hidden states as they came; raise `InputError` for another shape."""
         sizes = (self.layers, self.width)
         if speech is None or speech.dim() != 4 or speech.shape[1::2] != sizes or not speech.shape[2]:
             given = "none" if speech is None else tuple(speech.shape)
@@ -155,7 +154,7 @@ class SpeechMixture(nn.Module):
         return speech
 
     def pool(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
-        """A hidden layer over the mean and the deviation over the steps, and the discriminant's scores."""
+        """Hidden layer over the mean and the deviation over the steps, and the discriminant's scores."""
         attended, scores = speech[:, :CHANNELS], speech[:, CHANNELS:]
         statistics = torch.cat([attended.mean(dim=2), _deviation(attended)], dim=1)
         hidden: Tensor = self.hidden(statistics)

@@ -1,4 +1,4 @@
-"""How much each place of one map agrees with a vector of the other modality (eq. 7)."""
+"""Agreement of each place of one map with a vector of the other modality (eq. 7)."""
 
 import torch
 from jaxtyping import Float
@@ -23,7 +23,7 @@ class JointChannels(nn.Module):
     def joint(
         self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]
     ) -> Float[Tensor, "B N k"]:
-        """The k channels of each place, between -1 and 1."""
+        """Project to the k channels of each place, between -1 and 1."""
         return torch.tanh(self.places(places) + self.selected(selected)[:, None])
 
 
@@ -37,12 +37,12 @@ class Agreement(JointChannels):
 
     def __init__(self, channels: int, selected_channels: int) -> None:
         super().__init__(channels, selected_channels)
-        # A bias would be the same for all places, and the softmax would not see it: the published count
+        # A bias is the same for all places, so the softmax cancels it: the published count
         # has one all the same.
         self.score = nn.Linear(HIDDEN, 1)
 
     def scores(self, places: Float[Tensor, "B N C"], selected: Float[Tensor, "B C2"]) -> Float[Tensor, "B N"]:
-        """What the softmax is taken of: one score a place."""
+        """Scores before the softmax, one a place."""
         scores: Tensor = self.score(self.joint(places, selected)).squeeze(2)
         return scores
 
@@ -53,7 +53,7 @@ class Agreement(JointChannels):
 
 
 class AgreementMaps(JointChannels):
-    """Each of the k channels as a map of its own, with a softmax of its own; their mean weighs the places.
+    """Each of the k channels as a map with a softmax of its own; their mean weights the places.
 
     The weighted sum of the places is linear in the weights, so this is the mean of the k maps' vectors.
 

@@ -1,4 +1,4 @@
-"""What attention selects of a map, added to every place of it (eq. 8)."""
+"""Addition of the attended sum of a map to every place of it (eq. 8)."""
 
 import torch
 from jaxtyping import Float
@@ -28,10 +28,10 @@ class Attended(nn.Module):
     def __init__(self, *, residual: bool = True) -> None:
         super().__init__()
         self.residual = residual
-        self.register_buffer("surplus", torch.zeros(()))  # share of the output's mean that is taken off
+        self.register_buffer("surplus", torch.zeros(()))  # fraction of the output's mean that is taken off
 
     def start_neutral(self) -> None:
-        """Let uniform weights pass the mean on as it came."""
+        """Let uniform weights keep the mean as it came."""
         if self.residual:
             self.surplus.fill_(0.5)
 

@@ -19,7 +19,6 @@ class CrossModal(nn.Module):
     every place. The audio passes on unchanged.
 
     Args:
-        video_channels: channels of the video map.
         audio_channels: channels of the audio map; divisible by 8.
         depth: self-attention layers; 0 leaves the selection out (Table 2, "w/o self-attention").
         residual: keep the video map beside the sum (Table 2, "w/o residual").
@@ -43,7 +42,7 @@ class CrossModal(nn.Module):
     def weights(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> Float[Tensor, "B 1 T H W"]:
-        """The attention of each place of the video map; sums to 1 over a clip's places (eq. 7)."""
+        """Attention of each place of the video map; sums to 1 over a clip's places (eq. 7)."""
         selected = self.selection(audio.transpose(1, 2))
         weights: Tensor = self.agreement(video.flatten(2).transpose(1, 2), selected)
         return weights.reshape(-1, 1, *video.shape[2:])
@@ -51,7 +50,7 @@ class CrossModal(nn.Module):
     def attention(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B S"]]:
-        """The weights of the video's places, and the shares of the audio steps in the vector behind them.
+        """Weights of the video's places, and token weights of the audio steps in the vector behind them.
 
         Both sum to 1 over a clip's places or steps.
         """
@@ -62,7 +61,7 @@ class CrossModal(nn.Module):
     def uniform(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
-        """The block's output if all places had the same weight."""
+        """Output of the block if all places had the same weight."""
         weights = torch.full_like(video[:, :1], 1 / video[0, 0].numel())
         return self.attended(video, weights), audio
 
@@ -81,7 +80,7 @@ class CrossModalMap(CrossModal):
 
 
 class CrossModalMaps(CrossModal):
-    """Weigh the places by k maps instead of one (see `AgreementMaps`): another reading of eq. 7."""
+    """Weight the places by k maps instead of one (see `AgreementMaps`): another reading of eq. 7."""
 
     def __init__(self, video_channels: int, audio_channels: int) -> None:
         super().__init__(video_channels, audio_channels)
@@ -103,7 +102,7 @@ class CrossModalReleased(CrossModalMap):
     def weights(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> Float[Tensor, "B 1 T H W"]:
-        """The attention of each place; sums to 16 over the places of each time step."""
+        """Attention of each place; sums to 16 over the places of each time step."""
         selected = self.selection(audio.transpose(1, 2))
         scores = self.agreement.scores(video.flatten(2).transpose(1, 2), selected)
         by_step: Tensor = scores.reshape(-1, video.shape[2], video.shape[3] * video.shape[4])
@@ -113,6 +112,6 @@ class CrossModalReleased(CrossModalMap):
     def uniform(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
-        """The block's output if all places of a time step had the same weight."""
+        """Output of the block if all places of a time step had the same weight."""
         weights = torch.full_like(video[:, :1], GROUP / video[0, 0, 0].numel())
         return self.attended(video, weights), audio

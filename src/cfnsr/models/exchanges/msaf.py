@@ -25,7 +25,6 @@ class MSAF(nn.Module):
 
     Args:
         block: channels of a block (the source on RAVDESS: 16 at 1024 and 32 channels, 32 at 2048 and 64).
-        reduction: of the joint vector.
         block_dropout: probability that a block is dropped.
 
     Source: Su et al. 2020, "MSAF: Multimodal split attention fusion", sec. 3, and its released code.
@@ -71,7 +70,7 @@ class MSAF(nn.Module):
         return padded.reshape(padded.shape[0], -1, self.block)
 
     def attention(self, joint: Float[Tensor, "B block"]) -> Float[Tensor, "B blocks block"]:
-        """The share of each block, video's before audio's, in each channel; a channel's shares sum to 1."""
+        """Weight of each block, video's before audio's, in each channel; a channel's weights sum to 1."""
         scores = torch.einsum("br,nkr->bnk", self.joint(joint), self.weight) + self.bias
         shares: Tensor = scores.softmax(dim=1)
         return shares

@@ -30,13 +30,13 @@ def sinusoidal_positions(steps: int, dim: int) -> Float[Tensor, "S C"]:
 class Selection(nn.Module):
     """Self-attention among the tokens of one modality, then their mean: one vector (eqs. 5-6).
 
-    Every token sees every other, so the vector weighs the whole clip.
+    Every token attends to every other, so the vector covers the whole clip.
 
     Args:
         channels: width of a token; divisible by 8.
         depth: transformer layers; 0 leaves the selection out and only averages.
-        causal: a token sees none that follow it, and the last token alone is the vector. The released code
-            does so; the paper does not ask for it.
+        causal: a token attends to none that follow it, and the last token alone is the vector. The released
+            code does so; the paper does not ask for it.
 
     >>> Selection(64, 5)(torch.rand(1, 26, 64)).shape
     torch.Size([1, 64])
@@ -68,13 +68,13 @@ class Selection(nn.Module):
         return tokens[:, -1] if self.causal else tokens.mean(dim=1)
 
     def shares(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N"]:
-        """How much of each token is in the selected vector, by attention rollout; sums to 1 over a clip's.
+        """Token weights in the selected vector, by attention rollout; they sum to 1 over a clip.
 
         In each layer a token becomes half itself, by the layer's shortcut, and half what it attends to, in
         the mean over the heads; the layers' matrices multiply, and the rows of the product are averaged as
         the tokens are. It follows where values come from and not what is done with them: neither their size
-        nor the feed-forward parts. Without layers all tokens have the same share. For evaluation: dropout
-        would touch the weights too.
+        nor the feed-forward parts. Without layers the weights are uniform. For evaluation: dropout would
+        change the weights too.
 
         Source: Abnar and Zuidema 2020, "Quantifying attention flow in transformers", section 3.
 
@@ -93,14 +93,14 @@ class Selection(nn.Module):
         return mixed[:, -1] if self.causal else mixed.mean(dim=1)
 
     def _mask(self, tokens: Float[Tensor, "B N C"]) -> Bool[Tensor, "N N"] | None:
-        """True where a token must not look: at those that follow it."""
+        """True where a token must not attend: at those that follow it."""
         if not self.causal:
             return None
         count = tokens.shape[1]
         return torch.ones(count, count, dtype=torch.bool, device=tokens.device).triu(1)
 
     def _placed(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        """Tokens that know their position, where there are layers to make use of it."""
+        """Add positions to the tokens, where there are layers to make use of them."""
         if not self.depth:
             return tokens
         positions = sinusoidal_positions(tokens.shape[1], tokens.shape[2]).to(tokens)

@@ -15,12 +15,9 @@ class VideoToAudio(nn.Module):
     The places of the video map, projected to tokens as wide as the audio's, go through self-attention; the
     selected vector scores every audio step; the softmax of the scores over the steps of that clip weights
     them, and their weighted sum is added to every step. The video passes on unchanged. Positions count along
-    the flattened places (time, then rows, then columns), so the attention is told where in that order a token
-    stands, not its row and column.
+    the flattened places (time, then rows, then columns), not by row and column.
 
     Args:
-        video_channels: channels of the video map.
-        audio_channels: channels of the audio map.
         depth: self-attention layers; 0 leaves the selection out.
         residual: keep the audio map beside the sum.
 
@@ -43,7 +40,7 @@ class VideoToAudio(nn.Module):
     def weights(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> Float[Tensor, "B 1 S"]:
-        """The attention of each step of the audio map; sums to 1 over a clip's steps (eq. 7)."""
+        """Attention of each step of the audio map; sums to 1 over a clip's steps (eq. 7)."""
         selected = self.selection(self._tokens(video))
         weights: Tensor = self.agreement(audio.transpose(1, 2), selected)
         return weights[:, None]
@@ -51,14 +48,14 @@ class VideoToAudio(nn.Module):
     def attention(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B S"]]:
-        """The shares of the video's places in the selected vector, and the weights of the audio steps."""
+        """Token weights of the video's places in the selected vector, and weights of the audio steps."""
         shares = self.selection.shares(self._tokens(video)).reshape(-1, *video.shape[2:])
         return shares, self.weights(video, audio).squeeze(1)
 
     def uniform(
         self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
-        """The block's output if all audio steps had the same weight."""
+        """Output of the block if all audio steps had the same weight."""
         return video, self.attended(audio, torch.full_like(audio[:, :1], 1 / audio.shape[2]))
 
     def forward(

@@ -22,8 +22,6 @@ class CountSketch(nn.Module):
     kept with the weights.
 
     Args:
-        dim: width of the vector.
-        sketch_dim: width of the sketch.
         generator: where places and signs are drawn from.
 
     >>> sketch = CountSketch(3, 2, torch.Generator().manual_seed(0))
@@ -53,7 +51,7 @@ class CompactBilinear(nn.Module):
     """Classify a sketch of the outer product of the two vectors: every pair of features, in little space.
 
     The sketches of both vectors are multiplied in the Fourier domain, which convolves them; the signed
-    square root and the L2 norm even out the products' scale; one linear layer classifies. Its scores are
+    square root and the L2 norm equalise the products' scale; one linear layer classifies. Its scores are
     added to those of the two streams alone.
 
     Args:
@@ -80,12 +78,12 @@ class CompactBilinear(nn.Module):
         self.streams = StreamHeads(video_dim, audio_dim, classes)
 
     def start_neutral(self) -> None:
-        """Let the sketch say nothing at first."""
+        """Let the sketch add nothing at first."""
         nn.init.zeros_(self.classify.weight)
         nn.init.zeros_(self.classify.bias)
 
     def pool(self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]) -> Float[Tensor, "B sketch"]:
-        """The sketch of the outer product, in float32 also under mixed precision."""
+        """Sketch of the outer product, in float32 also under mixed precision."""
         video_waves = torch.fft.rfft(self.video_sketch(video.float()))
         audio_waves = torch.fft.rfft(self.audio_sketch(audio.float()))
         sketch: Tensor = torch.fft.irfft(video_waves * audio_waves, n=self.sketch_dim)

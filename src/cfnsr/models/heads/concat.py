@@ -30,6 +30,6 @@ class Concat(nn.Module):
 
 
 class FreshConcat(Concat):
-    """The same, whose classifier begins at random behind trained encoders too, as in the released code."""
+    """`Concat` whose classifier begins at random behind trained encoders too, as in the released code."""
 
     start_from = None  # type: ignore[assignment]

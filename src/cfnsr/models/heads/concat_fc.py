@@ -50,7 +50,7 @@ class ConcatFC(nn.Module):
 
 
 class ConcatFCHeads(nn.Module):
-    """The same, whose scores are added to those of the two streams alone.
+    """`ConcatFC` whose scores are added to those of the two streams alone.
 
     It has 0.03 M parameters more, just those that the paper's 26.87 M have above one hidden layer of 256.
 
@@ -67,7 +67,7 @@ class ConcatFCHeads(nn.Module):
         self.streams = StreamHeads(video_dim, audio_dim, classes)
 
     def start_neutral(self) -> None:
-        """Let the hidden layer say nothing at first."""
+        """Let the hidden layer add nothing at first."""
         nn.init.zeros_(self.classify.weight)
         nn.init.zeros_(self.classify.bias)
 

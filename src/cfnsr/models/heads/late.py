@@ -14,10 +14,6 @@ LEAST_DOUBT = 1e-6  # the slope of x ** beta has no bound at 0
 class StreamHeads(nn.Module):
     """One linear classifier for each stream.
 
-    Args:
-        video_dim, audio_dim: widths of the pooled vectors.
-        classes: number of emotions.
-
     >>> video, audio = StreamHeads(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3))
     >>> round(video.exp().sum().item(), 5), round(audio.exp().sum().item(), 5)
     (1.0, 1.0)
@@ -44,7 +40,7 @@ class StreamHeads(nn.Module):
 
 
 class Averaging(nn.Module):
-    """The mean of the two streams' probabilities (Table 1, "Averaging").
+    """Mean of the two streams' probabilities (Table 1, "Averaging").
 
     >>> round(Averaging(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3)).exp().sum().item(), 5)
     1.0
