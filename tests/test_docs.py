@@ -23,20 +23,22 @@ Type = Callable[[str], None]
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
-TUTORIAL = (DOCS / "your-own-fusion.md").read_text(encoding="utf-8")
-FILE_LINES = 30
+TUTORIAL, OWN_INPUT = (
+    (DOCS / f"your-own-{what}.md").read_text(encoding="utf-8") for what in ("fusion", "input")
+)
 # How the tests run the tutorial in less time than a reader does; all else is run as it is written.
 SHORTER = {
     "--actors 12": "--actors 3",
     "--preset small --folds 1,2": "--preset small --folds 1 --epochs 1",
+    "--preset features --folds 1,2": "--preset features --folds 1 --epochs 1",
     'find_recipe("small")': 'find_recipe("small").changed(epochs=1)',
     "folds=[1, 2]": "folds=[1]",
 }
 
 
-def blocks(language: str) -> list[str]:
-    """The tutorial's code blocks in one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = TUTORIAL) -> list[str]:
+    """A page's code blocks in one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -73,11 +75,23 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Type]:
 
 
 def test_each_shortening_is_of_something_the_tutorial_says() -> None:
-    assert [text for text in SHORTER if text not in TUTORIAL] == []
+    assert [text for text in SHORTER if text not in TUTORIAL + OWN_INPUT] == []
 
 
-def test_the_file_has_at_most_thirty_lines() -> None:
-    assert blocks("python")[0].count("\n") <= FILE_LINES
+@pytest.mark.parametrize(("page", "lines"), [(TUTORIAL, 30), (OWN_INPUT, 43)])
+def test_a_file_of_ones_own_is_short(page: str, lines: int) -> None:
+    assert blocks("python", page)[0].count("\n") <= lines
+
+
+def test_an_input_of_ones_own(tmp_path: Path) -> None:
+    """Prepared, trained, reported and predicted from as the page says."""
+    (tmp_path / "head_pose.py").write_text(blocks("python", OWN_INPUT)[0], encoding="utf-8")
+    done = [run(each, tmp_path) for each in commands(shortened(blocks("bash", OWN_INPUT)[0]))]
+    assert "63 clips made, 0 kept, 0 failed" in done[1].stdout
+    rows = json.loads((tmp_path / "runs" / "results.json").read_text(encoding="utf-8"))["rows"]
+    names = {row["model"] for row in rows}
+    assert names == {"video+head_pose", "audio", "multiplication+head_pose", "cfn_sr+head_pose"}
+    assert "surprised" in done[-1].stdout
 
 
 def test_the_tutorial(tmp_path: Path, typed: Type) -> None:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from pathlib import Path
 from typing import TypeVar
+
+from cfnsr.plugin import load_plugin, loaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,11 +82,11 @@ def one_thread() -> None:
 
 
 def worker_pool(workers: int, prepare: Callable[[], None] = one_thread) -> ProcessPoolExecutor:
-    """Fresh processes, each of which runs `prepare` first and ends when the process that started it does."""
-    return ProcessPoolExecutor(workers, SPAWN, initializer=_start, initargs=(prepare,))
+    """Fresh processes, each of which runs `prepare` and the plugins first, and ends with its parent."""
+    return ProcessPoolExecutor(workers, SPAWN, initializer=_start, initargs=(prepare, loaded()))
 
 
-def _start(prepare: Callable[[], None]) -> None:
+def _start(prepare: Callable[[], None], plugins: Sequence[Path]) -> None:
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -92,3 +95,5 @@ def _start(prepare: Callable[[], None]) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     prepare()
+    for path in plugins:
+        load_plugin(path)

@@ -133,7 +133,7 @@ def _options(
     ] = None,
 ) -> None:
     if plugin:
-        from cfnsr.models.plugin import load_plugin
+        from cfnsr.plugin import load_plugin
 
         for path in plugin:
             load_plugin(path)

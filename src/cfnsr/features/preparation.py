@@ -54,7 +54,10 @@ class Preparation:
         unknown = sorted(set(self.modalities) - set(FEATURES))
         if unknown or not self.modalities:
             given = ", ".join(unknown) or "none"
-            raise InputError(f"modalities {given}: expected some of {', '.join(FEATURES)}")
+            raise InputError(
+                f"modalities {given}: expected some of {', '.join(FEATURES)}; one of your own needs "
+                "`cfnsr --plugin FILE.py`"
+            )
         if self.sampling not in ("even", "consecutive"):
             raise InputError(f"sampling is {self.sampling!r}: expected even or consecutive")
         for name, value, low, high in (

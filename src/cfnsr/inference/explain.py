@@ -364,7 +364,9 @@ def _centres(
 def _features(model: Model) -> tuple[str, ...]:
     """Names of an OpenFace encoder's features, as far as the columns are known."""
     encoder = getattr(model, "video", None) or getattr(model, "encoder", None)
-    if not isinstance(encoder, OpenFaceEncoder) or encoder.features > len(OPENFACE_COLUMNS):
+    if not isinstance(encoder, OpenFaceEncoder) or encoder.reads != "openface":
+        return ()
+    if encoder.features > len(OPENFACE_COLUMNS):
         return ()
     return OPENFACE_COLUMNS[: encoder.features]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cfnsr.errors import InputError
-from cfnsr.models.plugin import load_plugin, loaded
 from cfnsr.processes import SPAWN, cores, worker_pool
 from cfnsr.training.crossval import Progress, train_jobs
 from cfnsr.training.loop import Step
@@ -50,7 +49,7 @@ def crossval_in_processes(
     ]
     workers = min(workers, len(chains))
     reports: Reports = SPAWN.Queue()
-    prepare = partial(_prepare, reports, max(1, cores() // workers), list(loaded()))
+    prepare = partial(_prepare, reports, max(1, cores() // workers))
     others = set(multiprocessing.active_children())
     with worker_pool(workers, prepare) as pool:
         futures = [pool.submit(_train, chain, data, runs, resume) for chain in chains]
@@ -82,15 +81,13 @@ def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: P
         progress(*reports.get())
 
 
-def _prepare(reports: Reports, threads: int, plugins: Sequence[Path]) -> None:
+def _prepare(reports: Reports, threads: int) -> None:
     """Make a fresh process ready to train."""
     import torch
 
     global _reports
     _reports = reports
     torch.set_num_threads(threads)
-    for path in plugins:
-        load_plugin(path)
 
 
 @cache

@@ -201,10 +201,12 @@ class PreparedCorpus:
 
     @cached_property
     def _tracks(self) -> dict[str, list[str]]:
-        """By clip, SHA-256 of the OpenFace features it has."""
-        if not self.preparation.of_file("openface"):
+        """By clip, SHA-256 of each input that was made of its row or table of OpenFace."""
+        names = [feature.name for feature in self.preparation.of_file("openface")]
+        if not names:
             return {}
-        loaded = {header.name: self.store.load(header.name, ["openface"]) for header in self.headers}
+        loaded = {header.name: self.store.load(header.name, names) for header in self.headers}
         return {
-            name: [hashlib.sha256(each["openface"].tobytes()).hexdigest()] for name, each in loaded.items()
+            clip: [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays.values()]
+            for clip, arrays in loaded.items()
         }

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 import cfnsr
+from cfnsr import plugin
 from cfnsr.errors import InputError
-from cfnsr.models import plugin, zoo
-from cfnsr.models.plugin import load_plugin
+from cfnsr.models import zoo
+from cfnsr.plugin import load_plugin
 
 GATE = """
 from torch import nn
