@@ -55,9 +55,9 @@ def test_version_and_models(cfnsr: Run) -> None:
     assert names[names.index("cfn_sr_features") + 1 :][:4] == ["lda_video", "lda_audio", "lda", "lda_late"]
 
 
-def test_the_readme_has_the_list_of_models(cfnsr: Run) -> None:
+def test_the_docs_have_the_list_of_models(cfnsr: Run) -> None:
     """Generated: `cfnsr models --markdown`."""
-    assert cfnsr("models", "--markdown").stdout.strip() in (REPOSITORY / "README.md").read_text()
+    assert cfnsr("models", "--markdown").stdout.strip() in (REPOSITORY / "docs" / "models.md").read_text()
 
 
 def test_import_is_light() -> None:
