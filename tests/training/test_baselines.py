@@ -19,7 +19,8 @@ from cfnsr.models import zoo
 from cfnsr.models.baselines import SOLVERS, Statistics, linear_discriminant, logistic_regression
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import SELECTED, crossval, plan
+from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.fold import SELECTED
 from cfnsr.training.inputs import answer
 from cfnsr.training.prepared import PreparedCorpus
 
@@ -103,10 +104,10 @@ def measured(corpus: PreparedCorpus, places: list[int]) -> tuple[np.ndarray, np.
 
 
 def corpus_look(corpus: PreparedCorpus) -> object:
-    from cfnsr.training.crossval import _create
+    from cfnsr.training.fold import create
 
     job = plan(["lda+openface+speech"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
-    return _create(job, corpus)[1].look
+    return create(job, corpus)[1].look
 
 
 def test_a_run_is_scikit_learns_on_the_training_actors(runs: Path, corpus: PreparedCorpus) -> None:

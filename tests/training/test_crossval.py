@@ -23,12 +23,14 @@ from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
 from cfnsr.models.streams import OneStream
-from cfnsr.training import crossval as training
+from cfnsr.training import fold
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import Predicted, crossval, plan, train_fold
+from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.fold import train_fold
 from cfnsr.training.loop import Step
+from cfnsr.training.predictions import Predicted, temperature_of
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job
 
@@ -116,12 +118,12 @@ def test_fused_model_starts_from_its_encoders(
     """With no step taken, the encoders in the fused model are those of the one-stream runs."""
     seen = {}
 
-    class Watched(training.Trainer):
+    class Watched(fold.Trainer):
         def __init__(self, model: torch.nn.Module, *args: object, **options: object) -> None:
             seen.update({name: value.clone() for name, value in model.state_dict().items()})
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "Trainer", Watched)
+    monkeypatch.setattr(fold, "Trainer", Watched)
     job = plan(["cfn_sr"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
     start_from = {name: nested / name / "seed_0" / "fold_1" for name in ("video", "audio")}
     with pytest.raises(KeyboardInterrupt):
@@ -203,12 +205,12 @@ def test_temperature_is_fitted_on_validation_clips_alone() -> None:
         return [Predicted(part, 0, "", int(label), row) for label, row in zip(labels, logs, strict=True)]
 
     validation, test = rows("validation", 12.0), rows("test", 0.1)
-    told = training._temperature([*test, *validation])
+    told = temperature_of([*test, *validation])
     expected = fit_temperature(
         np.stack([row.log_probabilities for row in validation]), np.array([row.label for row in validation])
     )
     assert told == expected and told is not None and told > 3
-    assert training._temperature(test) is None
+    assert temperature_of(test) is None
 
 
 def test_modality_dropout_changes_two_stream_models_alone(

@@ -17,8 +17,9 @@ from cfnsr.models import zoo
 from cfnsr.models.encoders.discriminant import Discriminant, Judging
 from cfnsr.training import discriminants
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import SELECTED, crossval, plan
+from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.discriminants import fit_discriminants
+from cfnsr.training.fold import SELECTED
 from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job

@@ -21,6 +21,7 @@ from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.training import crossval as training
 from cfnsr.training import loop
 from cfnsr.training.config import Recipe, find_recipe
+from cfnsr.training.fold import begin
 from cfnsr.training.inputs import to_input
 from cfnsr.training.loop import EpochOrder, Step, Trainer, _mean_recall, _synchronised
 from cfnsr.training.prepared import PreparedCorpus
@@ -77,7 +78,7 @@ def trainer(
 def network(corpus: PreparedCorpus) -> nn.Module:
     """The audio row, with batch normalisation and dropout."""
     job = training.plan(["audio"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0]
-    return training._begin(job, corpus, None, Path())[0]
+    return begin(job, corpus, None, Path())[0]
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -290,7 +291,7 @@ def test_features_are_not_masked(features: Store, tmp_path: Path) -> None:
     jobs = training.plan(["audio+speech"], corpus, protocol="nested", recipe=recipe, folds=[1])
     weights = []
     for each in (recipe, replace(recipe, time_mask=0.5, frequency_mask=0.5, colour_jitter=0.5)):
-        model, config = training._begin(jobs[0], corpus, None, Path())
+        model, config = begin(jobs[0], corpus, None, Path())
         clips = corpus.clips(model.reads, config.look)
         how = {"epochs": 1, "seed": 0, "folder": tmp_path, "selected_on": "validation"}
         fitted = Trainer(model, clips, TRAIN[:12], [], each, **how, accelerator=Accelerator())  # type: ignore[arg-type]
@@ -322,7 +323,7 @@ def test_where_they_cannot_that_is_said_once(capsys: pytest.CaptureFixture[str])
     assert _synchronised(nn.Linear(2, 2), accelerator_of(2, "cpu")) and not capsys.readouterr().err
     for _ in range(3):
         assert _synchronised(model, accelerator_of(2, "cpu")) is model
-    assert capsys.readouterr().err.count("2 processes on cpu: batch normalisation sees") == 1
+    assert capsys.readouterr().err.count("2 processes on cpu: batch normalisation") == 1
     assert not any(isinstance(part, nn.SyncBatchNorm) for part in model.modules())
 
 
@@ -330,7 +331,7 @@ def test_where_they_cannot_that_is_said_once(capsys: pytest.CaptureFixture[str])
 def test_residual_blocks_begin_as_the_recipe_says(start: float, corpus: PreparedCorpus) -> None:
     recipe = replace(RECIPE, residual_start=start)
     job = training.plan(["video"], corpus, protocol="nested", recipe=recipe, folds=[1])[0]
-    model, _ = training._begin(job, corpus, None, Path())
+    model, _ = begin(job, corpus, None, Path())
     last = [value for name, value in model.state_dict().items() if name.endswith("convolutions.2.1.weight")]
     assert len(last) == 16
     assert {value for weight in last for value in weight.tolist()} == {start}

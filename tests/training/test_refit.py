@@ -16,10 +16,11 @@ from cfnsr.data.conditions import CONDITIONS
 from cfnsr.data.dataset import Batch, Clips, Column
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
-from cfnsr.training import crossval as training
+from cfnsr.training import fold
 from cfnsr.training.checkpoint import Config, config_of
 from cfnsr.training.config import PRESETS, Recipe, find_recipe
-from cfnsr.training.crossval import SELECTED, crossval, plan
+from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.fold import SELECTED, begin
 from cfnsr.training.inputs import answer, to_input
 from cfnsr.training.loop import State, Trainer, _class_weights
 from cfnsr.training.prepared import PreparedCorpus
@@ -85,7 +86,7 @@ def test_what_is_selected_starts_from_what_was_selected(
     job = plan(["cfn_sr_features"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
     start_from = {name: refitted[name] for name in NAMES[:2]}
     for part in (Path(SELECTED), Path()):
-        model, _ = training._begin(job, corpus, start_from, part)
+        model, _ = begin(job, corpus, start_from, part)
         for modality, name in (("video", NAMES[0]), ("audio", NAMES[1])):
             encoder = cfnsr.load_model(refitted[name] / part).encoder
             ours = getattr(model, modality).state_dict()
@@ -141,7 +142,7 @@ def test_standardised_speakers_are_scored_by_fewer_takes(
     first = run(corpus, tmp_path / "first", protocol="nested_normalised")
     again = run(PreparedCorpus(corpus.store), tmp_path / "again", protocol="nested_normalised")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_predict_spoiled", lambda *given: [])
+        patch.setattr(fold, "predict_spoiled", lambda *given: [])
         without = run(PreparedCorpus(corpus.store), tmp_path / "without", protocol="nested_normalised")
     plan_of = plan(["cfn_sr_features"], corpus, protocol="nested_normalised", recipe=RECIPE, folds=[1])
     (tested,) = {job.fold.test for job in plan_of}
@@ -204,7 +205,7 @@ def test_the_rate_rises_and_falls() -> None:
 
 def trainer(folder: Path, corpus: PreparedCorpus, recipe: Recipe, train: list[int]) -> Trainer:
     job = plan(["video+openface"], corpus, protocol="nested", recipe=recipe, folds=[1])[0]
-    model, config = training._begin(job, corpus, None, Path())
+    model, config = begin(job, corpus, None, Path())
     return Trainer(
         model,
         corpus.clips(model.reads, config.look),

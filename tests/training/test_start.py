@@ -14,7 +14,8 @@ from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.streams import TwoStream
 from cfnsr.training.checkpoint import load_model
 from cfnsr.training.config import Recipe, find_recipe
-from cfnsr.training.crossval import _begin, crossval, plan
+from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.fold import begin
 from cfnsr.training.loop import Step, Trainer
 from cfnsr.training.prepared import PreparedCorpus
 
@@ -45,7 +46,7 @@ def begun(
 ) -> tuple[TwoStream, Trainer]:
     """A model and its training as a fold begins them."""
     job = plan([name], corpus, protocol="nested", recipe=recipe, folds=[1])[-1]
-    model, config = _begin(job, corpus, trained, Path())
+    model, config = begin(job, corpus, trained, Path())
     assert job.model == name and isinstance(model, TwoStream)
     trainer = Trainer(
         model,

@@ -11,7 +11,8 @@ from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.evaluation.runs import read_run
 from cfnsr.training.config import TUNED, find_recipe
-from cfnsr.training.crossval import crossval, plan, train_fold
+from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.fold import train_fold
 from cfnsr.training.loop import State, Trainer
 from cfnsr.training.prepared import PreparedCorpus
 

@@ -19,6 +19,7 @@ from cfnsr.errors import InputError
 from cfnsr.models import zoo
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.training import crossval as training
+from cfnsr.training import fold
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.prepared import PreparedCorpus
@@ -226,13 +227,13 @@ def test_a_run_begins_with_them_and_is_resumed_with_no_others(
     recipe = find_recipe("small").changed(epochs=1, batch_size=8, video_weights=one)
     begun: dict[str, dict[str, Tensor]] = {}
 
-    class Watched(training.Trainer):
+    class Watched(fold.Trainer):
         def __init__(self, model: nn.Module, *args: Any, **options: Any) -> None:
             name = "video" if "encoder.stages.0.0.0.weight" in model.state_dict() else type(model).__name__
             begun[name] = {name: value.clone() for name, value in model.state_dict().items()}
             super().__init__(model, *args, **options)
 
-    monkeypatch.setattr(training, "Trainer", Watched)
+    monkeypatch.setattr(fold, "Trainer", Watched)
 
     def run(recipe: Any, models: tuple[str, ...] = ("cfn_sr",), resume: bool = False) -> list[Path]:
         jobs = plan(models, corpus, protocol="nested", recipe=recipe, folds=[1])

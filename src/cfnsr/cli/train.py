@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cfnsr.evaluation.page import Examples
     from cfnsr.evaluation.summary import Row
     from cfnsr.training.config import Recipe
-    from cfnsr.training.crossval import Progress
+    from cfnsr.training.fold import Progress
     from cfnsr.training.loop import Step
     from cfnsr.training.prepared import PreparedCorpus
     from cfnsr.training.record import Job
@@ -182,6 +182,7 @@ def train(
     from cfnsr.models.zoo import choose_models
     from cfnsr.training import crossval as training
     from cfnsr.training.devices import accelerator
+    from cfnsr.training.fold import train_fold
     from cfnsr.training.prepared import PreparedCorpus
 
     (named,) = choose_models([model], (), video=video, audio=audio)
@@ -196,7 +197,7 @@ def train(
     encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
     with _training_bar(jobs) as progress:
         for job in jobs:
-            training.train_fold(
+            train_fold(
                 job,
                 corpus,
                 encoders.get(job.model, out),

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from cfnsr.errors import InputError
 from cfnsr.processes import SPAWN, cores, worker_pool
-from cfnsr.training.crossval import Progress, train_jobs
+from cfnsr.training.crossval import train_jobs
+from cfnsr.training.fold import Progress
 from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.record import Job
