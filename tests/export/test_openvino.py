@@ -16,7 +16,7 @@ from cfnsr.export.onnx import graph_of
 from cfnsr.export.openvino import Quantised, export_int8, export_openvino
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.manifest import Manifest
-from cfnsr.inference.untold import untold
+from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.media.mfcc import mfcc
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
@@ -25,7 +25,7 @@ from cfnsr.training.inputs import answer, to_input
 from .conftest import Clip, batch_of, clip, config_for
 
 pytest.importorskip("onnxscript")
-with untold():
+with telemetry_off():
     openvino = pytest.importorskip("openvino")
 
 # Whether this processor computes in it; elsewhere it is asked for in vain.

@@ -17,7 +17,7 @@ import cfnsr
 from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
-from cfnsr.inference import exported, seal
+from cfnsr.inference import checksum, exported
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.manifest import Manifest
 from cfnsr.inference.recogniser import TorchRecogniser
@@ -150,23 +150,23 @@ def pointer(path: Path) -> None:
 
 def other_model(path: Path) -> None:
     graph = onnx.helper.make_graph([], "other", [], [])
-    path.write_bytes(seal.sealed_onnx(onnx.helper.make_model(graph).SerializeToString()))
+    path.write_bytes(checksum.with_onnx_checksum(onnx.helper.make_model(graph).SerializeToString()))
 
 
 def no_model(path: Path) -> None:
-    path.write_bytes(seal.sealed_onnx(b"\xff" * 100))
+    path.write_bytes(checksum.with_onnx_checksum(b"\xff" * 100))
 
 
 def other_net(path: Path) -> None:
-    path.write_bytes(seal.sealed_xml(b"<net><rt_info/></net>"))
+    path.write_bytes(checksum.with_xml_checksum(b"<net><rt_info/></net>"))
 
 
 def no_net(path: Path) -> None:
-    path.write_bytes(seal.sealed_xml(b"<net"))
+    path.write_bytes(checksum.with_xml_checksum(b"<net"))
 
 
 def entities(path: Path) -> None:
-    path.write_bytes(seal.sealed_xml(b'<!DOCTYPE net [<!ENTITY a "b">]><net>&a;</net>'))
+    path.write_bytes(checksum.with_xml_checksum(b'<!DOCTYPE net [<!ENTITY a "b">]><net>&a;</net>'))
 
 
 SPOILT: list[tuple[str, Change, str]] = [
@@ -207,7 +207,7 @@ def refused(path: Path, *words: str) -> None:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, object]], object]) -> None:
-    """Change what a file says of itself, and seal it again."""
+    """Change what a file says of itself, and give it a new checksum."""
     written = onnx.load(path)
     (entry,) = (entry for entry in written.metadata_props if entry.key == "cfnsr")
     value = json.loads(entry.value)
@@ -215,7 +215,7 @@ def rewrite(path: Path, change: Callable[[dict[str, object]], object]) -> None:
     del written.metadata_props[:]
     new = written.metadata_props.add()
     new.key, new.value = "cfnsr", json.dumps(value)
-    path.write_bytes(seal.sealed_onnx(written.SerializeToString()))
+    path.write_bytes(checksum.with_onnx_checksum(written.SerializeToString()))
 
 
 def test_another_format_names_the_version(files: Path) -> None:
@@ -263,14 +263,14 @@ def test_weights_elsewhere_are_not_read(files: Path, place: str) -> None:
     largest.data_location = onnx.TensorProto.EXTERNAL
     entry = largest.external_data.add()
     entry.key, entry.value = "location", place
-    (files / "model.onnx").write_bytes(seal.sealed_onnx(written.SerializeToString()))
+    (files / "model.onnx").write_bytes(checksum.with_onnx_checksum(written.SerializeToString()))
     refused(files / "model.onnx", "reads other files")
 
 
 def test_operations_of_others_are_not_run(files: Path) -> None:
     written = onnx.load(files / "model.onnx")
     written.graph.node[0].domain = "com.example"
-    (files / "model.onnx").write_bytes(seal.sealed_onnx(written.SerializeToString()))
+    (files / "model.onnx").write_bytes(checksum.with_onnx_checksum(written.SerializeToString()))
     refused(files / "model.onnx", "operations of its own")
 
 

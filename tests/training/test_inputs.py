@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cfnsr.data import augment
 from cfnsr.data.dataset import Batch
-from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
+from cfnsr.training.inputs import answer, at_one_speed, drop_modality, mixed, to_input
 
 NOTHING = torch.empty(0)
 
@@ -77,7 +77,7 @@ def test_both_modalities_are_mixed_with_the_same_clip() -> None:
 def test_tracks_and_pictures_are_lost_alike() -> None:
     silence = torch.full((13, 7), 9.0)
     for video in (torch.ones(3, 5, 2), torch.ones(3, 3, 2, 4, 4)):
-        out = lose(batch_of(video, torch.zeros(3, 13, 7)), torch.tensor([1, 2, 0]), silence)
+        out = drop_modality(batch_of(video, torch.zeros(3, 13, 7)), torch.tensor([1, 2, 0]), silence)
         assert out.video.flatten(1).sum(dim=1).tolist() == [0, video[0].numel(), video[0].numel()]
         assert out.audio.flatten(1).mean(dim=1).tolist() == [0, 9, 0]
 

@@ -198,7 +198,7 @@ def prepare_takes(
     corpus: "Corpus", source: Path, out: Path, preparation: "Preparation", *, workers: int | None = None
 ) -> int:
     """Prepare a scanned corpus and account for every file; returns the number of takes that failed."""
-    from cfnsr.data.contact import contact_sheet
+    from cfnsr.data.contact_sheet import contact_sheet
     from cfnsr.data.prepare import prepare_corpus
     from cfnsr.data.store import Store
     from cfnsr.synthesis.corpus import RECORD

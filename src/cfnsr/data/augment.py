@@ -48,13 +48,13 @@ def draw(
     return maps
 
 
-def draw_losses(clips: int, rate: float, generator: torch.Generator) -> Int[Tensor, " clips"]:
+def draw_dropped(clips: int, rate: float, generator: torch.Generator) -> Int[Tensor, " clips"]:
     """Draw the modality that is dropped from each clip: 0 none, 1 video, 2 audio; never both.
 
     Args:
         rate: probability that one is dropped.
 
-    >>> draw_losses(4, 0.0, torch.Generator().manual_seed(0)).tolist()
+    >>> draw_dropped(4, 0.0, torch.Generator().manual_seed(0)).tolist()
     [0, 0, 0, 0]
     """
     chance = torch.rand(clips, generator=generator)

@@ -18,7 +18,7 @@ from cfnsr.errors import InputError, is_installed, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
 from cfnsr.export.graph import Graph, manifest_of
 from cfnsr.files import write_atomically
-from cfnsr.inference import seal
+from cfnsr.inference import checksum
 from cfnsr.inference.exported import RUNTIMES, load_onnx
 from cfnsr.inference.manifest import KEY, OUTPUT, Manifest
 from cfnsr.models.zoo import Model
@@ -139,7 +139,7 @@ def sealed(written: ModelProto, manifest: Manifest) -> bytes:
     """Serialise the file's content."""
     entry = written.metadata_props.add()
     entry.key, entry.value = KEY, manifest.dump()
-    return seal.sealed_onnx(written.SerializeToString())
+    return checksum.with_onnx_checksum(written.SerializeToString())
 
 
 class _Traced(nn.Module):

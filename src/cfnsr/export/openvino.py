@@ -19,10 +19,10 @@ from cfnsr.errors import InputError, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
 from cfnsr.export.graph import Graph, manifest_of
 from cfnsr.export.onnx import SOUND, graph_of, loaded, named
-from cfnsr.inference import seal
+from cfnsr.inference import checksum
 from cfnsr.inference.exported import WEIGHTS_KEY, load_xml
 from cfnsr.inference.manifest import KEY, PRECISIONS, Manifest
-from cfnsr.inference.untold import untold
+from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.models.zoo import Model
 
 if TYPE_CHECKING:
@@ -170,14 +170,14 @@ def _answers(exported: Any, clips: Sequence[Clip]) -> np.ndarray:
 def _converted(graph: Graph, manifest: Manifest) -> openvino.Model:
     """Convert the graph to OpenVINO, by way of ONNX."""
     written = BytesIO(graph_of(graph, manifest).SerializeToString())
-    with untold():
+    with telemetry_off():
         import openvino
 
         return openvino.convert_model(written)
 
 
 def _quantised(model: openvino.Model, clips: Sequence[Clip], manifest: Manifest) -> openvino.Model:
-    with untold(), _silent():
+    with telemetry_off(), _silent():
         import nncf
 
         return nncf.quantize(
@@ -234,7 +234,7 @@ def _sound(model: openvino.Model) -> set[str]:
 
 def _pair(model: openvino.Model, manifest: Manifest) -> Pair:
     """Serialise both files."""
-    with untold():
+    with telemetry_off():
         import openvino
 
     with TemporaryDirectory() as folder:
@@ -251,9 +251,9 @@ def _pair(model: openvino.Model, manifest: Manifest) -> Pair:
         if entry.tag != "Runtime_version":
             info.remove(entry)
     ElementTree.SubElement(info, KEY, value=manifest.dump())
-    ElementTree.SubElement(info, WEIGHTS_KEY, value=seal.digest(weights))
+    ElementTree.SubElement(info, WEIGHTS_KEY, value=checksum.digest(weights))
     text = ElementTree.tostring(net, encoding="utf-8", xml_declaration=True) + b"\n"
-    return seal.sealed_xml(text), weights
+    return checksum.with_xml_checksum(text), weights
 
 
 def _mark(net: ElementTree.Element, names: set[str]) -> None:

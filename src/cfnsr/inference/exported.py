@@ -16,9 +16,9 @@ from cfnsr.errors import InputError, is_installed, require
 from cfnsr.features.base import Arrays
 from cfnsr.features.preparation import Preparation
 from cfnsr.files import read_bytes
-from cfnsr.inference import seal
+from cfnsr.inference import checksum
 from cfnsr.inference.manifest import KEY, OUTPUT, PRECISIONS, Manifest
-from cfnsr.inference.untold import untold
+from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.processes import cores
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -191,7 +191,7 @@ def _onnx_manifest(data: bytes, path: Path) -> Manifest:
     require("export", "onnx")
     import onnx
 
-    seal.check_onnx(data, path)
+    checksum.check_onnx(data, path)
     with _reading(path):
         model = onnx.load_model_from_string(data)
     texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
@@ -233,7 +233,7 @@ def _tensors(graphs: Sequence[Any]) -> Iterator[Any]:
 def _xml_manifest(text: bytes, weights: bytes, path: Path) -> Manifest:
     import xml.etree.ElementTree as ElementTree
 
-    seal.check_xml(text, path)
+    checksum.check_xml(text, path)
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
     told: dict[str, str] = {}
@@ -242,7 +242,7 @@ def _xml_manifest(text: bytes, weights: bytes, path: Path) -> Manifest:
         told = {entry.tag: entry.get("value", "") for entry in net.iterfind("rt_info/*")}
     if not {KEY, WEIGHTS_KEY} <= set(told):
         raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
-    seal.check_weights(weights, told[WEIGHTS_KEY], path.with_suffix(".bin"))
+    checksum.check_weights(weights, told[WEIGHTS_KEY], path.with_suffix(".bin"))
     return Manifest.load(told[KEY], path)
 
 
@@ -267,7 +267,7 @@ def _onnxruntime(data: bytes, manifest: Manifest, threads: int) -> Run:
 
 
 def _openvino(model: bytes, weights: bytes | None, manifest: Manifest, precision: str, threads: int) -> Run:
-    with untold():
+    with telemetry_off():
         import openvino
 
     core = openvino.Core()

@@ -16,8 +16,8 @@ from cfnsr.features.base import FEATURES
 from cfnsr.features.speech_encoder import choose_encoder, find_encoder
 from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
 from cfnsr.inference.windows import HOP, Stretch, Windows
-from cfnsr.media.ahead import ahead
 from cfnsr.media.container import USUAL, Streams
+from cfnsr.media.prefetch import prefetch
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
@@ -94,7 +94,7 @@ def predict(
     )
     followed = _Followed()
     # The next windows are prepared while these are recognised.
-    with closing(ahead(iter(windows), BATCH)) as prepared:
+    with closing(prefetch(iter(windows), BATCH)) as prepared:
         for stretch, answer in answers(recogniser, _counted(prepared, len(windows), progress)):
             followed.add(stretch, answer)
     return replace(followed.told(str(file), everyone=all_faces), notes=windows.scan.notes)

@@ -20,12 +20,12 @@ from cfnsr.data.clip import loud
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.media import face
-from cfnsr.media.ahead import mapped
 from cfnsr.media.container import USUAL, Streams, scan_packets
 from cfnsr.media.decode import nearest, spread, stream_pictures, stream_sound
 from cfnsr.media.errors import MediaError
 from cfnsr.media.mfcc import LEAST_SOUND
 from cfnsr.media.openface import OpenFaceTrack, is_means
+from cfnsr.media.prefetch import mapped
 from cfnsr.processes import cores
 
 LONGEST_TAKE = 6.0  # seconds; a file no longer than this is one window, as a take was in training

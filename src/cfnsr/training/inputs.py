@@ -41,10 +41,10 @@ def at_one_speed(batch: Batch, chance: Float[Tensor, " B"]) -> Batch:
     return batch._replace(audio=batch.audio[torch.arange(len(which), device=which.device), which])
 
 
-def lose(batch: Batch, lost: Int[Tensor, " B"], silence: Tensor) -> Batch:
+def drop_modality(batch: Batch, dropped: Int[Tensor, " B"], silence: Tensor) -> Batch:
     """Drop the pictures of some clips, which become zero once normalised, and the sound of others."""
-    unseen = (lost == 1).view(-1, *[1] * (batch.video.dim() - 1))
-    audio = torch.where((lost == 2).view(-1, 1, 1), silence, batch.audio)
+    unseen = (dropped == 1).view(-1, *[1] * (batch.video.dim() - 1))
+    audio = torch.where((dropped == 2).view(-1, 1, 1), silence, batch.audio)
     return batch._replace(video=batch.video.masked_fill(unseen, 0), audio=audio)
 
 

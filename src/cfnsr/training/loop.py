@@ -30,7 +30,7 @@ from cfnsr.models.baselines import Solver
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
 from cfnsr.training.discriminants import fit_discriminants, solve
-from cfnsr.training.inputs import answer, at_one_speed, lose, mixed, to_input
+from cfnsr.training.inputs import answer, at_one_speed, drop_modality, mixed, to_input
 
 READERS = 4  # worker processes that prefetch when the clips do not fit into memory
 ORDER, DROPOUT, AUGMENT = range(3)  # purposes of a mixed seed; `crossval.INITIAL` is 3
@@ -240,7 +240,7 @@ class Trainer:
         recipe = self.recipe
         maps = augment.draw(len(self.clips), generator, smallest=recipe.crop, flip=recipe.flip)
         rate = recipe.modality_dropout if len(self.clips.columns) > 1 else 0.0
-        losses = augment.draw_losses(len(self.clips), rate, generator)
+        dropped = augment.draw_dropped(len(self.clips), rate, generator)
         speeds, shares = self._draw_features(epoch)
         colours, masks = self._draw_appearance(epoch)
         self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: set it
@@ -269,7 +269,7 @@ class Trainer:
                 )
                 batch = batch._replace(audio=hidden)
             if rate and self.clips.silence is not None:
-                batch = lose(batch, losses[places].to(device), self.clips.silence.to(device))
+                batch = drop_modality(batch, dropped[places].to(device), self.clips.silence.to(device))
             batch, targets = self._targets(batch, shares[places].to(device))
             with self._apart(last):
                 with self.accelerator.autocast():

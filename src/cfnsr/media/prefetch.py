@@ -12,7 +12,7 @@ Made = TypeVar("Made")
 END = object()
 
 
-def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
+def prefetch(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
     """Prefetch items, in their order, in a thread of their own.
 
     The thread ends with the iterator, also where that is closed early. An error of `items` is raised where
@@ -22,7 +22,7 @@ def ahead(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
         items: made one at a time.
         count: of them that wait at most.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
         waiting = deque(thread.submit(next, items, END) for _ in range(count))
         try:
             while (item := waiting.popleft().result()) is not END:

@@ -12,7 +12,7 @@ _one_at_a_time = RLock()
 
 
 @contextmanager
-def untold() -> Iterator[None]:
+def telemetry_off() -> Iterator[None]:
     """Keep openvino and nncf from sending telemetry inside, and from writing an identity of this machine.
 
     Merely imported, both send an event in a process of its own, unless the user has run their `opt_in_out

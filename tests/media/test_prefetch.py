@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from cfnsr.media.ahead import ahead, mapped
+from cfnsr.media.prefetch import mapped, prefetch
 
 
 def numbers(told: list[int], stop: int = 100, error: Exception | None = None) -> Iterator[int]:
@@ -38,7 +38,7 @@ def test_items_are_made_ahead_by_another_thread() -> None:
             yield number
 
     before = threading.active_count()
-    with closing(ahead(items(), 3)) as coming:
+    with closing(prefetch(items(), 3)) as coming:
         assert told == [], "nothing before it is asked for"
         assert next(coming) == 0 and settled(told) == 4
         assert next(coming) == 1 and settled(told) == 5
@@ -50,14 +50,14 @@ def test_items_are_made_ahead_by_another_thread() -> None:
 def test_closing_ends_the_thread() -> None:
     told: list[int] = []
     before = threading.active_count()
-    coming = ahead(numbers(told), 3)
+    coming = prefetch(numbers(told), 3)
     next(coming)
     coming.close()
     assert threading.active_count() == before and settled(told) <= 5
 
 
 def test_an_error_comes_where_the_item_would_have() -> None:
-    coming = ahead(numbers([], 5, ValueError("five")), 3)
+    coming = prefetch(numbers([], 5, ValueError("five")), 3)
     assert [next(coming) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="five"):
         next(coming)

@@ -32,27 +32,27 @@ def _onnx_tail(digest: bytes) -> bytes:
     return _field(14, _field(1, KEY) + _field(2, digest))
 
 
-def sealed_onnx(model: bytes) -> bytes:
+def with_onnx_checksum(model: bytes) -> bytes:
     """Append the SHA-256 of an ONNX file as the last entry of its metadata."""
     return model + _onnx_tail(_digest(model))
 
 
 def check_onnx(data: bytes, path: object) -> None:
-    """Raise `InputError` when a file is not what `sealed_onnx` made."""
+    """Raise `InputError` when a file is not what `with_onnx_checksum` made."""
     size = len(_onnx_tail(b"0" * DIGITS))
     _check(data[-size:] == _onnx_tail(_digest(memoryview(data)[:-size])), path)
 
 
-def sealed_xml(text: bytes) -> bytes:
+def with_xml_checksum(text: bytes) -> bytes:
     """Append the SHA-256 of an XML file in a comment behind it.
 
-    >>> check_xml(sealed_xml(b"<net/>"), "model.xml")
+    >>> check_xml(with_xml_checksum(b"<net/>"), "model.xml")
     """
     return text + _digest(text).join(XML)
 
 
 def check_xml(data: bytes, path: object) -> None:
-    """Raise `InputError` when a file is not what `sealed_xml` made."""
+    """Raise `InputError` when a file is not what `with_xml_checksum` made."""
     size = DIGITS + sum(map(len, XML))
     _check(data[-size:] == _digest(memoryview(data)[:-size]).join(XML), path)
 

@@ -65,8 +65,8 @@ def test_without_care_it_is_sent(tmp_path: Path) -> None:
 def test_nothing_is_sent(tmp_path: Path) -> None:
     """By an import, a conversion or a quantisation inside, and by a conversion after it."""
     code = (
-        "from cfnsr.inference.untold import untold\n"
-        "with untold():\n import openvino, nncf\n"
+        "from cfnsr.inference.telemetry import telemetry_off\n"
+        "with telemetry_off():\n import openvino, nncf\n"
         "from nncf.telemetry import telemetry\n"
         "telemetry.send_event('nncf', 'test', 'test')\n"
     )
@@ -76,7 +76,12 @@ def test_nothing_is_sent(tmp_path: Path) -> None:
 def test_one_that_is_loaded_is_silent_for_as_long_as_it_lasts(tmp_path: Path) -> None:
     loud = tmp_path / "loud"
     loud.mkdir()
-    code = LOUD + GRAPH + "from cfnsr.inference.untold import untold\nwith untold():\n " + CONVERT
+    code = (
+        LOUD
+        + GRAPH
+        + "from cfnsr.inference.telemetry import telemetry_off\nwith telemetry_off():\n "
+        + CONVERT
+    )
     once = len(traces(LOUD, loud))
     inside = tmp_path / "inside"
     inside.mkdir()
@@ -87,14 +92,14 @@ def test_one_that_is_loaded_is_silent_for_as_long_as_it_lasts(tmp_path: Path) ->
 
 
 def test_what_was_there_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cfnsr.inference.untold import untold
+    from cfnsr.inference.telemetry import telemetry_off
 
     for name in [name for name in sys.modules if name.split(".")[0] == "openvino_telemetry"]:
         monkeypatch.delitem(sys.modules, name)
-    with untold():
+    with telemetry_off():
         with pytest.raises(ImportError):
             import openvino_telemetry
-        with untold(), pytest.raises(ImportError):
+        with telemetry_off(), pytest.raises(ImportError):
             import openvino_telemetry
         with pytest.raises(ImportError):
             import openvino_telemetry
@@ -102,7 +107,7 @@ def test_what_was_there_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from openvino_telemetry.utils.sender import TelemetrySender
 
     send = TelemetrySender.send
-    with pytest.raises(KeyError), untold():
+    with pytest.raises(KeyError), telemetry_off():
         assert TelemetrySender.send is not send
         raise KeyError
     assert TelemetrySender.send is send and sys.modules["openvino_telemetry"] is openvino_telemetry
