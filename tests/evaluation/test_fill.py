@@ -18,6 +18,7 @@ from cfnsr.evaluation.interaction import DISTURBANCES
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import summarise
+from cfnsr.evaluation.tables import Table
 
 Fabricate = Callable[..., Path]
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "fill.py"
@@ -100,9 +101,8 @@ def right_of(runs: Path, protocol: str, model: str) -> dict[int, list[bool]]:
     return right
 
 
-def lines_of(table: str) -> list[dict[str, str]]:
-    head, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    return [dict(zip(head, line, strict=True)) for line in lines]
+def lines_of(table: Table) -> list[dict[str, str]]:
+    return [{head.strip(): str(cell) for head, cell in line.items()} for line in table.rows]
 
 
 def test_a_page_is_filled_and_then_right(
@@ -268,7 +268,8 @@ def test_the_audit_of_the_exchange(runs: Path, content: dict[str, Any]) -> None:
 
     changed_row = json.loads(json.dumps(content))
     row = next(row for row in changed_row["rows"] if (row["model"], row["protocol"]) == (OURS, "nested"))
-    row["interaction"] |= {"inert": True, "beyond_late": None}
+    still = {"changed": 0.0099, "moved": 0.01}
+    row["interaction"] |= {"beyond_late": None, **dict.fromkeys(DISTURBANCES, still)}
     (line,) = lines_of(pages.TABLES["interaction"](changed_row, "nested", OURS))
     assert (line["exchange"], line["beyond late fusion, points"], line["Holm's p"]) == (
         "no effect",
@@ -289,7 +290,7 @@ def test_pairs_that_were_compared(runs: Path, content: dict[str, Any]) -> None:
         assert line["equivalence"].startswith("within 2 points p ")
     changed = json.loads(json.dumps(content))
     changed["comparisons"][0] |= {"mean": None, "reason": "trained with batch 16"}
-    assert "not compared: trained with batch 16" in pages.TABLES["comparisons"](changed)
+    assert "| not compared: trained with batch 16 |" in pages.TABLES["comparisons"](changed).markdown()
     with pytest.raises(InputError, match="no comparisons: expected some that `cfnsr report --compare A,B`"):
         pages.TABLES["comparisons"](content | {"comparisons": []})
 

@@ -11,8 +11,8 @@ from cfnsr.evaluation.interaction import DISTURBANCES
 from cfnsr.evaluation.page import html
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
+from cfnsr.evaluation.sections import effect, tables
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import effect, tables
 from cfnsr.training import interaction as training
 
 Fabricate = Callable[..., Path]

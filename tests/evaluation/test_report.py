@@ -21,8 +21,9 @@ from cfnsr.evaluation.page import Example, Examples, html
 from cfnsr.evaluation.report import Written, report
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
+from cfnsr.evaluation.sections import tables
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import safe, tables
+from cfnsr.evaluation.tables import safe
 from cfnsr.models.zoo import TABLES, list_models
 from cfnsr.training.config import PRESETS
 
@@ -455,7 +456,7 @@ def test_the_confusion_matrix_pools_all_test_clips(tmp_path: Path, fabricate: Fa
             fabricate(tmp_path, "audio+speech", fold=fold, seed=seed, **SMALL)
     page = report(tmp_path).html.read_text().split('<table class="confusion">')[1].split("</table>")[0]
     shown = [
-        [int(cell) for cell in re.findall(r'title="[^"]*">(\d+)</td>', line)]
+        [int(cell) for cell in re.findall(r'title="[^"]*"[^>]*><span>(\d+)</span></td>', line)]
         for line in page.split("<tbody>")[1].split("</tr>")[:-1]
     ]
     pooled = np.zeros((8, 8))
@@ -538,9 +539,9 @@ def test_optimistic_figures_are_labelled_wherever_they_are_printed(full: Written
     for name in ("summary", "calibration"):
         summary = text.split(f'<section id="{name}">')[1].split("</table>")[0]
         for row in re.findall(r"<tr.*?</tr>", summary.split("<tbody>")[1], flags=re.DOTALL):
-            protocol = re.search(r'<td data-label="Protocol">.*?</td>', row, flags=re.DOTALL)
+            protocol = re.search(r'<td data-label="protocol">.*?</td>', row, flags=re.DOTALL)
             assert protocol is not None
-            assert (OPTIMISTIC in protocol.group()) is (">paper" in protocol.group())
+            assert (OPTIMISTIC in protocol.group()) is (">paper protocol" in protocol.group())
     summary = text.split('<section id="summary">')[1].split("</table>")[0]
     assert summary.split("<tbody>")[0].count(OPTIMISTIC) == 2  # the caption and the paper's own column
 

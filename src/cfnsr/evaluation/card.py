@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from cfnsr import __version__
 from cfnsr.corpus.download import CITATIONS, LICENCE
-from cfnsr.corpus.take import Actor
 from cfnsr.data.clip import Preparation
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.names import called, encoders_of, entry_of
 from cfnsr.evaluation.runs import Run, read_run
+from cfnsr.evaluation.sections import protocol_of
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import NOTHING, cells, limits, mean_and_deviation, percent, safe
+from cfnsr.evaluation.tables import NOTHING, Line, Table, figure, limits, percent, safe
 from cfnsr.files import write_text
 
 if TYPE_CHECKING:
@@ -271,27 +271,18 @@ def _data(run: Run, preparation: Preparation) -> str:
 
 def _people(run: Run) -> str:
     refit = bool(run.settings.get("refit")) and run.selected_on == "validation"
-    last = _keeps_the_last(run)
+    last = run.keeps_last
     chose = "chose the temperature" if last else "chose the epoch"
     parts = {"trained on": run.train_actors}
     if run.validation_actors:
         parts[chose + (", then trained on too" if refit else "")] = run.validation_actors
     parts["chose the epoch and tested on" if run.optimistic and not last else "tested on"] = run.test_actors
-    table = cells(
-        ["part", "actors", "which"],
-        [[what, str(len(actors)), _names(actors)] for what, actors in parts.items()],
-        texts=3,
-    )
+    lines = [
+        {"part": part, "actors": str(len(actors)), "which": ", ".join(map(str, actors)) or "none"}
+        for part, actors in parts.items()
+    ]
+    table = Table("", lines, texts=3).markdown()
     return f"Fold {run.fold} of {run.folds}, {safe(run.protocol)} protocol, seed {run.seed}.\n\n{table}"
-
-
-def _keeps_the_last(run: Run) -> bool:
-    """Whether its weights are those of the last epoch, so that nobody chose one."""
-    return run.settings.get("keep") == "last"
-
-
-def _names(actors: Sequence[Actor]) -> str:
-    return ", ".join(map(str, actors)) or "none"
 
 
 def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
@@ -300,81 +291,53 @@ def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
     found = row.calibration
     figures = row.fold_figures[0]
     accuracy = row.spreads["accuracy"]
-    lines = [
-        ["accuracy %", percent(figures["accuracy"])],
-        [
-            "accuracy %, 95 % interval by actor",
-            limits(accuracy) if accuracy.ci95 else f"{NOTHING} ({TOO_FEW})",
-        ],
-        ["unweighted average recall %", percent(figures["uar"])],
-        ["macro F1 %", percent(figures["macro_f1"])],
-        ["expected calibration error %, raw", percent(found.ece["raw"].mean)],
-    ]
+    lines = {
+        "accuracy %": percent(figures["accuracy"]),
+        "accuracy %, 95 % interval by actor": limits(accuracy) if accuracy.ci95 else f"{NOTHING} ({TOO_FEW})",
+        "unweighted average recall %": percent(figures["uar"]),
+        "macro F1 %": percent(figures["macro_f1"]),
+        "expected calibration error %, raw": percent(found.ece["raw"].mean),
+    }
     if "tempered" in found.ece:
-        lines.append(
-            [
-                f"expected calibration error %, temperature {found.temperatures[0]:.2f}",
-                percent(found.ece["tempered"].mean),
-            ]
-        )
+        name = f"expected calibration error %, temperature {found.temperatures[0]:.2f}"
+        lines[name] = percent(found.ece["tempered"].mean)
     single = ", ".join(f"{actor}: {percent(value)}" for actor, value in row.accuracy_of.items())
     parts = [
-        f"**These weights**, on the {_number(len(run.test.clips), 'test clip')} of "
-        f"{_number(len(row.actors), 'actor')}{'' if run.leaky else ' that they never saw'}:{caveat}",
-        cells(["figure", "value"], lines, texts=1),
+        f"**These weights**, on the {len(run.test.clips)} test clips of {len(row.actors)} "
+        f"actor{'s' if len(row.actors) > 1 else ''}{'' if run.leaky else ' that they never saw'}:{caveat}",
+        Table("", [{"figure": name, "value": value} for name, value in lines.items()]).markdown(),
         f"Actor by actor, %: {safe(single)}.",
     ]
-    whole = [each for each in rows if each.model == run.model and each.protocol in _sisters(run.protocol)]
+    plain = run.protocol.removesuffix(SUFFIX)
+    whole: list[Line] = [
+        {
+            "protocol": protocol_of(each),
+            "seeds": ", ".join(map(str, each.seeds)),
+            "folds": each.progress,
+            "accuracy %": figure(each.spreads["accuracy"]),
+            "95 % by actor": limits(each.spreads["accuracy"]),
+            "UAR %": figure(each.spreads["uar"]),
+            **{f"ECE %, {kind}": figure(each.calibration.ece.get(kind)) for kind in ("raw", "tempered")},
+        }
+        for each in rows
+        if each.model == run.model and each.protocol in (plain, plain + SUFFIX)
+    ]
     if whole:
         parts += [
             "**The whole cross-validation** of this model: the mean over all folds, each with weights of its "
             "own, of which these are one. It says more of strangers of the same kind than one fold does.",
-            _folds_table(whole),
+            Table("", whole, texts=3).markdown(),
         ]
     return parts
 
 
-def _number(count: int, what: str) -> str:
-    """A count of something.
-
-    >>> _number(1, "actor"), _number(4, "actor")
-    ('1 actor', '4 actors')
-    """
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _folds_table(rows: Sequence[Row]) -> str:
-    head = ["protocol", "seeds", "folds", "accuracy %", "95 % by actor", "UAR %"]
-    lines = []
-    for row in rows:
-        ece = [row.calibration.ece.get(kind) for kind in ("raw", "tempered")]
-        lines.append(
-            [
-                row.protocol_label,
-                ", ".join(map(str, row.seeds)),
-                row.progress,
-                mean_and_deviation(row.spreads["accuracy"]),
-                limits(row.spreads["accuracy"]),
-                mean_and_deviation(row.spreads["uar"]),
-                *[NOTHING if each is None else mean_and_deviation(each) for each in ece],
-            ]
-        )
-    return cells([*head, "ECE %, raw", "ECE %, tempered"], lines, texts=3)
-
-
-def _sisters(protocol: str) -> tuple[str, str]:
-    """A protocol and the same with speakers standardised."""
-    plain = protocol.removesuffix(SUFFIX)
-    return plain, plain + SUFFIX
-
-
 def _training(run: Run) -> str:
-    settings = [[str(name), str(value)] for name, value in run.settings.items()]
+    settings = [{"setting": str(name), "value": str(value)} for name, value in run.settings.items()]
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    chosen = "the last epoch" if _keeps_the_last(run) else f"chosen on: {safe(run.selected_on)}"
+    chosen = "the last epoch" if run.keeps_last else f"chosen on: {safe(run.selected_on)}"
     return (
         f"Preset {safe(run.preset)}, epoch {run.epoch} of {run.epochs}, {chosen}; "
-        f"{run.seconds:.0f} seconds; {safe(versions)}.\n\n{cells(['setting', 'value'], settings, texts=2)}"
+        f"{run.seconds:.0f} seconds; {safe(versions)}.\n\n{Table('', settings, texts=2).markdown()}"
     )
 
 

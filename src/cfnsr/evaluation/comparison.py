@@ -226,7 +226,11 @@ def trained_otherwise(row: "Row", other: "Row") -> str:
     """In what the training of two rows differs beside the model; empty where it does not."""
     found = [(f"{name} {ours}", theirs) for name, (ours, theirs) in different_settings(row, other).items()]
     if row.seeds != other.seeds:
-        found.insert(0, (row.seeds_label, other.seeds_label))
+        ours, theirs = (
+            f"seed{'s' if len(each.seeds) > 1 else ''} {', '.join(map(str, each.seeds))}"
+            for each in (row, other)
+        )
+        found.insert(0, (ours, theirs))
     elif unequal := _folds_of_other_seeds(row, other):
         found.insert(0, (f"other seeds in fold {', '.join(map(str, unequal))}", "all of them"))
     if _choice(row) != _choice(other):

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,36 +12,24 @@ from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation import calibration, plots
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.comparison import Comparison
-from cfnsr.evaluation.interaction import DISTURBANCES
-from cfnsr.evaluation.layout import layout, reasons
-from cfnsr.evaluation.metrics import Floats
-from cfnsr.evaluation.names import called
-from cfnsr.evaluation.robustness import MEANINGS, conditions_of
-from cfnsr.evaluation.robustness import label as condition_label
+from cfnsr.evaluation.metrics import FIGURES, Floats, interval, recalls
+from cfnsr.evaluation.notes import remarks
+from cfnsr.evaluation.predictions import conditions_of
+from cfnsr.evaluation.predictions import label as condition_label
 from cfnsr.evaluation.runs import Unfinished
+from cfnsr.evaluation.sections import conditions_table, confusion_table, sections
 from cfnsr.evaluation.spread import Spread
-from cfnsr.evaluation.summary import Row, remarks
+from cfnsr.evaluation.summary import Row
 from cfnsr.evaluation.tables import (
-    HOW_ACCURACY,
-    HOW_CALIBRATION,
-    HOW_COMPARISONS,
-    HOW_DIFFERENCE,
-    HOW_INTERACTION,
-    HOW_PAIRS,
-    HOW_TEST,
-    beyond_late,
-    effect,
-    equivalence,
-    in_column,
+    Cell,
+    Line,
+    Table,
     limits,
     mean_and_deviation,
     millions,
-    ours,
-    p_value,
     pair,
     percent,
     published,
-    verdict,
 )
 
 HANDFUL = 0.01  # of the clips: the accuracy of fewer is no point of a curve
@@ -86,60 +74,24 @@ def html(
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "published": published,
         "percent": percent,
-        "pair": pair,
-        "p_value": p_value,
-        "equivalence": equivalence,
         "mean_and_deviation": mean_and_deviation,
         "limits": limits,
-        "millions": millions,
-        "duration": duration,
-        "in_column": in_column,
-        "words": condition_label,
         "broken": _broken,
-        "called": called,
-        "effect": effect,
-        "beyond_late": beyond_late,
-        "verdict": verdict,
     }
-    anchors = {(row.model, row.protocol): f"row-{number}" for number, row in enumerate(rows, start=1)}
-    environment.globals |= {
-        "optimistic": OPTIMISTIC,
-        "coverages": calibration.COVERAGES,
-        "how": {
-            "accuracy": HOW_ACCURACY,
-            "difference": HOW_DIFFERENCE,
-            "pairs": HOW_PAIRS,
-            "comparisons": HOW_COMPARISONS,
-            "interaction": HOW_INTERACTION,
-            "test": HOW_TEST,
-            "calibration": HOW_CALIBRATION,
-            "conditions": MEANINGS,
-        },
-        "anchor": lambda row: anchors[row.model, row.protocol],
-        "reasons": reasons,
-        "ours": ours,
-        "disturbances": DISTURBANCES,
-        "curves": _curves,
-        "epoch_of": _epoch,
-        "actor_bars": _actor_bars,
-        "emotion_bars": _emotion_bars,
-        "reliability": _reliability,
-        "abstention": _abstention,
-        "confusion": _confusion,
-        "settings": _settings,
-        "versions_of": _versions,
-    }
+    environment.globals["anchors"] = {row.name: f"row-{number}" for number, row in enumerate(rows, start=1)}
+    tables = sections(rows, compared)
     return environment.get_template("report.html").render(
         rows=rows,
-        tables=layout(rows),
-        compared=compared,
+        tables=tables | {"summary": _with_pictures(tables["summary"], rows)},
         under_conditions=_under_conditions(rows),
         unfinished=unfinished,
         remarks=remarks(rows),
+        versions=_together([run.versions for row in rows for run in row.runs]),
         open=len(rows) <= OPEN,
         examples=examples or {},
+        optimistic=OPTIMISTIC,
+        details=_details,
     )
 
 
@@ -162,29 +114,64 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def _with_pictures(table: Table, rows: Sequence[Row]) -> Table:
+    """All rows with a picture of their accuracy beside the paper's, in place of their preset and corpus."""
+    lines: list[Line] = []
+    for row, line in zip(rows, table.rows, strict=True):
+        kept = {head: cell for head, cell in line.items() if head not in ("preset", "corpus")}
+        size, paper, why = row.runs[0].params / 1e6, row.paper, row.incomparable
+        said = Cell("–") if paper is None else Cell(published(paper.accuracy))
+        if paper is not None and why:
+            said = replace(said, caveats=("not comparable",), hint=why)
+        params = f"{millions(size)} (paper {millions(paper.params)})" if paper else millions(size)
+        lines.append(
+            {**kept, "params M": params, f"paper: accuracy % ({OPTIMISTIC})": said, "picture": _picture(row)}
+        )
+    return replace(table, title="All rows", rows=lines)
+
+
+def _picture(row: Row) -> Markup:
+    """Accuracy, interval, chance and the paper's figure on a line from 0 to 100 %."""
+    accuracy, chance = row.spreads["accuracy"], 100 / len(row.emotions)
+    drawn = ['<line class="axis" x1="0" x2="100" y1="5" y2="5"/>']
+    drawn.append(f'<line class="chance" x1="{chance}" x2="{chance}" y1="0" y2="10"/>')
+    if accuracy.ci95:
+        low, high = accuracy.ci95
+        drawn.append(f'<line class="bar" x1="{100 * low:.2f}" x2="{100 * high:.2f}" y1="5" y2="5"/>')
+    if row.paper and not row.incomparable:
+        left = 100 * row.paper.accuracy - 2
+        drawn.append(f'<rect class="paper" x="{left:.2f}" y="3" width="4" height="4"/>')
+    drawn.append(f'<circle class="dot" cx="{100 * accuracy.mean:.2f}" cy="5" r="3"/>')
+    return Markup(f'<svg class="line" viewBox="0 0 100 10" aria-hidden="true">{"".join(drawn)}</svg>')  # noqa: S704 - numbers alone
+
+
 @dataclass(frozen=True)
 class UnderConditions:
     """The rows of one protocol that were scored under bad input.
 
     Args:
         label: the protocol, with its caveat.
-        names: of the conditions, clean first.
-        panels: a plot for each of them, over all rows.
+        caveat: of the protocol.
+        panels: a plot of all rows for each condition, clean first.
+        table: the same as figures.
     """
 
     label: str
-    rows: Sequence[Row]
-    names: Sequence[str]
-    panels: Sequence[Markup]
+    caveat: str
+    panels: Mapping[str, Markup]
+    table: Table
 
 
 def _under_conditions(rows: Sequence[Row]) -> list[UnderConditions]:
     made = []
     for label in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
         scored = [row for row in rows if row.protocol_label == label and row.conditions]
-        names = conditions_of([row.conditions for row in scored])
-        panels = [_panel(name, scored) for name in names]
-        made.append(UnderConditions(label, scored, names, panels))
+        names = conditions_of(row.conditions for row in scored)
+        table = conditions_table(
+            ({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored
+        )
+        panels = {condition_label(name): _panel(name, scored) for name in names}
+        made.append(UnderConditions(label, scored[0].caveat, panels, table))
     return made
 
 
@@ -202,27 +189,81 @@ def _panel(condition: str, rows: Sequence[Row]) -> Markup:
     )
 
 
+def _details(row: Row) -> dict[str, Any]:
+    """The plots and tables of a row's own section."""
+    return {
+        "curves": _curves(row),
+        "training_loss": _harder_training(row),
+        "epoch": _epoch(row),
+        "confusion": confusion_table(row.emotions, row.tally.actors.pooled().confusion.tolist()),
+        "actors": _actor_bars(row),
+        "emotions": _emotion_bars(row),
+        "reliability": _reliability(row),
+        "abstention": _abstention(row),
+        "thresholds": Table("", [_threshold(each) for each in row.calibration.abstention], texts=0),
+        "folds": _folds(row),
+        "settings": _settings(row),
+    }
+
+
+def _threshold(each: Answered) -> Line:
+    return {
+        "wanted": f"{100 * (each.wanted or 0):.0f}",
+        "answered": Cell(percent(each.coverage), interval=pair(each.coverage_ci95)),
+        "of these right": Cell(percent(each.accuracy), interval=pair(each.accuracy_ci95)),
+    }
+
+
+def _folds(row: Row) -> Table:
+    titles = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1", "ece": "ECE"}
+    lines: list[Line] = [
+        {
+            "fold": str(run.fold),
+            "seed": str(run.seed),
+            **{titles[name]: percent(figures[name]) for name in FIGURES},
+            "epoch": f"{run.epoch} of {run.epochs}",
+            "test actors": " ".join(map(str, run.test_actors)),
+            "validation actors": " ".join(map(str, run.validation_actors)) or "none",
+            "test clips": str(len(run.test.clips)),
+            "time": duration(run.seconds),
+        }
+        for run, figures in zip(row.runs, row.fold_figures, strict=True)
+    ]
+    return Table("", lines, texts=2)
+
+
+def _settings(row: Row) -> Table:
+    """The settings of a row; one that differs between its runs shows all its values."""
+    run = row.runs[0]
+    trained = f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""
+    said = {
+        "preset": run.preset,
+        "corpus": f"{run.corpus}, {run.clips} clips",
+        "parameters": f"{run.params:,}{trained}",
+        **_together([run.settings for run in row.runs]),
+        **{
+            f"version of {name}": each for name, each in _together([run.versions for run in row.runs]).items()
+        },
+    }
+    return Table("", [{"setting": name, "value": value} for name, value in said.items()], texts=2)
+
+
+def _together(tables: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: " | ".join(dict.fromkeys(str(table.get(name, "–")) for table in tables)) for name in names}
+
+
 def _curves(row: Row) -> Markup:
     split = "validation" if "validation_accuracy" in row.runs[0].history[-1] else "test"
     chosen = [run.epoch for run in row.runs]
     alt = f"Learning curves of {row.name}; {split} (dashed: train); {_epoch(row)}"
-    mark = "last epoch" if _keeps_the_last(row) else "chosen epoch"
-    drawn = plots.learning_curves([run.history for run in row.runs], chosen, split, alt, mark=mark)
-    why = _harder_training(row)
-    if not why:
-        return drawn
-    told = f"The training loss is of {why}, with dropout, and so cannot be compared with the {split} loss."
-    return drawn + Markup('<p class="note">{}</p>').format(told)
-
-
-def _keeps_the_last(row: Row) -> bool:
-    """Whether its weights are those of the last epoch, so that nobody chose one."""
-    return all(run.settings.get("keep") == "last" for run in row.runs)
+    mark = "last epoch" if all(run.keeps_last for run in row.runs) else "chosen epoch"
+    return plots.learning_curves([run.history for run in row.runs], chosen, split, alt, mark=mark)
 
 
 def _epoch(row: Row) -> str:
     """How the epoch of a row's runs was found."""
-    if _keeps_the_last(row):
+    if all(run.keeps_last for run in row.runs):
         return "the last epoch kept"
     return f"epoch chosen on: {row.runs[0].selected_on}"
 
@@ -236,25 +277,24 @@ def _harder_training(row: Row) -> str:
 
 
 def _actor_bars(row: Row) -> Markup:
-    accuracies = row.actor_accuracy
+    names, accuracies = list(map(str, row.accuracy_of)), np.array([*row.accuracy_of.values()])
     low, high = int(accuracies.argmin()), int(accuracies.argmax())
     alt = (
         f"Accuracy of each test actor of {row.name}: from {percent(accuracies[low])} % "
-        f"(actor {row.actors[low]}) to {percent(accuracies[high])} % (actor {row.actors[high]})"
+        f"(actor {names[low]}) to {percent(accuracies[high])} % (actor {names[high]})"
     )
-    return plots.actor_bars(
-        [str(actor) for actor in row.actors], accuracies, row.spreads["accuracy"].mean, alt
-    )
+    return plots.actor_bars(names, accuracies, row.spreads["accuracy"].mean, alt)
 
 
 def _emotion_bars(row: Row) -> Markup:
-    accuracies = row.emotion_accuracy
+    counts = row.tally.actors
+    accuracies = recalls(counts.pooled())
     said = ", ".join(
         f"{name} {percent(value)} %" for name, value in zip(row.emotions, accuracies, strict=True)
     )
     alt = f"Accuracy of each emotion of {row.name}: {said}"
     mean = row.spreads["accuracy"].mean
-    return plots.emotion_bars(row.emotions, accuracies, row.emotion_interval, mean, alt)
+    return plots.emotion_bars(row.emotions, accuracies, interval(recalls, counts), mean, alt)
 
 
 def _reliability(row: Row) -> Markup:
@@ -285,34 +325,3 @@ def _abstention(row: Row) -> Markup:
 
 def _accuracies(answered: Sequence[Answered]) -> Floats:
     return np.array([np.nan if each.accuracy is None else each.accuracy for each in answered])
-
-
-def _confusion(row: Row) -> list[tuple[str, float, list[tuple[float, float]]]]:
-    """The confusion matrix line by line: emotion, its clips, and (share, clips) of each answer."""
-    clips = row.counts.pooled().confusion
-    totals = clips.sum(axis=1)
-    return [
-        (name, total, [(float(cell / total) if total else 0.0, float(cell)) for cell in line])
-        for name, total, line in zip(row.emotions, totals.tolist(), clips, strict=True)
-    ]
-
-
-def _settings(row: Row) -> dict[str, str]:
-    """The settings of a row; one that differs between its runs shows all its values."""
-    run = row.runs[0]
-    about = {
-        "preset": run.preset,
-        "corpus": f"{run.corpus}, {run.clips} clips",
-        "parameters": f"{run.params:,}"
-        + (f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""),
-    }
-    return about | _together([run.settings for run in row.runs])
-
-
-def _versions(rows: Sequence[Row]) -> dict[str, str]:
-    return _together([run.versions for row in rows for run in row.runs])
-
-
-def _together(tables: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    names = dict.fromkeys(name for table in tables for name in table)
-    return {name: " | ".join(dict.fromkeys(str(table.get(name, "–")) for table in tables)) for name in names}

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,22 @@ CONDITIONS: Mapping[str, str] = {  # bad input and what it is, in the order of t
     "two_emotions": "the speaker is standardised by 16 takes, of the emotion of this one and another",
     "one_emotion": "the speaker is standardised by takes of the emotion of this one alone",
 }
+MEANINGS: Mapping[str, str] = {CLEAN: "the test clips as they are", **CONDITIONS}
+
+
+def label(condition: str) -> str:
+    """A condition in words.
+
+    >>> label("noise_20db"), label("silent_sound")
+    ('noise 20 dB', 'silent sound')
+    """
+    return condition.replace("_", " ").replace("0db", "0 dB")
+
+
+def conditions_of(rows: Iterable[Iterable[str]]) -> list[str]:
+    """All conditions of some rows: clean first, then in the order of the report."""
+    there = dict.fromkeys(condition for row in rows for condition in row)
+    return sorted(there, key=lambda name: [*MEANINGS, name].index(name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +119,7 @@ def read_conditions(path: Path, labels: LabelSet, test: Predictions) -> dict[str
     actors = list(dict.fromkeys(test.actors))
     truth = dict(zip(test.clips, test.labels.tolist(), strict=True))
     found = {}
-    for condition in sorted(set(table.texts["condition"]), key=_place):
+    for condition in conditions_of([sorted(set(table.texts["condition"]))]):
         rows = table.where("condition", condition)
         _refuse_repeats(path, rows)
         part = _part(path, rows, condition, labels, actors)
@@ -114,11 +130,6 @@ def read_conditions(path: Path, labels: LabelSet, test: Predictions) -> dict[str
             )
         found[condition] = part
     return found
-
-
-def _place(condition: str) -> tuple[int, str]:
-    known = list(CONDITIONS)
-    return known.index(condition) if condition in known else len(known), condition
 
 
 def _read(path: Path, texts: Sequence[str], labels: LabelSet) -> _Table:

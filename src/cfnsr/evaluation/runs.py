@@ -103,6 +103,11 @@ class Run:
     attention_entropy: float | None
 
     @property
+    def keeps_last(self) -> bool:
+        """Whether the weights are those of the last epoch, so that nobody chose one."""
+        return self.settings.get("keep") == "last"
+
+    @property
     def optimistic(self) -> bool:
         """Whether the epoch was chosen on the clips that the figures are computed from."""
         return _optimistic(self.selected_on, self.protocol)
