@@ -131,6 +131,16 @@ class Row:
         return "; ".join(f"seed {seed}: {number} {of}" for seed, number in done.items())
 
     @property
+    def keeps_last(self) -> bool:
+        """Whether its weights are those of the last epoch, so that nobody chose one."""
+        return all(run.keeps_last for run in self.runs)
+
+    @property
+    def epoch_label(self) -> str:
+        """How the epoch of its runs was found."""
+        return "the last epoch kept" if self.keeps_last else f"epoch chosen on: {self.runs[0].selected_on}"
+
+    @property
     def incomparable(self) -> str:
         """Why the paper's figures are not comparable with this row's; empty when they are."""
         if not is_plain(self.model):
