@@ -14,6 +14,7 @@ from cfnsr.evaluation.comparison import Comparison
 from cfnsr.evaluation.metrics import FIGURES
 from cfnsr.evaluation.notes import remarks
 from cfnsr.evaluation.predictions import conditions_of, label
+from cfnsr.evaluation.render import template
 from cfnsr.evaluation.runs import Unfinished
 from cfnsr.evaluation.sections import conditions_table, confusion_table, sections
 from cfnsr.evaluation.summary import Row
@@ -61,24 +62,10 @@ def html(
     compared: Sequence[Comparison] = (),
 ) -> str:
     """The page of some rows; `examples` has explained clips of some of them, by model and protocol."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cfnsr.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "mean_and_deviation": mean_and_deviation,
-        "limits": limits,
-        "broken": _broken,
-    }
-    environment.globals["anchors"] = {row.name: f"row-{number}" for number, row in enumerate(rows, start=1)}
     tables = sections(rows, compared)
-    return environment.get_template("report.html").render(
+    page = template("report.html", mean_and_deviation=mean_and_deviation, limits=limits, broken=_broken)
+    return page.render(
+        anchors={row.name: f"row-{number}" for number, row in enumerate(rows, start=1)},
         rows=rows,
         tables=tables | {"summary": _with_pictures(tables["summary"], rows)},
         under_conditions=_under_conditions(rows),
@@ -115,14 +102,17 @@ def _with_pictures(table: Table, rows: Sequence[Row]) -> Table:
     """All rows with a picture of their accuracy beside the paper's, in place of their preset and corpus."""
     lines: list[Line] = []
     for row, line in zip(rows, table.rows, strict=True):
-        kept = {head: cell for head, cell in line.items() if head not in ("preset", "corpus")}
-        size, paper, why = row.runs[0].params / 1e6, row.paper, row.incomparable
-        said = Cell(NOTHING) if paper is None else Cell(published(paper.accuracy))
-        if paper is not None and why:
-            said = replace(said, caveats=("not comparable",), hint=why)
-        params = f"{millions(size)} (paper {millions(paper.params)})" if paper else millions(size)
+        size, paper, why = millions(row.runs[0].params / 1e6), row.paper, row.incomparable
+        theirs = Cell(published(paper.accuracy if paper else None))
         lines.append(
-            {**kept, "params M": params, f"paper: accuracy % ({OPTIMISTIC})": said, "picture": plots.picture(row)}
+            {
+                **{head: cell for head, cell in line.items() if head not in ("preset", "corpus")},
+                "params M": f"{size} (paper {millions(paper.params)})" if paper else size,
+                f"paper: accuracy % ({OPTIMISTIC})": (
+                    replace(theirs, caveats=("not comparable",), hint=why) if paper and why else theirs
+                ),
+                "picture": plots.picture(row),
+            }
         )
     return replace(table, title="All rows", rows=lines)
 
@@ -132,7 +122,9 @@ def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
     made = []
     for protocol in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
         scored = [row for row in rows if row.protocol_label == protocol and row.conditions]
-        table = conditions_table(({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored)
+        table = conditions_table(
+            ({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored
+        )
         names = conditions_of(row.conditions for row in scored)
         panels = {label(name): plots.condition_dots(name, scored) for name in names}
         made.append({"label": protocol, "caveat": scored[0].caveat, "table": table, "panels": panels})
@@ -141,7 +133,10 @@ def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _details(row: Row) -> dict[str, Any]:
     """The plots and tables of a row's own section."""
-    harder = {"mixup": "mixed clips", "label_smoothing": "smoothed labels"}  # to train on than to be scored on
+    harder = {
+        "mixup": "mixed clips",
+        "label_smoothing": "smoothed labels",
+    }  # to train on than to be scored on
     return {
         "curves": plots.learning_curves(row),
         "harder": [word for name, word in harder.items() if any(run.settings.get(name) for run in row.runs)],
@@ -200,4 +195,6 @@ def _settings(row: Row) -> Table:
 
 def _together(tables: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     names = dict.fromkeys(name for table in tables for name in table)
-    return {name: " | ".join(dict.fromkeys(str(table.get(name, NOTHING)) for table in tables)) for name in names}
+    return {
+        name: " | ".join(dict.fromkeys(str(table.get(name, NOTHING)) for table in tables)) for name in names
+    }

@@ -158,7 +158,7 @@ def read_run(folder: Path) -> Run:
         if not leaky:
             _check_leaks(splits, path)
         test, validation = read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
-        temperature = about.get("temperature")
+        preparation, temperature = about.get("preparation", {}), about.get("temperature")
         entropy = about.get("attention_entropy")
         run = Run(
             folder=folder,
@@ -182,7 +182,10 @@ def read_run(folder: Path) -> Run:
             corpus=str(about["corpus"]["name"]),
             clips=int(about["corpus"]["clips"]),
             fingerprint=str(about["corpus"].get("sha256", "")),
-            settings={**about["settings"], **_prefixed(about.get("preparation", {}))},
+            settings={
+                **about["settings"],
+                **{f"prepared {name}": value for name, value in preparation.items()},
+            },
             source=str(about.get("source") or ""),
             versions={name: str(version) for name, version in about["versions"].items()},
             seconds=float(about["seconds"]),
@@ -271,10 +274,6 @@ def _read_history(path: Path, last: int) -> tuple[Mapping[str, Any], ...]:
             f"{path} has {len(epochs)} epochs: expected those from 1 to {last}, a line each; {AGAIN}"
         )
     return epochs
-
-
-def _prefixed(preparation: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"prepared {key}": value for key, value in preparation.items()}
 
 
 def _check_leaks(splits: Mapping[str, Sequence[Actor]], path: Path) -> None:
