@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from cfnsr.evaluation.page import Example, Examples, html
 from cfnsr.evaluation.report import Written, report
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
-from cfnsr.evaluation.sections import tables
+from cfnsr.evaluation.sections import sections, tables
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import safe
+from cfnsr.evaluation.tables import Cell, safe
 from cfnsr.models.zoo import TABLES, list_models
 from cfnsr.training.config import PRESETS
 
@@ -147,6 +148,39 @@ def table_of(written: Written, name: str) -> list[dict[str, str]]:
         if line.startswith("|")
     ]
     return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+CELL = re.compile(r"<t[hd]\b.*?</t[hd]>", re.DOTALL)
+
+
+def lines_of(page: str, name: str) -> list[dict[str, str]]:
+    """The lines of a table of the page, by its section's name, as text."""
+    table = page.split(f'<section id="{name}">')[1].split("<table")[1].split("</table>")[0]
+    head, *lines = [
+        [" ".join(unescape(re.sub(r"<[^>]+>", "", cell)).split()) for cell in CELL.findall(row)]
+        for row in table.split("<tr>")[1:]
+    ]
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+def shown_of(cell: Cell | str) -> str:
+    """A cell as the page shows it: with a badge for each caveat instead of brackets."""
+    if isinstance(cell, str):
+        return cell
+    deviation = f"± {cell.deviation}" if cell.deviation else ""
+    return " ".join(filter(None, [cell.value, deviation, *cell.caveats]))
+
+
+def test_the_page_shows_the_cells_of_tables_md(full: Written, mixed: Written) -> None:
+    """A table a protocol of bad input apart, and all figures but the preset and corpus in `summary`."""
+    for written, names in ((full, {"video", "audio", "cfn_sr"}), (mixed, {"audio", "audio+speech"})):
+        rows, page = [row for row in written.rows if row.model in names], written.html.read_text()
+        tables_of = {name: made for name, made in sections(rows).items() if name != "conditions"}
+        assert {"table-1", "summary", "calibration"} <= set(tables_of)
+        for name, made in tables_of.items():
+            for line, expected in zip(lines_of(page, name), made.rows, strict=True):
+                heads = [head for head in expected if head not in ("preset", "corpus")]
+                assert [line[head] for head in heads] == [shown_of(expected[head]) for head in heads]
 
 
 NESTED, AS_PAPER = "nested protocol", f"paper protocol ({OPTIMISTIC})"

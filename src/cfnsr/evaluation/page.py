@@ -122,21 +122,23 @@ def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
     made = []
     for protocol in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
         scored = [row for row in rows if row.protocol_label == protocol and row.conditions]
-        table = conditions_table(
-            ({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored
-        )
+        named = [({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored]
         names = conditions_of(row.conditions for row in scored)
         panels = {label(name): plots.condition_dots(name, scored) for name in names}
-        made.append({"label": protocol, "caveat": scored[0].caveat, "table": table, "panels": panels})
+        made.append(
+            {
+                "label": protocol,
+                "caveat": scored[0].caveat,
+                "table": conditions_table(named),
+                "panels": panels,
+            }
+        )
     return made
 
 
 def _details(row: Row) -> dict[str, Any]:
     """The plots and tables of a row's own section."""
-    harder = {
-        "mixup": "mixed clips",
-        "label_smoothing": "smoothed labels",
-    }  # to train on than to be scored on
+    harder = {"mixup": "mixed clips", "label_smoothing": "smoothed labels"}
     return {
         "curves": plots.learning_curves(row),
         "harder": [word for name, word in harder.items() if any(run.settings.get(name) for run in row.runs)],
@@ -179,22 +181,19 @@ def _folds(row: Row) -> Table:
 
 def _settings(row: Row) -> Table:
     """The settings of a row; one that differs between its runs shows all its values."""
-    run = row.runs[0]
+    run, versions = row.runs[0], _together([run.versions for run in row.runs])
     trained = f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""
     said = {
         "preset": run.preset,
         "corpus": f"{run.corpus}, {run.clips} clips",
         "parameters": f"{run.params:,}{trained}",
         **_together([run.settings for run in row.runs]),
-        **{
-            f"version of {name}": each for name, each in _together([run.versions for run in row.runs]).items()
-        },
+        **{f"version of {name}": each for name, each in versions.items()},
     }
     return Table("", [{"setting": name, "value": value} for name, value in said.items()], texts=2)
 
 
 def _together(tables: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     names = dict.fromkeys(name for table in tables for name in table)
-    return {
-        name: " | ".join(dict.fromkeys(str(table.get(name, NOTHING)) for table in tables)) for name in names
-    }
+    values = {name: dict.fromkeys(str(table.get(name, NOTHING)) for table in tables) for name in names}
+    return {name: " | ".join(each) for name, each in values.items()}

@@ -158,7 +158,8 @@ def read_run(folder: Path) -> Run:
         if not leaky:
             _check_leaks(splits, path)
         test, validation = read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
-        preparation, temperature = about.get("preparation", {}), about.get("temperature")
+        temperature = about.get("temperature")
+        prepared = {f"prepared {name}": value for name, value in about.get("preparation", {}).items()}
         entropy = about.get("attention_entropy")
         run = Run(
             folder=folder,
@@ -182,10 +183,7 @@ def read_run(folder: Path) -> Run:
             corpus=str(about["corpus"]["name"]),
             clips=int(about["corpus"]["clips"]),
             fingerprint=str(about["corpus"].get("sha256", "")),
-            settings={
-                **about["settings"],
-                **{f"prepared {name}": value for name, value in preparation.items()},
-            },
+            settings={**about["settings"], **prepared},
             source=str(about.get("source") or ""),
             versions={name: str(version) for name, version in about["versions"].items()},
             seconds=float(about["seconds"]),
