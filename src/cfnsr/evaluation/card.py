@@ -44,25 +44,6 @@ OPENFACE = (
     "Baltrušaitis T, Zadeh A, Lim YC, Morency L-P (2018). OpenFace 2.0: Facial Behavior Analysis "
     "Toolkit. IEEE FG 2018."
 )
-ACT = """\
-This is no legal advice. Under Regulation (EU) 2024/1689 (the AI Act) a system that infers emotions of natural
-persons from their biometric data, such as those of face and voice, is an *emotion recognition system*
-(article 3(39)).
-
-- **Forbidden** (article 5(1)(f)): placing it on the market, putting it into service for this purpose or using
-  it to infer emotions of persons **at the workplace or in education institutions**, except for medical or
-  safety reasons. Recruitment, the staff of call centres, classrooms and examinations are among these.
-- **High-risk** as a rule (article 6(2) with Annex III, point 1(c)): emotion recognition in all other areas,
-  as far as law allows it at all. Its provider must among other things keep a risk management system, data
-  governance, technical documentation, logs, human oversight and tested accuracy (articles 8 to 17), have its
-  conformity assessed and register it (articles 43, 49). These weights meet none of that: they are for
-  research.
-- **Transparency** (article 50(3)): whoever deploys it must tell the persons exposed that it is at work, and
-  process their data under the General Data Protection Regulation (2016/679), for which biometric data can be
-  a special category (its article 9).
-
-Do not use it to judge people anywhere: not in hiring, policing, border control, insurance or credit, nor to
-infer anything about a person who did not agree."""
 
 
 def write_card(folder: Path, rows: Sequence[Row] = ()) -> Path:
@@ -127,7 +108,6 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
         actors=row.accuracy_of,
         figures=_figures(row),
         whole=_cross_validation(run, rows),
-        law=ACT,
         settings=Table("", settings, texts=2).markdown(),
         cited=[" ".join(work.split()) for work in cited],
     )

@@ -167,16 +167,16 @@ def _folds(row: Row) -> Table:
         {
             "fold": str(run.fold),
             "seed": str(run.seed),
-            **{titles[name]: percent(figures[name]) for name in FIGURES},
-            "epoch": f"{run.epoch} of {run.epochs}",
             "test actors": " ".join(map(str, run.test_actors)),
             "validation actors": " ".join(map(str, run.validation_actors)) or "none",
+            **{titles[name]: percent(figures[name]) for name in FIGURES},
+            "epoch": f"{run.epoch} of {run.epochs}",
             "test clips": str(len(run.test.clips)),
             "time": duration(run.seconds),
         }
         for run, figures in zip(row.runs, row.fold_figures, strict=True)
     ]
-    return Table("", lines, texts=2)
+    return Table("", lines, texts=4)
 
 
 def _settings(row: Row) -> Table:
