@@ -15,7 +15,7 @@ from cfnsr.corpus.download import CITATIONS, LICENCE
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import TOO_FEW
-from cfnsr.evaluation.names import called, encoders_of, entry_of
+from cfnsr.evaluation.names import called, encoders_of, fusion_of
 from cfnsr.evaluation.render import template
 from cfnsr.evaluation.runs import Run, read_run
 from cfnsr.evaluation.sections import protocol_of
@@ -77,7 +77,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
             "training; train it again"
         )
     (row,) = summarise([run])
-    found, encoders, preparation = entry_of(run.model), encoders_of(run.model), config.preparation
+    encoders, preparation = encoders_of(run.model), config.preparation
     licence, content = LICENCES.get(run.corpus.lower()), weights.read_bytes()
     cited = [PAPER, *(licence[2] if licence else ())]
     if "openface" in encoders:
@@ -94,7 +94,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
         reads=called(encoders),
         encoders=encoders,
         needed={"openface", "speech"} & set(encoders),
-        fusion=found.fusion if found is not None else "",
+        fusion=fusion_of(run.model),
         frozen=run.settings.get("frozen_encoders") and run.settings.get("pretrain") is not False,
         normalised=config.normalised,
         standardised=run.protocol.endswith(SUFFIX),

@@ -14,7 +14,7 @@ import numpy as np
 
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import FEWEST, LEVEL, TOO_FEW, Floats
-from cfnsr.evaluation.names import entry_of, modalities_of
+from cfnsr.evaluation.names import entry_of
 from cfnsr.evaluation.spread import fold_means
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def _folds_of_other_seeds(row: "Row", other: "Row") -> list[int]:
 def different_settings(row: "Row", other: "Row") -> dict[str, tuple[str, str]]:
     """The settings that differ, with both values, of those that concern both models."""
     ours, theirs = row.runs[0].settings, other.runs[0].settings
-    one_stream = any(len(modalities_of(each.model)) == 1 for each in (row, other))
+    one_stream = not all(row.encoders) or not all(other.encoders)
     return {
         name: (str(ours.get(name, "not told")), str(theirs.get(name, "not told")))
         for name in dict.fromkeys([*ours, *theirs])

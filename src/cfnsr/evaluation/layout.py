@@ -11,12 +11,11 @@ from cfnsr.evaluation.names import (
     Encoders,
     called,
     encoders_of,
-    entry_of,
     reference_of,
     title_of,
     uses,
 )
-from cfnsr.evaluation.summary import Paper, Row, paper_of
+from cfnsr.evaluation.summary import Row
 
 SHOWN = ("nested", "paper")  # the protocols the paper's tables have columns for
 HONEST = ("nested", "leave_one_actor_out")  # those that a table of other encoders may be of
@@ -39,16 +38,6 @@ class Place:
     rows: Mapping[str, Row]
     pair: Encoders = PAPERS
     protocol: str = "nested"
-
-    @property
-    def fusion(self) -> str | None:
-        """Where the modalities meet; None for a model that the zoo does not know."""
-        found = entry_of(self.model)
-        return found.fusion if found is not None else None
-
-    @property
-    def paper(self) -> Paper | None:
-        return paper_of(self.model)
 
     @property
     def nested(self) -> Row | None:

@@ -51,10 +51,10 @@ def encoders_of(model: str) -> Encoders:
     return Encoders(named.get("video", ""), named.get("audio", ""))
 
 
-def modalities_of(model: str) -> tuple[str, ...]:
-    """What a model looks at: "video", "audio" or both; both of one that the zoo does not know."""
+def fusion_of(model: str) -> str | None:
+    """Where the modalities of a model meet; None for one that the zoo does not know."""
     found = entry_of(model)
-    return found.modalities if found is not None else Encoders._fields
+    return found.fusion if found is not None else None
 
 
 def is_plain(model: str) -> bool:
@@ -84,7 +84,7 @@ def pairs_of(models: Iterable[str]) -> dict[str, Encoders]:
         for pair in order:
             if uses(pair, own):
                 return pair
-        return Encoders(*(name or next(filter(None, _column(alone, at)), "") for at, name in enumerate(own)))
+        return Encoders(*(next(filter(None, column), "") for column in zip(own, *alone, strict=True)))
 
     return {model: home(model, own) for model, own in every.items()}
 
@@ -126,7 +126,3 @@ def title_of(model: str) -> str:
     if base_name(model) in ("video", "audio"):
         return f"{called(own)} alone"
     return titles.get(base_name(model), model)
-
-
-def _column(encoders: Iterable[Encoders], at: int) -> list[str]:
-    return [each[at] for each in encoders]

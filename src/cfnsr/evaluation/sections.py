@@ -9,10 +9,11 @@ from cfnsr.evaluation.calibration import COVERAGES
 from cfnsr.evaluation.comparison import Comparison
 from cfnsr.evaluation.interaction import DISTURBANCES, Effect, Interaction
 from cfnsr.evaluation.layout import Group, Place, layout
+from cfnsr.evaluation.names import fusion_of
 from cfnsr.evaluation.predictions import conditions_of, label
 from cfnsr.evaluation.runs import Unfinished
 from cfnsr.evaluation.spread import Spread
-from cfnsr.evaluation.summary import Row
+from cfnsr.evaluation.summary import Row, paper_of
 from cfnsr.evaluation.tables import (
     NOTHING,
     Cell,
@@ -88,10 +89,10 @@ def group_table(group: Group) -> Table:
 
 
 def _of_paper(place: Place) -> Line:
-    paper, nested = place.paper, place.nested
+    paper, nested = paper_of(place.model), place.nested
     return {
         "row": _title(place),
-        "fusion": place.fusion or NOTHING,
+        "fusion": fusion_of(place.model) or NOTHING,
         f"paper: accuracy % ({OPTIMISTIC})": published(paper.accuracy if paper else None),
         f"paper protocol ({OPTIMISTIC}): accuracy %": _accuracy(place.rows.get("paper"), OPTIMISTIC),
         "nested protocol: accuracy %": _accuracy(nested),
@@ -107,7 +108,7 @@ def _of_features(place: Place, group: Group) -> Line:
     line: dict[str, Cell | str] = {
         "row": _title(place),
         "model": place.model,
-        "fusion": place.fusion or NOTHING,
+        "fusion": fusion_of(place.model) or NOTHING,
         f"{protocol}: accuracy %": _accuracy(nested),
         f"{protocol}: 95 % interval by actor": limits(nested.spreads["accuracy"] if nested else None),
     }

@@ -17,6 +17,7 @@ from cfnsr.evaluation.names import (
     Encoders,
     encoders_of,
     entry_of,
+    fusion_of,
     is_plain,
     pairs_of,
     reference_of,
@@ -104,8 +105,7 @@ class Row:
     @property
     def fusion(self) -> str | None:
         """Where the modalities meet, if the zoo knows the model."""
-        found = entry_of(self.model)
-        return found.fusion if found is not None else None
+        return fusion_of(self.model)
 
     @property
     def paper(self) -> Paper | None:
