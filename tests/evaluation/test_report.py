@@ -248,27 +248,24 @@ def test_the_difference_to_cfn_sr_stands_in_all_three_files(full: Written) -> No
 def test_asked_comparisons_stand_in_all_three_files(tmp_path: Path, fabricate_all: Fabricate) -> None:
     fabricate_all(tmp_path, ("video", "audio", "cfn_sr"), ("nested",), **SMALL)
     fabricate_all(tmp_path, ("audio", "cfn_sr"), ("paper",), preset="small", **SMALL)
-    asked = [("video", "audio"), ("audio", "cfn_sr")]
     rows = summarise(read_runs(tmp_path), margin=0.03)
-    compared = comparisons(rows, asked, 0.03)
+    compared = comparisons(rows, [("video", "audio"), ("audio", "cfn_sr")], 0.03)
     found = results(rows, (), compared)["comparisons"]
-    assert [(each["a"], each["b"], each["protocol"]) for each in found] == [
-        ("video", "audio", "nested"),
-        ("audio", "cfn_sr", "nested"),
-        ("audio", "cfn_sr", "paper"),
-    ]
+    pairs = [("video", "audio", "nested"), ("audio", "cfn_sr", "nested"), ("audio", "cfn_sr", "paper")]
+    assert [(each["a"], each["b"], each["protocol"]) for each in found] == pairs
     (versus,) = [row.versus for row in rows if row.name == "audio, nested protocol"]
     assert isinstance(versus, Difference) and found[1]["p"] == versus.p
     assert all(each["reason"] is None and each["equivalence"]["margin"] == 0.03 for each in found)
     markdown, page = tables(rows, [], compared), html(rows[:1], compared=compared)
-    section = markdown.split("## Comparisons")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")]
-    shown = page.split('<section id="comparisons">')[1].split("</section>")[0]
-    for line, each in zip(lines[2:], found, strict=True):
-        for text in (line, shown):
-            assert f"{100 * each['mean']:+.1f}".replace("-", "−") in text and "within 3 points p " in text
-        assert (OPTIMISTIC in line) is (each["protocol"] == "paper")
-    assert shown.count(OPTIMISTIC) == 1
+    lines = table_of(markdown, "Comparisons")
+    assert lines == [
+        {head: cell.replace("<", "&lt;") for head, cell in line.items()}
+        for line in lines_of(page, "comparisons")
+    ]
+    for line, each in zip(lines, found, strict=True):
+        assert line["difference"] == f"{100 * each['mean']:+.1f}".replace("-", "−")
+        assert line["equivalence"].startswith("within 3 points p ")
+        assert (OPTIMISTIC in line["protocol"]) is (each["protocol"] == "paper")
     assert Page(page).text.count("the unit is the fold") == markdown.count("the unit is the fold") == 1
 
 
