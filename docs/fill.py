@@ -240,7 +240,7 @@ def time_table(results: Results, protocol: str = "nested", *models: str) -> Tabl
 
 
 def interaction_table(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """What the exchange of each two-stream row does to its answers, and what it has beyond late fusion."""
+    """The audit of the exchange of each two-stream row, and its gain beyond late fusion."""
     lines: list[Line] = []
     for row in _rows(results, protocol, models):
         found = row["interaction"]
@@ -275,7 +275,7 @@ def comparisons(results: Results) -> Table:
 
 
 def task_table(results: Results) -> Table:
-    """What each row learns of the task of interaction.py, and whether it does among the most places."""
+    """Accuracy of each row on the task of interaction.py, and its verdict among the most places."""
     lines = []
     for name, row in results["rows"].items():
         learnt = "yes" if [*row["places"].values()][-1] >= LEARNT else "no"

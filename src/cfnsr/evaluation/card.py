@@ -59,7 +59,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
     Args:
         folder: of a finished run: run.json and predictions.csv beside config.json and model.safetensors.
         rows: of `summarise`, the cross-validation that the run belongs to; its row of the same model and
-            protocol, and that with speakers standardised, are told beside the run's own fold.
+            protocol, and that with speakers standardised, stand beside the run's own fold.
 
     Raises:
         InputError: the folder is no checkpoint, or none of a finished run.

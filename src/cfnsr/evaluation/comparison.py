@@ -1,4 +1,4 @@
-"""Is one row better than another, or as good? Paired by fold, because a fold's actors share one network.
+"""Paired tests of difference and equivalence, by fold, because a fold's actors share one network.
 
 The unit of the test is the fold. Its actors are answered by the same trained network, so chance in the
 training moves all of them together: a test that takes them for independent calls too many pairs of equal
@@ -36,7 +36,7 @@ SHOWN = 5  # differences of settings that are named
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a row lies above another on the same folds, as fractions.
+    """The accuracy of a row less another's on the same folds, as fractions.
 
     Args:
         mean: over folds, of the difference of the two accuracies.
@@ -212,7 +212,7 @@ def comparisons(
 
 
 def _unlike(row: "Row", other: "Row") -> str:
-    """Why a row cannot be compared with another of its protocol; empty when it can."""
+    """The reason why two rows of a protocol cannot be compared; empty when they can."""
     ours, theirs = row.runs[0], other.runs[0]
     if ours.leaky or theirs.leaky:
         return "the protocol leaks, so its folds share their actors"
@@ -243,7 +243,7 @@ def trained_otherwise(row: "Row", other: "Row") -> str:
 
 
 def _choice(row: "Row") -> str:
-    """What a row's inner validation actors chose among, beside an epoch of one training."""
+    """The choices that the inner validation actors had, beside an epoch of one training."""
     entry = entry_of(row.model)
     if entry is not None and entry.solver is not None:
         return f"{len(entry.solver.strengths)} strengths to choose from"

@@ -1,4 +1,4 @@
-"""Which row stands in which table: the paper's two, one of all other models, and one a pair of encoders."""
+"""The rows of each table: the paper's two, one of all other models, and one a pair of encoders."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Place:
 
     @property
     def is_reference(self) -> bool:
-        """Whether the others are compared with this one."""
+        """True where the others are compared with this one."""
         return self.model == reference_of(self.pair)
 
     @property
@@ -81,7 +81,7 @@ class Group:
 
     @property
     def of_features(self) -> bool:
-        """Whether it is of other encoders than the paper's."""
+        """True for other encoders than the paper's."""
         return self.pair != PAPERS
 
     @property

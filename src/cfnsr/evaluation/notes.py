@@ -54,13 +54,13 @@ ABSTENTION = (
 
 
 def conditions(names: Iterable[str]) -> str:
-    """What some conditions are."""
+    """The meaning of some conditions."""
     said = "; ".join(f"{label(name)}: {MEANINGS[name]}" for name in names if name in MEANINGS)
     return f"Accuracy in per cent, mean ± deviation over folds. {said}. The models were not trained again."
 
 
 def reasons(group: Group) -> list[str]:
-    """Why rows that were run have no difference to CFN-SR, a sentence for each reason."""
+    """Reasons why rows that were run have no difference to CFN-SR, a sentence each."""
     without: dict[str, list[str]] = {}
     for place in group.places:
         if place.nested is not None and isinstance(place.versus, str) and not place.is_reference:
@@ -69,7 +69,7 @@ def reasons(group: Group) -> list[str]:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """What a reader must know before comparing figures, a sentence each."""
+    """Warnings that a reader needs before comparing figures, a sentence each."""
     said = []
     for reason in dict.fromkeys(row.incomparable for row in rows if row.incomparable):
         concerned = [row for row in rows if row.incomparable == reason]

@@ -23,7 +23,7 @@ def results(
     `interaction` is None for a row of one modality, else by disturbance of the exchange the share of answers
     that change and the mean change of a probability; `beyond_late` is the difference to the late rule `late`.
     `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
-    `encoders` is what reads the pictures and the sound, None for a modality that is not looked at;
+    `encoders` are those of video and audio, None for a modality that the model does not use;
     `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `comparisons` are
     those that were asked for, of `a` less `b`, with a `reason` and no figures where nothing can be said.
     `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and

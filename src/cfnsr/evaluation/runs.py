@@ -104,12 +104,12 @@ class Run:
 
     @property
     def keeps_last(self) -> bool:
-        """Whether the weights are those of the last epoch, so that nobody chose one."""
+        """True where the weights are those of the last epoch, so that nobody chose one."""
         return self.settings.get("keep") == "last"
 
     @property
     def optimistic(self) -> bool:
-        """Whether the epoch was chosen on the clips that the figures are computed from."""
+        """True where the epoch was chosen on the clips that the figures are computed from."""
         return _optimistic(self.selected_on, self.protocol)
 
 
@@ -230,7 +230,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 
 def _unfinished(folder: Path) -> str | None:
-    """Why a run does not count yet; None for a finished one."""
+    """The reason why a run does not count yet; None for a finished one."""
     if not (folder / ABOUT).exists():
         return f"no {ABOUT}: the run was cut off"
     if _read_about(folder).get("finished") is not True:
@@ -250,7 +250,7 @@ def _optimistic(selected_on: str, protocol: str) -> bool:
 
 
 def _caveat(about: Mapping[str, Any]) -> str:
-    """What a run says against its own figures; one that chose on test or leaks never says nothing."""
+    """The caveat of a run; one that chose on test or leaks always has one."""
     said = [str(about["caveat"])] if about.get("caveat") else []
     if about.get("leaky") is True and not said:
         said.append(LEAKY)
@@ -299,7 +299,7 @@ def _without_copies(runs: Sequence[Run]) -> list[Run]:
 
 
 def _lasting(run: Run) -> dict[str, Any]:
-    """What a run says of itself, without what differs when the same training is done again."""
+    """The description of a run, without what differs when the same training is done again."""
     about = _read_about(run.folder)
     return {key: value for key, value in about.items() if key not in ("seconds", "versions")}
 

@@ -222,7 +222,7 @@ def effect(found: Effect | None) -> str:
 
 
 def audit(found: Interaction) -> dict[str, Cell | str]:
-    """Whether the exchange has a part in the answers, and how they change where it is disturbed."""
+    """The verdict on the exchange, the change of the answers under each disturbance, and the entropy."""
     return {
         "exchange": ("no effect" if found.inert else "has an effect") if found.effects else NOTHING,
         **{title: effect(found.effects.get(how)) for how, title in DISTURBANCES.items()},

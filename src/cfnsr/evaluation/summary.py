@@ -42,7 +42,7 @@ RAVDESS_CLIPS = 1440  # 24 actors x 60 takes of speech
 
 @dataclass(frozen=True)
 class Paper:
-    """What the paper reports for a model: accuracy as a fraction, parameters in millions."""
+    """The paper's figures for a model: accuracy as a fraction, parameters in millions."""
 
     accuracy: float
     params: float | None
@@ -80,7 +80,7 @@ class Row:
 
     @property
     def caveat(self) -> str:
-        """Why the row's figures flatter, to stand beside each of them; empty for an honest protocol."""
+        """The reason why its figures flatter, shown beside each of them; empty for an honest protocol."""
         return self.runs[0].caveat
 
     @property
@@ -90,7 +90,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """How the row is called in running text, its caveat with it."""
+        """The row's name in running text, its caveat with it."""
         return f"{self.model}, {self.protocol_label}"
 
     @property
@@ -99,7 +99,7 @@ class Row:
 
     @property
     def encoders(self) -> Encoders:
-        """What its pictures and its sound are read by."""
+        """The encoders of its video and its audio."""
         return encoders_of(self.model)
 
     @property
@@ -118,12 +118,12 @@ class Row:
 
     @property
     def complete(self) -> bool:
-        """Whether every seed has every fold of the cross-validation."""
+        """True where every seed has every fold of the cross-validation."""
         return len(self.runs) == len(self.seeds) * self.runs[0].folds
 
     @property
     def progress(self) -> str:
-        """How much of the cross-validation is there: "3 of 6 folds"."""
+        """The finished part of the cross-validation: "3 of 6 folds"."""
         of = f"of {self.runs[0].folds} folds"
         done = {seed: sum(run.seed == seed for run in self.runs) for seed in self.seeds}
         if len(set(done.values())) == 1:
@@ -132,17 +132,17 @@ class Row:
 
     @property
     def keeps_last(self) -> bool:
-        """Whether its weights are those of the last epoch, so that nobody chose one."""
+        """True where its weights are those of the last epoch, so that nobody chose one."""
         return all(run.keeps_last for run in self.runs)
 
     @property
     def epoch_label(self) -> str:
-        """How the epoch of its runs was found."""
+        """The way in which the epoch of its runs was found."""
         return "the last epoch kept" if self.keeps_last else f"epoch chosen on: {self.runs[0].selected_on}"
 
     @property
     def incomparable(self) -> str:
-        """Why the paper's figures are not comparable with this row's; empty when they are."""
+        """Reasons why the paper's figures are not comparable with this row's; empty when they are."""
         if not is_plain(self.model):
             return "other encoders than the paper's"
         run, why, whose, expected = self.runs[0], [], "", PAPER_SETTINGS
@@ -192,7 +192,7 @@ class Row:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """How far the row's confidence can be believed."""
+        """Temperature, calibration and abstention."""
         return calibrate(self.tally, self.actors)
 
     @cached_property
@@ -243,7 +243,7 @@ def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
 
 
 def paper_of(model: str) -> Paper | None:
-    """What the paper reports for a model; None where it has none, as of other encoders than its own."""
+    """The paper's figures for a model; None where it has none, as of other encoders than its own."""
     found = entry_of(model)
     if found is None or found.paper_accuracy is None or not is_plain(model):
         return None
