@@ -30,20 +30,25 @@ from typing import Any
 
 from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.errors import InputError
+from cfnsr.evaluation import sections
 from cfnsr.evaluation.comparison import Comparison, Difference
-from cfnsr.evaluation.interaction import DISTURBANCES, Effect
+from cfnsr.evaluation.interaction import DISTURBANCES, Effect, Interaction
 from cfnsr.evaluation.metrics import FEWEST
-from cfnsr.evaluation.robustness import label
+from cfnsr.evaluation.spread import Spread
 from cfnsr.evaluation.tables import (
     NOTHING,
-    cells,
-    comparisons_table,
-    effect,
+    Cell,
+    Line,
+    Table,
+    difference,
+    figure,
+    limits,
     millions,
     p_value,
     pair,
     percent,
     published,
+    two_decimals,
 )
 from cfnsr.files import read_json, write_text
 
@@ -65,7 +70,7 @@ Row = dict[str, Any]
 FORMS: dict[str, Callable[[float], str]] = {
     "%": percent,
     "+%": lambda value: percent(value, signed=True),
-    ".2": lambda value: f"{value:.2f}",
+    ".2": two_decimals,
     "n": lambda value: f"{value:,}",
     "M": lambda value: millions(value / 1e6),
     "s": lambda value: f"{value:.0f}",
@@ -81,7 +86,7 @@ def find(results: Results, model: str, protocol: str) -> Row:
     raise InputError(f"no row {model} {protocol}: expected one of {known}")
 
 
-def figure(results: Results, words: str) -> str:
+def inline(results: Results, words: str) -> str:
     """An inline figure: `MODEL PROTOCOL KEY [- MODEL PROTOCOL KEY] FORM`, with its rows' caveats."""
     *terms, form = words.split()
     if form not in FORMS or len(terms) not in (3, 7) or terms[3:4] not in ([], ["-"]):
@@ -102,35 +107,34 @@ def figure(results: Results, words: str) -> str:
     return FORMS[form](values[0] - sum(values[1:])) + (f" ({flatter})" if flatter else "")
 
 
-def table_of_rows(results: Results, protocol: str = "nested", *models: str) -> str:
+def table_of_rows(results: Results, protocol: str = "nested", *models: str) -> Table:
     """Every row of a protocol, or some models; a second group of columns has standardised speakers."""
     plain = {row["model"]: row for row in _rows(results, protocol, models)}
     others = {row["model"]: row for row in results["rows"] if row["protocol"] == protocol + SUFFIX}
     standardised = {model: row for model, row in others.items() if not models or model in models}
-    groups = [plain, standardised] if standardised else [plain]
-    head = ["row", "model", "fusion"]
-    for group in groups:
-        caveat = next(iter(group.values()))["caveat"]
-        head += [f"accuracy %{f' ({caveat})' if caveat else ''}", "95 % by actor"]
+    caveats = [next(iter(group.values()))["caveat"] for group in (plain, standardised) if group]
     titles = {
         line["model"]: line["title"] for table in reversed(results["tables"]) for line in table["lines"]
     }
-    lines = []
+    lines: list[Line] = []
     for model, row in sorted({**plain, **standardised, **plain}.items(), key=lambda item: _is_fused(item[1])):
-        figures = [cell for group in groups for cell in _accuracy_and_interval(group.get(model))]
-        sizes = [row["params"], row.get("trained_params", row["params"])]
-        seeds = ", ".join(map(str, row["seeds"]))
-        line = [titles.get(model, model), model, row["fusion"] or NOTHING, *figures]
-        lines.append([*line, *(millions(size / 1e6) for size in sizes), seeds])
-    return cells([*head, "parameters M", "trained M", "seeds"], lines, texts=3)
+        line = {"row": titles.get(model, model), "model": model, "fusion": row["fusion"] or NOTHING}
+        figures: dict[str, Cell | str] = {}
+        for group, caveat in zip((plain, standardised), caveats, strict=False):
+            beside = f" ({caveat})" if caveat else ""
+            interval = "95 % by actor" + " " * len(figures)  # two columns; the page trims their heads
+            figures |= _accuracy(group.get(model), f"accuracy %{beside}", interval)
+        sizes = {"parameters M": row["params"], "trained M": row.get("trained_params", row["params"])}
+        sized = {head: millions(size / 1e6) for head, size in sizes.items()}
+        lines.append({**line, **figures, **sized, "seeds": ", ".join(map(str, row["seeds"]))})
+    return Table("", lines, texts=3)
 
 
-def paper_table(results: Results, number: str, *models: str) -> str:
+def paper_table(results: Results, number: str, *models: str) -> Table:
     """One of the paper's tables, or some models of it, beside ours under both protocols."""
     named = {table["name"]: table["lines"] for table in results["tables"]}[f"Table {number}"]
-    head = ["row", f"paper: accuracy % ({OPTIMISTIC})", f"ours, paper protocol: accuracy % ({OPTIMISTIC})"]
-    head += ["ours, nested: accuracy %", "95 % by actor", "paper: parameters M", "ours"]
-    lines = []
+    as_paper = f"ours, paper protocol: accuracy % ({OPTIMISTIC})"
+    lines: list[Line] = []
     for line in named:
         rows = {row["protocol"]: row for row in results["rows"] if row["model"] == line["model"]}
         if not rows or (models and line["model"] not in models):
@@ -138,22 +142,23 @@ def paper_table(results: Results, number: str, *models: str) -> str:
         first = next(iter(rows.values()))
         paper = first["paper"] or {"accuracy": None, "params": None}
         lines.append(
-            [
-                line["title"],
-                published(paper["accuracy"]),
-                _accuracy_and_interval(rows.get("paper"))[0],
-                *_accuracy_and_interval(rows.get("nested")),
-                millions(paper["params"]),
-                millions(first["params"] / 1e6),
-            ]
+            {
+                "row": line["title"],
+                f"paper: accuracy % ({OPTIMISTIC})": published(paper["accuracy"]),
+                as_paper: _accuracy(rows.get("paper"), as_paper)[as_paper],
+                **_accuracy(rows.get("nested"), "ours, nested: accuracy %"),
+                "paper: parameters M": millions(paper["params"]),
+                "ours": millions(first["params"] / 1e6),
+            }
         )
-    return cells(head, lines, texts=1)
+    return Table("", lines)
 
 
-def inflation_table(results: Results, model: str) -> str:
+def inflation_table(results: Results, model: str) -> Table:
     """One model under several protocols: each with its caveat, and its difference to nested by actor."""
     honest = find(results, model, "nested")
-    lines = [["nested", "none", *_accuracy_and_interval(honest), NOTHING]]
+    more = "more than nested, points (95 % by actor)"
+    lines: list[Line] = [{"protocol": "nested", "caveat": "none", **_accuracy(honest), more: NOTHING}]
     rows = [row for row in results["rows"] if row["model"] == model and row["protocol"] in HABITS]
     for row in sorted(rows, key=lambda row: HABITS.index(row["protocol"])):
         for key in ("corpus", "preset", "seeds"):
@@ -164,92 +169,99 @@ def inflation_table(results: Results, model: str) -> str:
         if row["protocol"] == "best_epoch_on_test" and None not in last and not _is_fused(row):
             value = sum(last) / len(last)
             added = percent(value - honest["accuracy"]["mean"], signed=True)
-            lines.append(["the next line at its last epoch", "none", percent(value), NOTHING, added])
-        lines.append([row["protocol"], row["caveat"], *_accuracy_and_interval(row), _paired(row, honest)])
-    head = ["protocol", "caveat", "accuracy %", "95 % by actor", "more than nested, points (95 % by actor)"]
-    return cells(head, lines, texts=2)
+            figures = (percent(value), NOTHING, added)
+            lines.append(
+                {
+                    "protocol": "the next line at its last epoch",
+                    "caveat": "none",
+                    **dict(zip(list(lines[0])[2:], figures, strict=True)),
+                }
+            )
+        line = {"protocol": row["protocol"], "caveat": row["caveat"]}
+        lines.append({**line, **_accuracy(row), more: _paired(row, honest)})
+    return Table("", lines, texts=2)
 
 
-def calibration_table(results: Results, protocol: str = "nested", *models: str) -> str:
+def calibration_table(results: Results, protocol: str = "nested", *models: str) -> Table:
     """Calibration error and log-likelihood before and after the temperature, and the temperatures."""
     rows = _rows(results, protocol, models)
     kinds = dict.fromkeys(kind for row in rows for kind in row["calibration"]["ece"])
-    head = ["model", *(f"ECE %, {kind}" for kind in kinds), *(f"NLL, {kind}" for kind in kinds)]
-    lines = []
+    lines: list[Line] = []
     for row in rows:
         found = row["calibration"]
+        line: dict[str, Cell | str] = {"model": _named(row)}
+        for score, head, form in (("ece", "ECE %", percent), ("nll", "NLL", two_decimals)):
+            scores = {kind: _spread(found[score].get(kind)) for kind in kinds}
+            line |= {f"{head}, {kind}": figure(each, form=form) for kind, each in scores.items()}
         fitted = [each["temperature"] for each in found["temperatures"]]
-        scores = [found[score].get(kind) for score in ("ece", "nll") for kind in kinds]
-        forms = [percent] * len(kinds) + [FORMS[".2"]] * len(kinds)
         lines.append(
-            [
-                _named(row),
-                *(_spread(score, form) for score, form in zip(scores, forms, strict=True)),
-                f"{min(fitted):.2f} to {max(fitted):.2f}" if fitted else NOTHING,
-            ]
+            {**line, "temperatures": f"{min(fitted):.2f} to {max(fitted):.2f}" if fitted else NOTHING}
         )
-    return cells([*head, "temperatures"], lines, texts=1)
+    return Table("", lines)
 
 
-def conditions_table(results: Results, protocol: str = "nested", *models: str) -> str:
+def conditions_table(results: Results, protocol: str = "nested", *models: str) -> Table:
     """Accuracy on clean clips and under bad input."""
     rows = [row for row in _rows(results, protocol, models) if row["conditions"]]
-    names = list(dict.fromkeys(name for row in rows for name in row["conditions"]))
-    lines = [[_named(row), *(_spread(row["conditions"].get(name)) for name in names)] for row in rows]
-    return cells(["model", *map(label, names)], lines, texts=1)
+    return sections.conditions_table(
+        ({"model": _named(row)}, {name: _spread(each) for name, each in row["conditions"].items()})
+        for row in rows
+    )
 
 
-def confusion_table(results: Results, model: str, protocol: str = "nested") -> str:
+def confusion_table(results: Results, model: str, protocol: str = "nested") -> Table:
     """Of the clips of each acted emotion, the per cent that were called so."""
     row = find(results, model, protocol)
-    lines = [
-        [emotion, *(f"{100 * count / sum(counts):.0f}" for count in counts), f"{sum(counts):.0f}"]
-        for emotion, counts in zip(row["emotions"], row["confusion"], strict=True)
-    ]
     acted = "acted" + (f" ({row['caveat']})" if row["caveat"] else "")
-    return cells([acted, *row["emotions"], "clips"], lines, texts=1)
+    return sections.confusion_table(row["emotions"], row["confusion"], acted)
 
 
-def actors_table(results: Results, protocol: str = "nested", *models: str) -> str:
+def actors_table(results: Results, protocol: str = "nested", *models: str) -> Table:
     """Each tested actor's accuracy."""
     rows = _rows(results, protocol, models)
     actors = dict.fromkeys(actor for row in rows for actor in row["actors"])
-    lines = [[actor, *(percent(row["actors"].get(actor)) for row in rows)] for actor in actors]
-    return cells(["actor", *(f"{_named(row)} %" for row in rows)], lines, texts=1)
+    return Table(
+        "",
+        [
+            {"actor": actor, **{f"{_named(row)} %": percent(row["actors"].get(actor)) for row in rows}}
+            for actor in actors
+        ],
+    )
 
 
-def time_table(results: Results, protocol: str = "nested", *models: str) -> str:
+def time_table(results: Results, protocol: str = "nested", *models: str) -> Table:
     """Seconds of a training, without those of the encoders that a fused model starts from."""
     lines = []
     for row in _rows(results, protocol, models):
         seconds = [fold["seconds"] for fold in row["folds"]]
-        lines.append([row["model"], f"{sum(seconds) / len(seconds):.0f}", f"{max(seconds):.0f}"])
-    return cells(["model", "seconds a fold", "longest"], lines, texts=1)
+        mean, longest = f"{sum(seconds) / len(seconds):.0f}", f"{max(seconds):.0f}"
+        lines.append({"model": row["model"], "seconds a fold": mean, "longest": longest})
+    return Table("", lines)
 
 
-def interaction_table(results: Results, protocol: str = "nested", *models: str) -> str:
-    """What the exchange of each two-stream row does to its answers, and what it has beyond late fusion."""
-    lines = []
+def interaction_table(results: Results, protocol: str = "nested", *models: str) -> Table:
+    """The audit of the exchange of each two-stream row, and its gain beyond late fusion."""
+    lines: list[Line] = []
     for row in _rows(results, protocol, models):
         found = row["interaction"]
         if found is None:
             continue
-        effects = [effect(Effect(**found[how]) if how in found else None) for how in DISTURBANCES]
-        part = (
-            ("no effect" if found["inert"] else "has an effect") if found.keys() & DISTURBANCES else NOTHING
+        effects = {how: Effect(**found[how]) for how in DISTURBANCES if how in found}
+        versus = None if found["beyond_late"] is None else _difference(found["beyond_late"])
+        audited = Interaction(effects, found["entropy"], found["late"] or "", versus or "")
+        lines.append(
+            {
+                "model": _named(row),
+                **sections.audit(audited),
+                "beyond late fusion, points": NOTHING if versus is None else difference(versus),
+                "Holm's p": NOTHING if versus is None else p_value(versus.p_holm),
+                "late rule": audited.late or NOTHING,
+            }
         )
-        entropy = NOTHING if found["entropy"] is None else f"{found['entropy']:.3f}"
-        beyond = [NOTHING, NOTHING]
-        if found["beyond_late"] is not None:
-            versus = _difference(found["beyond_late"])
-            limits = pair(versus.ci95, signed=True)
-            beyond = [f"{percent(versus.mean, signed=True)} ({limits})", p_value(versus.p_holm)]
-        lines.append([_named(row), part, *effects, entropy, *beyond, found["late"] or NOTHING])
-    head = ["model", "exchange", *DISTURBANCES.values(), "entropy"]
-    return cells([*head, "beyond late fusion, points", "Holm's p", "late rule"], lines, texts=2)
+    return Table("", lines, texts=2)
 
 
-def comparisons(results: Results) -> str:
+def comparisons(results: Results) -> Table:
     """The pairs of rows that `cfnsr report --compare` was asked for."""
     if not results["comparisons"]:
         raise InputError("no comparisons: expected some that `cfnsr report --compare A,B` was asked for")
@@ -259,21 +271,20 @@ def comparisons(results: Results) -> str:
         named = each["protocol"] + (f" ({caveat})" if caveat else "")
         found = each["reason"] or _difference(each)
         compared.append(Comparison(each["a"], each["b"], each["protocol"], named, found))
-    return comparisons_table(compared)
+    return sections.comparisons_table(compared)
 
 
-def task_table(results: Results) -> str:
-    """What each row learns of the task of interaction.py, and whether it does among the most places."""
-    places = list(next(iter(results["rows"].values()))["places"])
+def task_table(results: Results) -> Table:
+    """Accuracy of each row on the task of interaction.py, and its verdict among the most places."""
     lines = []
     for name, row in results["rows"].items():
-        found = [row["places"][number] for number in places]
-        lines.append([name, row["answer_in"], "yes" if found[-1] >= LEARNT else "no", *map(percent, found)])
-    head = ["model", "answer in", "learns it", *(f"{number} places: accuracy %" for number in places)]
-    return cells(head, lines, texts=3)
+        learnt = "yes" if [*row["places"].values()][-1] >= LEARNT else "no"
+        places = {f"{number} places: accuracy %": percent(found) for number, found in row["places"].items()}
+        lines.append({"model": name, "answer in": row["answer_in"], "learns it": learnt, **places})
+    return Table("", lines, texts=3)
 
 
-TABLES: dict[str, Callable[..., str]] = {
+TABLES: dict[str, Callable[..., Table]] = {
     "rows": table_of_rows,
     "paper": paper_table,
     "inflation": inflation_table,
@@ -304,18 +315,22 @@ def _named(row: Row) -> str:
     return f"{row['model']} ({row['caveat']})" if row["caveat"] else str(row["model"])
 
 
-def _spread(spread: Row | None, form: Callable[[float], str] = percent) -> str:
+def _spread(spread: Row | None) -> Spread | None:
+    """A figure as the results have it."""
     if spread is None:
-        return NOTHING
-    return form(spread["mean"]) + ("" if spread["std"] is None else f" ± {form(spread['std'])}")
+        return None
+    low, high = spread["ci95"]
+    return Spread(spread["mean"], spread["std"], None if low is None else (low, high))
 
 
-def _accuracy_and_interval(row: Row | None) -> list[str]:
+def _accuracy(
+    row: Row | None, head: str = "accuracy %", interval: str = "95 % by actor"
+) -> dict[str, Cell | str]:
     if row is None:
-        return [NOTHING, NOTHING]
-    partly = "" if row["complete"] else f" ({len({fold['fold'] for fold in row['folds']})} folds alone)"
-    ci95 = row["accuracy"]["ci95"]
-    return [_spread(row["accuracy"]) + partly, NOTHING if None in ci95 else pair(tuple(ci95))]
+        return {head: NOTHING, interval: NOTHING}
+    partly = "" if row["complete"] else f"{len({fold['fold'] for fold in row['folds']})} folds alone"
+    spread = _spread(row["accuracy"])
+    return {head: figure(spread, partly), interval: limits(spread)}
 
 
 def _difference(found: Row) -> Difference:
@@ -368,7 +383,7 @@ def fill(text: str, folder: Path = RESULTS) -> tuple[str, list[str], list[str]]:
         def make(results: Results) -> str:
             if kind not in TABLES:
                 raise InputError(f"no table {kind}: expected one of {', '.join(TABLES)}")
-            return TABLES[kind](results, *options.split()) + "\n"
+            return TABLES[kind](results, *options.split()).markdown() + "\n"
 
         return head + written(match, name, make, old) + end
 
@@ -377,7 +392,7 @@ def fill(text: str, folder: Path = RESULTS) -> tuple[str, list[str], list[str]]:
         if match[1] is None:
             wrong.append(f"{match[2]} follows no number: write one before it")
             return match[0]
-        return written(match, match[3], lambda results: figure(results, match[4]), old) + match[2]
+        return written(match, match[3], lambda results: inline(results, match[4]), old) + match[2]
 
     if not len(BLOCK.findall(text)) == text.count("<!-- table") == text.count("<!-- end"):
         wrong.append("a table's comment or an end stands alone, or names no results file")

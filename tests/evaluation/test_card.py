@@ -165,6 +165,8 @@ def test_its_code_gives_predict_what_the_model_needs(
     given = {keyword.arg for keyword in call.keywords}
     assert given == wanted and given <= set(signature(predict).parameters)
     hears = "speech_encoder" in wanted
+    assert ("whisper" in text) is hears and ("OpenFace" in text) is ("openface" in wanted)
+    assert model != "cfn_sr" or "It reads pixels and MFCC." in text
     cited = f"speech encoder whisper-tiny-en-encoder (SHA-256 `{'5e' * 32}`; licence: see its own card)."
     assert text.split("## Data")[0].count(cited) == hears == text.split("## Citation")[1].count(cited)
     assert ("discriminants that are solved in closed form" in text) is bool(wanted)
@@ -267,16 +269,3 @@ def test_a_card_needs_a_run_and_its_weights(tmp_path: Path, fabricate: Fabricate
     (folder / "run.json").unlink()
     with pytest.raises(InputError):
         write_card(checkpoint(folder))
-
-
-def test_a_model_without_a_pretrained_encoder_says_nothing_of_one(
-    tmp_path: Path, fabricate: Fabricate
-) -> None:
-    folder = fabricate(tmp_path, "cfn_sr", **SMALL)
-    config = Config(
-        "cfn_sr", {"classes": 8}, RAVDESS, preparation=replace(PREPARATION, modalities=("audio",))
-    )
-    config.write(folder)
-    (folder / "model.safetensors").write_bytes(b"")
-    text = model_card(folder)
-    assert "whisper" not in text and "OpenFace" not in text and "It reads pixels and MFCC." in text

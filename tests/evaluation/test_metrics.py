@@ -70,13 +70,6 @@ def test_figures_worked_out_by_hand() -> None:
     assert ece(counts) == pytest.approx(0.8 - 5 / 8)
 
 
-def test_calibration_error_by_hand_over_two_bins() -> None:
-    # Confidences 0.9 and 0.9 in one bin, one right of two; 0.55 in another, right.
-    logs = logs_of([[0.9, 0.1], [0.9, 0.1], [0.45, 0.55]])
-    expected = 2 / 3 * abs(0.5 - 0.9) + 1 / 3 * abs(1 - 0.55)
-    assert ece(count([0, 1, 1], logs).pooled()) == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_figures_agree_with_scikit_learn_and_the_slow_loop(seed: int) -> None:
     labels, logs, _ = sample(seed=seed)

@@ -8,7 +8,6 @@ from cfnsr.evaluation.names import (
     encoders_of,
     entry_of,
     is_plain,
-    modalities_of,
     pairs_of,
     title_of,
 )
@@ -38,7 +37,6 @@ BOTH = Encoders("openface", "speech")
 def test_a_name_tells_its_encoders(model: str, encoders: Encoders, title: str) -> None:
     assert encoders_of(model) == encoders and title_of(model) == title
     assert is_plain(model) is (set(encoders) <= {"", "pixels", "mfcc", "log_mel"})
-    assert modalities_of(model) == tuple(name for name in ("video", "audio") if getattr(encoders, name))
 
 
 def test_all_models_but_ours_are_plain() -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from cfnsr.evaluation.page import Example, Examples, html
 from cfnsr.evaluation.report import Written, report
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
+from cfnsr.evaluation.sections import sections, tables
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import safe, tables
+from cfnsr.evaluation.tables import Cell, safe
 from cfnsr.features.preparation import Preparation
 from cfnsr.models.zoo import TABLES, list_models
 from cfnsr.training.config import PRESETS
@@ -137,15 +139,58 @@ def markdown_of(runs: Path) -> str:
     return tables(summarise(read_runs(runs)), [])
 
 
-def table_of(written: Written, name: str) -> list[dict[str, str]]:
+def results_of(runs: Path) -> list[dict[str, Any]]:
+    """The rows of results.json, likewise."""
+    rows: list[dict[str, Any]] = results(summarise(read_runs(runs)))["rows"]
+    return rows
+
+
+def table_of(written: Written | str, name: str) -> list[dict[str, str]]:
     """The lines of a table of tables.md, by its heading."""
-    section = written.tables.read_text().split(f"## {name}\n")[1].split("\n## ")[0]
+    text = written if isinstance(written, str) else written.tables.read_text()
+    section = text.split(f"## {name}\n")[1].split("\n## ")[0]
     head, _, *lines = [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
         for line in section.splitlines()
         if line.startswith("|")
     ]
     return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+CELL = re.compile(r"<t[hd]\b.*?</t[hd]>", re.DOTALL)
+
+
+def lines_of(page: str, name: str) -> list[dict[str, str]]:
+    """The lines of a table of the page, by its section's name, as text."""
+    table = page.split(f'<section id="{name}">')[1].split("<table")[1].split("</table>")[0]
+    head, *lines = [
+        [" ".join(unescape(re.sub(r"<[^>]+>", "", cell)).split()) for cell in CELL.findall(row)]
+        for row in table.split("<tr>")[1:]
+    ]
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+def shown_of(cell: Cell | str) -> str:
+    """A cell as the page shows it: with a badge for each caveat instead of brackets."""
+    if isinstance(cell, str):
+        return cell
+    deviation = f"± {cell.deviation}" if cell.deviation else ""
+    return " ".join(filter(None, [cell.value, deviation, *cell.caveats]))
+
+
+def test_the_page_shows_the_cells_of_tables_md(full: Written, mixed: Written) -> None:
+    """A table a protocol of bad input apart, and all figures but the preset and corpus in `summary`."""
+    for written, names in ((full, {"video", "audio", "cfn_sr"}), (mixed, {"audio", "audio+speech"})):
+        rows, page = [row for row in written.rows if row.model in names], written.html.read_text()
+        made_of, text = sections(rows), Page(page).text
+        assert {"table-1", "summary", "calibration"} <= set(made_of)
+        for name, made in made_of.items():
+            assert all(note in text for note in (*made.notes, *made.how))
+            if name == "conditions":
+                continue
+            for line, expected in zip(lines_of(page, name), made.rows, strict=True):
+                heads = [head for head in expected if head not in ("preset", "corpus")]
+                assert [line[head] for head in heads] == [shown_of(expected[head]) for head in heads]
 
 
 NESTED, AS_PAPER = "nested protocol", f"paper protocol ({OPTIMISTIC})"
@@ -203,27 +248,24 @@ def test_the_difference_to_cfn_sr_stands_in_all_three_files(full: Written) -> No
 def test_asked_comparisons_stand_in_all_three_files(tmp_path: Path, fabricate_all: Fabricate) -> None:
     fabricate_all(tmp_path, ("video", "audio", "cfn_sr"), ("nested",), **SMALL)
     fabricate_all(tmp_path, ("audio", "cfn_sr"), ("paper",), preset="small", **SMALL)
-    asked = [("video", "audio"), ("audio", "cfn_sr")]
     rows = summarise(read_runs(tmp_path), margin=0.03)
-    compared = comparisons(rows, asked, 0.03)
+    compared = comparisons(rows, [("video", "audio"), ("audio", "cfn_sr")], 0.03)
     found = results(rows, (), compared)["comparisons"]
-    assert [(each["a"], each["b"], each["protocol"]) for each in found] == [
-        ("video", "audio", "nested"),
-        ("audio", "cfn_sr", "nested"),
-        ("audio", "cfn_sr", "paper"),
-    ]
+    pairs = [("video", "audio", "nested"), ("audio", "cfn_sr", "nested"), ("audio", "cfn_sr", "paper")]
+    assert [(each["a"], each["b"], each["protocol"]) for each in found] == pairs
     (versus,) = [row.versus for row in rows if row.name == "audio, nested protocol"]
     assert isinstance(versus, Difference) and found[1]["p"] == versus.p
     assert all(each["reason"] is None and each["equivalence"]["margin"] == 0.03 for each in found)
     markdown, page = tables(rows, [], compared), html(rows[:1], compared=compared)
-    section = markdown.split("## Comparisons")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")]
-    shown = page.split('<section id="comparisons">')[1].split("</section>")[0]
-    for line, each in zip(lines[2:], found, strict=True):
-        for text in (line, shown):
-            assert f"{100 * each['mean']:+.1f}".replace("-", "−") in text and "within 3 points p " in text
-        assert (OPTIMISTIC in line) is (each["protocol"] == "paper")
-    assert shown.count(OPTIMISTIC) == 1
+    lines = table_of(markdown, "Comparisons")
+    assert lines == [
+        {head: cell.replace("<", "&lt;") for head, cell in line.items()}
+        for line in lines_of(page, "comparisons")
+    ]
+    for line, each in zip(lines, found, strict=True):
+        assert line["difference"] == f"{100 * each['mean']:+.1f}".replace("-", "−")
+        assert line["equivalence"].startswith("within 3 points p ")
+        assert (OPTIMISTIC in line["protocol"]) is (each["protocol"] == "paper")
     assert Page(page).text.count("the unit is the fold") == markdown.count("the unit is the fold") == 1
 
 
@@ -243,29 +285,30 @@ def test_a_comparison_that_cannot_be_made_has_a_reason_and_no_p(
             report(tmp_path, margin=margin)
 
 
-def test_few_actors_have_no_interval_and_the_reason_stands_there_once(
+def test_one_fold_has_neither_deviation_nor_interval_and_the_reason_stands_there_once(
     tmp_path: Path, fabricate: Fabricate
 ) -> None:
     fabricate(tmp_path, **SMALL)
     written = report(tmp_path)
     (row,) = rows_of(written)
-    assert all(row[name]["ci95"] == [None, None] for name in ("accuracy", "uar", "macro_f1", "ece"))
+    for name in ("accuracy", "uar", "macro_f1", "ece"):
+        assert row[name]["ci95"] == [None, None] and row[name]["std"] is None
     assert row["abstention"][1]["accuracy"]["ci95"] == [None, None]
     for text in (written.tables.read_text(), Page(written.html.read_text()).text):
         assert text.count("No 95 % interval for cfn_sr, nested protocol: fewer than 8 actors") == 1
     assert table_of(written, "Other figures")[0]["95 % interval"] == "–"
-    assert "nan" not in written.html.read_text().lower()
+    first = written.html.read_bytes()
+    assert b"nan" not in first.lower()
+    assert report(tmp_path).html.read_bytes() == first, "the page is the same every time"
 
 
 def test_a_model_of_ones_own_stands_beside_cfn_sr(tmp_path: Path, fabricate_all: Fabricate) -> None:
     fabricate_all(tmp_path, ("cfn_sr", "my_gate"), ("nested",), takes=16, epochs=4, preset="small")
-    written = report(tmp_path)
-    reference, own = table_of(written, "Other models")
+    reference, own = table_of(markdown_of(tmp_path), "Other models")
     assert reference["row"] == "CFN-SR" and own["row"] == "my_gate"
     assert re.fullmatch(r"−\d+\.\d \(.* to .*\), p .*, Holm .*", own[f"{NESTED}: difference to CFN-SR"])
-    assert "my_gate" in written.html.read_text().split("Other models</h2>")[1].split("</table>")[0]
     # It is one of the rows that Holm's correction is over.
-    (found,) = [row["difference_to_cfn_sr"] for row in rows_of(written) if row["model"] == "my_gate"]
+    (found,) = [row["difference_to_cfn_sr"] for row in results_of(tmp_path) if row["model"] == "my_gate"]
     assert found["p_holm"] == found["p"]
 
 
@@ -273,11 +316,10 @@ def test_why_there_is_no_difference_is_told(tmp_path: Path, fabricate: Fabricate
     fabricate(tmp_path, "cfn_sr", **SMALL)
     fabricate(tmp_path, "audio", **SMALL)
     fabricate(tmp_path, "video", preset="small", **SMALL)
-    written = report(tmp_path)
-    for text in (written.tables.read_text(), Page(written.html.read_text()).text):
-        assert "No difference to CFN-SR for 1D CNN: actors in common: 4; fewer than 8" in text
-        assert "No difference to CFN-SR for 3D ResNeXt-50: run with another preset than cfn_sr" in text
-    assert all(row["difference_to_cfn_sr"] is None for row in rows_of(written))
+    text = markdown_of(tmp_path)
+    assert "No difference to CFN-SR for 1D CNN: actors in common: 4; fewer than 8" in text
+    assert "No difference to CFN-SR for 3D ResNeXt-50: run with another preset than cfn_sr" in text
+    assert all(row["difference_to_cfn_sr"] is None for row in results_of(tmp_path))
 
 
 RECIPE = {"learning_rate": 1e-3, "pretrain": True, "fused_epochs": 4, "modality_dropout": 0.0}
@@ -455,7 +497,7 @@ def test_the_confusion_matrix_pools_all_test_clips(tmp_path: Path, fabricate: Fa
             fabricate(tmp_path, "audio+speech", fold=fold, seed=seed, **SMALL)
     page = report(tmp_path).html.read_text().split('<table class="confusion">')[1].split("</table>")[0]
     shown = [
-        [int(cell) for cell in re.findall(r'title="[^"]*">(\d+)</td>', line)]
+        [int(cell) for cell in re.findall(r'title="[^"]*"[^>]*><span>(\d+)</span></td>', line)]
         for line in page.split("<tbody>")[1].split("</tr>")[:-1]
     ]
     pooled = np.zeros((8, 8))
@@ -514,11 +556,6 @@ def test_the_curves_mark_the_epoch_as_what_it_is(
     assert alt.endswith(said) and mark in page.text and other not in page.text
 
 
-def test_the_page_is_the_same_every_time(tmp_path: Path, fabricate: Fabricate) -> None:
-    fabricate(tmp_path, **SMALL)
-    assert report(tmp_path).html.read_bytes() == report(tmp_path).html.read_bytes()
-
-
 def test_optimistic_figures_are_labelled_wherever_they_are_printed(full: Written) -> None:
     text = full.html.read_text()
     # "95" and "–" apart, every place of the optimistic rows: summary, heading, sentence, figures, folds.
@@ -538,9 +575,9 @@ def test_optimistic_figures_are_labelled_wherever_they_are_printed(full: Written
     for name in ("summary", "calibration"):
         summary = text.split(f'<section id="{name}">')[1].split("</table>")[0]
         for row in re.findall(r"<tr.*?</tr>", summary.split("<tbody>")[1], flags=re.DOTALL):
-            protocol = re.search(r'<td data-label="Protocol">.*?</td>', row, flags=re.DOTALL)
+            protocol = re.search(r'<td data-label="protocol">.*?</td>', row, flags=re.DOTALL)
             assert protocol is not None
-            assert (OPTIMISTIC in protocol.group()) is (">paper" in protocol.group())
+            assert (OPTIMISTIC in protocol.group()) is (">paper protocol" in protocol.group())
     summary = text.split('<section id="summary">')[1].split("</table>")[0]
     assert summary.split("<tbody>")[0].count(OPTIMISTIC) == 2  # the caption and the paper's own column
 
@@ -648,71 +685,51 @@ def test_unfinished_and_incomplete_runs_are_told(tmp_path: Path, fabricate: Fabr
     assert json.loads(written.results.read_text())["unfinished"][0]["folder"] == "nested/cfn_sr/seed_0/fold_4"
 
 
+PAPERS, CLIPS = PRESETS["paper"].as_json(), Preparation().as_json()
+
+
 @pytest.mark.parametrize(
     ("about", "reason"),
     [
         ({"preset": "small"}, "preset small, not paper"),
         ({"corpus": {"name": "synthetic", "clips": 1440}}, "corpus synthetic, not RAVDESS"),
         ({"corpus": {"name": "ravdess", "clips": 300}}, "300 clips, not RAVDESS's 1440"),
+        # Two clips lost in preparation do not make another corpus.
+        ({"corpus": {"name": "RAVDESS", "clips": 1438}}, ""),
+        # Its text has consecutive pictures, its code evenly spaced ones; how it cuts the face it leaves open.
+        ({"preparation": {**CLIPS, "sampling": "consecutive", "margin": 0.0}}, ""),
+        ({"preparation": {**CLIPS, "frames": 20}}, "frames 20, not 30"),
+        ({"settings": {**PAPERS, "precision": "bf16"}}, ""),
+        ({"settings": {**PAPERS, "residual_start": 0.2}}, "residual_start 0.2, not 1.0"),
+        ({"settings": {**PAPERS, "schedule": "cosine", "select_by": "uar"}}, "select_by uar, not accuracy"),
     ],
 )
 def test_the_paper_is_not_compared_with_what_is_not_comparable(
     tmp_path: Path, fabricate: Fabricate, about: dict[str, Any], reason: str
 ) -> None:
-    fabricate(tmp_path, **SMALL, **about)
-    written = report(tmp_path)
-    for text in (Page(written.html.read_text()).text, written.tables.read_text()):
-        assert f"The paper's figures are not comparable with ours ({reason}" in text
-    summary = written.html.read_text().split('<section id="summary">')[1]
-    assert "not comparable" in summary.split("<tbody>")[1].split("</tbody>")[0]
-    assert table_of(written, "Other figures")[0]["ours − paper's"] == "–"
-    assert rows_of(written)[0]["comparable"] is False
+    fabricate(tmp_path, **SMALL, **{"settings": PAPERS, "preparation": CLIPS} | about)
+    text = markdown_of(tmp_path)
+    assert ("The paper's figures are not comparable with ours (" in text) is bool(reason) and reason in text
+    assert (table_of(text, "Other figures")[0]["ours − paper's"] == "–") is bool(reason)
+    assert results_of(tmp_path)[0]["comparable"] is not bool(reason)
 
 
 def test_a_comparable_row_beside_one_that_is_not(tmp_path: Path, fabricate: Fabricate) -> None:
     fabricate(tmp_path, "audio", **SMALL)
     fabricate(tmp_path, "video", preset="small", **SMALL)
-    text = markdown_of(tmp_path)
-    assert "not comparable with ours for video (preset small, not paper)" in text
-    # Two clips lost in preparation do not make another corpus.
-    fabricate(tmp_path / "b", corpus={"name": "RAVDESS", "clips": 1438}, **SMALL)
-    assert "not comparable" not in markdown_of(tmp_path / "b")
-
-
-def test_what_the_paper_says_is_what_makes_a_run_comparable(tmp_path: Path, fabricate: Fabricate) -> None:
-    """Its text has consecutive pictures, its code evenly spaced ones; how it cuts the face it leaves open."""
-    paper = PRESETS["paper"].as_json()
-    clips = Preparation().as_json()
-    for number, (settings, preparation, reason) in enumerate(
-        [
-            (paper, clips, ""),
-            (paper, {**clips, "sampling": "consecutive", "margin": 0.0}, ""),
-            (paper, {**clips, "frames": 20}, "frames 20, not 30"),
-            ({**paper, "precision": "bf16"}, clips, ""),
-            ({**paper, "residual_start": 0.2}, clips, "residual_start 0.2, not 1.0"),
-            ({**paper, "schedule": "cosine", "select_by": "uar"}, clips, "select_by uar, not accuracy"),
-        ]
-    ):
-        folder = tmp_path / str(number)
-        fabricate(folder, settings=settings, preparation=preparation, **SMALL)
-        text = markdown_of(folder)
-        assert ("not comparable" in text) is bool(reason) and reason in text
-
-
-def test_one_fold_has_no_deviation(tmp_path: Path, fabricate: Fabricate) -> None:
-    fabricate(tmp_path, **SMALL)
     written = report(tmp_path)
-    (row,) = rows_of(written)
-    assert row["accuracy"]["std"] is None
-    assert "nan" not in written.html.read_text().lower()
+    said = "not comparable with ours for video (preset small, not paper)"
+    assert said in written.tables.read_text() and said in Page(written.html.read_text()).text
+    column = f"paper: accuracy % ({OPTIMISTIC})"
+    shown = [line[column] for line in lines_of(written.html.read_text(), "summary")]
+    assert shown == ["62.99 not comparable", "56.53"]
 
 
 def test_several_seeds_are_averaged_fold_by_fold_first(tmp_path: Path, fabricate: Fabricate) -> None:
     for fold in (1, 2, 3):
         for seed in (0, 7):
             fabricate(tmp_path, fold=fold, seed=seed, **SMALL)
-    written = report(tmp_path)
-    (row,) = rows_of(written)
+    (row,) = results_of(tmp_path)
     assert row["seeds"] == [0, 7] and len(row["folds"]) == 6
     by_fold = [np.mean([f["accuracy"] for f in row["folds"] if f["fold"] == fold]) for fold in (1, 2, 3)]
     assert row["accuracy"]["mean"] == pytest.approx(np.mean(by_fold))
@@ -728,8 +745,7 @@ def test_several_seeds_are_averaged_fold_by_fold_first(tmp_path: Path, fabricate
     shares = np.array([np.mean(right_of[str(actor)]) for actor in range(1, 13)])
     limits = stats.ttest_1samp(shares, 0).confidence_interval(0.95)
     assert row["accuracy"]["ci95"] == pytest.approx([limits.low, limits.high])
-    page = Page(written.html.read_text())
-    assert "3 of 6 folds, 2 seeds" in page.text
+    assert table_of(markdown_of(tmp_path), "Other figures")[0]["folds"] == "3 of 6 folds, 2 seeds"
 
 
 def test_an_absent_emotion_is_no_error(tmp_path: Path, fabricate: Fabricate) -> None:

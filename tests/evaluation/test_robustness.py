@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from cfnsr.data import conditions
+from cfnsr.evaluation.notes import remarks
 from cfnsr.evaluation.page import html
-from cfnsr.evaluation.predictions import CONDITIONS
-from cfnsr.evaluation.robustness import MEANINGS, conditions_of
+from cfnsr.evaluation.predictions import CONDITIONS, MEANINGS, conditions_of
 from cfnsr.evaluation.runs import read_runs
-from cfnsr.evaluation.summary import Row, remarks, summarise
-from cfnsr.evaluation.tables import tables
+from cfnsr.evaluation.sections import tables
+from cfnsr.evaluation.summary import Row, summarise
 
 Fabricate = Callable[..., Path]
 SMALL = {"takes": 16, "epochs": 3}
@@ -65,7 +65,7 @@ def test_the_page_has_a_plot_a_condition_and_a_table_with_numbers(rows: list[Row
     assert places == sorted(places)
     table = section.split('<table class="heat">')[1]
     assert f"{100 * rows[1].conditions['no_picture'].mean:.1f}" in table
-    assert table.split("</tbody>")[0].count('<td class="none">–</td>') == 4  # audio has no pictures to lose
+    assert table.count('<td class="number none"><span>–</span></td>') == 4  # audio has no pictures to lose
     text = tables(rows, []).split("## Accuracy under bad input")[1]
     assert f"{100 * rows[1].conditions['dark_face'].mean:.1f} ±" in text
 

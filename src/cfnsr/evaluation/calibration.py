@@ -1,4 +1,4 @@
-"""Does a row know what it does not know? Calibration, temperature and abstention.
+"""Calibration, temperature scaling and abstention of a row.
 
 Test actors choose nothing here: each fold's temperature and its thresholds of abstention come from the
 fold's own inner validation clips.
@@ -26,7 +26,7 @@ TOLERANCE = 1e-3  # nats: predictions are written with 7 digits
 
 @dataclass(frozen=True)
 class Answered:
-    """What is left when the model answers only where its confidence reaches a threshold.
+    """Coverage and accuracy of answers whose confidence reaches a threshold.
 
     Args:
         threshold: of confidence; None where each fold has its own.
@@ -46,7 +46,7 @@ class Answered:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How far a row's confidence can be believed.
+    """Calibration of a row's confidence.
 
     Args:
         raw: the row's predictions as they were written, counted.
@@ -64,7 +64,7 @@ class Calibration:
 
     @property
     def reason(self) -> str:
-        """Why there is no temperature; empty where there is one."""
+        """The reason why there is no temperature; empty where there is one."""
         if self.temperatures:
             return ""
         return (
@@ -207,7 +207,7 @@ def brier(part: Predictions) -> float:
 
 
 def reliability(bins: Floats) -> tuple[Floats, Floats, Ints]:
-    """What a reliability diagram shows of each bin that has clips.
+    """The points of a reliability diagram, one a bin that has clips.
 
     Args:
         bins: (15, 3) of `metrics.Counts`.

@@ -8,23 +8,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cfnsr import __version__
 from cfnsr.corpus.download import CITATIONS, LICENCE
-from cfnsr.corpus.take import Actor
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import TOO_FEW
-from cfnsr.evaluation.names import called, encoders_of, entry_of
+from cfnsr.evaluation.names import called, encoders_of, fusion_of
+from cfnsr.evaluation.render import template
 from cfnsr.evaluation.runs import Run, read_run
+from cfnsr.evaluation.sections import protocol_of
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import NOTHING, cells, limits, mean_and_deviation, percent, safe
-from cfnsr.features.preparation import Preparation
+from cfnsr.evaluation.tables import NOTHING, Line, Table, figure, limits, percent, safe
 from cfnsr.files import write_text
-
-if TYPE_CHECKING:
-    from cfnsr.training.checkpoint import Config
 
 CARD, WEIGHTS = "README.md", "model.safetensors"
 # Corpus -> the hub's name of its licence, what it says, and whom to cite.
@@ -43,46 +40,10 @@ PAPER = (
     "Fu Z, Liu F, Wang H, Qi J, Fu X, Zhou A, Li Z (2021). A cross-modal fusion network based on "
     "self-attention and residual structure for multimodal emotion recognition. arXiv 2111.02172."
 )
-FUSIONS = {
-    "none": "One modality alone.",
-    "late": "Each modality is classified by itself, and the two classifications are combined.",
-    "early": "The pooled features of both modalities are joined before one classifier.",
-    "model": "The two modalities talk to each other between the stages of their encoders.",
-}
-FROZEN = (
-    "The two modalities talk to each other between the stages of their encoders; what the encoders know was "
-    "learnt apart and stays as it was."
+OPENFACE = (
+    "Baltrušaitis T, Zadeh A, Lim YC, Morency L-P (2018). OpenFace 2.0: Facial Behavior Analysis "
+    "Toolkit. IEEE FG 2018."
 )
-LIMITS = """\
-- It tells which emotion an **actor was asked to show**, not what a person feels. Faces and voices are no
-  reliable sign of a feeling: people differ, and so do cultures and situations.
-- The actors it was trained on are few, and act (those of RAVDESS two sentences of North American English, in
-  a studio). Other people, languages, microphones, codecs, light and camera angles were not tested, and on
-  another corpus such models have done far worse.
-- Single actors are read much better or worse than the mean, as the accuracies above show. No group of
-  persons (age, skin, speech or facial difference) was tested apart.
-- The interval by actor, not the third digit, says how far a figure can be trusted.
-- Look at the probabilities, and let it abstain: `cfnsr report` tells the accuracy of the answered clips at
-  every threshold."""
-ACT = """\
-This is no legal advice. Under Regulation (EU) 2024/1689 (the AI Act) a system that infers emotions of natural
-persons from their biometric data, such as those of face and voice, is an *emotion recognition system*
-(article 3(39)).
-
-- **Forbidden** (article 5(1)(f)): placing it on the market, putting it into service for this purpose or using
-  it to infer emotions of persons **at the workplace or in education institutions**, except for medical or
-  safety reasons. Recruitment, the staff of call centres, classrooms and examinations are among these.
-- **High-risk** as a rule (article 6(2) with Annex III, point 1(c)): emotion recognition in all other areas,
-  as far as law allows it at all. Its provider must among other things keep a risk management system, data
-  governance, technical documentation, logs, human oversight and tested accuracy (articles 8 to 17), have its
-  conformity assessed and register it (articles 43, 49). These weights meet none of that: they are for
-  research.
-- **Transparency** (article 50(3)): whoever deploys it must tell the persons exposed that it is at work, and
-  process their data under the General Data Protection Regulation (2016/679), for which biometric data can be
-  a special category (its article 9).
-
-Do not use it to judge people anywhere: not in hiring, policing, border control, insurance or credit, nor to
-infer anything about a person who did not agree."""
 
 
 def write_card(folder: Path, rows: Sequence[Row] = ()) -> Path:
@@ -98,7 +59,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
     Args:
         folder: of a finished run: run.json and predictions.csv beside config.json and model.safetensors.
         rows: of `summarise`, the cross-validation that the run belongs to; its row of the same model and
-            protocol, and that with speakers standardised, are told beside the run's own fold.
+            protocol, and that with speakers standardised, stand beside the run's own fold.
 
     Raises:
         InputError: the folder is no checkpoint, or none of a finished run.
@@ -116,28 +77,40 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
             "training; train it again"
         )
     (row,) = summarise([run])
-    parts = [
-        _head(run),
-        f"# {safe(run.model)}",
-        _about(run, config, weights),
-        "## How to load it",
-        _loading(run, config),
-        "## Data",
-        _data(run, config.preparation),
-        "## Who was trained on",
-        _people(run),
-        "## Figures",
-        *_figures(run, row, rows),
-        "## Limits of use",
-        LIMITS,
-        "## Law",
-        ACT,
-        "## Training",
-        _training(run),
-        "## Citation",
-        _citations(run, config.preparation),
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    encoders, preparation = encoders_of(run.model), config.preparation
+    licence, content = LICENCES.get(run.corpus.lower()), weights.read_bytes()
+    cited = [PAPER, *(licence[2] if licence else ())]
+    if "openface" in encoders:
+        cited.append(OPENFACE)
+    speech = ""
+    if "speech" in encoders and preparation.speech_encoder:
+        name, sha256 = safe(preparation.speech_encoder), safe(preparation.speech_sha256)
+        speech = f"speech encoder {name} (SHA-256 `{sha256}`; licence: see its own card)"
+        cited.append(f"The {speech}.")
+    settings = [{"setting": str(name), "value": str(value)} for name, value in run.settings.items()]
+    return template("card.md").render(
+        run=run,
+        head=_head(run),
+        reads=called(encoders),
+        encoders=encoders,
+        needed={"openface", "speech"} & set(encoders),
+        fusion=fusion_of(run.model),
+        frozen=run.settings.get("frozen_encoders") and run.settings.get("pretrain") is not False,
+        normalised=config.normalised,
+        standardised=run.protocol.endswith(SUFFIX),
+        preparation=preparation,
+        speech_encoder=speech,
+        version=__version__,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        licence=" ".join(licence[1].split()) if licence else "",
+        people=_people(run),
+        actors=row.accuracy_of,
+        figures=_figures(row),
+        whole=_cross_validation(run, rows),
+        settings=Table("", settings, texts=2).markdown(),
+        cited=[" ".join(work.split()) for work in cited],
+    )
 
 
 def _head(run: Run) -> str:
@@ -157,7 +130,7 @@ def _head(run: Run) -> str:
             lines += [f"{key}:", *[f"- {_scalar(each)}" for each in dict.fromkeys(value)]]
         else:
             lines.append(f"{key}: {_scalar(value)}")
-    return "\n".join(["---", *lines, "---"])
+    return "\n".join(lines)
 
 
 def _scalar(value: str) -> str:
@@ -171,222 +144,52 @@ def _scalar(value: str) -> str:
     return value if plain and not reserved else json.dumps(value)
 
 
-def _about(run: Run, config: "Config", weights: Path) -> str:
-    found = entry_of(run.model)
-    content = weights.read_bytes()
-    reads = called(encoders_of(run.model))
-    fusion = FUSIONS.get(found.fusion, "") if found is not None else ""
-    if fusion == FUSIONS["model"] and _keeps_its_encoders(run):
-        fusion = FROZEN
-    trained = (
-        f", {run.trained_params:,} of them trained (the others are a pretrained speech encoder's, and "
-        "those of discriminants that are solved in closed form)"
-        if run.trained_params < run.params
-        else ""
-    )
-    emotions = ", ".join(run.labels.emotions)
-    return (
-        f"Recognises one of {len(run.labels)} acted emotions ({safe(emotions)}) in a short take of one "
-        f"person. It reads {safe(reads)}. {fusion} A model of cfnsr's zoo, which rebuilds CFN-SR (arXiv "
-        f"2111.02172) and the models it is compared with. {run.params:,} parameters{trained}; "
-        f"the weights are {len(content):,} bytes, SHA-256 `{hashlib.sha256(content).hexdigest()}`."
-    )
-
-
-def _keeps_its_encoders(run: Run) -> bool:
-    """Whether the encoders it started from were frozen."""
-    return bool(run.settings.get("frozen_encoders")) and run.settings.get("pretrain") is not False
-
-
-def _loading(run: Run, config: "Config") -> str:
-    load = 'model = cfnsr.from_pretrained("FOLDER")  # the folder of this file, or its name on the hub'
-    lines = ["import cfnsr", "", load]
-    if not config.normalised:
-        lines += [*_predicting(run), "print(result.emotion, result.probabilities)"]
-    said = [
-        f"With cfnsr {safe(run.versions.get('cfnsr', __version__))} or one that reads its checkpoints:",
-        "```python\n" + "\n".join(lines) + "\n```",
-    ]
-    encoder = _speech_encoder(run, config.preparation)
-    if encoder:
-        said.append(f"It hears by the {encoder}.")
-    if run.protocol.endswith(SUFFIX) or config.normalised:
-        said.append(
-            "It was trained on features standardised per speaker, so it needs takes of all emotions of the "
-            "same person, in balance, standardised in the same way; "
-            + (
-                'config.json says `"normalised": true`, and `predict` refuses it for a single file.'
-                if config.normalised
-                else "on a single take its answers mean little."
-            )
-        )
-    return "\n\n".join(said)
-
-
-def _predicting(run: Run) -> list[str]:
-    """The lines that call `predict` with all that the model's encoders need."""
-    needed = []
-    if "openface" in encoders_of(run.model):
-        needed.append('    openface="take.csv",  # OpenFace\'s CSV of the take')
-    if "speech" in encoders_of(run.model):
-        needed.append('    speech_encoder="ENCODER",  # its folder, or its name on the Hugging Face hub')
-    if not needed:
-        return ['result = cfnsr.predict(model, "take.mp4")']
-    return ["result = cfnsr.predict(", "    model,", '    "take.mp4",', *needed, ")"]
-
-
-def _speech_encoder(run: Run, preparation: Preparation) -> str:
-    """The pretrained encoder that a model hears by, by name and hash; empty where it hears by none."""
-    if "speech" not in encoders_of(run.model) or not preparation.speech_encoder:
-        return ""
-    return (
-        f"speech encoder {safe(preparation.speech_encoder)} (SHA-256 `{safe(preparation.speech_sha256)}`; "
-        "licence: see its own card)"
-    )
-
-
-def _data(run: Run, preparation: Preparation) -> str:
-    licence = LICENCES.get(run.corpus.lower())
-    said = [
-        f"Corpus {safe(run.corpus)}, {run.clips} clips"
-        + (f" (fingerprint of their contents `{safe(run.fingerprint[:16])}`)." if run.fingerprint else "."),
-        " ".join(licence[1].split()) + " The weights are made from it and are shared under the same licence."
-        if licence
-        else f"cfnsr does not know the licence of {safe(run.corpus)}: look it up before sharing weights.",
-        "The recordings are no part of this folder.",
-    ]
-    if "openface" in encoders_of(run.model):
-        said.append(
-            "The action units are OpenFace's (Baltrušaitis et al. 2018); OpenFace has a licence of its own, "
-            "for academic and other non-commercial use."
-        )
-    if "speech" in encoders_of(run.model) and preparation.speech_encoder:
-        said.append(
-            f"The sound is read by the pretrained speech encoder {safe(preparation.speech_encoder)} (SHA-256 "
-            f"`{safe(preparation.speech_sha256)}`). It is not in this folder and has a licence of its own: "
-            "look it up by this name and hash, which config.json has too."
-        )
-    return " ".join(said)
-
-
 def _people(run: Run) -> str:
+    """The actors of each split, and what was done with them."""
     refit = bool(run.settings.get("refit")) and run.selected_on == "validation"
-    last = _keeps_the_last(run)
+    last = run.keeps_last
     chose = "chose the temperature" if last else "chose the epoch"
     parts = {"trained on": run.train_actors}
     if run.validation_actors:
         parts[chose + (", then trained on too" if refit else "")] = run.validation_actors
     parts["chose the epoch and tested on" if run.optimistic and not last else "tested on"] = run.test_actors
-    table = cells(
-        ["part", "actors", "which"],
-        [[what, str(len(actors)), _names(actors)] for what, actors in parts.items()],
-        texts=3,
-    )
-    return f"Fold {run.fold} of {run.folds}, {safe(run.protocol)} protocol, seed {run.seed}.\n\n{table}"
-
-
-def _keeps_the_last(run: Run) -> bool:
-    """Whether its weights are those of the last epoch, so that nobody chose one."""
-    return run.settings.get("keep") == "last"
-
-
-def _names(actors: Sequence[Actor]) -> str:
-    return ", ".join(map(str, actors)) or "none"
-
-
-def _figures(run: Run, row: Row, rows: Sequence[Row]) -> list[str]:
-    """This run's own fold, then the cross-validation it belongs to."""
-    caveat = f" **{safe(run.caveat)}.**" if run.caveat else ""
-    found = row.calibration
-    figures = row.fold_figures[0]
-    accuracy = row.spreads["accuracy"]
     lines = [
-        ["accuracy %", percent(figures["accuracy"])],
-        [
-            "accuracy %, 95 % interval by actor",
-            limits(accuracy) if accuracy.ci95 else f"{NOTHING} ({TOO_FEW})",
-        ],
-        ["unweighted average recall %", percent(figures["uar"])],
-        ["macro F1 %", percent(figures["macro_f1"])],
-        ["expected calibration error %, raw", percent(found.ece["raw"].mean)],
+        {"part": part, "actors": str(len(actors)), "which": ", ".join(map(str, actors)) or "none"}
+        for part, actors in parts.items()
     ]
-    if "tempered" in found.ece:
-        lines.append(
-            [
-                f"expected calibration error %, temperature {found.temperatures[0]:.2f}",
-                percent(found.ece["tempered"].mean),
-            ]
-        )
-    single = ", ".join(f"{actor}: {percent(value)}" for actor, value in row.accuracy_of.items())
-    parts = [
-        f"**These weights**, on the {_number(len(run.test.clips), 'test clip')} of "
-        f"{_number(len(row.actors), 'actor')}{'' if run.leaky else ' that they never saw'}:{caveat}",
-        cells(["figure", "value"], lines, texts=1),
-        f"Actor by actor, %: {safe(single)}.",
+    return Table("", lines, texts=3).markdown()
+
+
+def _figures(row: Row) -> str:
+    """The figures of this run's own fold."""
+    figures, accuracy, ece = row.fold_figures[0], row.spreads["accuracy"], row.calibration.ece
+    lines = {
+        "accuracy %": percent(figures["accuracy"]),
+        "accuracy %, 95 % interval by actor": limits(accuracy) if accuracy.ci95 else f"{NOTHING} ({TOO_FEW})",
+        "unweighted average recall %": percent(figures["uar"]),
+        "macro F1 %": percent(figures["macro_f1"]),
+        "expected calibration error %, raw": percent(ece["raw"].mean),
+    }
+    if "tempered" in ece:
+        name = f"expected calibration error %, temperature {row.calibration.temperatures[0]:.2f}"
+        lines[name] = percent(ece["tempered"].mean)
+    return Table("", [{"figure": name, "value": value} for name, value in lines.items()]).markdown()
+
+
+def _cross_validation(run: Run, rows: Sequence[Row]) -> str:
+    """The rows of the same model and protocol, with speakers standardised or not; empty where none is."""
+    plain = run.protocol.removesuffix(SUFFIX)
+    lines: list[Line] = [
+        {
+            "protocol": protocol_of(each),
+            "seeds": ", ".join(map(str, each.seeds)),
+            "folds": each.progress,
+            "accuracy %": figure(each.spreads["accuracy"]),
+            "95 % by actor": limits(each.spreads["accuracy"]),
+            "UAR %": figure(each.spreads["uar"]),
+            **{f"ECE %, {kind}": figure(each.calibration.ece.get(kind)) for kind in ("raw", "tempered")},
+        }
+        for each in rows
+        if each.model == run.model and each.protocol in (plain, plain + SUFFIX)
     ]
-    whole = [each for each in rows if each.model == run.model and each.protocol in _sisters(run.protocol)]
-    if whole:
-        parts += [
-            "**The whole cross-validation** of this model: the mean over all folds, each with weights of its "
-            "own, of which these are one. It says more of strangers of the same kind than one fold does.",
-            _folds_table(whole),
-        ]
-    return parts
-
-
-def _number(count: int, what: str) -> str:
-    """A count of something.
-
-    >>> _number(1, "actor"), _number(4, "actor")
-    ('1 actor', '4 actors')
-    """
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _folds_table(rows: Sequence[Row]) -> str:
-    head = ["protocol", "seeds", "folds", "accuracy %", "95 % by actor", "UAR %"]
-    lines = []
-    for row in rows:
-        ece = [row.calibration.ece.get(kind) for kind in ("raw", "tempered")]
-        lines.append(
-            [
-                row.protocol_label,
-                ", ".join(map(str, row.seeds)),
-                row.progress,
-                mean_and_deviation(row.spreads["accuracy"]),
-                limits(row.spreads["accuracy"]),
-                mean_and_deviation(row.spreads["uar"]),
-                *[NOTHING if each is None else mean_and_deviation(each) for each in ece],
-            ]
-        )
-    return cells([*head, "ECE %, raw", "ECE %, tempered"], lines, texts=3)
-
-
-def _sisters(protocol: str) -> tuple[str, str]:
-    """A protocol and the same with speakers standardised."""
-    plain = protocol.removesuffix(SUFFIX)
-    return plain, plain + SUFFIX
-
-
-def _training(run: Run) -> str:
-    settings = [[str(name), str(value)] for name, value in run.settings.items()]
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    chosen = "the last epoch" if _keeps_the_last(run) else f"chosen on: {safe(run.selected_on)}"
-    return (
-        f"Preset {safe(run.preset)}, epoch {run.epoch} of {run.epochs}, {chosen}; "
-        f"{run.seconds:.0f} seconds; {safe(versions)}.\n\n{cells(['setting', 'value'], settings, texts=2)}"
-    )
-
-
-def _citations(run: Run, preparation: Preparation) -> str:
-    licence = LICENCES.get(run.corpus.lower())
-    cited = [PAPER, *(licence[2] if licence else ())]
-    if "openface" in encoders_of(run.model):
-        cited.append(
-            "Baltrušaitis T, Zadeh A, Lim YC, Morency L-P (2018). OpenFace 2.0: Facial Behavior Analysis "
-            "Toolkit. IEEE FG 2018."
-        )
-    encoder = _speech_encoder(run, preparation)
-    if encoder:
-        cited.append(f"The {encoder}.")
-    return "\n".join(f"- {' '.join(each.split())}" for each in cited)
+    return Table("", lines, texts=3).markdown() if lines else ""

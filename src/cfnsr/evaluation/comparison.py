@@ -1,4 +1,4 @@
-"""Is one row better than another, or as good? Paired by fold, because a fold's actors share one network.
+"""Paired tests of difference and equivalence, by fold, because a fold's actors share one network.
 
 The unit of the test is the fold. Its actors are answered by the same trained network, so chance in the
 training moves all of them together: a test that takes them for independent calls too many pairs of equal
@@ -14,7 +14,7 @@ import numpy as np
 
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import FEWEST, LEVEL, TOO_FEW, Floats
-from cfnsr.evaluation.names import entry_of, modalities_of
+from cfnsr.evaluation.names import entry_of
 from cfnsr.evaluation.spread import fold_means
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ SHOWN = 5  # differences of settings that are named
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a row lies above another on the same folds, as fractions.
+    """The accuracy of a row less another's on the same folds, as fractions.
 
     Args:
         mean: over folds, of the difference of the two accuracies.
@@ -212,7 +212,7 @@ def comparisons(
 
 
 def _unlike(row: "Row", other: "Row") -> str:
-    """Why a row cannot be compared with another of its protocol; empty when it can."""
+    """The reason why two rows of a protocol cannot be compared; empty when they can."""
     ours, theirs = row.runs[0], other.runs[0]
     if ours.leaky or theirs.leaky:
         return "the protocol leaks, so its folds share their actors"
@@ -226,7 +226,11 @@ def trained_otherwise(row: "Row", other: "Row") -> str:
     """In what the training of two rows differs beside the model; empty where it does not."""
     found = [(f"{name} {ours}", theirs) for name, (ours, theirs) in different_settings(row, other).items()]
     if row.seeds != other.seeds:
-        found.insert(0, (row.seeds_label, other.seeds_label))
+        ours, theirs = (
+            f"seed{'s' if len(each.seeds) > 1 else ''} {', '.join(map(str, each.seeds))}"
+            for each in (row, other)
+        )
+        found.insert(0, (ours, theirs))
     elif unequal := _folds_of_other_seeds(row, other):
         found.insert(0, (f"other seeds in fold {', '.join(map(str, unequal))}", "all of them"))
     if _choice(row) != _choice(other):
@@ -239,7 +243,7 @@ def trained_otherwise(row: "Row", other: "Row") -> str:
 
 
 def _choice(row: "Row") -> str:
-    """What a row's inner validation actors chose among, beside an epoch of one training."""
+    """The choices that the inner validation actors had, beside an epoch of one training."""
     entry = entry_of(row.model)
     if entry is not None and entry.solver is not None:
         return f"{len(entry.solver.strengths)} strengths to choose from"
@@ -260,7 +264,7 @@ def _folds_of_other_seeds(row: "Row", other: "Row") -> list[int]:
 def different_settings(row: "Row", other: "Row") -> dict[str, tuple[str, str]]:
     """The settings that differ, with both values, of those that concern both models."""
     ours, theirs = row.runs[0].settings, other.runs[0].settings
-    one_stream = any(len(modalities_of(each.model)) == 1 for each in (row, other))
+    one_stream = not all(row.encoders) or not all(other.encoders)
     return {
         name: (str(ours.get(name, "not told")), str(theirs.get(name, "not told")))
         for name in dict.fromkeys([*ours, *theirs])

@@ -1,4 +1,4 @@
-"""What the exchange between the modalities does to a row's answers, and adds to the best late rule."""
+"""The audit of the exchange: its effect on a row's answers, and its gain over the best late rule."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ FEWEST_CHANGED = 0.01  # of the answers: an exchange that changes fewer has hard
 
 @dataclass(frozen=True)
 class Effect:
-    """How the answers to the test clips change under a disturbance.
+    """The change of the answers to the test clips under a disturbance.
 
     Args:
         changed: share of the answers that become another emotion, mean over folds.
@@ -56,7 +56,7 @@ class Interaction:
 
     @property
     def inert(self) -> bool:
-        """Whether the exchange has hardly any part in the answers."""
+        """True where the exchange has hardly any part in the answers."""
         return bool(self.effects) and all(each.changed < FEWEST_CHANGED for each in self.effects.values())
 
 

@@ -1,10 +1,7 @@
-"""The paper's two tables, line by line, with the rows that were run; one for all other models; and one for
-each further pair of encoders.
-"""
+"""The rows of each table: the paper's two, one of all other models, and one a pair of encoders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from cfnsr.data.folds import SUFFIX
 from cfnsr.evaluation.comparison import Difference
@@ -14,26 +11,23 @@ from cfnsr.evaluation.names import (
     Encoders,
     called,
     encoders_of,
-    entry_of,
     reference_of,
     title_of,
     uses,
 )
-from cfnsr.evaluation.summary import Paper, Row, paper_of
+from cfnsr.evaluation.summary import Row
 
 SHOWN = ("nested", "paper")  # the protocols the paper's tables have columns for
 HONEST = ("nested", "leave_one_actor_out")  # those that a table of other encoders may be of
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
-    """One line of a table.
+class Place:
+    """A model's place in a table.
 
     Args:
         title: what the paper calls it, or the model's name.
         model: its name in the zoo.
-        fusion: where the modalities meet; None for a model that the zoo does not know.
-        paper: the paper's figures, if it has the model.
         rows: protocol -> the row that was run.
         pair: of encoders that the table is of.
         protocol: whose accuracy the table shows.
@@ -41,36 +35,23 @@ class Line:
 
     title: str
     model: str
-    fusion: str | None
-    paper: Paper | None
     rows: Mapping[str, Row]
     pair: Encoders = PAPERS
     protocol: str = "nested"
 
     @property
     def nested(self) -> Row | None:
-        """The honest row."""
+        """The row under the table's own, honest protocol."""
         return self.rows.get(self.protocol)
-
-    @property
-    def as_paper(self) -> Row | None:
-        """The row that was run and chosen as the paper's was."""
-        return self.rows.get("paper")
 
     @property
     def normalised(self) -> Row | None:
         """The row with features standardised per speaker."""
         return self.rows.get(self.protocol + SUFFIX)
 
-    @cached_property
-    def params(self) -> tuple[tuple[int, int], ...]:
-        """Parameters of our model, in all and trained; more than one pair where its rows differ."""
-        runs = [row.runs[0] for row in self.rows.values()]
-        return tuple(dict.fromkeys((run.params, run.trained_params) for run in runs))
-
     @property
     def is_reference(self) -> bool:
-        """Whether the other lines are compared with this one."""
+        """True where the others are compared with this one."""
         return self.model == reference_of(self.pair)
 
     @property
@@ -84,72 +65,55 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """A table of the report: one of the paper's, that of the other models, or one of other encoders.
+class Group:
+    """The places of one table.
 
     Args:
-        pair: of encoders; the paper's but for the last kind.
+        pair: of encoders.
         protocol: whose accuracy a table of other encoders shows; there is a column for its sister with
             features standardised per speaker.
     """
 
     name: str
-    lines: tuple[Line, ...]
+    places: tuple[Place, ...]
     pair: Encoders = PAPERS
     protocol: str = "nested"
 
     @property
     def of_features(self) -> bool:
-        """Whether it is of other encoders than the paper's."""
+        """True for other encoders than the paper's."""
         return self.pair != PAPERS
 
     @property
     def condition(self) -> str | None:
-        """The caveat of the column with standardised features; None where no line has such a row."""
-        found = [line.normalised.caveat for line in self.lines if line.normalised is not None]
+        """The caveat of the column with standardised features; None where no place has such a row."""
+        found = [place.normalised.caveat for place in self.places if place.normalised is not None]
         return found[0] if found else None
 
 
-def layout(rows: Sequence[Row]) -> list[Table]:
-    """The tables of which at least one line was run under the nested or the paper's protocol.
+def layout(rows: Sequence[Row]) -> list[Group]:
+    """The tables of which at least one place was run under the nested or the paper's protocol.
 
     A model that stands in no table of the paper, such as a user's own, gets one with CFN-SR beside it.
     Rows with other encoders stand in a table of their own per pair, under an honest protocol each.
     """
     from cfnsr.models.zoo import TABLES
 
-    by_model: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row.protocol in SHOWN and row.pair == PAPERS:
-            by_model.setdefault(row.model, {})[row.protocol] = row
-    made = [
-        Table(f"Table {number}", tuple(_line(title, model, by_model) for title, model in lines))
-        for number, lines in sorted(TABLES.items())
-    ]
-    placed = {line.model for table in made for line in table.lines}
-    others = [model for model in by_model if model not in placed]
+    run = _by_model(row for row in rows if row.protocol in SHOWN and row.pair == PAPERS)
+    lines = {f"Table {number}": lines for number, lines in sorted(TABLES.items())}
+    titles = {model: title for table in TABLES.values() for title, model in table}
+    others = [model for model in run if model not in titles]
     if others:
-        titles = {model: title for lines in TABLES.values() for title, model in lines}
-        beside = [REFERENCE] if REFERENCE in by_model else []
-        made.append(
-            Table(
-                "Other models",
-                tuple(_line(titles.get(model, model), model, by_model) for model in [*beside, *others]),
-            )
-        )
-    return [*[table for table in made if any(line.rows for line in table.lines)], *_of_features(rows)]
+        beside = [REFERENCE] if REFERENCE in run else []
+        lines["Other models"] = tuple((titles.get(model, model), model) for model in [*beside, *others])
+    made = [
+        Group(name, tuple(Place(title, model, run.get(model, {})) for title, model in table))
+        for name, table in lines.items()
+    ]
+    return [*[group for group in made if any(place.rows for place in group.places)], *_of_features(rows)]
 
 
-def reasons(table: Table) -> list[str]:
-    """Why lines that were run have no difference to CFN-SR, a sentence for each reason."""
-    without: dict[str, list[str]] = {}
-    for line in table.lines:
-        if line.nested is not None and isinstance(line.versus, str) and not line.is_reference:
-            without.setdefault(line.versus, []).append(line.title)
-    return [f"No difference to CFN-SR for {', '.join(lines)}: {why}." for why, lines in without.items()]
-
-
-def _of_features(rows: Sequence[Row]) -> list[Table]:
+def _of_features(rows: Sequence[Row]) -> list[Group]:
     """A table for each pair of other encoders under each honest protocol that it was run under.
 
     A row of one modality stands in the table of every pair that uses its encoder.
@@ -160,31 +124,21 @@ def _of_features(rows: Sequence[Row]) -> list[Table]:
             shown = [row for row in rows if row.protocol in (protocol, protocol + SUFFIX)]
             if not any(row.pair == pair for row in shown):
                 continue
-            lines: dict[str, dict[str, Row]] = {}
-            for row in shown:
-                if row.pair == pair or (not all(row.encoders) and uses(pair, row.encoders)):
-                    lines.setdefault(row.model, {})[row.protocol] = row
-            # The modalities alone first, as in the paper's table.
-            order = sorted(lines, key=lambda model: (all(encoders_of(model)), not encoders_of(model).video))
-            made.append(
-                Table(
-                    f"Table 1 with {called(pair)}"
-                    + (", leave one actor out" if protocol != "nested" else ""),
-                    tuple(_line(title_of(model), model, lines, pair, protocol) for model in order),
-                    pair,
-                    protocol,
-                )
+            run = _by_model(
+                row
+                for row in shown
+                if row.pair == pair or (not all(row.encoders) and uses(pair, row.encoders))
             )
+            # The modalities alone first, as in the paper's table.
+            order = sorted(run, key=lambda model: (all(encoders_of(model)), not encoders_of(model).video))
+            places = tuple(Place(title_of(model), model, run[model], pair, protocol) for model in order)
+            under = ", leave one actor out" if protocol != "nested" else ""
+            made.append(Group(f"Table 1 with {called(pair)}{under}", places, pair, protocol))
     return made
 
 
-def _line(
-    title: str,
-    model: str,
-    by_model: Mapping[str, Mapping[str, Row]],
-    pair: Encoders = PAPERS,
-    protocol: str = "nested",
-) -> Line:
-    found = entry_of(model)
-    fusion = found.fusion if found else None
-    return Line(title, model, fusion, paper_of(model), by_model.get(model, {}), pair, protocol)
+def _by_model(rows: Iterable[Row]) -> dict[str, dict[str, Row]]:
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row.model, {})[row.protocol] = row
+    return found

@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """What the figures are computed from, for one or more groups of clips.
+    """Counts of one or more groups of clips, from which the figures are computed.
 
     Args:
         confusion: (..., classes, classes), clips by true class (rows) and predicted class (columns).

@@ -1,4 +1,4 @@
-"""What a model's name tells: which fusion, on which pair of encoders ("cfn_sr+openface+speech")."""
+"""Fusion and pair of encoders of a model, from its name ("cfn_sr+openface+speech")."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +12,7 @@ REFERENCE = "cfn_sr"  # what every other row of the same encoders is compared wi
 
 
 class Encoders(NamedTuple):
-    """What the pictures and the sound are read by; "" for a modality that is not looked at."""
+    """The encoders of video and audio; "" for a modality that the model does not use."""
 
     video: str
     audio: str
@@ -24,7 +24,7 @@ CALLED = {"mfcc": "MFCC", "log_mel": "log-mel", "openface": "OpenFace"}
 
 
 def entry_of(model: str) -> "Entry | None":
-    """What the zoo knows of a model, whatever its encoders; None where it knows nothing."""
+    """The zoo's entry of a model, whatever its encoders; None where it has none."""
     from cfnsr.models.zoo import ENTRIES, base_name, find
 
     try:
@@ -51,14 +51,14 @@ def encoders_of(model: str) -> Encoders:
     return Encoders(named.get("video", ""), named.get("audio", ""))
 
 
-def modalities_of(model: str) -> tuple[str, ...]:
-    """What a model looks at: "video", "audio" or both; both of one that the zoo does not know."""
+def fusion_of(model: str) -> str | None:
+    """Where the modalities of a model meet; None for one that the zoo does not know."""
     found = entry_of(model)
-    return found.modalities if found is not None else Encoders._fields
+    return found.fusion if found is not None else None
 
 
 def is_plain(model: str) -> bool:
-    """Whether a model has the paper's encoders, so that it belongs in the paper's tables."""
+    """True where a model has the paper's encoders, so that it belongs in the paper's tables."""
     return set(encoders_of(model)) <= PLAIN
 
 
@@ -84,13 +84,13 @@ def pairs_of(models: Iterable[str]) -> dict[str, Encoders]:
         for pair in order:
             if uses(pair, own):
                 return pair
-        return Encoders(*(name or next(filter(None, _column(alone, at)), "") for at, name in enumerate(own)))
+        return Encoders(*(next(filter(None, column), "") for column in zip(own, *alone, strict=True)))
 
     return {model: home(model, own) for model, own in every.items()}
 
 
 def uses(pair: Encoders, own: Encoders) -> bool:
-    """Whether a model's encoders are those of a pair, as far as it has any."""
+    """True where a model's encoders are those of a pair, as far as it has any."""
     return all(not name or name == there for name, there in zip(own, pair, strict=True))
 
 
@@ -114,7 +114,7 @@ def called(encoders: Encoders) -> str:
 
 
 def title_of(model: str) -> str:
-    """What a row with other encoders than the paper's is called: the paper's word for the fusion.
+    """The title of a row with other encoders than the paper's: the paper's word for the fusion.
 
     >>> title_of("averaging+openface+speech"), title_of("audio+speech"), title_of("cfn_sr_features")
     ('Averaging', 'speech alone', 'cfn_sr_features')
@@ -126,7 +126,3 @@ def title_of(model: str) -> str:
     if base_name(model) in ("video", "audio"):
         return f"{called(own)} alone"
     return titles.get(base_name(model), model)
-
-
-def _column(encoders: Iterable[Encoders], at: int) -> list[str]:
-    return [each[at] for each in encoders]

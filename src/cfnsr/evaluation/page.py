@@ -2,49 +2,35 @@
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from cfnsr.data.folds import OPTIMISTIC
-from cfnsr.evaluation import calibration, plots
+from cfnsr.evaluation import plots
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.comparison import Comparison
-from cfnsr.evaluation.interaction import DISTURBANCES
-from cfnsr.evaluation.layout import layout, reasons
-from cfnsr.evaluation.metrics import Floats
-from cfnsr.evaluation.names import called
-from cfnsr.evaluation.robustness import MEANINGS, conditions_of
-from cfnsr.evaluation.robustness import label as condition_label
+from cfnsr.evaluation.metrics import FIGURES
+from cfnsr.evaluation.notes import remarks
+from cfnsr.evaluation.predictions import conditions_of, label
+from cfnsr.evaluation.render import template
 from cfnsr.evaluation.runs import Unfinished
-from cfnsr.evaluation.spread import Spread
-from cfnsr.evaluation.summary import Row, remarks
+from cfnsr.evaluation.sections import conditions_table, confusion_table, sections
+from cfnsr.evaluation.summary import Row
 from cfnsr.evaluation.tables import (
-    HOW_ACCURACY,
-    HOW_CALIBRATION,
-    HOW_COMPARISONS,
-    HOW_DIFFERENCE,
-    HOW_INTERACTION,
-    HOW_PAIRS,
-    HOW_TEST,
-    beyond_late,
-    effect,
-    equivalence,
-    in_column,
+    NOTHING,
+    Cell,
+    Line,
+    Table,
     limits,
     mean_and_deviation,
     millions,
-    ours,
-    p_value,
     pair,
     percent,
     published,
-    verdict,
 )
 
-HANDFUL = 0.01  # of the clips: the accuracy of fewer is no point of a curve
 OPEN = 4  # rows whose details stand open; with more the page would be too long to read
 
 
@@ -76,70 +62,20 @@ def html(
     compared: Sequence[Comparison] = (),
 ) -> str:
     """The page of some rows; `examples` has explained clips of some of them, by model and protocol."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cfnsr.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "published": published,
-        "percent": percent,
-        "pair": pair,
-        "p_value": p_value,
-        "equivalence": equivalence,
-        "mean_and_deviation": mean_and_deviation,
-        "limits": limits,
-        "millions": millions,
-        "duration": duration,
-        "in_column": in_column,
-        "words": condition_label,
-        "broken": _broken,
-        "called": called,
-        "effect": effect,
-        "beyond_late": beyond_late,
-        "verdict": verdict,
-    }
-    anchors = {(row.model, row.protocol): f"row-{number}" for number, row in enumerate(rows, start=1)}
-    environment.globals |= {
-        "optimistic": OPTIMISTIC,
-        "coverages": calibration.COVERAGES,
-        "how": {
-            "accuracy": HOW_ACCURACY,
-            "difference": HOW_DIFFERENCE,
-            "pairs": HOW_PAIRS,
-            "comparisons": HOW_COMPARISONS,
-            "interaction": HOW_INTERACTION,
-            "test": HOW_TEST,
-            "calibration": HOW_CALIBRATION,
-            "conditions": MEANINGS,
-        },
-        "anchor": lambda row: anchors[row.model, row.protocol],
-        "reasons": reasons,
-        "ours": ours,
-        "disturbances": DISTURBANCES,
-        "curves": _curves,
-        "epoch_of": _epoch,
-        "actor_bars": _actor_bars,
-        "emotion_bars": _emotion_bars,
-        "reliability": _reliability,
-        "abstention": _abstention,
-        "confusion": _confusion,
-        "settings": _settings,
-        "versions_of": _versions,
-    }
-    return environment.get_template("report.html").render(
+    tables = sections(rows, compared)
+    page = template("report.html", mean_and_deviation=mean_and_deviation, limits=limits, broken=_broken)
+    return page.render(
+        anchors={row.name: f"row-{number}" for number, row in enumerate(rows, start=1)},
         rows=rows,
-        tables=layout(rows),
-        compared=compared,
+        tables=tables | {"summary": _with_pictures(tables["summary"], rows)},
         under_conditions=_under_conditions(rows),
         unfinished=unfinished,
         remarks=remarks(rows),
+        versions=_together([run.versions for row in rows for run in row.runs]),
         open=len(rows) <= OPEN,
         examples=examples or {},
+        optimistic=OPTIMISTIC,
+        details=_details,
     )
 
 
@@ -162,157 +98,102 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-@dataclass(frozen=True)
-class UnderConditions:
-    """The rows of one protocol that were scored under bad input.
+def _with_pictures(table: Table, rows: Sequence[Row]) -> Table:
+    """All rows with a picture of their accuracy beside the paper's, in place of their preset and corpus."""
+    lines: list[Line] = []
+    for row, line in zip(rows, table.rows, strict=True):
+        size, paper, why = millions(row.runs[0].params / 1e6), row.paper, row.incomparable
+        theirs = Cell(published(paper.accuracy if paper else None))
+        lines.append(
+            {
+                **{head: cell for head, cell in line.items() if head not in ("preset", "corpus")},
+                "params M": f"{size} (paper {millions(paper.params)})" if paper else size,
+                f"paper: accuracy % ({OPTIMISTIC})": (
+                    replace(theirs, caveats=("not comparable",), hint=why) if paper and why else theirs
+                ),
+                "picture": plots.picture(row),
+            }
+        )
+    return replace(table, title="All rows", rows=lines)
 
-    Args:
-        label: the protocol, with its caveat.
-        names: of the conditions, clean first.
-        panels: a plot for each of them, over all rows.
-    """
 
-    label: str
-    rows: Sequence[Row]
-    names: Sequence[str]
-    panels: Sequence[Markup]
-
-
-def _under_conditions(rows: Sequence[Row]) -> list[UnderConditions]:
+def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows of each protocol that were scored under bad input: their figures, and a plot a condition."""
     made = []
-    for label in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
-        scored = [row for row in rows if row.protocol_label == label and row.conditions]
-        names = conditions_of([row.conditions for row in scored])
-        panels = [_panel(name, scored) for name in names]
-        made.append(UnderConditions(label, scored, names, panels))
+    for protocol in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
+        scored = [row for row in rows if row.protocol_label == protocol and row.conditions]
+        named = [({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored]
+        names = conditions_of(row.conditions for row in scored)
+        panels = {label(name): plots.condition_dots(name, scored) for name in names}
+        made.append(
+            {
+                "label": protocol,
+                "caveat": scored[0].caveat,
+                "table": conditions_table(named),
+                "panels": panels,
+            }
+        )
     return made
 
 
-def _panel(condition: str, rows: Sequence[Row]) -> Markup:
-    unknown = Spread(np.nan, None, None)  # the row keeps its line, so that the panels can be read across
-    under = [row.conditions.get(condition, unknown) for row in rows]
-    means = ", ".join(f"{row.model} {percent(each.mean)}" for row, each in zip(rows, under, strict=True))
-    return plots.condition_dots(
-        [row.model for row in rows],
-        np.array([each.mean for each in under]),
-        np.array([each.ci95 or (np.nan, np.nan) for each in under]).T,
-        np.array([row.spreads["accuracy"].mean for row in rows]),
-        1 / len(rows[0].emotions),
-        f"Accuracy in per cent, {condition_label(condition)}, {rows[0].protocol_label}: {means}",
-    )
+def _details(row: Row) -> dict[str, Any]:
+    """The plots and tables of a row's own section."""
+    harder = {"mixup": "mixed clips", "label_smoothing": "smoothed labels"}
+    return {
+        "curves": plots.learning_curves(row),
+        "harder": [word for name, word in harder.items() if any(run.settings.get(name) for run in row.runs)],
+        "confusion": confusion_table(row.emotions, row.tally.actors.pooled().confusion.tolist()),
+        "actors": plots.actor_bars(row),
+        "emotions": plots.emotion_bars(row),
+        "reliability": plots.reliability(row),
+        "abstention": plots.abstention(row),
+        "thresholds": Table("", [_threshold(each) for each in row.calibration.abstention], texts=0),
+        "folds": _folds(row),
+        "settings": _settings(row),
+    }
 
 
-def _curves(row: Row) -> Markup:
-    split = "validation" if "validation_accuracy" in row.runs[0].history[-1] else "test"
-    chosen = [run.epoch for run in row.runs]
-    alt = f"Learning curves of {row.name}; {split} (dashed: train); {_epoch(row)}"
-    mark = "last epoch" if _keeps_the_last(row) else "chosen epoch"
-    drawn = plots.learning_curves([run.history for run in row.runs], chosen, split, alt, mark=mark)
-    why = _harder_training(row)
-    if not why:
-        return drawn
-    told = f"The training loss is of {why}, with dropout, and so cannot be compared with the {split} loss."
-    return drawn + Markup('<p class="note">{}</p>').format(told)
+def _threshold(each: Answered) -> Line:
+    return {
+        "wanted": f"{100 * (each.wanted or 0):.0f}",
+        "answered": Cell(percent(each.coverage), interval=pair(each.coverage_ci95)),
+        "of these right": Cell(percent(each.accuracy), interval=pair(each.accuracy_ci95)),
+    }
 
 
-def _keeps_the_last(row: Row) -> bool:
-    """Whether its weights are those of the last epoch, so that nobody chose one."""
-    return all(run.settings.get("keep") == "last" for run in row.runs)
-
-
-def _epoch(row: Row) -> str:
-    """How the epoch of a row's runs was found."""
-    if _keeps_the_last(row):
-        return "the last epoch kept"
-    return f"epoch chosen on: {row.runs[0].selected_on}"
-
-
-def _harder_training(row: Row) -> str:
-    """What is trained on that is not what is scored; empty where they are alike."""
-    words = {"mixup": "mixed clips", "label_smoothing": "smoothed labels"}
-    return " and ".join(
-        word for name, word in words.items() if any(run.settings.get(name) for run in row.runs)
-    )
-
-
-def _actor_bars(row: Row) -> Markup:
-    accuracies = row.actor_accuracy
-    low, high = int(accuracies.argmin()), int(accuracies.argmax())
-    alt = (
-        f"Accuracy of each test actor of {row.name}: from {percent(accuracies[low])} % "
-        f"(actor {row.actors[low]}) to {percent(accuracies[high])} % (actor {row.actors[high]})"
-    )
-    return plots.actor_bars(
-        [str(actor) for actor in row.actors], accuracies, row.spreads["accuracy"].mean, alt
-    )
-
-
-def _emotion_bars(row: Row) -> Markup:
-    accuracies = row.emotion_accuracy
-    said = ", ".join(
-        f"{name} {percent(value)} %" for name, value in zip(row.emotions, accuracies, strict=True)
-    )
-    alt = f"Accuracy of each emotion of {row.name}: {said}"
-    mean = row.spreads["accuracy"].mean
-    return plots.emotion_bars(row.emotions, accuracies, row.emotion_interval, mean, alt)
-
-
-def _reliability(row: Row) -> Markup:
-    found = row.calibration
-    drawn = [
-        calibration.reliability(tally.actors.pooled().bins)
-        for tally in (found.raw, found.tempered)
-        if tally is not None
+def _folds(row: Row) -> Table:
+    titles = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1", "ece": "ECE"}
+    lines: list[Line] = [
+        {
+            "fold": str(run.fold),
+            "seed": str(run.seed),
+            "test actors": " ".join(map(str, run.test_actors)),
+            "validation actors": " ".join(map(str, run.validation_actors)) or "none",
+            **{titles[name]: percent(figures[name]) for name in FIGURES},
+            "epoch": f"{run.epoch} of {run.epochs}",
+            "test clips": str(len(run.test.clips)),
+            "time": duration(run.seconds),
+        }
+        for run, figures in zip(row.runs, row.fold_figures, strict=True)
     ]
-    errors = ", ".join(f"{percent(spread.mean)} % {name}" for name, spread in found.ece.items())
-    alt = f"Reliability diagram of {row.name}; expected calibration error {errors}"
-    return plots.reliability(drawn[0], drawn[1] if len(drawn) > 1 else None, alt)
+    return Table("", lines, texts=4)
 
 
-def _abstention(row: Row) -> Markup:
-    curve, chosen = row.calibration.curve, row.calibration.abstention
-    said = ", ".join(f"{percent(each.accuracy)} % of {percent(each.coverage)} %" for each in chosen or curve)
-    accuracies = np.where([each.coverage < HANDFUL for each in curve], np.nan, _accuracies(curve))
-    return plots.abstention(
-        calibration.THRESHOLDS,
-        np.array([each.coverage for each in curve]),
-        accuracies,
-        np.array([each.accuracy_ci95 or (np.nan, np.nan) for each in curve]).T,
-        np.stack([[each.coverage for each in chosen], _accuracies(chosen)], axis=1),
-        f"Accuracy of the answered clips of {row.name} against their share: {said}",
-    )
-
-
-def _accuracies(answered: Sequence[Answered]) -> Floats:
-    return np.array([np.nan if each.accuracy is None else each.accuracy for each in answered])
-
-
-def _confusion(row: Row) -> list[tuple[str, float, list[tuple[float, float]]]]:
-    """The confusion matrix line by line: emotion, its clips, and (share, clips) of each answer."""
-    clips = row.counts.pooled().confusion
-    totals = clips.sum(axis=1)
-    return [
-        (name, total, [(float(cell / total) if total else 0.0, float(cell)) for cell in line])
-        for name, total, line in zip(row.emotions, totals.tolist(), clips, strict=True)
-    ]
-
-
-def _settings(row: Row) -> dict[str, str]:
+def _settings(row: Row) -> Table:
     """The settings of a row; one that differs between its runs shows all its values."""
-    run = row.runs[0]
-    about = {
+    run, versions = row.runs[0], _together([run.versions for run in row.runs])
+    trained = f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""
+    said = {
         "preset": run.preset,
         "corpus": f"{run.corpus}, {run.clips} clips",
-        "parameters": f"{run.params:,}"
-        + (f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""),
+        "parameters": f"{run.params:,}{trained}",
+        **_together([run.settings for run in row.runs]),
+        **{f"version of {name}": each for name, each in versions.items()},
     }
-    return about | _together([run.settings for run in row.runs])
-
-
-def _versions(rows: Sequence[Row]) -> dict[str, str]:
-    return _together([run.versions for row in rows for run in row.runs])
+    return Table("", [{"setting": name, "value": value} for name, value in said.items()], texts=2)
 
 
 def _together(tables: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     names = dict.fromkeys(name for table in tables for name in table)
-    return {name: " | ".join(dict.fromkeys(str(table.get(name, "–")) for table in tables)) for name in names}
+    values = {name: dict.fromkeys(str(table.get(name, NOTHING)) for table in tables) for name in names}
+    return {name: " | ".join(each) for name, each in values.items()}

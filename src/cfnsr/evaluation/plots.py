@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from cfnsr.evaluation.metrics import Floats, Ints
+from cfnsr.evaluation import calibration
+from cfnsr.evaluation.calibration import Answered
+from cfnsr.evaluation.metrics import Floats, interval, recalls
+from cfnsr.evaluation.predictions import label
+from cfnsr.evaluation.spread import Spread
+from cfnsr.evaluation.summary import Row
+from cfnsr.evaluation.tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Bins = tuple[Floats, Floats, Ints]  # mean confidence, accuracy and clips of each
 
 INK, FAINT, OURS, OTHER = "#010203", "#020304", "#030405", "#040506"
 VARIABLES = {INK: "var(--ink)", FAINT: "var(--line)", OURS: "var(--ours)", OTHER: "var(--other)"}
 WIDTH = 4.8  # inches of 72 points: about a phone's width, two beside each other on a desk
 APART = 6  # per cent of the axis between the names of two points
+HANDFUL = 0.01  # of the clips: the accuracy of fewer is no point of a curve
 LABELLED = 30  # actors whose names fit under the axis
 
 STYLE: dict[Any, Any] = {
@@ -48,26 +53,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def learning_curves(
-    histories: Sequence[Sequence[Mapping[str, Any]]],
-    chosen: Sequence[int],
-    split: str,
-    alt: str,
-    *,
-    mark: str = "chosen epoch",
-) -> Markup:
-    """Loss and accuracy by epoch: each run faint, their mean strong, the chosen epochs marked.
-
-    Args:
-        histories: of each run, one entry an epoch with the loss and accuracy of `train` and `split`.
-        chosen: the chosen epoch of each run, from 1; empty where none is chosen.
-        split: "validation" or "test".
-        alt: what the plot shows, for those who do not see it.
-        mark: what the chosen epochs are called.
-
-    Returns:
-        an `<svg>` element.
-    """
+def learning_curves(row: Row) -> Markup:
+    """Loss and accuracy by epoch: each run faint, their mean strong, the chosen epochs marked."""
+    histories, chosen = [run.history for run in row.runs], [run.epoch for run in row.runs]
+    split = "validation" if "validation_accuracy" in histories[0][-1] else "test"
+    mark = "last epoch" if row.keeps_last else "chosen epoch"
+    alt = f"Learning curves of {row.name}; {split} (dashed: train); {row.epoch_label}"
     with _figure(WIDTH, 3.9) as figure:
         axes = figure.subplots(2, 1, sharex=True)
         for part, style, colour in (("train", "--", OTHER), (split, "-", OURS)):
@@ -93,13 +84,19 @@ def learning_curves(
         return _svg(figure, alt)
 
 
-def actor_bars(names: Sequence[str], accuracies: Floats, mean: float, alt: str) -> Markup:
-    """Accuracy of each actor (actors,) as bars, with a line at the mean."""
+def actor_bars(row: Row) -> Markup:
+    """Accuracy of each actor as bars, with a line at the mean."""
+    names, accuracies = list(map(str, row.accuracy_of)), np.array([*row.accuracy_of.values()])
+    low, high = int(accuracies.argmin()), int(accuracies.argmax())
+    alt = (
+        f"Accuracy of each test actor of {row.name}: from {percent(accuracies[low])} % "
+        f"(actor {names[low]}) to {percent(accuracies[high])} % (actor {names[high]})"
+    )
     with _figure(WIDTH, 2.6) as figure:
         axis = figure.subplots()
         places = np.arange(len(names))
         axis.bar(places, accuracies * 100, width=0.7, color=OURS, alpha=0.75)
-        axis.axhline(mean * 100, color=INK, linewidth=1, linestyle="--")
+        axis.axhline(row.spreads["accuracy"].mean * 100, color=INK, linewidth=1, linestyle="--")
         axis.set_ylim(0, 100)
         axis.set_xlim(-0.6, len(names) - 0.4)
         axis.set_ylabel("accuracy %")
@@ -111,14 +108,18 @@ def actor_bars(names: Sequence[str], accuracies: Floats, mean: float, alt: str) 
         return _svg(figure, alt)
 
 
-def emotion_bars(names: Sequence[str], accuracies: Floats, limits: Floats, mean: float, alt: str) -> Markup:
-    """Accuracy of each emotion (classes,) as bars with its 95 % interval (2, classes)."""
+def emotion_bars(row: Row) -> Markup:
+    """Accuracy of each emotion as bars with its 95 % interval by actor, and a line at the mean accuracy."""
+    names, counts = row.emotions, row.tally.actors
+    accuracies, limits = recalls(counts.pooled()), interval(recalls, counts)
+    said = ", ".join(f"{name} {percent(value)} %" for name, value in zip(names, accuracies, strict=True))
+    alt = f"Accuracy of each emotion of {row.name}: {said}"
     with _figure(WIDTH, 0.8 + 0.27 * len(names)) as figure:
         axis = figure.subplots()
         places = np.arange(len(names))
         axis.barh(places, accuracies * 100, height=0.65, color=OURS, alpha=0.75)
         axis.hlines(places, limits[0] * 100, limits[1] * 100, color=INK, linewidth=1.2)
-        axis.axvline(mean * 100, color=INK, linewidth=1, linestyle="--")
+        axis.axvline(row.spreads["accuracy"].mean * 100, color=INK, linewidth=1, linestyle="--")
         axis.set_yticks(places, names)
         axis.invert_yaxis()
         axis.set_xlim(0, 100)
@@ -130,15 +131,17 @@ def emotion_bars(names: Sequence[str], accuracies: Floats, limits: Floats, mean:
         return _svg(figure, alt)
 
 
-def reliability(raw: Bins, tempered: Bins | None, alt: str) -> Markup:
-    """Accuracy of the clips of like confidence, and below how many clips there are.
-
-    Args:
-        raw: of each bin that has clips: mean confidence, accuracy and clips.
-        tempered: the same after temperature scaling, where there is a temperature.
-        alt: what the plot shows, for those who do not see it.
-    """
-    drawn = [("raw", raw, OTHER, "--")] + ([("tempered", tempered, OURS, "-")] if tempered else [])
+def reliability(row: Row) -> Markup:
+    """Accuracy of the clips of like confidence, and below how many clips there are; raw and tempered."""
+    found = row.calibration
+    counted = [("raw", found.raw, OTHER, "--"), ("tempered", found.tempered, OURS, "-")]
+    drawn = [
+        (name, calibration.reliability(tally.actors.pooled().bins), colour, style)
+        for name, tally, colour, style in counted
+        if tally is not None
+    ]
+    errors = ", ".join(f"{percent(spread.mean)} % {name}" for name, spread in found.ece.items())
+    alt = f"Reliability diagram of {row.name}; expected calibration error {errors}"
     with _figure(WIDTH, 4.0) as figure:
         axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         axis.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":", label="as it should be")
@@ -156,29 +159,25 @@ def reliability(raw: Bins, tempered: Bins | None, alt: str) -> Markup:
         return _svg(figure, alt)
 
 
-def abstention(
-    thresholds: Sequence[float], coverage: Floats, accuracy: Floats, limits: Floats, chosen: Floats, alt: str
-) -> Markup:
-    """Accuracy of the answered clips against their share.
-
-    Args:
-        thresholds: of confidence, fixed.
-        coverage, accuracy: (thresholds,) at each of them.
-        limits: (2, thresholds) 95 % interval of the accuracy.
-        chosen: (n, 2) coverage and accuracy where the threshold was chosen on validation.
-        alt: what the plot shows, for those who do not see it.
-    """
+def abstention(row: Row) -> Markup:
+    """Accuracy of the answered clips against their share, at fixed thresholds and those of validation."""
+    curve, chosen = row.calibration.curve, row.calibration.abstention
+    said = ", ".join(f"{percent(each.accuracy)} % of {percent(each.coverage)} %" for each in chosen or curve)
+    alt = f"Accuracy of the answered clips of {row.name} against their share: {said}"
+    coverage = np.array([each.coverage for each in curve])
+    accuracy = np.where(coverage < HANDFUL, np.nan, _accuracies(curve))
+    limits = np.array([each.accuracy_ci95 or (np.nan, np.nan) for each in curve]).T
     with _figure(WIDTH, 3.0) as figure:
         axis = figure.subplots()
         axis.fill_between(coverage * 100, *(limits * 100), color=OURS, alpha=0.15, linewidth=0)
         axis.plot(coverage * 100, accuracy * 100, "-o", color=OURS, linewidth=1.5, markersize=3)
         free = np.inf  # coverage falls as the threshold rises: names must not stand upon each other
-        for threshold, x, y in zip(thresholds, coverage * 100, accuracy * 100, strict=True):
+        for threshold, x, y in zip(calibration.THRESHOLDS, coverage * 100, accuracy * 100, strict=True):
             if not np.isnan(y) and x <= free:
                 axis.annotate(f"{threshold:g}", (x, y), (0, -11), textcoords="offset points", ha="center")
                 free = x - APART
         if len(chosen):
-            x, y = chosen.T * 100
+            x, y = np.array([each.coverage for each in chosen]) * 100, _accuracies(chosen) * 100
             said = "threshold chosen on validation"
             axis.plot(x, y, "o", color=OTHER, markersize=7, markerfacecolor="none", label=said)
             axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
@@ -189,13 +188,21 @@ def abstention(
         return _svg(figure, alt)
 
 
-def condition_dots(
-    names: Sequence[str], accuracies: Floats, limits: Floats, clean: Floats, chance: float, alt: str
-) -> Markup:
-    """Accuracy (rows,) of several rows under one condition with 95 % intervals (2, rows).
+def condition_dots(condition: str, rows: Sequence[Row]) -> Markup:
+    """Accuracy of several rows of a protocol under one condition, with 95 % intervals by actor.
 
-    The hollow dot is the row's accuracy on clean clips, the line from it what the condition costs.
+    The hollow dot is the row's accuracy on clean clips, the line from it what the condition costs. A row
+    without the condition keeps its line, so that the panels can be read across.
     """
+    names = [row.model for row in rows]
+    under = [row.conditions.get(condition, Spread(np.nan, None, None)) for row in rows]
+    accuracies, clean = (
+        np.array([each.mean for each in spreads])
+        for spreads in (under, [row.spreads["accuracy"] for row in rows])
+    )
+    limits = np.array([each.ci95 or (np.nan, np.nan) for each in under]).T
+    means = ", ".join(f"{name} {percent(each.mean)}" for name, each in zip(names, under, strict=True))
+    alt = f"Accuracy in per cent, {label(condition)}, {rows[0].protocol_label}: {means}"
     with _figure(WIDTH, 0.75 + 0.23 * len(names)) as figure:
         axis = figure.subplots()
         places = np.arange(len(names))
@@ -203,12 +210,28 @@ def condition_dots(
         axis.plot(clean * 100, places, "o", color=OTHER, markersize=5, markerfacecolor="none")
         axis.hlines(places, limits[0] * 100, limits[1] * 100, color=OURS, linewidth=1.6)
         axis.plot(accuracies * 100, places, "o", color=OURS, markersize=5)
-        axis.axvline(chance * 100, color=INK, linewidth=0.8, linestyle="--")
+        axis.axvline(100 / len(rows[0].emotions), color=INK, linewidth=0.8, linestyle="--")
         axis.set_yticks(places, names)
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.set_xlim(0, 100)
         axis.set_xlabel("accuracy %")
         return _svg(figure, alt)
+
+
+def picture(row: Row) -> Markup:
+    """Accuracy, its interval, chance and the paper's figure on a line from 0 to 100 %."""
+    accuracy, chance = row.spreads["accuracy"], 100 / len(row.emotions)
+    drawn = ['<line class="axis" x1="0" x2="100" y1="5" y2="5"/>']
+    drawn.append(f'<line class="chance" x1="{chance}" x2="{chance}" y1="0" y2="10"/>')
+    if accuracy.ci95:
+        low, high = accuracy.ci95
+        drawn.append(f'<line class="bar" x1="{100 * low:.2f}" x2="{100 * high:.2f}" y1="5" y2="5"/>')
+    if row.paper and not row.incomparable:
+        left = 100 * row.paper.accuracy - 2
+        drawn.append(f'<rect class="paper" x="{left:.2f}" y="3" width="4" height="4"/>')
+    drawn.append(f'<circle class="dot" cx="{100 * accuracy.mean:.2f}" cy="5" r="3"/>')
+    inside = "".join(drawn)
+    return Markup(f'<svg class="line" viewBox="0 0 100 10" aria-hidden="true">{inside}</svg>')  # noqa: S704 - numbers
 
 
 @contextmanager
@@ -237,6 +260,10 @@ def _svg(figure: "Figure", alt: str) -> Markup:
         text = text.replace(colour, variable)
     tag = f'{size} class="plot" role="img" aria-label="{escape(alt)}">'
     return Markup(tag + text.split(">", 1)[1])  # noqa: S704 - matplotlib escapes what it writes
+
+
+def _accuracies(answered: Sequence[Answered]) -> Floats:
+    return np.array([np.nan if each.accuracy is None else each.accuracy for each in answered])
 
 
 def _padded(histories: Sequence[Sequence[Mapping[str, Any]]], key: str) -> Floats:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,22 @@ CONDITIONS: Mapping[str, str] = {  # bad input and what it is, in the order of t
     "two_emotions": "the speaker is standardised by 16 takes, of the emotion of this one and another",
     "one_emotion": "the speaker is standardised by takes of the emotion of this one alone",
 }
+MEANINGS: Mapping[str, str] = {CLEAN: "the test clips as they are", **CONDITIONS}
+
+
+def label(condition: str) -> str:
+    """A condition in words.
+
+    >>> label("noise_20db"), label("silent_sound")
+    ('noise 20 dB', 'silent sound')
+    """
+    return condition.replace("_", " ").replace("0db", "0 dB")
+
+
+def conditions_of(rows: Iterable[Iterable[str]]) -> list[str]:
+    """All conditions of some rows: clean first, then in the order of the report."""
+    there = dict.fromkeys(condition for row in rows for condition in row)
+    return sorted(there, key=lambda name: [*MEANINGS, name].index(name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +63,8 @@ class Predictions:
         return float((self.log_probabilities.argmax(axis=1) == self.labels).mean())
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """The lines of a file: cells of text (N,) by column, and log-probabilities (N, classes)."""
-
-    texts: dict[str, NDArray[np.object_]]
-    log_probabilities: Floats
-
-    def where(self, column: str, value: str) -> "_Table":
-        """The lines that have a value in a column."""
-        lines = self.texts[column] == value
-        texts = {name: cells[lines] for name, cells in self.texts.items()}
-        return _Table(texts, self.log_probabilities[lines])
+LOGS = "log-probabilities"
+Lines = dict[str, NDArray[Any]]  # of a file: cells of text (N,) by column, and its `LOGS` (N, classes)
 
 
 def read_predictions(
@@ -75,15 +81,15 @@ def read_predictions(
         InputError: the file is cut, is no such table, or has clips of other actors.
     """
     table = _read(path, ("clip", "actor", "split", "label"), labels)
-    count = len(table.log_probabilities)
+    count = len(table[LOGS])
     if predicted is not None and count != predicted:
         raise _no_table(path, f"{count} clips, {predicted} were predicted")
-    foreign = sorted(set(table.texts["split"]) - {"test", "validation"})
+    foreign = sorted(set(table["split"]) - {"test", "validation"})
     if foreign:
         raise InputError(f"{path} has split {foreign[0]!r}: expected test or validation")
     _refuse_repeats(path, table)
     test, validation = (
-        _part(path, table.where("split", split), split, labels, splits[split])
+        _part(path, _where(table, "split", split), split, labels, splits[split])
         for split in ("test", "validation")
     )
     if not test.clips:
@@ -103,8 +109,8 @@ def read_conditions(path: Path, labels: LabelSet, test: Predictions) -> dict[str
     actors = list(dict.fromkeys(test.actors))
     truth = dict(zip(test.clips, test.labels.tolist(), strict=True))
     found = {}
-    for condition in sorted(set(table.texts["condition"]), key=_place):
-        rows = table.where("condition", condition)
+    for condition in conditions_of([sorted(set(table["condition"]))]):
+        rows = _where(table, "condition", condition)
         _refuse_repeats(path, rows)
         part = _part(path, rows, condition, labels, actors)
         if dict(zip(part.clips, part.labels.tolist(), strict=True)) != truth:
@@ -116,12 +122,7 @@ def read_conditions(path: Path, labels: LabelSet, test: Predictions) -> dict[str
     return found
 
 
-def _place(condition: str) -> tuple[int, str]:
-    known = list(CONDITIONS)
-    return known.index(condition) if condition in known else len(known), condition
-
-
-def _read(path: Path, texts: Sequence[str], labels: LabelSet) -> _Table:
+def _read(path: Path, texts: Sequence[str], labels: LabelSet) -> Lines:
     """A table of clips with a column of log-probabilities for each emotion."""
     expected = [*texts, *labels.emotions]
     try:
@@ -136,39 +137,44 @@ def _read(path: Path, texts: Sequence[str], labels: LabelSet) -> _Table:
             if len(row) != len(expected):
                 raise ValueError(f"line {number} has {len(row)} cells, expected {len(expected)}")
         cells = np.array(rows, dtype=object).reshape(-1, len(expected))
-        values: Any = cells[:, len(texts) :].astype(float)
+        table = {name: cells[:, place] for place, name in enumerate(texts)}
+        table[LOGS] = cells[:, len(texts) :].astype(float)
     except (OSError, ValueError, csv.Error) as error:
         raise _no_table(path, " ".join(str(error).split())) from None
-    table = _Table({name: cells[:, place] for place, name in enumerate(texts)}, values)
     try:
-        probabilities(values)
-        for emotion in dict.fromkeys(table.texts["label"]):
+        probabilities(table[LOGS])
+        for emotion in dict.fromkeys(table["label"]):
             labels.index(emotion)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return table
 
 
-def _part(path: Path, rows: _Table, what: str, labels: LabelSet, actors: Sequence[Actor]) -> Predictions:
+def _where(lines: Lines, column: str, value: str) -> Lines:
+    """The lines that have a value in a column."""
+    return {name: cells[lines[column] == value] for name, cells in lines.items()}
+
+
+def _part(path: Path, rows: Lines, what: str, labels: LabelSet, actors: Sequence[Actor]) -> Predictions:
     known = {str(actor): actor for actor in actors}
-    strangers = sorted(set(rows.texts["actor"]) - set(known))
+    strangers = sorted(set(rows["actor"]) - set(known))
     if strangers:
         raise InputError(
             f"{path} has a {what} clip of actor {strangers[0]}, not among the {what} actors "
             "in run.json: the folds leak; train the run again"
         )
     index = {emotion: place for place, emotion in enumerate(labels.emotions)}
-    truth: Ints = np.array([index[emotion] for emotion in rows.texts["label"]], dtype=np.int64)
+    truth: Ints = np.array([index[emotion] for emotion in rows["label"]], dtype=np.int64)
     return Predictions(
-        clips=tuple(rows.texts["clip"]),
-        actors=tuple(known[actor] for actor in rows.texts["actor"]),
+        clips=tuple(rows["clip"]),
+        actors=tuple(known[actor] for actor in rows["actor"]),
         labels=truth,
-        log_probabilities=rows.log_probabilities,
+        log_probabilities=rows[LOGS],
     )
 
 
-def _refuse_repeats(path: Path, rows: _Table) -> None:
-    for clip, count in Counter(rows.texts["clip"]).items():
+def _refuse_repeats(path: Path, rows: Lines) -> None:
+    for clip, count in Counter(rows["clip"]).items():
         if count > 1:
             raise InputError(f"{path} has clip {clip!r} twice: expected each clip once")
 

@@ -9,8 +9,8 @@ from cfnsr.evaluation.comparison import MARGIN, Comparison, comparisons
 from cfnsr.evaluation.page import Examples, html
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs, unfinished_runs
+from cfnsr.evaluation.sections import tables
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import tables
 from cfnsr.files import write_json, write_text
 
 

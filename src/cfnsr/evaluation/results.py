@@ -23,7 +23,7 @@ def results(
     `interaction` is None for a row of one modality, else by disturbance of the exchange the share of answers
     that change and the mean change of a probability; `beyond_late` is the difference to the late rule `late`.
     `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
-    `encoders` is what reads the pictures and the sound, None for a modality that is not looked at;
+    `encoders` are those of video and audio, None for a modality that the model does not use;
     `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `comparisons` are
     those that were asked for, of `a` less `b`, with a `reason` and no figures where nothing can be said.
     `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and
@@ -37,11 +37,11 @@ def results(
         "rows": [_row(row) for row in rows],
         "tables": [
             {
-                "name": table.name,
-                "encoders": _encoders(table.pair),
-                "lines": [{"title": line.title, "model": line.model} for line in table.lines],
+                "name": group.name,
+                "encoders": _encoders(group.pair),
+                "lines": [{"title": place.title, "model": place.model} for place in group.places],
             }
-            for table in layout(rows)
+            for group in layout(rows)
         ],
         "comparisons": [_comparison(each) for each in compared],
         "unfinished": [{"folder": run.folder.as_posix(), "reason": run.reason} for run in unfinished],
@@ -55,7 +55,7 @@ def _row(row: Row) -> dict[str, Any]:
         "encoders": _encoders(row.encoders),
         "fusion": row.fusion,
         "protocol": row.protocol,
-        "optimistic": row.optimistic,
+        "optimistic": row.runs[0].optimistic,
         "caveat": row.caveat,
         "seeds": list(row.seeds),
         "params": row.runs[0].params,
@@ -76,7 +76,7 @@ def _row(row: Row) -> dict[str, Any]:
             for run, figures in zip(row.runs, row.fold_figures, strict=True)
         ],
         "paper": paper,
-        "comparable": row.incomparable is None,
+        "comparable": not row.incomparable,
         "complete": row.complete,
         "preset": row.runs[0].preset,
         "corpus": row.runs[0].corpus,
@@ -85,7 +85,7 @@ def _row(row: Row) -> dict[str, Any]:
         "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
         "interaction": _interaction(row.interaction),
         "emotions": list(row.emotions),
-        "confusion": row.counts.pooled().confusion.tolist(),
+        "confusion": row.tally.actors.pooled().confusion.tolist(),
         "actors": {str(actor): share for actor, share in row.accuracy_of.items()},
     }
 

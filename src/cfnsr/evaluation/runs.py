@@ -103,8 +103,13 @@ class Run:
     attention_entropy: float | None
 
     @property
+    def keeps_last(self) -> bool:
+        """True where the weights are those of the last epoch, so that nobody chose one."""
+        return self.settings.get("keep") == "last"
+
+    @property
     def optimistic(self) -> bool:
-        """Whether the epoch was chosen on the clips that the figures are computed from."""
+        """True where the epoch was chosen on the clips that the figures are computed from."""
         return _optimistic(self.selected_on, self.protocol)
 
 
@@ -154,6 +159,7 @@ def read_run(folder: Path) -> Run:
             _check_leaks(splits, path)
         test, validation = read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
         temperature = about.get("temperature")
+        prepared = {f"prepared {name}": value for name, value in about.get("preparation", {}).items()}
         entropy = about.get("attention_entropy")
         run = Run(
             folder=folder,
@@ -177,7 +183,7 @@ def read_run(folder: Path) -> Run:
             corpus=str(about["corpus"]["name"]),
             clips=int(about["corpus"]["clips"]),
             fingerprint=str(about["corpus"].get("sha256", "")),
-            settings={**about["settings"], **_prefixed(about.get("preparation", {}))},
+            settings={**about["settings"], **prepared},
             source=str(about.get("source") or ""),
             versions={name: str(version) for name, version in about["versions"].items()},
             seconds=float(about["seconds"]),
@@ -224,7 +230,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 
 def _unfinished(folder: Path) -> str | None:
-    """Why a run does not count yet; None for a finished one."""
+    """The reason why a run does not count yet; None for a finished one."""
     if not (folder / ABOUT).exists():
         return f"no {ABOUT}: the run was cut off"
     if _read_about(folder).get("finished") is not True:
@@ -244,7 +250,7 @@ def _optimistic(selected_on: str, protocol: str) -> bool:
 
 
 def _caveat(about: Mapping[str, Any]) -> str:
-    """What a run says against its own figures; one that chose on test or leaks never says nothing."""
+    """The caveat of a run; one that chose on test or leaks always has one."""
     said = [str(about["caveat"])] if about.get("caveat") else []
     if about.get("leaky") is True and not said:
         said.append(LEAKY)
@@ -266,10 +272,6 @@ def _read_history(path: Path, last: int) -> tuple[Mapping[str, Any], ...]:
             f"{path} has {len(epochs)} epochs: expected those from 1 to {last}, a line each; {AGAIN}"
         )
     return epochs
-
-
-def _prefixed(preparation: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"prepared {key}": value for key, value in preparation.items()}
 
 
 def _check_leaks(splits: Mapping[str, Sequence[Actor]], path: Path) -> None:
@@ -297,7 +299,7 @@ def _without_copies(runs: Sequence[Run]) -> list[Run]:
 
 
 def _lasting(run: Run) -> dict[str, Any]:
-    """What a run says of itself, without what differs when the same training is done again."""
+    """The description of a run, without what differs when the same training is done again."""
     about = _read_about(run.folder)
     return {key: value for key, value in about.items() if key not in ("seconds", "versions")}
 

@@ -6,21 +6,22 @@ from functools import cached_property
 from itertools import groupby
 
 from cfnsr.corpus.take import Actor, actor_order
-from cfnsr.data.folds import OPTIMISTIC, PROTOCOLS
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
 from cfnsr.evaluation.interaction import Interaction, audits
-from cfnsr.evaluation.metrics import FEWEST, FIGURES, TOO_FEW, Counts, Floats, accuracy, interval, recalls
+from cfnsr.evaluation.metrics import FIGURES, accuracy
 from cfnsr.evaluation.names import (
     PAPERS,
     Encoders,
     encoders_of,
     entry_of,
+    fusion_of,
     is_plain,
     pairs_of,
     reference_of,
 )
-from cfnsr.evaluation.robustness import partly_scored, under_conditions
+from cfnsr.evaluation.predictions import CLEAN
 from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import Spread, Tally, tally
 from cfnsr.features.preparation import Preparation
@@ -37,12 +38,11 @@ PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     },
 }
 RAVDESS_CLIPS = 1440  # 24 actors x 60 takes of speech
-PROTOCOL_ORDER = ("nested", *(name for name in PROTOCOLS if name != "nested"))  # the honest one first
 
 
 @dataclass(frozen=True)
 class Paper:
-    """What the paper reports for a model: accuracy as a fraction, parameters in millions."""
+    """The paper's figures for a model: accuracy as a fraction, parameters in millions."""
 
     accuracy: float
     params: float | None
@@ -55,8 +55,6 @@ class Row:
     Args:
         tally: the test predictions of its runs, which are ordered by seed and fold.
         actors: the tested actors, in the order of the counts.
-        fusion: where the modalities meet, if the zoo knows the model.
-        paper: the paper's figures, if it has the model.
         versus: the difference to CFN-SR with the same encoders under the same protocol, or why there is none.
         pair: of encoders, whose table the row stands in.
         interaction: what the exchange between its modalities does; None for a row of one modality.
@@ -64,8 +62,6 @@ class Row:
 
     tally: Tally
     actors: tuple[Actor, ...]
-    fusion: str | None = None
-    paper: Paper | None = None
     versus: Difference | str = "not compared"
     pair: Encoders = PAPERS
     interaction: Interaction | None = None
@@ -73,17 +69,6 @@ class Row:
     @property
     def runs(self) -> tuple[Run, ...]:
         return self.tally.runs
-
-    @property
-    def counts(self) -> Counts:
-        """The counts of each tested actor (first axis), averaged over seeds."""
-        return self.tally.actors
-
-    @cached_property
-    def fold_figures(self) -> tuple[Mapping[str, float], ...]:
-        """Of each run every figure of `metrics.FIGURES`."""
-        columns = {name: self.tally.each_fold(name) for name in FIGURES}
-        return tuple({name: values[run] for name, values in columns.items()} for run in range(len(self.runs)))
 
     @property
     def model(self) -> str:
@@ -94,9 +79,9 @@ class Row:
         return self.runs[0].protocol
 
     @property
-    def name(self) -> str:
-        """How the row is called in running text, its caveat with it."""
-        return f"{self.model}, {self.protocol_label}"
+    def caveat(self) -> str:
+        """The reason why its figures flatter, shown beside each of them; empty for an honest protocol."""
+        return self.runs[0].caveat
 
     @property
     def protocol_label(self) -> str:
@@ -104,40 +89,41 @@ class Row:
         return f"{self.protocol} protocol" + (f" ({self.caveat})" if self.caveat else "")
 
     @property
-    def encoders(self) -> Encoders:
-        """What its pictures and its sound are read by."""
-        return encoders_of(self.model)
+    def name(self) -> str:
+        """The row's name in running text, its caveat with it."""
+        return f"{self.model}, {self.protocol_label}"
 
     @property
     def emotions(self) -> tuple[str, ...]:
         return self.runs[0].labels.emotions
 
     @property
-    def optimistic(self) -> bool:
-        return self.runs[0].optimistic
+    def encoders(self) -> Encoders:
+        """The encoders of its video and its audio."""
+        return encoders_of(self.model)
 
     @property
-    def caveat(self) -> str:
-        """Why the row's figures flatter, to stand beside each of them; empty for an honest protocol."""
-        return self.runs[0].caveat
+    def fusion(self) -> str | None:
+        """Where the modalities meet, if the zoo knows the model."""
+        return fusion_of(self.model)
+
+    @property
+    def paper(self) -> Paper | None:
+        """The paper's figures, if it has the model."""
+        return paper_of(self.model)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(sorted({run.seed for run in self.runs}))
 
     @property
-    def seeds_label(self) -> str:
-        """The seeds in words: "seed 0", "seeds 0, 1"."""
-        return f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
-
-    @property
     def complete(self) -> bool:
-        """Whether every seed has every fold of the cross-validation."""
+        """True where every seed has every fold of the cross-validation."""
         return len(self.runs) == len(self.seeds) * self.runs[0].folds
 
     @property
     def progress(self) -> str:
-        """How much of the cross-validation is there: "3 of 6 folds"."""
+        """The finished part of the cross-validation: "3 of 6 folds"."""
         of = f"of {self.runs[0].folds} folds"
         done = {seed: sum(run.seed == seed for run in self.runs) for seed in self.seeds}
         if len(set(done.values())) == 1:
@@ -145,31 +131,35 @@ class Row:
         return "; ".join(f"seed {seed}: {number} {of}" for seed, number in done.items())
 
     @property
-    def incomparable(self) -> str | None:
-        """Why the paper's figures are not comparable with this row's; None when they are."""
-        run, why = self.runs[0], []
+    def keeps_last(self) -> bool:
+        """True where its weights are those of the last epoch, so that nobody chose one."""
+        return all(run.keeps_last for run in self.runs)
+
+    @property
+    def epoch_label(self) -> str:
+        """The way in which the epoch of its runs was found."""
+        return "the last epoch kept" if self.keeps_last else f"epoch chosen on: {self.runs[0].selected_on}"
+
+    @property
+    def incomparable(self) -> str:
+        """Reasons why the paper's figures are not comparable with this row's; empty when they are."""
         if not is_plain(self.model):
             return "other encoders than the paper's"
+        run, why, whose, expected = self.runs[0], [], "", PAPER_SETTINGS
         if run.preset != "paper":
             why.append(f"preset {run.preset}, not paper")
-            preset = PRESETS[run.preset].as_json() if run.preset in PRESETS else {}
-            why += [
-                f"{key} {run.settings[key]}, not the preset's {value}"
-                for key, value in preset.items()
-                if run.settings.get(key, value) != value
-            ]
-        else:
-            changed = [
-                f"{key.removeprefix('prepared ')} {run.settings[key]}, not {value}"
-                for key, value in PAPER_SETTINGS.items()
-                if run.settings.get(key, value) != value
-            ]
-            why += changed
+            whose = "the preset's "
+            expected = PRESETS[run.preset].as_json() if run.preset in PRESETS else {}
+        why += [
+            f"{key.removeprefix('prepared ')} {run.settings[key]}, not {whose}{value}"
+            for key, value in expected.items()
+            if run.settings.get(key, value) != value
+        ]
         if run.corpus.lower() != "ravdess":
             why.append(f"corpus {run.corpus}, not RAVDESS")
         elif abs(run.clips - RAVDESS_CLIPS) > RAVDESS_CLIPS // 100:  # a few clips may fail in preparation
             why.append(f"{run.clips} clips, not RAVDESS's {RAVDESS_CLIPS} of speech")
-        return "; ".join(why) or None
+        return "; ".join(why)
 
     @property
     def difference(self) -> float | None:
@@ -183,6 +173,16 @@ class Row:
         """Mean, deviation and interval of every figure of `metrics.FIGURES`."""
         return {name: self.tally.spread(name) for name in FIGURES}
 
+    @cached_property
+    def fold_figures(self) -> list[dict[str, float]]:
+        """Of each run every figure of `metrics.FIGURES`."""
+        return [{name: float(figure(fold)) for name, figure in FIGURES.items()} for fold in self.tally.folds]
+
+    @property
+    def accuracy_of(self) -> Mapping[Actor, float]:
+        """Each tested actor's accuracy."""
+        return dict(zip(self.actors, accuracy(self.tally.actors).tolist(), strict=True))
+
     @property
     def validation_accuracy(self) -> float | None:
         """Mean over the runs on their inner validation clips, by which rows may be chosen; None without."""
@@ -192,33 +192,23 @@ class Row:
 
     @cached_property
     def calibration(self) -> Calibration:
-        """How far the row's confidence can be believed."""
+        """Temperature, calibration and abstention."""
         return calibrate(self.tally, self.actors)
 
     @cached_property
     def conditions(self) -> Mapping[str, Spread]:
-        """Accuracy on clean clips and under bad input; empty where it was not scored so."""
-        return under_conditions(self.tally, self.actors)
+        """Accuracy on clean clips and under each condition of bad input that every run was scored with.
 
-    @cached_property
-    def actor_accuracy(self) -> Floats:
-        """(actors,) accuracy of each tested actor's clips."""
-        return accuracy(self.counts)
-
-    @property
-    def accuracy_of(self) -> Mapping[Actor, float]:
-        """Each tested actor's accuracy."""
-        return dict(zip(self.actors, self.actor_accuracy.tolist(), strict=True))
-
-    @cached_property
-    def emotion_accuracy(self) -> Floats:
-        """(classes,) recall of each emotion over all tested clips."""
-        return recalls(self.counts.pooled())
-
-    @cached_property
-    def emotion_interval(self) -> Floats:
-        """(2, classes) 95 % interval of each emotion's recall by actor; NaN where there is none."""
-        return interval(recalls, self.counts)
+        Empty where a run was not scored so: a mean over other folds would compare actors, not conditions.
+        """
+        common = set.intersection(*[set(run.conditions) for run in self.runs])
+        if not common:
+            return {}
+        found = {CLEAN: self.spreads["accuracy"]}
+        for name in [name for name in self.runs[0].conditions if name in common]:
+            parts = [run.conditions[name] for run in self.runs]
+            found[name] = tally(self.runs, parts, self.actors).spread("accuracy")
+        return found
 
 
 def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
@@ -230,92 +220,34 @@ def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
     from cfnsr.models.zoo import ENTRIES, base_name
 
     runs = tuple(runs)
-    order = list(ENTRIES)
+    models, protocols = list(ENTRIES), ["nested", *(name for name in PROTOCOLS if name != "nested")]
     pairs = pairs_of(run.model for run in runs)
-    first = {pair: place for place, pair in enumerate(dict.fromkeys([PAPERS, *sorted(pairs.values())]))}
+    order = list(dict.fromkeys([PAPERS, *sorted(pairs.values())]))
 
     def place(run: Run) -> tuple[int, int, str, int, str]:
+        """The honest protocol comes first; what is not known comes last."""
         base = base_name(run.model)
-        known = order.index(base) if base in ENTRIES else len(order)
-        protocol = PROTOCOL_ORDER.index(run.protocol) if run.protocol in PROTOCOLS else len(PROTOCOLS)
-        return first[pairs[run.model]], known, run.model, protocol, run.protocol
+        known = models.index(base) if base in models else len(models)
+        protocol = protocols.index(run.protocol) if run.protocol in protocols else len(protocols)
+        return order.index(pairs[run.model]), known, run.model, protocol, run.protocol
 
     rows = []
-    for _, members in groupby(sorted(runs, key=lambda run: (place(run), run.seed, run.fold)), key=place):
+    for _, members in groupby(sorted(runs, key=lambda run: (*place(run), run.seed, run.fold)), key=place):
         together = tuple(members)
-        found = entry_of(together[0].model)
-        actors = tuple(
-            sorted(
-                {actor for run in together for actor in run.test.actors},
-                key=actor_order,
-            )
-        )
+        actors = tuple(sorted({actor for run in together for actor in run.test.actors}, key=actor_order))
         counted = tally(together, [run.test for run in together], actors)
-        fusion = found.fusion if found is not None else None
-        model = together[0].model
-        rows.append(Row(counted, actors, fusion, paper_of(model), pair=pairs[model]))
+        rows.append(Row(counted, actors, pair=pairs[together[0].model]))
     compared = _compared(rows, margin)
     audited = zip(compared, audits(compared, margin), strict=True)
     return [replace(row, interaction=each) for row, each in audited]
 
 
 def paper_of(model: str) -> Paper | None:
-    """What the paper reports for a model; None where it has none, as of other encoders than its own."""
+    """The paper's figures for a model; None where it has none, as of other encoders than its own."""
     found = entry_of(model)
     if found is None or found.paper_accuracy is None or not is_plain(model):
         return None
     return Paper(found.paper_accuracy, found.paper_params)
-
-
-def remarks(rows: Sequence[Row]) -> list[str]:
-    """What a reader must know before comparing figures, a sentence each."""
-    said = []
-    reasons = dict.fromkeys(row.incomparable for row in rows if row.incomparable)
-    for reason in reasons:
-        concerned = [row for row in rows if row.incomparable == reason]
-        which = (
-            ""
-            if len(concerned) == len(rows)
-            else " for " + ", ".join(dict.fromkeys(r.model for r in concerned))
-        )
-        said.append(f"The paper's figures are not comparable with ours{which} ({reason}).")
-    optimistic = dict.fromkeys(row.protocol for row in rows if row.optimistic)
-    if optimistic:
-        said.append(
-            f"Under the {' and the '.join(optimistic)} protocol each fold's epoch is chosen by the accuracy "
-            "on the fold's own test actors, so these figures, and the paper's own, are too high "
-            f"({OPTIMISTIC}); the nested protocol leaves the choice to other actors."
-        )
-    leaky = {row.protocol: row.caveat for row in rows if row.runs[0].leaky}
-    said += [
-        f"The {protocol} protocol leaks on purpose, to show what that adds ({caveat}): no figure of it "
-        "stands for the model."
-        for protocol, caveat in leaky.items()
-    ]
-    conditional = {row.protocol: row.caveat for row in rows if not (row.optimistic or row.runs[0].leaky)}
-    said += [
-        f"The figures of the {protocol} protocol hold on a condition alone ({caveat})."
-        for protocol, caveat in conditional.items()
-        if caveat
-    ]
-    few = [row.name for row in rows if len(row.actors) < FEWEST]
-    if few:
-        said.append(f"No 95 % interval for {', '.join(few)}: {TOO_FEW}.")
-    partly = [row.name for row in rows if partly_scored(row.runs)]
-    if partly:
-        said.append(
-            f"{', '.join(partly)}: not every run was scored under the same bad input, so what some lack is "
-            "left out."
-        )
-    incomplete: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if not row.complete:
-            incomplete.setdefault((row.protocol_label, row.progress), []).append(row.model)
-    said += [
-        f"Incomplete under the {label} ({progress}): {', '.join(models)}; figures are of these folds alone."
-        for (label, progress), models in incomplete.items()
-    ]
-    return said
 
 
 def _compared(rows: Sequence[Row], margin: float) -> list[Row]:

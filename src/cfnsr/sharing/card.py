@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cfnsr.errors import InputError
-from cfnsr.evaluation.card import ACT, LICENCES, PAPER, model_card
+from cfnsr.evaluation.card import LICENCES, PAPER, model_card
 from cfnsr.evaluation.names import called, encoders_of
+from cfnsr.evaluation.render import template
 from cfnsr.evaluation.runs import ABOUT, read_runs
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import safe
@@ -66,7 +67,7 @@ def card_of(folder: Path, origin: Path | None, *, same: bool) -> str:
         "## Data",
         data,
         "## Law",
-        ACT,
+        template("act.md").render().rstrip(),
         "## Citation",
         f"- {PAPER}",
     ]
