@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features docs test check constraints clean
+.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features docs test test-all check constraints clean
 
 setup: $(STAMP)
 
@@ -91,8 +91,12 @@ docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
 
+# What a newcomer waits for; `make test-all` has every row of the zoo and what takes long, as CI runs it.
 test: setup check
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --doctest-modules --durations 10 tests src
+
+test-all: setup check
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --doctest-modules --durations 40 --all tests src
 
 check: setup
 	$(BIN)/ruff check src tests docs

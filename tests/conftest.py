@@ -17,6 +17,28 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+# Rows that stand for all in `make test`: one stream, a late rule, exchanges at each stage, CFN-SR.
+ROWS = {"audio", "multiplication", "mmtm", "cfn_sr", "cfn_sr+openface+speech"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also every row of the zoo, and what takes long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, without --all, what is marked `long`, and of what is marked `every_row` all but `ROWS`."""
+    if config.getoption("--all"):
+        return
+
+    def left_out(item: pytest.Item) -> bool:
+        rows = item.get_closest_marker("every_row") is not None
+        return item.get_closest_marker("long") is not None or (
+            rows and item.callspec.params["name"] not in ROWS  # type: ignore[attr-defined]
+        )
+
+    out = [item for item in items if left_out(item)]
+    items[:] = [item for item in items if item not in set(out)]
+    config.hook.pytest_deselected(items=out)
 
 
 @pytest.fixture(scope="session")

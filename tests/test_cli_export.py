@@ -133,6 +133,7 @@ def torchless(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(("form", "tolerance"), [("onnx", 1e-3), ("int8", 0.1)])
+@pytest.mark.long
 def test_predict_without_torch(
     cfnsr: Run,
     checkpoint: Path,

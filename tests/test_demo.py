@@ -9,6 +9,7 @@ from cfnsr.cli import demo
 from cfnsr.training.config import PRESETS
 
 
+@pytest.mark.long
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo, "ACTORS", 3)
     monkeypatch.setattr(

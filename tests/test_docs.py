@@ -83,6 +83,7 @@ def test_a_file_of_ones_own_is_short(page: str, lines: int) -> None:
     assert blocks("python", page)[0].count("\n") <= lines
 
 
+@pytest.mark.long
 def test_an_input_of_ones_own(tmp_path: Path) -> None:
     """Prepared, trained, reported and predicted from as the page says."""
     (tmp_path / "head_pose.py").write_text(blocks("python", OWN_INPUT)[0], encoding="utf-8")
@@ -94,6 +95,7 @@ def test_an_input_of_ones_own(tmp_path: Path) -> None:
     assert "surprised" in done[-1].stdout
 
 
+@pytest.mark.long
 def test_the_tutorial(tmp_path: Path, typed: Type) -> None:
     """From the corpus to the report, a prediction, and the same from Python, which finds all done."""
     for command in commands(shortened(blocks("bash")[0])):
@@ -213,6 +215,7 @@ def test_the_architecture_page_names_what_there_is() -> None:
         assert getattr(import_module(module), constant) == int(number), f"{module}.{constant}"
 
 
+@pytest.mark.long
 def test_the_site_builds_without_warnings(tmp_path: Path) -> None:
     for needed in ("sphinx", "myst_parser", "furo"):
         if find_spec(needed) is None:

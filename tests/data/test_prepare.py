@@ -436,6 +436,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_killed_preparation_goes_on_and_equals_an_undisturbed_one(
     prepared: Store, synthetic: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from .conftest import batch_of, clip
 NAMES = ["cfn_sr", "mcbp", "video", "eranns", "cfn_sr_features", "cfn_sr+speech", "audio+speech"]
 
 
+@pytest.mark.every_row
 @pytest.mark.parametrize("name", NAMES)
 def test_the_graph_says_what_the_model_says(make: Callable[..., Model], name: str) -> None:
     model = make(name)

@@ -69,6 +69,7 @@ def at_full_size(model: Model) -> Model:
     return model
 
 
+@pytest.mark.every_row
 @pytest.mark.parametrize("name", cfnsr.list_models())
 def test_every_model_says_what_it_says_in_torch(
     make: Callable[..., Model], tmp_path: Path, name: str

@@ -187,6 +187,7 @@ def audio(make: Callable[..., Model]) -> Model:
     return make("audio")
 
 
+@pytest.mark.long
 def test_a_kill_leaves_no_mixed_pair(
     float32: Path, model: Model, audio: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

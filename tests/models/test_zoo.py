@@ -173,6 +173,7 @@ def test_batch_independence_at_paper_size() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.every_row
 @pytest.mark.parametrize("name", PAPERS)
 @pytest.mark.parametrize(("frames", "size"), [(8, 64), (9, 65), (30, 96), (64, 64), (8, 288), (13, 224)])
 def test_any_clip_length_and_picture_size(name: str, frames: int, size: int) -> None:
@@ -215,6 +216,7 @@ def test_saved_and_loaded_it_is_the_same_model(name: str, tmp_path: Path) -> Non
         assert torch.equal(other(*inputs), expected)
 
 
+@pytest.mark.every_row
 @pytest.mark.parametrize("name", GRAPHS)
 def test_compiles_in_one_graph(name: str) -> None:
     model = small(name).eval()
@@ -225,6 +227,7 @@ def test_compiles_in_one_graph(name: str) -> None:
         torch.testing.assert_close(compiled(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.every_row
 @pytest.mark.parametrize("name", GRAPHS)
 def test_exports_with_any_number_of_clips(name: str) -> None:
     model = small(name).eval()
@@ -237,6 +240,7 @@ def test_exports_with_any_number_of_clips(name: str) -> None:
         torch.testing.assert_close(exported(*more), model(*more), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.every_row
 def test_learns_to_tell_two_clips_apart(name: str) -> None:
     model = small(name).train()
     inputs = clips(4, model=model)

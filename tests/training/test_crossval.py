@@ -283,6 +283,7 @@ crossval(jobs, corpus, out, accelerator=Accelerator(), progress=progress, resume
 
 
 @pytest.mark.parametrize(("fatal", "memory"), [(5, dataset.MEMORY), (14, dataset.MEMORY), (25, -1)])
+@pytest.mark.long
 def test_killed_and_resumed_training_ends_with_the_same_weights(
     corpus: PreparedCorpus, nested: Path, tmp_path: Path, fatal: int, memory: int
 ) -> None:

@@ -152,6 +152,7 @@ def test_averaged_weights_by_slow_arithmetic(corpus: PreparedCorpus, tmp_path: P
     )
 
 
+@pytest.mark.long
 def test_killed_and_resumed_with_everything_on_it_ends_alike(corpus: PreparedCorpus, tmp_path: Path) -> None:
     recipe = replace(
         RECIPE,
