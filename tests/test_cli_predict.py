@@ -65,8 +65,9 @@ def write_model(folder: Path, name: str, modalities: tuple[str, ...], **changes:
 
     from cfnsr.emotions import RAVDESS
     from cfnsr.features.preparation import Preparation
+    from cfnsr.features.spec import ModelSpec
     from cfnsr.models.zoo import create_model
-    from cfnsr.training.checkpoint import Config, save_weights
+    from cfnsr.training.checkpoint import save_weights
 
     preparation = Preparation(modalities=modalities, frames=8, size=64)
     settings = {"classes": len(RAVDESS), "mfcc_steps": preparation.mfcc_steps, "width": 1 / 8}
@@ -76,7 +77,7 @@ def write_model(folder: Path, name: str, modalities: tuple[str, ...], **changes:
         for _ in range(8):
             pictures = torch.randn(4, 3, 1, 1, 1) + torch.randn(4, 3, 8, 64, 64)
             model(pictures, 40 * torch.randn(4, 13, preparation.mfcc_steps))
-    config = Config(name, settings, RAVDESS, frames=8, size=64, preparation=preparation, **changes)
+    config = ModelSpec(name, settings, RAVDESS, frames=8, size=64, preparation=preparation, **changes)
     folder.mkdir(exist_ok=True)
     config.write(folder)
     save_weights(model, folder)

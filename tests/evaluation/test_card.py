@@ -20,8 +20,9 @@ from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.runs import read_run, read_runs
 from cfnsr.evaluation.summary import summarise
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.predict import predict
-from cfnsr.training.checkpoint import Config
+from cfnsr.training.checkpoint import read_spec
 
 Fabricate = Callable[..., Path]
 MODEL = "cfn_sr+openface+speech"
@@ -34,7 +35,7 @@ SMALL: dict[str, Any] = {"takes": 16, "epochs": 3, "preset": "features"}
 def checkpoint(folder: Path, model: str = MODEL, labels: LabelSet = RAVDESS) -> Path:
     """Put a config and something like weights beside a run."""
     settings = {"classes": len(labels)}
-    Config(model, settings, labels, preparation=PREPARATION, temperature=1.2).write(folder)
+    ModelSpec(model, settings, labels, preparation=PREPARATION, temperature=1.2).write(folder)
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
 
@@ -134,7 +135,7 @@ def test_what_a_figure_needs_is_told(tmp_path: Path, fabricate: Fabricate) -> No
     text = model_card(folder)
     assert "**speakers standardised: transductive, needs all emotions of each person in balance.**" in text
     assert "on a single take its answers mean little" in text and "then trained on too | 4 |" in text
-    config = replace(Config.read(folder), normalised=True)
+    config = replace(read_spec(folder), normalised=True)
     config.write(folder)
     text = model_card(folder)
     assert "`predict` refuses it for a single file" in text and '`"normalised": true`' in text

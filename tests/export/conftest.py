@@ -11,13 +11,13 @@ from cfnsr.emotions import LabelSet
 from cfnsr.features import FEATURES
 from cfnsr.features.mel import Mel
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.models import zoo
 from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.encoders.openface import InTime
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import Config
 from cfnsr.training.inputs import answer, to_input
 
 LABELS = LabelSet("three", ("calm", "happy", "angry"))
@@ -26,7 +26,7 @@ Clip = dict[str, np.ndarray]
 Make = Callable[..., Model]
 
 
-def config_for(name: str) -> Config:
+def config_for(name: str) -> ModelSpec:
     """Few and small pictures, and less than a second of sound."""
     modalities = tuple(TENSORS.get(encoder, encoder) for encoder in zoo.encoders_of(name).values())
     preparation = Preparation(
@@ -38,7 +38,7 @@ def config_for(name: str) -> Config:
         speech_speeds=(0.9,),
     )
     sizes = {"speech_layers": 2, "speech_width": 16} if "speech" in modalities else {}
-    return Config(
+    return ModelSpec(
         name,
         {"classes": len(LABELS), "mfcc_steps": preparation.mfcc_steps, "width": 1 / 8, **sizes},
         LABELS,
@@ -51,7 +51,7 @@ def config_for(name: str) -> Config:
     )
 
 
-def clip(number: int, config: Config) -> Clip:
+def clip(number: int, config: ModelSpec) -> Clip:
     """A prepared clip, and more than any model reads of it: a face of noise, a chirp, features."""
     rng = np.random.default_rng(number)
     settings = config.preparation
@@ -69,7 +69,7 @@ def clip(number: int, config: Config) -> Clip:
     }
 
 
-def batch_of(model: Model, config: Config, clips: list[Clip]) -> Batch:
+def batch_of(model: Model, config: ModelSpec, clips: list[Clip]) -> Batch:
     """The clips as training shows them to a model."""
     read = {}
     for modality, name in model.reads.items():
@@ -112,7 +112,7 @@ def make() -> Make:
     return make
 
 
-def _meet(model: Model, config: Config, clips: list[Clip]) -> None:
+def _meet(model: Model, config: ModelSpec, clips: list[Clip]) -> None:
     with torch.no_grad():
         answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfnsr.export.graph import ByProducts, Graph, manifest_of
+from cfnsr.export.graph import ByProducts, Graph, exported_spec
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
@@ -23,10 +23,10 @@ def test_the_graph_says_what_the_model_says(make: Callable[..., Model], name: st
     model = make(name)
     config = config_of(model)
     clips = [clip(number, config) for number in range(3)]
-    manifest = manifest_of(model, config)
-    given = manifest.batch(clips)
+    spec = exported_spec(model, config)
+    given = spec.batch(clips)
     with torch.no_grad():
-        found = Graph(model, config)(*(torch.from_numpy(given[name]) for name in manifest.inputs))
+        found = Graph(model, config)(*(torch.from_numpy(given[name]) for name in spec.inputs))
         scores = answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))
         expected = (scores / config.temperature).log_softmax(dim=1)
     assert expected.exp().max() < 0.999 and expected.std(dim=0).max() > 1e-3, "a constant proves nothing"

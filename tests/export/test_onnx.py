@@ -20,11 +20,12 @@ from cfnsr.export import check
 from cfnsr.export.onnx import export_onnx
 from cfnsr.features.mel import PCM
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.predict import predict
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import Config, config_of, save_weights
+from cfnsr.training.checkpoint import config_of, save_weights
 from cfnsr.training.inputs import answer, to_input
 
 from .conftest import LABELS, Clip, batch_of, clip, config_for
@@ -137,7 +138,7 @@ def test_a_checkpoint_is_checked_on_made_up_clips(tmp_path: Path) -> None:
     """From a folder, as the command line does it, and the network at its full depth."""
     preparation = Preparation(("video",), frames=8, size=64)
     settings = {"classes": 6, "mfcc_steps": 212, "width": 1 / 8}
-    config = Config("video", settings, CREMAD, frames=8, size=64, preparation=preparation)
+    config = ModelSpec("video", settings, CREMAD, frames=8, size=64, preparation=preparation)
     torch.manual_seed(0)
     save_weights(cfnsr.create_model("video", **config.settings), tmp_path)
     config.write(tmp_path)

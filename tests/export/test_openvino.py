@@ -14,8 +14,8 @@ from cfnsr.export import check
 from cfnsr.export.graph import Graph
 from cfnsr.export.onnx import graph_of
 from cfnsr.export.openvino import Quantised, export_int8, export_openvino
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import load_exported
-from cfnsr.inference.manifest import Manifest
 from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.media.mfcc import mfcc
 from cfnsr.models.zoo import Model
@@ -78,10 +78,10 @@ def graphs() -> Iterator[None]:
     """Each model is made with the same weights every time, and traced once: that takes longest."""
     traced: dict[str, Any] = {}
 
-    def once(graph: Graph, manifest: Manifest) -> Any:
-        if manifest.name not in traced:
-            traced[manifest.name] = graph_of(graph, manifest)
-        return traced[manifest.name]
+    def once(graph: Graph, spec: ModelSpec) -> Any:
+        if spec.model not in traced:
+            traced[spec.model] = graph_of(graph, spec)
+        return traced[spec.model]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cfnsr.export.openvino.graph_of", once)
@@ -101,7 +101,7 @@ def float32(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_says_what_torch_says(float32: Path, model: Model) -> None:
     found = load_exported(float32, threads=1)
     np.testing.assert_allclose(found.log_probabilities(OTHERS), by_torch(model, OTHERS), atol=TOLERANCE)
-    assert found.manifest.precision == "f32"
+    assert found.spec.precision == "f32"
 
 
 def test_any_program_may_give_any_number_of_clips(float32: Path, model: Model) -> None:
@@ -110,7 +110,7 @@ def test_any_program_may_give_any_number_of_clips(float32: Path, model: Model) -
     shapes = {each.get_any_name(): str(each.get_partial_shape()) for each in graph.inputs}
     assert shapes == {"frames": "[?,8,64,64,3]", "waveform": "[?,30870]"}
     compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    given = load_exported(float32, threads=1).manifest
+    given = load_exported(float32, threads=1).spec
     (answers,) = compiled(given.batch(OTHERS)).values()
     np.testing.assert_allclose(answers, by_torch(model, OTHERS), atol=TOLERANCE)
 
@@ -159,7 +159,7 @@ def test_what_it_was_made_of_is_not_told(float32: Path) -> None:
 def test_bfloat16_by_the_file(model: Model, tmp_path: Path) -> None:
     checked = export_openvino(model, tmp_path / "model.xml", CLIPS, precision="bf16")
     found = load_exported(checked.path, threads=1)
-    assert found.manifest.precision == "bf16"
+    assert found.spec.precision == "bf16"
     expected = by_torch(model, OTHERS)
     exact = load_exported(checked.path, precision="f32", threads=1)
     np.testing.assert_allclose(exact.log_probabilities(OTHERS), expected, atol=TOLERANCE)
@@ -266,7 +266,7 @@ def test_the_cost_of_int8_is_told(quantised: Quantised, float32: Path, model: Mo
     assert (quantised.calibrated, quantised.clips) == (6, 6)
     assert quantised.float_accuracy == pytest.approx(5 / 6)
     exact, found = load_exported(float32, threads=1), load_exported(quantised.path, threads=1)
-    assert found.manifest == replace(exact.manifest, precision="int8")
+    assert found.spec == replace(exact.spec, precision="int8")
     before, after = exact.probabilities(OTHERS), found.probabilities(OTHERS)
     assert quantised.difference == pytest.approx(np.abs(before - after).max(), abs=1e-6)
     assert 1e-5 < quantised.difference < 0.1, "eight bits are near, and not the same"

@@ -13,11 +13,12 @@ from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.predictions import Predictions
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference import examples as module
 from cfnsr.inference.examples import examples
 from cfnsr.inference.explain import explain
 from cfnsr.models.zoo import create_model
-from cfnsr.training.checkpoint import Config, load_model, save_weights
+from cfnsr.training.checkpoint import load_model, save_weights
 
 LABELS = LabelSet("three", ("calm", "happy", "angry"))
 PREPARATION = Preparation(frames=8, size=64, keep=0.7)
@@ -50,7 +51,7 @@ def run_of(folder: Path, model: str = "cfn_sr", said: tuple[str, ...] = tuple(SA
     torch.manual_seed(0)
     settings = {"classes": 3, "width": 1 / 8, "mfcc_steps": PREPARATION.mfcc_steps}
     save_weights(create_model(model, **settings), folder)
-    Config(model, settings, preparation=PREPARATION, labels=LABELS, **config).write(folder)
+    ModelSpec(model, settings, preparation=PREPARATION, labels=LABELS, **config).write(folder)
     labels, rows = zip(*(SAID[name] for name in said), strict=True)
     test = Predictions(said, (7,) * len(said), np.array(labels), np.log(np.array(rows)))
     return SimpleNamespace(folder=folder, labels=LABELS, test=test)

@@ -20,6 +20,7 @@ from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
 from cfnsr.features.mel import MFCC
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.explain import Explanation, explain
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.logarithmic import compressed
@@ -31,7 +32,6 @@ from cfnsr.models.exchanges.silent import Silent
 from cfnsr.models.exchanges.video_to_audio import VideoToAudio
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import Config
 
 NONE = torch.empty(0)
 MIXED = ["cfn_sr+openface", "cfn_sr+speech", "cfn_sr_video_to_audio+openface+speech", "mmtm+openface+speech"]
@@ -52,7 +52,7 @@ def small(name: str) -> Model:
         if isinstance(module, CrossModal | VideoToAudio):
             scoring = getattr(module.agreement, "score", module.agreement.places)
             nn.init.normal_(scoring.weight, std=3)  # so that it looks somewhere
-    model.config = Config(name, {}, temperature=TEMPERATURE)  # type: ignore[assignment]
+    model.config = ModelSpec(name, {}, temperature=TEMPERATURE)  # type: ignore[assignment]
     return model.eval()
 
 
@@ -392,7 +392,7 @@ def test_centres_by_hand() -> None:
 def test_a_clip_is_read_as_a_prediction_reads_it(synthetic: Path) -> None:
     torch.manual_seed(0)
     model = cfnsr.create_model("cfn_sr", classes=6, width=1 / 8).eval()
-    model.config = Config(  # type: ignore[assignment]
+    model.config = ModelSpec(  # type: ignore[assignment]
         "cfn_sr",
         labels=CREMAD,
         frames=8,

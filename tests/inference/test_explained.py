@@ -11,9 +11,9 @@ import torch
 import cfnsr
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.explained import explain_second, explain_window
 from cfnsr.inference.recogniser import TorchRecogniser
-from cfnsr.training.checkpoint import Config
 
 Film = Callable[..., Path]
 
@@ -43,7 +43,7 @@ def recogniser(**config: Any) -> TorchRecogniser:
             steps = 40 * torch.randn(4, 13, PREPARATION.mfcc_steps)
             model(torch.randn(4, 3, 1, 1, 1) + torch.randn(4, 3, 6, 64, 64), steps)
     model.eval()
-    model.config = Config("cfn_sr", settings, preparation=PREPARATION, **config)
+    model.config = ModelSpec("cfn_sr", settings, preparation=PREPARATION, **config)
     return TorchRecogniser(model)
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +16,19 @@ import cfnsr
 from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference import checksum, exported
 from cfnsr.inference.exported import load_exported
-from cfnsr.inference.manifest import Manifest
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.media.mfcc import mfcc
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import Config
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
 PREPARATION = Preparation(("audio",), keep=0.7)
-CONFIG = Config(
+CONFIG = ModelSpec(
     "audio",
     {"classes": 6, "mfcc_steps": PREPARATION.mfcc_steps, "width": 1.0},
     CREMAD,
@@ -220,7 +218,7 @@ def rewrite(path: Path, change: Callable[[dict[str, object]], object]) -> None:
 
 def test_another_format_names_the_version(files: Path) -> None:
     rewrite(files / "model.onnx", lambda value: value.update(format=7, cfnsr="9.0"))
-    refused(files / "model.onnx", "is an export of format 7 (written by cfnsr 9.0)", "reads format 1")
+    refused(files / "model.onnx", "has format 7 (written by cfnsr 9.0)", "reads format 4")
 
 
 @pytest.mark.parametrize(
@@ -229,22 +227,22 @@ def test_another_format_names_the_version(files: Path) -> None:
         {"labels": None},
         {"reads": {"audio": "taste"}},
         {"reads": {}},
-        {"shapes": {"waveform": [-1]}},
-        {"shapes": {"waveform": [99]}},
-        {"shapes": {"waveform": [10**9]}},
+        {"reads": {"video": "audio"}},
+        {"settings": {"classes": 3}},
+        {"frames": 10**9},
+        {"size": "64"},
         {"precision": "f64"},
         {"temperature": 0},
         {"preparation": {}},
     ],
 )
-def test_a_manifest_of_nonsense(files: Path, change: dict[str, object]) -> None:
+def test_a_exported_spec_nonsense(files: Path, change: dict[str, object]) -> None:
     rewrite(files / "model.onnx", lambda value: value.update(change))
     refused(files / "model.onnx", "is damaged")
 
 
 def test_a_graph_of_other_inputs(files: Path) -> None:
     def longer(value: dict[str, object]) -> None:
-        value["shapes"] = {"waveform": [44_100]}
         value["preparation"]["keep"] = 1.0  # type: ignore[index]
 
     rewrite(files / "model.onnx", longer)
@@ -306,24 +304,24 @@ def test_onnx_runs_where_openvino_is_not_installed(folder: Path, monkeypatch: py
     assert load_exported(folder / "model.onnx", threads=1).runtime == "onnxruntime"
 
 
-def test_a_manifest_survives_its_file() -> None:
-    manifest = Manifest(
+def test_a_description_survives_its_file() -> None:
+    spec = ModelSpec(
         "cfn_sr_features",
+        {"classes": 6, "openface_features": 35, "speech_layers": 2, "speech_width": 8},
         CREMAD,
-        {"video": "openface", "audio": "speech"},
-        {"openface": (35, 4), "speech": (1, 2, 6, 8)},
+        reads={"video": "openface", "audio": "speech"},
         frames=9,
         size=64,
         openface_steps=4,
         speech_steps=6,
         preparation=Preparation(("openface", "speech"), speech_sha256="0" * 64, speech_speeds=()),
         normalised=True,
-        tolerant=True,
+        modality_dropout=0.2,
         temperature=1.5,
         precision="bf16",
     )
-    assert Manifest.load(manifest.dump(), "model.onnx") == manifest
-    assert replace(manifest, normalised=False) != manifest
+    assert ModelSpec.from_export(json.dumps(spec.as_json()), "model.onnx") == spec
+    assert spec.shapes == {"openface": (35, 4), "speech": (1, 2, 6, 8)} and spec.tolerant
 
 
 def test_several_threads_may_ask_at_once(folder: Path) -> None:

@@ -20,6 +20,7 @@ from cfnsr.data import clip
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.live import Moment, live
 from cfnsr.inference.live_view import Tally, watch
 from cfnsr.inference.predict import answers
@@ -29,7 +30,6 @@ from cfnsr.inference.windows import Span, Windows
 from cfnsr.media.capture import Heard, Pace, Player, Seen
 from cfnsr.media.encode import write_video
 from cfnsr.media.errors import MediaError
-from cfnsr.training.checkpoint import Config
 
 SMALL = Preparation(frames=10, size=16, skip=0.5, keep=1.0)
 LENGTH, STEP = 1.5, 0.15  # seconds of its windows, and from one of their pictures to the next
@@ -496,7 +496,7 @@ def test_real_clip(shared: Path, yunet: Path) -> None:
     preparation = Preparation(frames=10, size=80)
     torch.manual_seed(0)
     model = cfnsr.create_model("cfn_sr", width=1 / 8).eval()
-    model.config = Config("cfn_sr", {}, frames=8, size=64, preparation=preparation)  # type: ignore[assignment]
+    model.config = ModelSpec("cfn_sr", {}, frames=8, size=64, preparation=preparation)  # type: ignore[assignment]
     told = list(live(model, Player(file), window=1.7, clock=Simulated(3)))
     windows = cfnsr.predict(model, file, window=1.7, hop=2 * 0.17).timeline
     expected = {round(window.start, 6): window for window in windows}

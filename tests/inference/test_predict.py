@@ -12,10 +12,11 @@ from cfnsr.data.clip import prepare_clip
 from cfnsr.emotions import CREMAD
 from cfnsr.features.base import FEATURES, Look
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.media.errors import MediaError
-from cfnsr.training.checkpoint import Config, save_weights
+from cfnsr.training.checkpoint import read_spec, save_weights
 
-CONFIG = Config(
+CONFIG = ModelSpec(
     "cfn_sr",
     {"classes": 6, "mfcc_steps": 212, "width": 1 / 8},
     CREMAD,
@@ -50,7 +51,7 @@ def test_prediction_sees_what_training_saw(checkpoint: Path, synthetic: Path) ->
 
 
 def test_config_survives_its_file(checkpoint: Path) -> None:
-    assert Config.read(checkpoint) == CONFIG
+    assert read_spec(checkpoint) == CONFIG
 
 
 def test_a_model_in_training_stays_in_training(checkpoint: Path, synthetic: Path) -> None:

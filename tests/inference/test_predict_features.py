@@ -21,12 +21,13 @@ from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
 from cfnsr.features import speech_encoder as speech
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.features.speech_encoder import SpeechEncoder
 from cfnsr.media.encode import write_video
 from cfnsr.media.openface import ACTION_UNITS, POSE
 from cfnsr.models.encoders.openface import InTime
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import Config, save_weights
+from cfnsr.training.checkpoint import save_weights
 
 NAME = "01-01-06-01-02-01-05"  # of a file with pictures and sound
 SOUND = "03-01-06-01-02-01-05"  # what the sound of the same performance is called
@@ -74,13 +75,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, write_whisper: Write) -> Path
 
 
 @pytest.fixture(scope="module")
-def config(home: Path) -> Config:
+def config(home: Path) -> ModelSpec:
     encoder = SpeechEncoder(home / "tiny-whisper")
     preparation = Preparation(
         modalities=("openface", "speech"), speech_encoder=encoder.name, speech_sha256=encoder.sha256
     )
     sizes = {"openface_features": len(ACTION_UNITS), "speech_layers": LAYERS, "speech_width": WIDTH}
-    return Config(
+    return ModelSpec(
         "cfn_sr_features",
         {"classes": len(CREMAD), "mfcc_steps": preparation.mfcc_steps, "width": 1.0, **sizes},
         CREMAD,
@@ -91,7 +92,7 @@ def config(home: Path) -> Config:
     )
 
 
-def write_checkpoint(folder: Path, config: Config) -> Path:
+def write_checkpoint(folder: Path, config: ModelSpec) -> Path:
     """A checkpoint as training writes it, of a model that has met clips, but learnt nothing of them."""
     torch.manual_seed(0)
     model = cfnsr.create_model(config.model, **config.settings)
@@ -108,7 +109,7 @@ def write_checkpoint(folder: Path, config: Config) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(home: Path, config: Config) -> Path:
+def checkpoint(home: Path, config: ModelSpec) -> Path:
     return write_checkpoint(home / "checkpoint", config)
 
 
@@ -155,7 +156,7 @@ def expected(model: Model, prepared: dict[str, np.ndarray]) -> list[float]:
     return [float(np.exp(value) / total) for value in weighed]
 
 
-def prepare(home: Path, openface: Path, out: Path, config: Config) -> dict[str, np.ndarray]:
+def prepare(home: Path, openface: Path, out: Path, config: ModelSpec) -> dict[str, np.ndarray]:
     """The clip that `cfnsr prepare` makes of the recording."""
     found = scan(home / "corpus", openface=openface)
     store = Store.create(out, found.name, found.labels, config.preparation.as_json())
@@ -171,7 +172,7 @@ def options(home: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("kind", ["table", "folder"])
 def test_prediction_sees_and_hears_what_training_did(
-    home: Path, config: Config, checkpoint: Path, tmp_path: Path, run: Run, kind: str
+    home: Path, config: ModelSpec, checkpoint: Path, tmp_path: Path, run: Run, kind: str
 ) -> None:
     """The clip that `prepare` makes of the same file, by hand; from Python and from the command line."""
     given = options(home)[kind]
@@ -272,7 +273,7 @@ def test_without_action_units_one_line_says_so(
     refused(run("predict", checkpoint, recording, "--openface", text), "text.csv lacks the columns")
 
 
-def test_other_features_than_were_trained_on(home: Path, config: Config, tmp_path: Path, run: Run) -> None:
+def test_other_features_than_were_trained_on(home: Path, config: ModelSpec, tmp_path: Path, run: Run) -> None:
     """A model that saw the head's pose too has no answer to action units alone; one of tracks does."""
     wide = write_checkpoint(tmp_path, replace(config, settings={**config.settings, "openface_features": 41}))
     recording = home / "corpus" / f"{NAME}.mp4"
@@ -295,7 +296,7 @@ def test_without_the_speech_encoder_one_line_says_so(
 
 def test_another_speech_encoder_is_refused(
     home: Path,
-    config: Config,
+    config: ModelSpec,
     checkpoint: Path,
     tmp_path: Path,
     run: Run,
@@ -342,7 +343,7 @@ def test_the_speech_encoder_is_named_on_the_command_line(
     refused(run(*asked[:-1], "--speech-encoder", other), "has the SHA-256", "(tiny-whisper)")
 
 
-def test_a_model_of_action_units_alone(home: Path, config: Config, tmp_path: Path, run: Run) -> None:
+def test_a_model_of_action_units_alone(home: Path, config: ModelSpec, tmp_path: Path, run: Run) -> None:
     """Its preparation decodes nothing; the file is opened for its length all the same."""
     preparation = Preparation(modalities=("openface",))
     seeing = write_checkpoint(tmp_path, replace(config, model="video+openface", preparation=preparation))
@@ -359,7 +360,7 @@ def test_a_model_of_action_units_alone(home: Path, config: Config, tmp_path: Pat
 
 
 def test_a_model_of_standardised_speakers_predicts_no_lone_file(
-    home: Path, config: Config, tmp_path: Path, run: Run
+    home: Path, config: ModelSpec, tmp_path: Path, run: Run
 ) -> None:
     """Without a speaker's other takes its answer would be nonsense, and sure of itself."""
     normalised = write_checkpoint(tmp_path, replace(config, normalised=True))

@@ -14,9 +14,9 @@ from cfnsr.emotions import CREMAD, RAVDESS
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Look, evened
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.predict import as_recogniser, tolerates
 from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
-from cfnsr.training.checkpoint import Config
 
 PREPARATION = Preparation(modalities=("video", "audio", "log_mel", "openface"), frames=8, size=24, keep=0.5)
 
@@ -27,7 +27,7 @@ def create(name: str = "cfn_sr", temperature: float = 1.0, **settings: Any) -> A
     sizes = {"classes": 6, "mfcc_steps": PREPARATION.mfcc_steps, "width": 1 / 16}
     if "openface" in name:
         sizes |= {"width": 1.0, "openface_features": 35}
-    config = Config(
+    config = ModelSpec(
         name,
         sizes,
         CREMAD,

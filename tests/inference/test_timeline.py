@@ -19,6 +19,7 @@ from cfnsr.errors import InputError
 from cfnsr.features import FEATURES
 from cfnsr.features.mel import Mel
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference import predict as module
 from cfnsr.inference.predict import predict, tolerates
 from cfnsr.inference.prediction import Prediction
@@ -27,7 +28,6 @@ from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_audio, write_video
 from cfnsr.media.errors import MediaError
 from cfnsr.media.mfcc import mfcc
-from cfnsr.training.checkpoint import Config
 
 Film = Callable[..., Path]
 
@@ -157,10 +157,10 @@ def test_a_tolerant_model_answers_by_what_is_left(dark: Path, spots: Any, sound:
     check_summary(result)
 
 
-def small_model(made: Preparation = SMALL, **settings: Any) -> tuple[Any, Config]:
+def small_model(made: Preparation = SMALL, **settings: Any) -> tuple[Any, ModelSpec]:
     """A model of pictures and sound, as small as can be, and what it was trained with."""
     torch.manual_seed(0)
-    config = Config(
+    config = ModelSpec(
         "cfn_sr",
         {"classes": 6, "mfcc_steps": made.mfcc_steps, "width": 1 / 16},
         CREMAD,

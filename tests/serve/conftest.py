@@ -221,7 +221,7 @@ def new_seer(patches: None) -> Callable[..., Any]:
     import torch
 
     import cfnsr
-    from cfnsr.training.checkpoint import Config
+    from cfnsr.features.spec import ModelSpec
 
     def new_seer(**changes: Any) -> Any:
         settings = {"classes": len(RAVDESS), "mfcc_steps": 212, "width": 1 / 8}
@@ -232,7 +232,7 @@ def new_seer(patches: None) -> Callable[..., Any]:
             for _ in range(8):  # so that what it sees matters as much as what it hears
                 model(torch.randn(4, 3, 1, 1, 1) + torch.randn(4, 3, 6, 64, 64), 40 * torch.randn(4, 13, 212))
         model.eval()
-        model.config = Config("cfn_sr", settings, RAVDESS, frames=6, size=64, **changes)
+        model.config = ModelSpec("cfn_sr", settings, RAVDESS, frames=6, size=64, **changes)
         return model
 
     return new_seer

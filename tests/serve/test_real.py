@@ -11,7 +11,7 @@ import cfnsr
 from cfnsr.data import clip
 from cfnsr.emotions import RAVDESS
 from cfnsr.features.preparation import Preparation
-from cfnsr.training.checkpoint import Config
+from cfnsr.features.spec import ModelSpec
 
 Make = Callable[..., Any]
 
@@ -23,7 +23,7 @@ def model(yunet: Path) -> Any:
     settings = {"classes": 8, "mfcc_steps": 212, "width": 1 / 8}
     model = cfnsr.create_model("cfn_sr", **settings)
     preparation = Preparation(frames=10, size=64)
-    model.config = Config("cfn_sr", settings, RAVDESS, frames=6, size=64, preparation=preparation)
+    model.config = ModelSpec("cfn_sr", settings, RAVDESS, frames=6, size=64, preparation=preparation)
     return model.eval()
 
 

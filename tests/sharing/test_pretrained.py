@@ -23,7 +23,8 @@ from cfnsr.errors import InputError
 from cfnsr.evaluation.card import write_card
 from cfnsr.evaluation.runs import read_run
 from cfnsr.features.preparation import Preparation
-from cfnsr.training.checkpoint import Config, load_model
+from cfnsr.features.spec import ModelSpec
+from cfnsr.training.checkpoint import load_model
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 TWO = LabelSet("two", ("calm", "angry"))
@@ -51,7 +52,7 @@ def untrained(name: str = "audio", labels: LabelSet = TWO, **settings: object) -
     settings = {"classes": len(labels), **settings}
     torch.manual_seed(0)
     model = cfnsr.create_model(name, **settings)  # type: ignore[arg-type]
-    model.config = Config(name, settings, labels, preparation=preparation)  # type: ignore[assignment]
+    model.config = ModelSpec(name, settings, labels, preparation=preparation)  # type: ignore[assignment]
     return model.eval()
 
 
@@ -288,14 +289,14 @@ from pathlib import Path
 import torch
 import cfnsr
 from cfnsr.sharing import pretrained  # before any child, which need not import it again
-from cfnsr.training.checkpoint import Config
+from cfnsr.features.spec import ModelSpec
 
 folder = Path(sys.argv[1])
 
 def model(seed):
     torch.manual_seed(seed)
     made = cfnsr.create_model("audio")
-    made.config = Config("audio", {"classes": 8})
+    made.config = ModelSpec("audio", {"classes": 8})
     return made
 
 def kill(*arguments):

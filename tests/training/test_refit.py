@@ -17,7 +17,7 @@ from cfnsr.data.dataset import Batch, Clips, Column
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.training import fold
-from cfnsr.training.checkpoint import Config, config_of
+from cfnsr.training.checkpoint import config_of, read_spec
 from cfnsr.training.config import PRESETS, Recipe, find_recipe
 from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.fold import SELECTED, begin
@@ -128,8 +128,8 @@ def test_speakers_are_standardised_where_the_protocol_says(
     assert not seen
     folders = run(corpus, tmp_path / "normalised", protocol="nested_normalised")
     assert set(seen) == {"openface", "speech"}
-    assert all(Config.read(folder).normalised for folder in folders)  # so that predict refuses a lone file
-    assert not any(Config.read(folder).normalised for folder in run(corpus, tmp_path / "plain", resume=True))
+    assert all(read_spec(folder).normalised for folder in folders)  # so that predict refuses a lone file
+    assert not any(read_spec(folder).normalised for folder in run(corpus, tmp_path / "plain", resume=True))
 
 
 TAKES = ("five_takes", "two_emotions", "one_emotion")

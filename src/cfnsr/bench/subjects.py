@@ -65,15 +65,16 @@ def _pixels(folder: Path, clip: Path) -> dict[str, Path]:
     from cfnsr.export.onnx import export_onnx
     from cfnsr.export.openvino import export_int8
     from cfnsr.features.preparation import Preparation
+    from cfnsr.features.spec import ModelSpec
     from cfnsr.models.zoo import create_model
-    from cfnsr.training.checkpoint import Config, save_weights
+    from cfnsr.training.checkpoint import save_weights
 
     paths = {"torch": folder / "checkpoint", "onnx": folder / "model.onnx", "int8": folder / "int8.xml"}
     settings: dict[str, Any] = {"classes": 8, "mfcc_steps": 212, "width": WIDTH}
     paths["torch"].mkdir()
     torch.manual_seed(0)
     save_weights(create_model("cfn_sr", **settings), paths["torch"])
-    Config("cfn_sr", settings).write(paths["torch"])
+    ModelSpec("cfn_sr", settings).write(paths["torch"])
     prepared = prepare_clip(Take(clip.stem, "", 0, video=clip, audio=clip), Preparation()).tensors
     export_onnx(paths["torch"], paths["onnx"], [prepared])
     export_int8(paths["torch"], paths["int8"], [prepared])
@@ -84,10 +85,11 @@ def _features(folder: Path) -> Path:
     import torch
 
     from cfnsr.features.preparation import Preparation
+    from cfnsr.features.spec import ModelSpec
     from cfnsr.features.speech_encoder import find_encoder
     from cfnsr.media.openface import ACTION_UNITS
     from cfnsr.models.zoo import create_model
-    from cfnsr.training.checkpoint import Config, save_weights
+    from cfnsr.training.checkpoint import save_weights
 
     encoder = find_encoder("")
     preparation = Preparation(
@@ -104,7 +106,7 @@ def _features(folder: Path) -> Path:
     folder.mkdir()
     torch.manual_seed(0)
     save_weights(create_model("cfn_sr_features", **settings), folder)
-    Config("cfn_sr_features", settings, preparation=preparation).write(folder)
+    ModelSpec("cfn_sr_features", settings, preparation=preparation).write(folder)
     return folder
 
 

@@ -35,8 +35,8 @@ def export(
     require("export", "onnx", "onnxruntime", "onnxscript", "openvino")
     from cfnsr.export.onnx import export_onnx
     from cfnsr.export.openvino import export_int8, export_openvino
+    from cfnsr.features.spec import PRECISIONS
     from cfnsr.inference.exported import RUNTIMES
-    from cfnsr.inference.manifest import PRECISIONS
 
     suffix = out.suffix.lower()
     if suffix not in RUNTIMES:
@@ -86,12 +86,12 @@ def _clips(
     from cfnsr.data.store import Store
     from cfnsr.evaluation.runs import ABOUT, read_run
     from cfnsr.media.decode import spread
-    from cfnsr.training.checkpoint import Config
+    from cfnsr.training.checkpoint import read_spec
 
     run = read_run(checkpoint) if (checkpoint / ABOUT).exists() else None
     if data is None or (tested and run is None):
         return []
-    store, labels = Store(data), Config.read(checkpoint).labels
+    store, labels = Store(data), read_spec(checkpoint).labels
     headers = store.headers()
     if run is not None:
         actors = set(run.test_actors if tested else run.train_actors)

@@ -64,9 +64,9 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
     Raises:
         InputError: the folder is no checkpoint, or none of a finished run.
     """
-    from cfnsr.training.checkpoint import Config
+    from cfnsr.training.checkpoint import read_spec
 
-    config = Config.read(folder)
+    config = read_spec(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise InputError(f"{weights} is missing: expected a checkpoint folder, as `cfnsr train` writes it")

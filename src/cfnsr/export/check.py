@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float
 
 from cfnsr.errors import InputError
-from cfnsr.export.graph import manifest_of
+from cfnsr.export.graph import exported_spec
 from cfnsr.features.base import FEATURES, Arrays
 from cfnsr.features.mel import Mel, as_float
+from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import ExportedModel
-from cfnsr.inference.manifest import Manifest
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import Config
 from cfnsr.training.inputs import answer
 
 TOLERANCE = 1e-4  # of a log-probability
@@ -47,18 +46,18 @@ class Checked:
     agreement: float
 
 
-def reference(model: Model, config: Config, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
+def reference(model: Model, config: ModelSpec, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
     """Calibrated log-probabilities as PyTorch has them, by the way that `predict` and training go.
 
     Only the waveform of the audio is taken from the clip, not the features that were made before it was
     rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model cannot
     read.
     """
-    recogniser, manifest = TorchRecogniser(model), manifest_of(model, config)
+    recogniser, spec = TorchRecogniser(model), exported_spec(model, config)
     rows = []
     with torch.inference_mode():
         for clip in clips:
-            manifest.batch([clip])  # says what is missing
+            spec.batch([clip])  # says what is missing
             features = [FEATURES[name] for name in model.reads.values()]
             mel = {
                 each.name: each.compute(as_float(clip["waveform"]))
@@ -101,21 +100,21 @@ def refuse(path: Path, found: float) -> None:
         )
 
 
-def clips_for(manifest: Manifest, given: Iterable[Mapping[str, np.ndarray]]) -> tuple[list[Arrays], bool]:
+def clips_for(spec: ModelSpec, given: Iterable[Mapping[str, np.ndarray]]) -> tuple[list[Arrays], bool]:
     """The given clips, or made-up ones where there are none, and whether they were given."""
     clips: list[Arrays] = list(given)
-    return (clips, True) if clips else (made_up(manifest, MADE_UP), False)
+    return (clips, True) if clips else (made_up(spec, MADE_UP), False)
 
 
-def made_up(manifest: Manifest, count: int) -> list[Arrays]:
+def made_up(spec: ModelSpec, count: int) -> list[Arrays]:
     """Clips of noise, as prepared ones are; the last one is silent where there are several."""
     clips: list[Arrays] = []
     for number in range(count):
         rng = np.random.default_rng(number)
         clip: dict[str, np.ndarray] = {}
-        for name in manifest.reads.values():
-            shape = manifest.shapes[FEATURES[name].entry]
-            clip |= FEATURES[name].noise(rng, shape, manifest.preparation)
+        for name in spec.reads.values():
+            shape = spec.shapes[FEATURES[name].entry]
+            clip |= FEATURES[name].noise(rng, shape, spec.preparation)
         if "waveform" in clip and number and number == count - 1:
             clip["waveform"] *= 0
         clips.append(clip)

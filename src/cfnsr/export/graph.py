@@ -1,7 +1,7 @@
 """A model with all that stands before and behind it in one graph, from bytes to calibrated answers."""
 
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from jaxtyping import Float, UInt8
@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from cfnsr.data import augment
 from cfnsr.export.fourier import Fourier
 from cfnsr.export.sound import LogMel, Mfcc
-from cfnsr.features.base import FEATURES
-from cfnsr.inference.manifest import Manifest
+from cfnsr.features.spec import ModelSpec
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
 from cfnsr.models.streams import TwoStream
 from cfnsr.models.zoo import Model, Settings
-from cfnsr.training.checkpoint import Config
 
 
 class Pictures(nn.Module):
@@ -66,13 +64,13 @@ BEFORE: dict[str, type[nn.Module]] = {"video": Pictures, "audio": Mfcc, "log_mel
 class Graph(nn.Module):
     """A loaded model as it is exported.
 
-    Inputs, those of them that `manifest.inputs` names, in its order: `frames` uint8 (B, T, H, W, 3), RGB face
+    Inputs, those of them that `spec.inputs` names, in its order: `frames` uint8 (B, T, H, W, 3), RGB face
     crops; `openface` float32 (B, F, T), a track at the model's number of steps; `waveform` float32 (B, N),
     mono at 44.1 kHz, full scale 1; `speech` float32 (B, speeds, layers, S, width), a speech encoder's states
     at each speed. Output: calibrated log-probabilities (B, classes).
     """
 
-    def __init__(self, model: Model, config: Config) -> None:
+    def __init__(self, model: Model, config: ModelSpec) -> None:
         super().__init__()
         model = deepcopy(model).cpu().float().eval()
         if isinstance(model, TwoStream) and isinstance(model.head, CompactBilinear):
@@ -108,26 +106,6 @@ class Graph(nn.Module):
         return scores
 
 
-def manifest_of(model: Model, config: Config) -> Manifest:
-    """Manifest of an exported file of a model.
-
-    Args:
-        model: a model of the zoo.
-        config: what it was trained with.
-    """
-    settings = {**asdict(Settings()), **config.settings}
-    features = [FEATURES[name] for name in model.reads.values()]
-    return Manifest(
-        name=config.model,
-        labels=config.labels,
-        reads=dict(model.reads),
-        shapes={each.entry: each.graph_shape(config.look, config.preparation, settings) for each in features},
-        frames=config.frames,
-        size=config.size,
-        openface_steps=config.openface_steps,
-        speech_steps=config.speech_steps,
-        preparation=config.preparation,
-        normalised=config.normalised,
-        tolerant=config.modality_dropout > 0,
-        temperature=config.temperature,
-    )
+def exported_spec(model: Model, spec: ModelSpec) -> ModelSpec:
+    """Description of an exported file of a model."""
+    return replace(spec, reads=dict(model.reads), settings={**asdict(Settings()), **spec.settings})

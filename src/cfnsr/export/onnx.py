@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 from cfnsr import __version__
 from cfnsr.errors import InputError, is_installed, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
-from cfnsr.export.graph import Graph, manifest_of
+from cfnsr.export.graph import Graph, exported_spec
+from cfnsr.features.spec import KEY, OUTPUT, ModelSpec
 from cfnsr.files import write_atomically
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import RUNTIMES, load_onnx
-from cfnsr.inference.manifest import KEY, OUTPUT, Manifest
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import Config, config_of, load_model
+from cfnsr.training.checkpoint import config_of, load_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -40,7 +41,7 @@ def export_onnx(
     """Write a checkpoint as an ONNX file, once its answers have been checked against PyTorch.
 
     The graph takes bytes of pictures and a waveform, any number of clips, and gives calibrated
-    log-probabilities (see `Graph`); all else that a program needs is in the file's metadata (`Manifest`).
+    log-probabilities (see `Graph`); all else that a program needs is in the file's metadata (`ModelSpec`).
 
     Args:
         model: from `load_model`, or the folder of a checkpoint.
@@ -54,10 +55,10 @@ def export_onnx(
     out = named(out, ".onnx")
     require("export", "onnx", "onnxscript", "onnxruntime")
     model, config = loaded(model)
-    manifest = manifest_of(model, config)
-    given, real = clips_for(manifest, clips)
+    spec = exported_spec(model, config)
+    given, real = clips_for(spec, clips)
     expected = reference(model, config, given)
-    data = sealed(graph_of(Graph(model, config), manifest), manifest)
+    data = sealed(graph_of(Graph(model, config), spec), spec)
     found = [
         difference(load_onnx(data, out, runtime), given, expected)
         for runtime in RUNTIMES[".onnx"]
@@ -69,7 +70,7 @@ def export_onnx(
     return Checked(out, len(data), len(given), real, worst, min(agreement for _, agreement in found))
 
 
-def loaded(model: Model | str | Path) -> tuple[Model, Config]:
+def loaded(model: Model | str | Path) -> tuple[Model, ModelSpec]:
     """Return a model and the configuration of its training."""
     if isinstance(model, str | Path):
         model = load_model(model)
@@ -86,20 +87,19 @@ def named(out: str | Path, suffix: str) -> Path:
     return out
 
 
-def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
+def graph_of(graph: Graph, spec: ModelSpec) -> ModelProto:
     """The graph in ONNX, as a message without metadata of ours.
 
     Args:
         graph: what is exported.
-        manifest: of it.
+        spec: of it.
     """
     require("export", "onnxscript")
-    inputs = manifest.inputs
+    inputs = spec.inputs
     batch = torch.export.Dim("batch", max=MOST_CLIPS)
     traced = _Traced(graph)
     examples = tuple(  # two clips, because one would fix the batch
-        torch.zeros(2, *manifest.shapes[name], dtype=getattr(torch, numbers))
-        for name, numbers in inputs.items()
+        torch.zeros(2, *spec.shapes[name], dtype=getattr(torch, numbers)) for name, numbers in inputs.items()
     )
     try:
         with _silent(), torch.no_grad():
@@ -117,7 +117,7 @@ def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(
-            f"model {manifest.name} has no graph ({reason}): expected one of the zoo's, or one that "
+            f"model {spec.model} has no graph ({reason}): expected one of the zoo's, or one that "
             "torch.export takes"
         ) from error
     assert program is not None  # noqa: S101 - of this exporter always
@@ -135,10 +135,10 @@ def graph_of(graph: Graph, manifest: Manifest) -> ModelProto:
     return written
 
 
-def sealed(written: ModelProto, manifest: Manifest) -> bytes:
+def sealed(written: ModelProto, spec: ModelSpec) -> bytes:
     """Serialise the file's content."""
     entry = written.metadata_props.add()
-    entry.key, entry.value = KEY, manifest.dump()
+    entry.key, entry.value = KEY, json.dumps(spec.as_json())
     return checksum.with_onnx_checksum(written.SerializeToString())
 
 

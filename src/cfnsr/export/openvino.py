@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import xml.etree.ElementTree as ElementTree
@@ -17,11 +18,11 @@ import numpy as np
 
 from cfnsr.errors import InputError, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
-from cfnsr.export.graph import Graph, manifest_of
+from cfnsr.export.graph import Graph, exported_spec
 from cfnsr.export.onnx import SOUND, graph_of, loaded, named
+from cfnsr.features.spec import KEY, PRECISIONS, ModelSpec
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import WEIGHTS_KEY, load_xml
-from cfnsr.inference.manifest import KEY, PRECISIONS, Manifest
 from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.models.zoo import Model
 
@@ -91,10 +92,10 @@ def export_openvino(
         )
     require("export", "openvino")
     model, config = loaded(model)
-    manifest = replace(manifest_of(model, config), precision=precision)
-    given, real = clips_for(manifest, clips)
+    spec = replace(exported_spec(model, config), precision=precision)
+    given, real = clips_for(spec, clips)
     expected = reference(model, config, given)
-    pair = _pair(_converted(Graph(model, config), manifest), manifest)
+    pair = _pair(_converted(Graph(model, config), spec), spec)
     found, agreement = difference(load_xml(*pair, out, "f32"), given, expected)
     refuse(out, found)
     if precision != "f32":
@@ -133,17 +134,17 @@ def export_int8(
         raise InputError(
             f"model {config.model} reads no pictures, and is small without int8: export it as f32 or bf16"
         )
-    manifest = manifest_of(model, config)
+    spec = exported_spec(model, config)
     scaling = list(calibration)
     if not scaling:
         raise InputError("there is no clip to calibrate int8 on: give the prepared clips it was trained on")
     expected = reference(model, config, scaling[:CHECKED])
-    converted = _converted(Graph(model, config), manifest)
-    exact = load_xml(*_pair(converted, manifest), out, "f32")
+    converted = _converted(Graph(model, config), spec)
+    exact = load_xml(*_pair(converted, spec), out, "f32")
     refuse(out, difference(exact, scaling[:CHECKED], expected)[0])
 
-    manifest = replace(manifest, precision="int8")
-    pair = _pair(_quantised(converted, scaling, manifest), manifest)
+    spec = replace(spec, precision="int8")
+    pair = _pair(_quantised(converted, scaling, spec), spec)
     measured = list(labelled)
     clips = [clip for clip, _ in measured] or scaling
     before, after = (_answers(each, clips) for each in (exact, load_xml(*pair, out)))
@@ -167,22 +168,22 @@ def _answers(exported: Any, clips: Sequence[Clip]) -> np.ndarray:
     return np.concatenate([exported.probabilities([clip]) for clip in clips])
 
 
-def _converted(graph: Graph, manifest: Manifest) -> openvino.Model:
+def _converted(graph: Graph, spec: ModelSpec) -> openvino.Model:
     """Convert the graph to OpenVINO, by way of ONNX."""
-    written = BytesIO(graph_of(graph, manifest).SerializeToString())
+    written = BytesIO(graph_of(graph, spec).SerializeToString())
     with telemetry_off():
         import openvino
 
         return openvino.convert_model(written)
 
 
-def _quantised(model: openvino.Model, clips: Sequence[Clip], manifest: Manifest) -> openvino.Model:
+def _quantised(model: openvino.Model, clips: Sequence[Clip], spec: ModelSpec) -> openvino.Model:
     with telemetry_off(), _silent():
         import nncf
 
         return nncf.quantize(
             model,
-            nncf.Dataset(clips, lambda clip: manifest.batch([clip])),
+            nncf.Dataset(clips, lambda clip: spec.batch([clip])),
             subset_size=len(clips),
             ignored_scope=nncf.IgnoredScope(
                 names=sorted(_untouched(model)), types=SMALL_OPERATIONS, validate=False
@@ -232,7 +233,7 @@ def _sound(model: openvino.Model) -> set[str]:
     return found
 
 
-def _pair(model: openvino.Model, manifest: Manifest) -> Pair:
+def _pair(model: openvino.Model, spec: ModelSpec) -> Pair:
     """Serialise both files."""
     with telemetry_off():
         import openvino
@@ -250,7 +251,7 @@ def _pair(model: openvino.Model, manifest: Manifest) -> Pair:
     for entry in list(info):
         if entry.tag != "Runtime_version":
             info.remove(entry)
-    ElementTree.SubElement(info, KEY, value=manifest.dump())
+    ElementTree.SubElement(info, KEY, value=json.dumps(spec.as_json()))
     ElementTree.SubElement(info, WEIGHTS_KEY, value=checksum.digest(weights))
     text = ElementTree.tostring(net, encoding="utf-8", xml_declaration=True) + b"\n"
     return checksum.with_xml_checksum(text), weights

@@ -15,9 +15,9 @@ from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError, is_installed, require
 from cfnsr.features.base import Arrays
 from cfnsr.features.preparation import Preparation
+from cfnsr.features.spec import KEY, OUTPUT, PRECISIONS, ModelSpec
 from cfnsr.files import read_bytes
 from cfnsr.inference import checksum
-from cfnsr.inference.manifest import KEY, OUTPUT, PRECISIONS, Manifest
 from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.processes import cores
 
@@ -38,50 +38,50 @@ class ExportedModel:
         run: the graph: inputs of some clips side by side -> log-probabilities.
     """
 
-    def __init__(self, manifest: Manifest, run: Run, runtime: Runtime) -> None:
-        self.manifest = manifest
+    def __init__(self, spec: ModelSpec, run: Run, runtime: Runtime) -> None:
+        self.spec = spec
         self.runtime = runtime
         self._run = run
 
     @property
     def name(self) -> str:
         """Name of the model in the zoo, its encoders included."""
-        return self.manifest.name
+        return self.spec.model
 
     @property
     def labels(self) -> LabelSet:
         """The emotions in class order."""
-        return self.manifest.labels
+        return self.spec.labels
 
     @property
     def reads(self) -> Mapping[str, str]:
         """Inputs that it reads for "video", "audio" or both."""
-        return self.manifest.reads
+        return self.spec.reads
 
     @property
     def preparation(self) -> Preparation:
         """Preparation of a file into a clip with just what it reads."""
-        return replace(self.manifest.preparation, modalities=tuple(self.manifest.reads.values()))
+        return replace(self.spec.preparation, modalities=tuple(self.spec.reads.values()))
 
     @property
     def frames(self) -> int:
         """Pictures of a clip that it reads."""
-        return self.manifest.frames
+        return self.spec.frames
 
     @property
     def size(self) -> int:
         """Side of its pictures, in pixels."""
-        return self.manifest.size
+        return self.spec.size
 
     @property
     def normalised(self) -> bool:
         """True if it was trained on features that were standardised over all takes of a speaker."""
-        return self.manifest.normalised
+        return self.spec.normalised
 
     @property
     def tolerant(self) -> bool:
         """True if it was trained on clips with dropped pictures or sound."""
-        return self.manifest.tolerant
+        return self.spec.tolerant
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
         """Calibrated probabilities of the emotions, float64.
@@ -102,7 +102,7 @@ class ExportedModel:
         """The same as logarithms, as the graph gives them; likewise float64."""
         if not clips:
             return np.empty((0, len(self.labels)))
-        return self._run(self.manifest.batch(clips)).astype(np.float64)
+        return self._run(self.spec.batch(clips)).astype(np.float64)
 
 
 def load_exported(
@@ -147,21 +147,21 @@ def load_exported(
 
 def load_onnx(data: bytes, path: Path, runtime: Runtime, threads: int = 0) -> ExportedModel:
     """Load from the content of an .onnx file; `path` is for messages."""
-    manifest = _onnx_manifest(data, path)
+    spec = _onnx_spec(data, path)
     with _reading(path):
         if runtime == "onnxruntime":
-            return ExportedModel(manifest, _onnxruntime(data, manifest, threads), runtime)
-        return ExportedModel(manifest, _openvino(data, None, manifest, "f32", threads), runtime)
+            return ExportedModel(spec, _onnxruntime(data, spec, threads), runtime)
+        return ExportedModel(spec, _openvino(data, None, spec, "f32", threads), runtime)
 
 
 def load_xml(
     text: bytes, weights: bytes, path: Path, precision: str | None = None, threads: int = 0
 ) -> ExportedModel:
     """Load from the content of an .xml file and of the .bin file beside it."""
-    manifest = _xml_manifest(text, weights, path)
+    spec = _xml_spec(text, weights, path)
     with _reading(path):
-        run = _openvino(text, weights, manifest, precision or HINTS[manifest.precision], threads)
-        return ExportedModel(manifest, run, "openvino")
+        run = _openvino(text, weights, spec, precision or HINTS[spec.precision], threads)
+        return ExportedModel(spec, run, "openvino")
 
 
 def _read(path: Path) -> bytes:
@@ -187,7 +187,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be run ({reason}): export the model again") from None
 
 
-def _onnx_manifest(data: bytes, path: Path) -> Manifest:
+def _onnx_spec(data: bytes, path: Path) -> ModelSpec:
     require("export", "onnx")
     import onnx
 
@@ -205,7 +205,7 @@ def _onnx_manifest(data: bytes, path: Path) -> Manifest:
         raise InputError(
             f"{path} reads other files, or has operations of its own: expected what cfnsr wrote; export again"
         )
-    return Manifest.load(texts[0], path)
+    return ModelSpec.from_export(texts[0], path)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
@@ -230,7 +230,7 @@ def _tensors(graphs: Sequence[Any]) -> Iterator[Any]:
             yield from (each.values, each.indices)
 
 
-def _xml_manifest(text: bytes, weights: bytes, path: Path) -> Manifest:
+def _xml_spec(text: bytes, weights: bytes, path: Path) -> ModelSpec:
     import xml.etree.ElementTree as ElementTree
 
     checksum.check_xml(text, path)
@@ -243,10 +243,10 @@ def _xml_manifest(text: bytes, weights: bytes, path: Path) -> Manifest:
     if not {KEY, WEIGHTS_KEY} <= set(told):
         raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
     checksum.check_weights(weights, told[WEIGHTS_KEY], path.with_suffix(".bin"))
-    return Manifest.load(told[KEY], path)
+    return ModelSpec.from_export(told[KEY], path)
 
 
-def _onnxruntime(data: bytes, manifest: Manifest, threads: int) -> Run:
+def _onnxruntime(data: bytes, spec: ModelSpec, threads: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -256,7 +256,7 @@ def _onnxruntime(data: bytes, manifest: Manifest, threads: int) -> Run:
     _check_graph(
         {each.name: each.shape[1:] for each in session.get_inputs()},
         [each.name for each in session.get_outputs()],
-        manifest,
+        spec,
     )
 
     def run(inputs: Inputs) -> NDArray[np.float32]:
@@ -266,7 +266,7 @@ def _onnxruntime(data: bytes, manifest: Manifest, threads: int) -> Run:
     return run
 
 
-def _openvino(model: bytes, weights: bytes | None, manifest: Manifest, precision: str, threads: int) -> Run:
+def _openvino(model: bytes, weights: bytes | None, spec: ModelSpec, precision: str, threads: int) -> Run:
     with telemetry_off():
         import openvino
 
@@ -279,10 +279,10 @@ def _openvino(model: bytes, weights: bytes | None, manifest: Manifest, precision
     _check_graph(
         {name: [side.get_length() for side in list(shape)[1:]] for name, shape in shapes.items()},
         [each.get_any_name() for each in graph.outputs],
-        manifest,
+        spec,
     )
     # One clip at a time: a graph of fixed shape runs faster than one of any, and each clip fills all cores.
-    graph.reshape({name: [1, *manifest.shapes[name]] for name in manifest.inputs})
+    graph.reshape({name: [1, *spec.shapes[name]] for name in spec.inputs})
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         # Set always: OpenVINO else takes bfloat16 by itself where the processor has it.
@@ -304,8 +304,8 @@ def _openvino(model: bytes, weights: bytes | None, manifest: Manifest, precision
     return run
 
 
-def _check_graph(inputs: dict[str, list[int]], outputs: list[str], manifest: Manifest) -> None:
-    expected = {name: list(manifest.shapes[name]) for name in manifest.inputs}
+def _check_graph(inputs: dict[str, list[int]], outputs: list[str], spec: ModelSpec) -> None:
+    expected = {name: list(spec.shapes[name]) for name in spec.inputs}
     if inputs != expected or outputs != [OUTPUT]:
         raise InputError(
             f"its graph takes {inputs} and gives {outputs}: expected {expected} and {[OUTPUT]}; export again"

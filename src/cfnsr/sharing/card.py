@@ -14,7 +14,7 @@ from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import safe
 from cfnsr.files import read_json
 from cfnsr.sharing.folder import CARD, WEIGHTS
-from cfnsr.training.checkpoint import Config
+from cfnsr.training.checkpoint import read_spec
 
 UNKNOWN = (
     "**No figures.** No finished run of these weights is at hand: they may be random, and nothing is known "
@@ -51,7 +51,7 @@ def card_of(folder: Path, origin: Path | None, *, same: bool) -> str:
             return model_card(origin, _cross_validation(origin))
         if there:
             return there
-    config, size = Config.read(folder), (folder / WEIGHTS).stat().st_size
+    config, size = read_spec(folder), (folder / WEIGHTS).stat().st_size
     licence, data = _licence(origin, there)
     head = ["---", *licence, "library_name: cfnsr", "tags:", *(f"- {tag}" for tag in TAGS), "---"]
     parts = [

@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
+from cfnsr.features.spec import ModelSpec
 from cfnsr.files import refuse_pointer, write_text
 from cfnsr.models.zoo import Model, create_model
 from cfnsr.sharing import hub
 from cfnsr.sharing.folder import CARD, CONFIG, WEIGHTS, is_ours, refuse_others, replace_folder, whole
-from cfnsr.training.checkpoint import Config, config_of, load_model, read_weights, save_weights
+from cfnsr.training.checkpoint import config_of, load_model, read_spec, read_weights, save_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -33,7 +34,7 @@ def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None 
 
     Args:
         model: from `load_model` or `from_pretrained`, or any with `model.config`, a
-            `cfnsr.training.checkpoint.Config`.
+            `cfnsr.features.spec.ModelSpec`.
         folder: new, empty, or an earlier save.
         run: the finished run that the model is of, if it was not loaded from its folder.
 
@@ -47,7 +48,7 @@ def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None 
     if not config.model:
         raise InputError(
             "the model does not say what it is: expected one of load_model or from_pretrained, or set "
-            "model.config = cfnsr.training.checkpoint.Config(name, settings)"
+            "model.config = cfnsr.features.spec.ModelSpec(name, settings)"
         )
     wrong = _misfit(config, _shapes(model.state_dict()))
     if wrong:
@@ -137,11 +138,11 @@ def push_to_hub(
         return hub.upload(save_pretrained(model, Path(place) / "model"), name, private=private, token=token)
 
 
-def _same(model: nn.Module, config: Config, folder: Path) -> bool:
+def _same(model: nn.Module, config: ModelSpec, folder: Path) -> bool:
     """True if a model equals a checkpoint, bit for bit."""
     try:
         kept = read_weights(folder / WEIGHTS)
-        if Config.read(folder) != config:
+        if read_spec(folder) != config:
             return False
     except (InputError, OSError, SafetensorError, KeyError):
         return False
@@ -158,7 +159,7 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
 
 
-def _read_config(folder: Path, name: str | Path) -> Config:
+def _read_config(folder: Path, name: str | Path) -> ModelSpec:
     """Read the configuration of a folder that somebody else may have written."""
     path = folder / CONFIG
     refuse_pointer(path)
@@ -171,10 +172,10 @@ def _read_config(folder: Path, name: str | Path) -> Config:
                 f"{name} is no model of cfnsr, for its config.json names none: expected what save_pretrained "
                 "or push_to_hub wrote"
             )
-    return Config.read(folder)
+    return read_spec(folder)
 
 
-def _check_weights(folder: Path, config: Config) -> None:
+def _check_weights(folder: Path, config: ModelSpec) -> None:
     """Refuse weights that are not as the configuration says, before anything of their size is made."""
     path = folder / WEIGHTS
     try:
@@ -188,7 +189,7 @@ def _check_weights(folder: Path, config: Config) -> None:
         raise InputError(f"{path} does not fit its config.json ({wrong}): get the model again")
 
 
-def _misfit(config: Config, shapes: Shapes) -> str:
+def _misfit(config: ModelSpec, shapes: Shapes) -> str:
     """Describe how weights differ from the configuration; empty where they do not.
 
     The model is built on no device, so that settings of any size cost nothing. One of a user's own is not:

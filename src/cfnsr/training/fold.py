@@ -23,12 +23,13 @@ from accelerate import Accelerator
 from cfnsr.data.folds import Unit, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES
+from cfnsr.features.spec import ModelSpec
 from cfnsr.files import read_json, write_json, write_text
 from cfnsr.models import zoo
 from cfnsr.models.encoders.resnext import start_residuals
 from cfnsr.models.parameters import count_total
 from cfnsr.models.streams import OneStream, TwoStream
-from cfnsr.training.checkpoint import Config, load_model, temper
+from cfnsr.training.checkpoint import load_model, read_spec, temper
 from cfnsr.training.config import TUNED, mix
 from cfnsr.training.loop import State, Step, Trainer
 from cfnsr.training.predictions import audit, predict, predict_spoiled, temperature_of, write_predictions
@@ -163,7 +164,7 @@ class _Fold:
         temperature = temperature_of(predicted)
         if temperature is not None:
             for written in {selecting.folder, testing.folder}:
-                replace(Config.read(written), temperature=temperature).write(written)
+                replace(read_spec(written), temperature=temperature).write(written)
         write_predictions(folder / "predictions.csv", "split", corpus, predicted)
         write_predictions(folder / "conditions.csv", "condition", corpus, spoiled)
         if audited:
@@ -270,7 +271,7 @@ class _Tried:
 
 def begin(
     job: Job, corpus: PreparedCorpus, start_from: Mapping[str, Path] | None, part: Path
-) -> tuple[zoo.Model, Config]:
+) -> tuple[zoo.Model, ModelSpec]:
     """Create the model as its training begins: with the encoders of finished runs, if it starts from some.
 
     Args:
@@ -293,7 +294,7 @@ def begin(
     return model, config
 
 
-def create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Model, Config]:
+def create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Model, ModelSpec]:
     preparation = corpus.preparation
     sizes = corpus.sizes(zoo.encoders_of(job.model).values())
     # No more than any clip has, such as one where all are clip means.
@@ -322,7 +323,7 @@ def create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.M
             f"{corpus.store.folder} has {have[0]} frames of {have[1]} px a clip: preset {job.recipe.preset} "
             f"looks at {want[0]} of {want[1]} px; prepare the corpus with more, or choose a smaller preset"
         )
-    config = Config(
+    config = ModelSpec(
         job.model,
         settings,
         corpus.store.labels,
