@@ -56,6 +56,7 @@ class Feature(ABC):
         logarithmic: it is standardised on a logarithmic scale.
         computed: it is computed here, of pictures or sound that may be spoilt or missing. Models of such
             inputs can be trained without one modality, and answer without it.
+        columns: names of its values at each step, where they have names.
         nothing: words for what `absent` gives, or for the average that stands in its place.
     """
 
@@ -69,6 +70,7 @@ class Feature(ABC):
     time_axis: int | None = None
     logarithmic = False
     computed = False
+    columns: tuple[str, ...] = ()
     nothing = "an average input"
 
     @abstractmethod

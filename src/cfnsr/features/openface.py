@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cfnsr.features.base import Arrays, Feature, Look, evened
-from cfnsr.media.openface import OpenFaceTrack
+from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, OpenFaceTrack
 
 if TYPE_CHECKING:
     from cfnsr.features.preparation import Preparation
@@ -25,6 +25,7 @@ class OpenFace(Feature):
 
     name, role, file, entry = "openface", "video", "openface", "openface"
     time_axis, logarithmic = -1, True
+    columns = (*ACTION_UNITS, *POSE, *GAZE, *LANDMARKS)
     nothing = "an average track"
 
     def extract(

@@ -1,6 +1,6 @@
 """The basis of an answer: attention maps of the cross-modal block, and the effect of each modality."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple, cast
@@ -17,21 +17,12 @@ from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES
 from cfnsr.features.mel import Mel
 from cfnsr.inference.recogniser import TorchRecogniser, evaluated
-from cfnsr.logarithmic import expanded
-from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE
-from cfnsr.models.encoders.openface import OpenFaceEncoder
-from cfnsr.models.encoders.resnext import ResNeXt3D
-from cfnsr.models.encoders.speech import SpeechMixture
-from cfnsr.models.exchanges.cross_modal import CrossModal
-from cfnsr.models.exchanges.video_to_audio import VideoToAudio
 from cfnsr.models.streams import Encoder, TwoStream
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.inputs import answer, to_input
 
 Floats = NDArray[np.float64]
-
-OPENFACE_COLUMNS = (*ACTION_UNITS, *POSE, *GAZE, *LANDMARKS)
 
 LEAST_EFFECT = 0.01  # nats by which an attention map must move the answer to count as one that did
 
@@ -242,19 +233,9 @@ def _taken_away(model: Model, batch: Batch, modality: str) -> Batch:
     if isinstance(feature, Mel):
         silence = torch.from_numpy(feature.silence((given.shape[-1] - 1) * feature.hop))
         nothing = silence.to(given).expand_as(given)
-    elif isinstance(encoder, OpenFaceEncoder):
-        nothing = expanded(_mean(encoder, "embedding"))[:, None].expand_as(given)
-    elif isinstance(encoder, SpeechMixture):
-        states = _mean(encoder, "mixture").view(encoder.layers, 1, encoder.width)
-        nothing = states.expand_as(given)
+    elif hasattr(encoder, "average"):
+        nothing = encoder.average().expand_as(given)
     return batch._replace(**{modality: nothing})
-
-
-def _mean(encoder: OpenFaceEncoder | SpeechMixture, part: str) -> Tensor:
-    """Mean over the training clips of what the encoder standardises first."""
-    scale = cast(nn.BatchNorm1d, getattr(encoder.stages[0], part).scale)
-    assert scale.running_mean is not None  # noqa: S101 - it tracks them
-    return scale.running_mean
 
 
 class _Noted(NamedTuple):
@@ -289,9 +270,9 @@ class _Walk(nn.Module):
         encoder = cast(Encoder, self.model.video)
         shown = video.shape[2:]
         video, audio = encoder.check(video), cast(Encoder, self.model.audio).check(audio)
-        for stage, exchange in enumerate(self.model.exchanges):
+        for stage, exchange in enumerate(cast(Iterable[Any], self.model.exchanges)):
             video, audio = self._stage(stage, video, audio)
-            if self.noting and isinstance(exchange, CrossModal | VideoToAudio):
+            if self.noting and hasattr(exchange, "weighs"):
                 places, steps = exchange.attention(video, audio)
                 even = self._rest(stage + 1, *exchange.uniform(video, audio))
                 centres = _centres(encoder, tuple(places.shape[1:]), tuple(shown))
@@ -350,7 +331,7 @@ def _centres(
     random networks were measured to lie there. A place stands for a stride around that, as far as it is in
     the picture; its receptive field is wider, a quarter of the picture each way in a small trained network.
     """
-    if not isinstance(encoder, ResNeXt3D):
+    if not getattr(encoder, "strided", False):
         shown = places
     axes = []
     for count, size in zip(places, shown, strict=True):
@@ -362,13 +343,11 @@ def _centres(
 
 
 def _features(model: Model) -> tuple[str, ...]:
-    """Names of an OpenFace encoder's features, as far as the columns are known."""
+    """Names of the features that are places of the video map, as far as they are known."""
     encoder = getattr(model, "video", None) or getattr(model, "encoder", None)
-    if not isinstance(encoder, OpenFaceEncoder) or encoder.reads != "openface":
-        return ()
-    if encoder.features > len(OPENFACE_COLUMNS):
-        return ()
-    return OPENFACE_COLUMNS[: encoder.features]
+    columns = FEATURES[model.reads["video"]].columns if "video" in model.reads else ()
+    count = getattr(encoder, "features", 0)
+    return columns[:count] if count <= len(columns) else ()
 
 
 def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:

@@ -1,12 +1,14 @@
 """The video encoder for OpenFace tracks: action units, pose, gaze and landmarks instead of pictures."""
 
+from typing import Any, cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cfnsr.errors import InputError
-from cfnsr.logarithmic import compressed
+from cfnsr.logarithmic import compressed, expanded
 from cfnsr.models.encoders.discriminant import Discriminant, Judging
 
 CHANNELS = 128
@@ -122,6 +124,11 @@ class OpenFaceEncoder(nn.Module):
                 "of features needs a model made for it, create_model(..., openface_features=...)"
             )
         return track
+
+    def average(self) -> Float[Tensor, "F 1"]:
+        """Track of the mean over the training clips, on the logarithmic scale that is standardised first."""
+        mean: Tensor = cast(Any, self.stages[0]).embedding.scale.running_mean
+        return expanded(mean)[:, None]
 
     def pool(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B dim"]:
         """Hidden layer of a perceptron over the mean of all places, and the discriminant's scores."""

@@ -115,6 +115,7 @@ class ResNeXt3D(nn.Module):
             ]
             layers.append(nn.Sequential(*blocks))
         self.reads = "video"
+        self.strided = True  # its places lie on a grid of strides
         self.channels = widths[2:]
         self.dim = widths[-1]
         self.stages = nn.ModuleList(

@@ -1,5 +1,7 @@
 """The audio encoder for the hidden states of a pretrained speech encoder."""
 
+from typing import Any, cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -152,6 +154,11 @@ class SpeechMixture(nn.Module):
                 "create_model(..., speech_layers=..., speech_width=...)"
             )
         return speech
+
+    def average(self) -> Float[Tensor, "layers 1 width"]:
+        """Mean of the states over the training clips."""
+        mean: Tensor = cast(Any, self.stages[0]).mixture.scale.running_mean
+        return mean.view(self.layers, 1, self.width)
 
     def pool(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
         """Hidden layer over the mean and the deviation over the steps, and the discriminant's scores."""
