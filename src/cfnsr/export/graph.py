@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cfnsr.data import augment
 from cfnsr.export.fourier import Fourier
 from cfnsr.export.sound import LogMel, Mfcc
+from cfnsr.features.base import FEATURES
 from cfnsr.features.spec import ModelSpec
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
 from cfnsr.models.streams import TwoStream
@@ -94,7 +95,7 @@ class Graph(nn.Module):
     def answer(self, features: dict[str, Tensor]) -> Float[Tensor, "B classes"]:
         """Calibrated answer of the model; of speech at several speeds their mean, as in training."""
         video, audio = features.get("video"), features.get("audio")
-        if self.reads.get("audio") != "speech" or audio is None:
+        if audio is None or not FEATURES[self.reads["audio"]].several:
             log_probabilities = self.model(video, audio)
         else:
             speeds = audio.shape[1]

@@ -148,7 +148,7 @@ class _Traced(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.inner = graph
-        self.hears = graph.reads.get("audio", "speech") != "speech"
+        self.hears = "audio" in graph.before and not isinstance(graph.before["audio"], nn.Identity)
 
     def forward(self, first: Tensor, second: Tensor | None = None) -> tuple[Tensor, ...]:
         features = self.inner.features(first, second)

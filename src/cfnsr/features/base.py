@@ -52,6 +52,8 @@ class Feature(ABC):
         entry, dtype: name and numbers of its input in an exported graph.
         whole_take: it hears the whole take, not only the seconds that are kept.
         pretrained: it needs the pretrained speech encoder.
+        several: a model reads one of several versions of it in training, and averages its answers to all of
+            them in prediction.
         time_axis: of what a model reads, over which too a speaker is standardised; None where it cannot be.
         logarithmic: it is standardised on a logarithmic scale.
         computed: it is computed here, of pictures or sound that may be spoilt or missing. Models of such
@@ -67,6 +69,7 @@ class Feature(ABC):
     dtype = "float32"
     whole_take = False
     pretrained = False
+    several = False
     time_axis: int | None = None
     logarithmic = False
     computed = False

@@ -24,7 +24,7 @@ class Speech(Feature):
     """
 
     name, role, file, entry = "speech", "audio", "audio", "speech"
-    whole_take = pretrained = True
+    whole_take = pretrained = several = True
     time_axis = -2
     nothing = "average speech"
 

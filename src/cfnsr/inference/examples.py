@@ -36,7 +36,7 @@ def examples(run: Run, store: Store) -> list[Example]:
             "without --speaker-normalisation"
         )
     heard = TorchRecogniser(model).preparation
-    sees, hears = model.reads.get("video") == "video", "audio" in model.reads
+    sees, hears = heard.of_file("video"), heard.of_file("audio")
     test = run.test
     emotions = run.labels.emotions
     answers, sureness = test.log_probabilities.argmax(axis=1), test.log_probabilities.max(axis=1)

@@ -66,7 +66,7 @@ def explain_second(
             file has not, or no face or sound then.
         MediaError: the file is broken, or lacks what the model needs.
     """
-    if "openface" in recogniser.preparation.modalities and openface is None:
+    if recogniser.preparation.of_file("openface") and openface is None:
         raise InputError(
             f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {file.name}"
         )
@@ -131,7 +131,7 @@ def explain_window(
         recogniser.preparation,
         length=window,
         hop=hop,
-        everyone=recogniser.reads.get("video") == "video",
+        everyone=bool(recogniser.preparation.of_file("video")),
         tolerant=tolerates(recogniser),
         streams=streams,
     )

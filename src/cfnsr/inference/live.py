@@ -134,7 +134,7 @@ def _check(recogniser: Recogniser, source: Source, window: float | None, every: 
             f"model {name} was trained on speakers standardised over all their takes, and who is live has "
             "none: expected a model trained without --speaker-normalisation"
         )
-    if "openface" in recogniser.preparation.modalities:
+    if recogniser.preparation.of_file("openface"):
         raise InputError(
             f"model {name} sees OpenFace tracks, which cannot be made live: expected a model of pictures"
         )

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from cfnsr.features.base import FEATURES
 from cfnsr.models.encoders.discriminant import Discriminant
 
 
@@ -22,7 +23,11 @@ def count_total(model: nn.Module, speech_encoder: int) -> int:
     )
     reads: dict[str, str] = getattr(model, "reads", {})
     trained = sum(parameter.numel() for parameter in model.parameters())
-    return trained + solved + (speech_encoder if "speech" in reads.values() else 0)
+    return (
+        trained
+        + solved
+        + (speech_encoder if any(FEATURES[name].pretrained for name in reads.values()) else 0)
+    )
 
 
 def whisper_encoder(

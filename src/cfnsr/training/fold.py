@@ -318,7 +318,7 @@ def create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.M
             f"prepare the corpus into another folder with --modalities {','.join(wanted)}"
         )
     have, want = (preparation.frames, preparation.size), (job.recipe.frames, job.recipe.size)
-    if "video" in reads and (have[0] < want[0] or have[1] < want[1]):
+    if any(FEATURES[name].file == "video" for name in reads) and (have[0] < want[0] or have[1] < want[1]):
         raise InputError(
             f"{corpus.store.folder} has {have[0]} frames of {have[1]} px a clip: preset {job.recipe.preset} "
             f"looks at {want[0]} of {want[1]} px; prepare the corpus with more, or choose a smaller preset"

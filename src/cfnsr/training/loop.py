@@ -138,7 +138,7 @@ class Trainer:
         model = _synchronised(model, accelerator)
         optimizer = _optimizer(model, recipe)
         self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
-        if any(column.name == "video" for column in clips.columns.values()):
+        if any(column.feature.file == "video" for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._average = None if solver else _average_of(model, recipe, accelerator.device)
         self._fill = self._mean_sound() if recipe.time_mask or recipe.frequency_mask else None
