@@ -155,7 +155,7 @@ def test_channels_that_cancel_are_noticed_in_spite_of_an_offset(offsets: tuple[f
 
 
 @pytest.mark.parametrize("frequency", [50, 60])
-@pytest.mark.parametrize("hums", [(0.0, 0.03), (0.03, 0.0), (0.03, 0.03)])
+@pytest.mark.parametrize("hums", [(0.0, 0.03), (0.03, 0.0), (0.03, 0.03), (0.1, 0.1), (0.25, 0.25)])
 def test_channels_that_cancel_are_noticed_in_spite_of_hum(
     frequency: float, hums: tuple[float, float]
 ) -> None:

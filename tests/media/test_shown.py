@@ -104,6 +104,16 @@ def test_pixels_that_are_not_square(name: str, codec: str, pixel: Fraction, tmp_
         assert (stream.height, stream.width) == (size[0] // 2 * 2, size[1] // 2 * 2)
 
 
+def test_pictures_that_are_resized_keep_their_brightness(tmp_path: Path) -> None:
+    """FFmpeg's scaler makes them two levels darker."""
+    corners = []
+    for name, pixel in (("plain.mkv", Fraction(1)), ("wide.mkv", Fraction(16, 11))):
+        found = decode(squeezed(tmp_path / name, "h264", pixel), frames=4, audio=False)
+        assert found.frames is not None
+        corners.append(found.frames[:, :8, :8].mean())
+    assert corners[0] == pytest.approx(corners[1], abs=0.5)
+
+
 def test_the_container_has_the_last_word(tmp_path: Path) -> None:
     """Its pixel aspect is another than the stream's, as after a correction without encoding anew."""
     path = squeezed(tmp_path / "a.mp4", "h264", Fraction(16, 11))

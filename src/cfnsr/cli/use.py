@@ -143,7 +143,7 @@ def explain(
     start, end = explained.span
     picture = explained.as_png(f"{escaped(file.name)}, {start:.1f} to {end:.1f} s")
     write_atomically(out, lambda temporary: temporary.write_bytes(picture))
-    print(f"written: {out}")
+    print(visible(f"written: {out}"))
 
 
 @app.command(epilog="Example: cfnsr serve runs/nested/cfn_sr/seed_0/fold_1")
@@ -291,9 +291,9 @@ class Outputs:
         from cfnsr.inference.writers import write
 
         for path in self.written:
-            say(f"written: {write(prediction, self.of(path, file))}")
+            say(visible(f"written: {write(prediction, self.of(path, file))}"))
         for path in self.plots:
-            say(f"written: {plot(prediction, self.of(path, file))}")
+            say(visible(f"written: {plot(prediction, self.of(path, file))}"))
         for path in self.annotated:
             with bar("annotate", 1) as step:
                 written = annotate(
@@ -303,7 +303,7 @@ class Outputs:
                     progress=lambda done, total: step(completed=done, total=total),
                     streams=streams,
                 )
-            say(f"written: {written}")
+            say(visible(f"written: {written}"))
 
 
 def _say_notes(file: Path, notes: Sequence[str]) -> None:

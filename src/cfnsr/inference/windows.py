@@ -482,6 +482,8 @@ class _Sound:
                 break
             waiting.append(part)
             there += len(part)
+            if there <= begin:  # of a single window late in a long file nothing before it is held
+                waiting, self.first = [part[:0]], there
         self.kept = np.concatenate(waiting)[begin - self.first :]
         self.first = begin
         return self.kept[: int(min(length, len(self.kept)))]

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 
 from cfnsr.errors import InputError
-from cfnsr.files import write_text
+from cfnsr.files import visible, write_text
 from cfnsr.inference.prediction import Prediction, Window
 from cfnsr.inference.segments import Segment, clock, everyone, labels, segments
 from cfnsr.inference.subtitles import to_srt, to_vtt
@@ -81,7 +81,8 @@ def to_table(prediction: Prediction, width: int = WIDTH) -> str:
     """
     said = _answer(prediction)
     room = max(16, width - len(said) - 2)
-    file = prediction.file if len(prediction.file) <= room else "..." + prediction.file[3 - room :]
+    name = visible(prediction.file)
+    file = name if len(name) <= room else "..." + name[3 - room :]
     lines = [f"{file}: {said}"]
     if len(prediction.timeline) > 1:
         lines.append(f"  {_extent(prediction)}")

@@ -47,6 +47,15 @@ def declared_size(stream: VideoStream) -> tuple[int, int]:
     return round(stream.codec_context.width * wider), round(stream.codec_context.height * higher)
 
 
+def _resized(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resize a picture by OpenCV: FFmpeg's scaler makes what it scales two levels of 255 too dark."""
+    import cv2
+
+    smaller = width <= picture.shape[1] and height <= picture.shape[0]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return cv2.resize(picture, (width, height), interpolation=how)  # type: ignore[return-value]
+
+
 def orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     """Read how a picture is to be turned, by the display matrix that cameras write.
 
@@ -103,8 +112,9 @@ class Shown:
                 self._turned, *self._reversed = orientation(frame)
             self._form, self._angle = form, angle
             self._fit(*form)
-        width, height = self._inner
-        picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)  # type: ignore[assignment]
+        picture: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")  # type: ignore[assignment]
+        if self._inner != (frame.width, frame.height):
+            picture = _resized(picture, *self._inner)
         if self._turned:
             picture = picture.swapaxes(0, 1)
         rows, columns = self._reversed
