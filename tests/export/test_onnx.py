@@ -104,7 +104,7 @@ def test_the_file_describes_itself(exported: Path, model: Model) -> None:
     written = onnx.load(exported)
     onnx.checker.check_model(written, full_check=True)
     (told,) = (json.loads(entry.value) for entry in written.metadata_props if entry.key == "cfnsr")
-    assert told["format"] == 1
+    assert told["format"] == 4
     assert told["labels"]["emotions"] == list(LABELS.emotions)
     assert told["inputs"] == {"frames": "uint8", "waveform": "float32"}
     assert told["shapes"] == {"frames": [8, 64, 64, 3], "waveform": [30_870]}

@@ -44,7 +44,7 @@ def model_of(kind: str, **settings: object) -> Any:
 
     torch.manual_seed(0)
     name = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}[kind]
-    config = getattr(transformers, f"{name}ModelSpec")(
+    config = getattr(transformers, f"{name}Config")(
         hidden_size=WIDTH,
         num_hidden_layers=LAYERS,
         num_attention_heads=2,

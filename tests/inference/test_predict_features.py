@@ -356,7 +356,7 @@ def test_a_model_of_action_units_alone(home: Path, config: ModelSpec, tmp_path: 
     gone = recording.with_name(f"{NAME}.mkv")
     refused(run("predict", seeing, gone, "--openface", home / "tracks"), str(gone))
     encoder = home / "tiny-whisper"
-    refused(run("predict", seeing, recording, "--speech-encoder", encoder), "does not hear by one")
+    refused(run("predict", seeing, recording, "--speech-encoder", encoder), "reads no speech")
 
 
 def test_a_model_of_standardised_speakers_predicts_no_lone_file(

@@ -630,7 +630,7 @@ def test_a_scrap_of_speech_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
         def features(self, waveform: np.ndarray, *, threads: int = 0) -> np.ndarray:
             return np.zeros((2, len(waveform) // 1280, 4), np.float16)
 
-    monkeypatch.setattr("cfnsr.features.speech_encoder.find_encoder", lambda *_: Encoder())
+    monkeypatch.setattr("cfnsr.features.speech.find_encoder", lambda *_: Encoder())
     preparation = Preparation(modalities=("speech",), speech_sha256="0" * 64)
     sound = np.random.default_rng(0).uniform(-0.3, 0.3, RATE).astype(np.float32)
     assert windows.heard(sound[: RATE // 2 - 1], RATE, preparation) == {}

@@ -463,7 +463,7 @@ def test_clips_prepared_differently_do_not_mix(corpus: PreparedCorpus, tmp_path:
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
-        (lambda folder: _rewrite(folder, format=99), "checkpoint of format 99"),
+        (lambda folder: _rewrite(folder, format=99), "has format 99"),
         (lambda folder: _rewrite(folder, labels=None), "damaged"),
         (lambda folder: _rewrite(folder, settings={"classes": 3, "depth": 2}), "damaged"),
         (lambda folder: _rewrite(folder, settings={"classes": 8}), "damaged"),

@@ -91,13 +91,14 @@ class ModelSpec:
             InputError: for a clip that lacks an array, or has one of another shape.
         """
         made: dict[str, NDArray[Any]] = {}
-        for name in self.reads.values():
+        needed = {name: FEATURES[name].graph_arrays(self.preparation) for name in self.reads.values()}
+        for name, names in needed.items():
             feature, each = FEATURES[name], []
-            names = feature.graph_arrays(self.preparation)
             for clip in clips:
                 if missing := [array for array in names if array not in clip]:
+                    every = ", ".join(array for some in needed.values() for array in some)
                     raise InputError(
-                        f"the clip has no {', '.join(missing)}: model {self.model} reads {', '.join(names)}"
+                        f"the clip has no {', '.join(missing)}: model {self.model} reads {every}"
                     )
                 each.append(feature.to_graph({array: clip[array] for array in names}, self.look))
                 if each[-1].shape != self.shapes[feature.entry]:

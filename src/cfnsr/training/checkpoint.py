@@ -95,6 +95,6 @@ def temper(model: OneStream) -> None:
 
 
 def config_of(model: nn.Module) -> ModelSpec:
-    """ModelSpecuration of a loaded model; the paper's for one that was only created."""
+    """Description of a loaded model; the paper's for one that was only created."""
     config = getattr(model, "config", None)
     return config if isinstance(config, ModelSpec) else ModelSpec("")
