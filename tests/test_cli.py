@@ -152,6 +152,7 @@ def test_table_of_takes_with_labels_of_its_own(cfnsr: Run, synthetic: Path, tmp_
     assert rows_[0]["folds"][0]["test_actors"] == ["Actor_01"]
 
 
+@pytest.mark.long
 def test_protocols_side_by_side(cfnsr: Run, prepared: Path, tmp_path: Path) -> None:
     """Two protocols, two processes, one report that labels what flatters."""
     common = ("--data", prepared, "--preset", "small", "--epochs", 1, "--out", tmp_path)
@@ -164,6 +165,7 @@ def test_protocols_side_by_side(cfnsr: Run, prepared: Path, tmp_path: Path) -> N
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.long
 def test_a_plugin_model_from_crossval_to_prediction(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "twice.py"
     plugin.write_text(

@@ -95,6 +95,7 @@ def int8(cfnsr: Run, checkpoint: Path, prepared: Path, tmp_path_factory: pytest.
     return out
 
 
+@pytest.mark.long
 def test_the_pair_of_openvino(cfnsr: Run, checkpoint: Path, tmp_path: Path) -> None:
     """Without a corpus on made-up clips; bfloat16 over float32 is the newer file."""
     out = tmp_path / "model.xml"
@@ -112,6 +113,7 @@ def unescaped(path: Path) -> bytes:
     return path.read_bytes().replace(b"&quot;", b'"').replace(b'":"', b'": "')
 
 
+@pytest.mark.long
 def test_a_model_without_its_run(cfnsr: Run, checkpoint: Path, prepared: Path, tmp_path: Path) -> None:
     """Nobody knows whom it was tested on: no accuracy is told, and the clips are not called others."""
     pytest.importorskip("nncf")

@@ -72,6 +72,7 @@ def test_a_clip_without_sound_is_refused(tmp_path: Path) -> None:
         measure(silent)
 
 
+@pytest.mark.long
 def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With a small network and a video that is not long."""
     for package in ("openvino", "nncf", "onnxscript", "uvicorn"):

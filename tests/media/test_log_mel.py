@@ -37,6 +37,7 @@ def by_librosa(sound: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
     level=st.sampled_from([0.0, 1e-7, 1e-3, 1.0]),
     seed=st.integers(0, 2**31),
 )
+@pytest.mark.long
 def test_any_sound_agrees_with_librosa(length: int, rate: int, level: float, seed: int) -> None:
     sound = level * np.random.default_rng(seed).uniform(-1, 1, length)
     ours = log_mel(sound, rate)

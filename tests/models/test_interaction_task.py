@@ -33,12 +33,14 @@ def test_neither_modality_alone_tells_the_class(task: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["cfn_sr", "cfn_sr_video_to_audio"])
+@pytest.mark.long
 def test_the_block_and_its_mirror_learn_it_among_98_places(task: ModuleType, name: str) -> None:
     side = "audio" if name == "cfn_sr_video_to_audio" else "video"
     assert task.accuracy(name, 98, answer_in=side, clips=5_000, epochs=8) > 0.95
 
 
 @pytest.mark.parametrize("name", ["multiplication", "cfn_sr_no_cross_modal", "concat_fc", "cfn_sr_map"])
+@pytest.mark.long
 def test_others_do_not(task: ModuleType, name: str) -> None:
     """Who sees the shares of the classes can guess the most frequent one, which is right half the time."""
     assert task.accuracy(name, 98, clips=5_000, epochs=8) < 0.7

@@ -14,6 +14,7 @@ CLIENTS, REQUESTS = 8, 200
 MOST_GROWTH = 16 * 1024 * 1024  # bytes; what is sent is 40 MB
 
 
+@pytest.mark.long
 def test_eight_clients_and_two_hundred_requests(
     serve: Make, new_ear: Make, record: Make, until: Make
 ) -> None:

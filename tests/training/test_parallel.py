@@ -17,6 +17,7 @@ from cfnsr.training.record import Job
 RECIPE = find_recipe("small").changed(epochs=2, batch_size=8)
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_trains(store: Store, tmp_path: Path) -> None:
     corpus = PreparedCorpus(store)
     jobs = plan(["cfn_sr", "averaging"], corpus, protocol="nested", recipe=RECIPE, folds=[1, 2])

@@ -93,6 +93,7 @@ def test_what_is_selected_starts_from_what_was_selected(
             assert all(torch.equal(ours[key], value) for key, value in encoder.state_dict().items())
 
 
+@pytest.mark.long
 def test_killed_before_the_refit_and_resumed_it_ends_alike(
     refitted: dict[str, Path], corpus: PreparedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_killed_before_the_refit_and_resumed_it_ends_alike(
             assert (folder / file).read_bytes() == undisturbed.read_bytes(), (folder, file)
 
 
+@pytest.mark.long
 def test_speakers_are_standardised_where_the_protocol_says(
     corpus: PreparedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_speakers_are_standardised_where_the_protocol_says(
 TAKES = ("five_takes", "two_emotions", "one_emotion")
 
 
+@pytest.mark.long
 def test_standardised_speakers_are_scored_by_fewer_takes(
     corpus: PreparedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

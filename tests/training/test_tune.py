@@ -72,6 +72,7 @@ def test_test_actors_choose_nothing(
 
 
 @pytest.mark.parametrize("fatal", [4, 7])
+@pytest.mark.long
 def test_cut_off_and_resumed_it_ends_alike(
     fatal: int,
     tuned: dict[str, Path],

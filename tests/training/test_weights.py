@@ -215,6 +215,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, by: str) -> None:
     assert (tmp_path / "owned").exists()
 
 
+@pytest.mark.long
 def test_a_run_begins_with_them_and_is_resumed_with_no_others(
     store: Store, theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,8 +116,8 @@ def prepare(
         bool,
         typer.Option(
             "--lenient",
-            help="Keep takes on which predict gives no answer: silent ones, and those with a face in fewer "
-            "than half of the pictures.",
+            help="Keep takes that are silent where a model listens, and those with a face in fewer than half "
+            "of the pictures.",
         ),
     ] = False,
 ) -> None:

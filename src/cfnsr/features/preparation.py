@@ -32,7 +32,7 @@ class Preparation:
         speech_speeds: further speeds at which the take is heard: training draws one for each clip and
             epoch, a prediction is the mean over all.
         video_stream, audio_stream: of files that have several, see `Streams`; a prediction is told its own.
-        lenient: keep takes on which a prediction would give no answer: silent ones, and those with a face in
+        lenient: keep takes that are silent where a model listens, and those with a face in
             fewer than half of the pictures, as long as there is one.
     """
 
