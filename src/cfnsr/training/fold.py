@@ -190,7 +190,7 @@ class _Fold:
 
     @property
     def _choosing(self) -> tuple[Sequence[Unit], Sequence[Unit]]:
-        """Who trains, and who selects, before a refit."""
+        """Units that train, and those that select, before a refit."""
         return self.job.fold.train, getattr(self.job.fold, self.protocol.selected_on)
 
     def _trainer(
