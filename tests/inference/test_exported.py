@@ -236,7 +236,7 @@ def test_another_format_names_the_version(files: Path) -> None:
         {"preparation": {}},
     ],
 )
-def test_a_exported_spec_nonsense(files: Path, change: dict[str, object]) -> None:
+def test_a_description_of_nonsense(files: Path, change: dict[str, object]) -> None:
     rewrite(files / "model.onnx", lambda value: value.update(change))
     refused(files / "model.onnx", "is damaged")
 
