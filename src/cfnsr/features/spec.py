@@ -91,6 +91,7 @@ class ModelSpec:
             InputError: for a clip that lacks an array, or has one of another shape.
         """
         made: dict[str, NDArray[Any]] = {}
+        look, shapes = self.look, self.shapes
         needed = {name: FEATURES[name].graph_arrays(self.preparation) for name in self.reads.values()}
         for name, names in needed.items():
             feature, each = FEATURES[name], []
@@ -100,11 +101,11 @@ class ModelSpec:
                     raise InputError(
                         f"the clip has no {', '.join(missing)}: model {self.model} reads {every}"
                     )
-                each.append(feature.to_graph({array: clip[array] for array in names}, self.look))
-                if each[-1].shape != self.shapes[feature.entry]:
+                each.append(feature.to_graph({array: clip[array] for array in names}, look))
+                if each[-1].shape != shapes[feature.entry]:
                     raise InputError(
                         f"{feature.entry} of a clip is {each[-1].shape}: model {self.model} expects "
-                        f"{self.shapes[feature.entry]}; prepare it as the model's clips were"
+                        f"{shapes[feature.entry]}; prepare it as the model's clips were"
                     )
             made[feature.entry] = np.stack(each)
         return made

@@ -199,7 +199,7 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
         blocks,
         tuple(contributions),
         _features(model),
-        config.modality_dropout > 0,
+        config.tolerant,
     )
 
 

@@ -57,7 +57,7 @@ class TorchRecogniser:
         self.reads: Mapping[str, str] = model.reads
         self.preparation = replace(self.config.preparation, modalities=tuple(model.reads.values()))
         self.normalised = self.config.normalised
-        self.tolerant = self.config.modality_dropout > 0
+        self.tolerant = self.config.tolerant
 
     def batch(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Batch:
         """Arrange clips side by side on the model's device, as it takes them."""
