@@ -13,6 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 import cfnsr
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.data.store import Store
 from cfnsr.evaluation.report import report
 from cfnsr.models import zoo
@@ -117,13 +118,13 @@ def test_a_run_is_scikit_learns_on_the_training_actors(runs: Path, corpus: Prepa
     about = json.loads((where / "run.json").read_text())
     strength = SOLVERS["logistic"].strengths[about["epoch"] - 1]
     fold = plan([name], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1].fold
-    values, labels = measured(corpus, corpus.places("nested", (*fold.train, *fold.validation)))
+    values, labels = measured(corpus, corpus.places(PROTOCOLS["nested"], (*fold.train, *fold.validation)))
     scale = values.mean(0), values.std(0) + 1e-4
     standard = ((values - scale[0]) / scale[1]).clip(-8, 8)
     # Of two classes they penalise one weight vector, twice as long as each of our two.
     theirs = LogisticRegression(C=2 / (strength * len(labels)), tol=1e-10, max_iter=10_000)
     theirs.fit(standard, labels)
-    tested = corpus.part("nested", fold.test)
+    tested = corpus.part(PROTOCOLS["nested"], fold.test)
     values, _ = measured(corpus, [place for place, _ in tested])
     logs = theirs.predict_log_proba(((values - scale[0]) / scale[1]).clip(-8, 8))
     expected = torch.from_numpy(logs).view(len(tested), 2, 2).mean(dim=1).log_softmax(dim=1).numpy()
@@ -194,7 +195,7 @@ def test_test_actors_are_not_looked_at(
     runs: Path, corpus: PreparedCorpus, tmp_path: Path, fill_features: Callable[..., Store]
 ) -> None:
     fold = plan(["lda"], corpus, protocol="nested", recipe=RECIPE.changed(pretrain=False), folds=[1])[0].fold
-    changed = tuple(corpus.actors("nested", fold.test))
+    changed = tuple(corpus.actors(PROTOCOLS["nested"], fold.test))
     other = PreparedCorpus(fill_features(tmp_path / "store", changed=changed))
     for name, where in zip(("lda", "lda_late"), (tmp_path / "a", tmp_path / "b"), strict=True):
         last = run(other, where, (f"{name}+openface+speech",))[-1]

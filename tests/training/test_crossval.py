@@ -18,7 +18,7 @@ from accelerate import Accelerator
 
 import cfnsr
 from cfnsr.data import dataset
-from cfnsr.data.folds import Fold
+from cfnsr.data.folds import PROTOCOLS, Fold
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
@@ -29,10 +29,10 @@ from cfnsr.training.checkpoint import config_of
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.fold import train_fold
+from cfnsr.training.job import Job
 from cfnsr.training.loop import Step
 from cfnsr.training.predictions import Predicted, temperature_of
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job
 
 RECIPE = find_recipe("small").changed(epochs=3, batch_size=8)
 TABLES = ("predictions.csv", "conditions.csv")
@@ -127,7 +127,9 @@ def test_fused_model_starts_from_its_encoders(
     job = plan(["cfn_sr"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
     start_from = {name: nested / name / "seed_0" / "fold_1" for name in ("video", "audio")}
     with pytest.raises(KeyboardInterrupt):
-        train_fold(job, corpus, nested / "nowhere", accelerator=Accelerator(), start_from=start_from)
+        train_fold(
+            job, corpus, nested / "nowhere", accelerator=Accelerator(), start_from=list(start_from.values())
+        )
     for name, folder in start_from.items():
         encoder = cfnsr.load_model(folder).encoder
         for key, value in encoder.state_dict().items():
@@ -354,7 +356,7 @@ def test_a_copied_recording_is_a_leak(corpus: PreparedCorpus) -> None:
     with pytest.raises(
         InputError, match=r"fold 1 leaks: the recording of .* in train is that of .* in test, by its bytes"
     ):
-        leaking.check("nested", fold)
+        leaking.check(PROTOCOLS["nested"], fold)
 
 
 def test_an_entry_that_does_not_say_what_it_is(corpus: PreparedCorpus, tmp_path: Path) -> None:
@@ -425,7 +427,7 @@ def test_a_model_of_ones_own_is_tried_before_training(
 
 
 def test_a_fold_without_clips(corpus: PreparedCorpus, tmp_path: Path) -> None:
-    job = Job("audio", "nested", Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
+    job = Job(zoo.find("audio"), PROTOCOLS["nested"], Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
     with pytest.raises(InputError, match=r"fold 1 has no test clips \(actors 99\)"):
         train_fold(job, corpus, tmp_path, accelerator=Accelerator())
     with pytest.raises(InputError, match="seed -1: expected 0 or more"):

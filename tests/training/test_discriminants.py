@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import cfnsr
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.data.store import Store
 from cfnsr.features.base import Look
 from cfnsr.models import zoo
@@ -20,9 +21,9 @@ from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.discriminants import fit_discriminants
 from cfnsr.training.fold import SELECTED
+from cfnsr.training.job import Job
 from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job
 
 RECIPE = find_recipe("features").changed(epochs=2, batch_size=8)
 AUDIO, VIDEO = "audio+speech", "video+openface"
@@ -164,7 +165,7 @@ def test_a_run_fits_it_to_the_actors_that_train(name: str, corpus: PreparedCorpu
         discriminant = judging(model).discriminant
         discriminant.weight.zero_()
         clips = corpus.clips(model.reads, model.config.look)
-        fit_discriminants(model, clips, corpus.places("nested", units))
+        fit_discriminants(model, clips, corpus.places(PROTOCOLS["nested"], units))
         assert discriminant.weight.any()
         assert alike(written(trained / part), discriminant.state_dict()), part
     loaded = cfnsr.load_model(trained)
@@ -178,7 +179,7 @@ def test_validation_and_test_clips_do_not_fit_it(
     fold = plan([name], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0].fold
     for actors, refits_alike in ((fold.test, True), (fold.validation, False)):
         folder = tmp_path / "_".join(map(str, actors))
-        changed = tuple(corpus.actors("nested", actors))
+        changed = tuple(corpus.actors(PROTOCOLS["nested"], actors))
         other = run(name, PreparedCorpus(fill_features(folder / "store", changed=changed)), folder / "runs")
         assert (other / SELECTED / WEIGHTS).read_bytes() == (trained / SELECTED / WEIGHTS).read_bytes()
         assert ((other / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()) is refits_alike

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cfnsr.data.dataset import Batch
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.data.store import Store
 from cfnsr.features.base import Look
 from cfnsr.models import zoo
@@ -181,7 +182,7 @@ def corpus(features: Store) -> PreparedCorpus:
 
 def test_the_others_stand_behind_the_batch(corpus: PreparedCorpus) -> None:
     job = plan(["cfn_sr_features"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
-    places = corpus.places("nested", job.fold.test)
+    places = corpus.places(PROTOCOLS["nested"], job.fold.test)
     held = corpus.clips({"video": "openface", "audio": "speech"}, Look(8, 64))
     batch = Batch(
         *(torch.stack(column) for column in zip(*(held[place] for place in places[:2]), strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cfnsr.corpus.table import read_table
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.data.leaks import check_split
 from cfnsr.data.prepare import prepare_corpus
 from cfnsr.data.split import read_split
@@ -92,8 +93,8 @@ def takes(
 
 
 def check_all(corpus: PreparedCorpus, protocol: str = "nested") -> None:
-    for fold in corpus.folds(protocol):
-        corpus.check(protocol, fold)
+    for fold in corpus.folds(PROTOCOLS[protocol]):
+        corpus.check(PROTOCOLS[protocol], fold)
 
 
 @pytest.mark.parametrize("suffix", ["flac", "mp3"])
@@ -116,9 +117,9 @@ def test_a_take_in_another_codec_is_refused_as_check_split_does(
         assert clean.unheard() == ""
     files += [(recode(files[0][0], tmp_path / "copy.wav"), "calm", "Cy")]
     corpus = prepared(tmp_path, files, (modality,))
-    for fold in corpus.folds("nested"):  # Ann and Cy have two parts in each of the three
+    for fold in corpus.folds(PROTOCOLS["nested"]):  # Ann and Cy have two parts in each of the three
         with pytest.raises(InputError) as refused:
-            corpus.check("nested", fold)
+            corpus.check(PROTOCOLS["nested"], fold)
         said = str(refused.value)
         assert "by its sound" in said and "Ann-calm" in said and " copy " in said and "\n" not in said
     check_all(corpus, "shared_actors")
@@ -182,10 +183,10 @@ def test_one_person_in_two_spellings_is_refused(tmp_path: Path, one: str, other:
     corpus = prepared(tmp_path, files)
     for protocol in ("nested", "paper", "leave_one_actor_out", "nested_normalised"):
         with pytest.raises(InputError) as refused:
-            corpus.folds(protocol)
+            corpus.folds(PROTOCOLS[protocol])
         said = str(refused.value)
         assert repr(one) in said and repr(other) in said and "one person" in said and "\n" not in said
-    assert corpus.folds("shared_actors"), "its folds do not rest on who speaks"
+    assert corpus.folds(PROTOCOLS["shared_actors"]), "its folds do not rest on who speaks"
     split = tmp_path / "split.csv"
     rows = [(path, "test" if who == one else "train", who) for path, _, who in files]
     split.write_text("\n".join(",".join(map(str, row)) for row in [("path", "split", "speaker"), *rows]))
@@ -194,7 +195,7 @@ def test_one_person_in_two_spellings_is_refused(tmp_path: Path, one: str, other:
 
 def test_people_of_near_names_are_several(tmp_path: Path) -> None:
     files = takes(tmp_path, "wav", ("1.2", "11", "1.1", "-11", "Jo", "Joe"))
-    assert len(prepared(tmp_path, files).folds("nested")) == 6
+    assert len(prepared(tmp_path, files).folds(PROTOCOLS["nested"])) == 6
 
 
 def test_real_recordings(shared: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def trainer(
 def network(corpus: PreparedCorpus) -> nn.Module:
     """The audio row, with batch normalisation and dropout."""
     job = training.plan(["audio"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0]
-    return begin(job, corpus, None, Path())[0]
+    return begin(job, corpus, (), Path())[0]
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -292,7 +292,7 @@ def test_features_are_not_masked(features: Store, tmp_path: Path) -> None:
     jobs = training.plan(["audio+speech"], corpus, protocol="nested", recipe=recipe, folds=[1])
     weights = []
     for each in (recipe, replace(recipe, time_mask=0.5, frequency_mask=0.5, colour_jitter=0.5)):
-        model, config = begin(jobs[0], corpus, None, Path())
+        model, config = begin(jobs[0], corpus, (), Path())
         clips = corpus.clips(model.reads, config.look)
         how = {"epochs": 1, "seed": 0, "folder": tmp_path, "selected_on": "validation"}
         fitted = Trainer(model, clips, TRAIN[:12], [], each, **how, accelerator=Accelerator())  # type: ignore[arg-type]
@@ -332,7 +332,7 @@ def test_where_they_cannot_that_is_said_once(capsys: pytest.CaptureFixture[str])
 def test_residual_blocks_begin_as_the_recipe_says(start: float, corpus: PreparedCorpus) -> None:
     recipe = replace(RECIPE, residual_start=start)
     job = training.plan(["video"], corpus, protocol="nested", recipe=recipe, folds=[1])[0]
-    model, _ = begin(job, corpus, None, Path())
+    model, _ = begin(job, corpus, (), Path())
     last = [value for name, value in model.state_dict().items() if name.endswith("convolutions.2.1.weight")]
     assert len(last) == 16
     assert {value for weight in last for value in weight.tolist()} == {start}

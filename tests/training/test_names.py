@@ -53,7 +53,7 @@ def test_each_fusion_starts_from_its_own_encoders(corpus: PreparedCorpus, tmp_pa
         "video",
         "mmtm+speech",
     ]
-    assert jobs[-1].starts_from == ("video", "audio+speech")
+    assert tuple(job.model for job in jobs[-1].encoders) == ("video", "audio+speech")
     assert jobs[-1].folder(tmp_path) == tmp_path / "leave_one_actor_out" / "mmtm+speech" / "seed_0" / "fold_2"
     alone = plan(models, corpus, protocol="nested", recipe=RECIPE.changed(pretrain=False), folds=[1])
     assert [job.model for job in alone] == models

@@ -9,10 +9,10 @@ from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.job import Job
 from cfnsr.training.loop import Step
 from cfnsr.training.parallel import crossval_in_processes
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job
 
 RECIPE = find_recipe("small").changed(epochs=2, batch_size=8)
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 import cfnsr
 from cfnsr.data.conditions import CONDITIONS
 from cfnsr.data.dataset import Batch, Clips, Column
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.training import fold
@@ -84,7 +85,7 @@ def test_what_is_selected_starts_from_what_was_selected(
     refitted: dict[str, Path], corpus: PreparedCorpus
 ) -> None:
     job = plan(["cfn_sr_features"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
-    start_from = {name: refitted[name] for name in NAMES[:2]}
+    start_from = [refitted[name] for name in NAMES[:2]]
     for part in (Path(SELECTED), Path()):
         model, _ = begin(job, corpus, start_from, part)
         for modality, name in (("video", NAMES[0]), ("audio", NAMES[1])):
@@ -165,7 +166,7 @@ def test_standardised_speakers_are_scored_by_fewer_takes(
                 each: column.standardised(CONDITIONS[condition].among, tested)
                 for each, column in clips.columns.items()
             }
-            places = [corpus.part("nested", [actor]) for actor in tested]
+            places = [corpus.part(PROTOCOLS["nested"], [actor]) for actor in tested]
             named = {name: place for part in places for place, name in part}
             batch = Batch(*map(torch.stack, zip(*(clips[named[row["clip"]]] for row in met), strict=True)))
             with torch.no_grad():
@@ -190,12 +191,12 @@ def test_one_track_under_two_names_is_a_leak(fill_features: Callable[..., Store]
     theirs = store.load("calm-2-1", ["speech", "speech_0.9"])
     store.write(header, {**theirs, "openface": copy["openface"]})
     leaky = PreparedCorpus(store)
-    apart = [fold for fold in leaky.folds("nested") if len({1, 2} & {*fold.test}) == 1]
+    apart = [fold for fold in leaky.folds(PROTOCOLS["nested"]) if len({1, 2} & {*fold.test}) == 1]
     assert apart
     with pytest.raises(
         InputError, match=r"leaks: the recording of calm-.-1 in .* is that of calm-.-1 in .*, by its bytes"
     ):
-        leaky.check("nested", apart[0])
+        leaky.check(PROTOCOLS["nested"], apart[0])
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -208,7 +209,7 @@ def test_the_rate_rises_and_falls() -> None:
 
 def trainer(folder: Path, corpus: PreparedCorpus, recipe: Recipe, train: list[int]) -> Trainer:
     job = plan(["video+openface"], corpus, protocol="nested", recipe=recipe, folds=[1])[0]
-    model, config = begin(job, corpus, None, Path())
+    model, config = begin(job, corpus, (), Path())
     return Trainer(
         model,
         corpus.clips(model.reads, config.look),

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cfnsr.cli import app
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.discriminant import Discriminant
@@ -46,12 +47,12 @@ def begun(
 ) -> tuple[TwoStream, Trainer]:
     """A model and its training as a fold begins them."""
     job = plan([name], corpus, protocol="nested", recipe=recipe, folds=[1])[-1]
-    model, config = begin(job, corpus, trained, Path())
+    model, config = begin(job, corpus, list((trained or {}).values()), Path())
     assert job.model == name and isinstance(model, TwoStream)
     trainer = Trainer(
         model,
         corpus.clips(model.reads, config.look),
-        corpus.places("nested", job.fold.train),
+        corpus.places(PROTOCOLS["nested"], job.fold.train),
         [],
         recipe,
         epochs=job.epochs,

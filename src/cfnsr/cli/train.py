@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from cfnsr.evaluation.summary import Row
     from cfnsr.training.config import Recipe
     from cfnsr.training.fold import Progress
+    from cfnsr.training.job import Job
     from cfnsr.training.loop import Step
     from cfnsr.training.prepared import PreparedCorpus
-    from cfnsr.training.record import Job
 
 ProtocolOption = Annotated[
     str,
@@ -194,15 +194,15 @@ def train(
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
     _say_notes(jobs, corpus)
-    encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
+    folders = {job: out / "pretrained" / job.model for job in jobs[:-1]}
     with _training_bar(jobs) as progress:
         for job in jobs:
             train_fold(
                 job,
                 corpus,
-                encoders.get(job.model, out),
+                folders.get(job, out),
                 accelerator=accelerator(recipe),
-                start_from=encoders if encoders and job is jobs[-1] else None,
+                start_from=[folders[stream] for stream in job.encoders],
                 resume=resume,
                 progress=progress,
             )
@@ -313,7 +313,7 @@ def _training_bar(jobs: Sequence["Job"]) -> Iterator["Progress"]:
                 state = f"loss {at.loss:.2f}, accuracy {100 * at.accuracy:.0f} %"
             step(
                 completed=round(sum(epochs.values()), 2),
-                note=f"{job.model} {job.protocol} seed {job.seed} fold {job.fold.number}: {state}",
+                note=f"{job.model} {job.protocol.name} seed {job.seed} fold {job.fold.number}: {state}",
             )
 
         yield progress

@@ -118,6 +118,7 @@ class Entry:
     """A named model: how it is built, the paper's name for its fusion, and the paper's figures for it.
 
     Args:
+        name: with the encoders that it chooses, as `find` takes it.
         build: makes the model of settings that name `encoders`; the function `build` sees to that.
         fusion: "none", "late", "early" or "model", where the two modalities meet.
         paper_accuracy: accuracy as a fraction (Tables 1 and 2), None for a model that is not the paper's.
@@ -133,6 +134,7 @@ class Entry:
             encoders.
     """
 
+    name: str
     build: Callable[[Settings], Model]
     fusion: str
     paper_accuracy: float | None = None
@@ -144,6 +146,10 @@ class Entry:
     fixed: bool = False
     solver: Solver | None = None
     alone: tuple[str, str] = ("video", "audio")
+
+    def __reduce__(self) -> tuple[Callable[[str], "Entry"], tuple[str]]:
+        """Be pickled by name: a process of its own has the entry, and a plugin's function cannot be."""
+        return find, (self.name,)
 
     @property
     def by_modality(self) -> dict[str, str]:
@@ -230,6 +236,7 @@ def entry(
             raise InputError(f"modalities of model {name} are {modalities}: expected video, audio or both")
         ordered = tuple(modality for modality in CHOICES if modality in modalities)
         ENTRIES[name] = Entry(
+            name,
             build,
             fusion,
             paper_accuracy,
@@ -471,7 +478,7 @@ def find(name: str) -> Entry:
     written = _written(base, () if found.fixed else found.encoders)
     if name != written:
         raise InputError(f"model {name!r}: expected {written}, video's encoder first and none of the paper's")
-    return found
+    return replace(found, name=name)
 
 
 def with_encoders(name: str, *, video: str | None = None, audio: str | None = None) -> str:

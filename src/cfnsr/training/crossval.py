@@ -1,7 +1,6 @@
 """Cross-validation: the grid of model x fold x seed, each cell a folder that can be resumed (see `fold`)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,8 +13,8 @@ from cfnsr.models import zoo
 from cfnsr.training.config import Recipe
 from cfnsr.training.fold import Progress, create, train_fold
 from cfnsr.training.inputs import at_one_speed, to_input
+from cfnsr.training.job import Job, described_row, refuse_differences
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job, described_row, refuse_differences
 from cfnsr.training.weights import Match, begin_with
 
 
@@ -53,14 +52,13 @@ def train_jobs(
     accelerator.wait_for_everyone()
     folders = []
     for job in jobs:
-        start_from = {name: replace(job, model=name).folder(runs) for name in job.starts_from}
         folders.append(
             train_fold(
                 job,
                 corpus,
                 job.folder(runs),
                 accelerator=accelerator,
-                start_from=start_from or None,
+                start_from=[stream.folder(runs) for stream in job.encoders],
                 resume=resume,
                 progress=progress,
             )
@@ -76,7 +74,7 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
             raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
     for job in {job.model: job for job in jobs}.values():
         check_model(job, corpus)
-        if zoo.find(job.model).source:
+        if job.entry.source:
             _try(job, corpus)
     for job in jobs:
         corpus.check(job.protocol, job.fold)
@@ -89,27 +87,27 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
 def check_model(job: Job, corpus: PreparedCorpus) -> None:
     """Refuse a model that does not suit the corpus, the recipe or the encoders it would start from."""
     model, _ = create(job, corpus, device="meta")
-    modalities = zoo.find(job.model).modalities
+    modalities = job.entry.modalities
     if set(model.reads) != set(modalities):
         raise InputError(
             f"model {job.model} has {' and '.join(model.reads)} and is registered with "
             f"{' and '.join(modalities)}: give its @entry modalities={tuple(model.reads)}"
         )
     if job.recipe.modality_dropout and len(model.reads) > 1:
-        normalised, heard = find_protocol(job.protocol).normalised, model.reads["audio"]
+        normalised, heard = job.protocol.normalised, model.reads["audio"]
         if normalised or corpus.silence(heard) is None:
             raise InputError(
                 f"modality dropout {job.recipe.modality_dropout:g} needs sound whose silence is known: model "
                 f"{job.model} reads {heard}{', standardised per speaker' if normalised else ''}; train it "
                 "without --modality-dropout"
             )
-    for modality, name in zip(modalities, job.starts_from, strict=False):  # from none, or from both
-        alone, _ = create(replace(job, model=name), corpus, device="meta")
+    for modality, stream in zip(modalities, job.encoders, strict=False):  # from none, or from both
+        alone, _ = create(stream, corpus, device="meta")
         ours, theirs = getattr(model, modality), getattr(alone, "encoder", None)
         if _shapes(ours) != _shapes(theirs):
             raise InputError(
-                f"model {job.model} has another {modality} encoder than model {name}, which it would start "
-                "from: train it with --no-pretrain"
+                f"model {job.model} has another {modality} encoder than model {stream.model}, which it would "
+                "start from: train it with --no-pretrain"
             )
 
 
@@ -122,7 +120,7 @@ def match_weights(jobs: Sequence[Job], corpus: PreparedCorpus) -> Match | None:
     file = jobs[0].recipe.video_weights
     if file is None:
         return None
-    for job in {job.model: job for job in jobs if not job.starts_from}.values():
+    for job in {job.model: job for job in jobs if not job.encoders}.values():
         model, _ = create(job, corpus, device="meta")
         if (matched := begin_with(model, file)) is not None:
             return matched
@@ -183,7 +181,8 @@ def plan(
             "--tune chooses for models that start from trained encoders, and --no-pretrain starts none from "
             "them: leave one of the two out"
         )
-    if recipe.needs_validation and find_protocol(protocol).selected_on != "validation":
+    chosen = find_protocol(protocol)
+    if recipe.needs_validation and chosen.selected_on != "validation":
         what, instead = f"preset {recipe.preset}", "another preset"
         if recipe.tune:
             what, instead = "--tune", "leave --tune out"
@@ -191,14 +190,11 @@ def plan(
             f"protocol {protocol!r} has no inner validation actors, and {what} needs them: choose nested, "
             f"leave_one_actor_out or {instead}"
         )
-    every = corpus.folds(protocol)
+    every, entries = corpus.folds(chosen), [zoo.find(name) for name in dict.fromkeys(models)]
     jobs: dict[Job, None] = {}
     for seed in seeds:
         for fold in choose_folds(every, folds):
-            for model in dict.fromkeys(models):
-                zoo.find(model)
-                job = Job(model, protocol, fold, len(every), seed, recipe)
-                for needed in job.starts_from:
-                    jobs[replace(job, model=needed)] = None
-                jobs[job] = None
+            for entry in entries:
+                job = Job(entry, chosen, fold, len(every), seed, recipe)
+                jobs |= dict.fromkeys((*job.encoders, job))
     return list(jobs)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from cfnsr.data.folds import Unit, find_protocol
+from cfnsr.data.folds import Unit
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES
 from cfnsr.features.spec import ModelSpec
@@ -31,10 +31,10 @@ from cfnsr.models.parameters import count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.checkpoint import load_model, read_spec, temper
 from cfnsr.training.config import TUNED, mix
+from cfnsr.training.job import Job, describe, is_finished
 from cfnsr.training.loop import State, Step, Trainer
 from cfnsr.training.predictions import audit, predict, predict_spoiled, temperature_of, write_predictions
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job, describe, is_finished
 from cfnsr.training.weights import begin_with
 
 TRIED = "tried"  # folder of the choice of epochs and learning rate that is being tried
@@ -51,7 +51,7 @@ def train_fold(
     folder: Path,
     *,
     accelerator: Accelerator,
-    start_from: Mapping[str, Path] | None = None,
+    start_from: Sequence[Path] = (),
     resume: bool = False,
     progress: Progress = lambda job, step: None,
 ) -> Path:
@@ -59,8 +59,8 @@ def train_fold(
 
     Args:
         job: model, protocol, fold, seed and recipe.
-        start_from: finished runs of two one-stream models on the same fold, by name, whose encoders a
-            two-stream model is initialised from: video, then audio.
+        start_from: finished runs of two one-stream models on the same fold, video, then audio, whose encoders
+            a two-stream model is initialised from.
         resume: go on with a run that was cut off.
 
     Raises:
@@ -95,14 +95,13 @@ class _Fold:
         corpus: PreparedCorpus,
         folder: Path,
         accelerator: Accelerator,
-        start_from: Mapping[str, Path] | None,
+        start_from: Sequence[Path],
         resume: bool,
         progress: Progress,
     ) -> None:
         self.job, self.corpus, self.folder, self.accelerator = job, corpus, folder, accelerator
         self.start_from, self.resume, self.progress = start_from, resume, progress
         self.main = accelerator.is_main_process
-        self.protocol = find_protocol(job.protocol)
         self.part = Path(SELECTED if job.refits else "")  # where the training lies that chooses the epoch
         self.behind = 0  # epochs of the trainings before the one at work
 
@@ -191,7 +190,7 @@ class _Fold:
     @property
     def _choosing(self) -> tuple[Sequence[Unit], Sequence[Unit]]:
         """Units that train, and those that select, before a refit."""
-        return self.job.fold.train, getattr(self.job.fold, self.protocol.selected_on)
+        return self.job.fold.train, getattr(self.job.fold, self.job.protocol.selected_on)
 
     def _trainer(
         self,
@@ -217,19 +216,19 @@ class _Fold:
             config.write(self.folder / place)
         return Trainer(
             model,
-            self.corpus.clips(model.reads, config.look, normalised=self.protocol.normalised),
+            self.corpus.clips(model.reads, config.look, normalised=self.job.protocol.normalised),
             self.corpus.places(job.protocol, units),
             self.corpus.places(job.protocol, select),
             chosen.recipe,
             epochs=chosen.epochs,
             seed=job.seed,
             folder=self.folder / place,
-            selected_on=self.protocol.selected_on,
+            selected_on=self.job.protocol.selected_on,
             accelerator=self.accelerator,
             progress=lambda step: self.progress(
                 job, replace(step, epoch=behind + step.epoch, epochs=job.passes)
             ),
-            solver=zoo.find(job.model).solver,
+            solver=job.entry.solver,
             **how,
         )
 
@@ -270,7 +269,7 @@ class _Tried:
 
 
 def begin(
-    job: Job, corpus: PreparedCorpus, start_from: Mapping[str, Path] | None, part: Path
+    job: Job, corpus: PreparedCorpus, start_from: Sequence[Path], part: Path
 ) -> tuple[zoo.Model, ModelSpec]:
     """Create the model as its training begins: with the encoders of finished runs, if it starts from some.
 
@@ -279,13 +278,13 @@ def begin(
             validation actors have trained nothing that they choose.
     """
     model, config = create(job, corpus)
-    if start_from is None and job.recipe.video_weights is not None:
+    if not start_from and job.recipe.video_weights is not None:
         begin_with(model, job.recipe.video_weights)
-    if start_from is not None and isinstance(model, TwoStream):
-        video, audio = (load_model(trained / part) for trained in start_from.values())
+    if start_from and isinstance(model, TwoStream):
+        video, audio = (load_model(trained / part) for trained in start_from)
         if not isinstance(video, OneStream) or not isinstance(audio, OneStream):
             raise InputError("a two-stream model starts from one-stream models: give runs of video and audio")
-        if job.recipe.calibrated_start or zoo.find(job.model).solver:
+        if job.recipe.calibrated_start or job.entry.solver:
             temper(video)
             temper(audio)
         model.start_from(video, audio)
@@ -296,7 +295,7 @@ def begin(
 
 def create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Model, ModelSpec]:
     preparation = corpus.preparation
-    sizes = corpus.sizes(zoo.encoders_of(job.model).values())
+    sizes = corpus.sizes(job.entry.encoders)
     # No more than any clip has, such as one where all are clip means.
     openface_steps = min(job.recipe.openface_steps, sizes.pop("openface_steps", job.recipe.openface_steps))
     settings = {
@@ -332,8 +331,8 @@ def create(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.M
         openface_steps,
         job.recipe.speech_steps,
         preparation,
-        source=zoo.find(job.model).source,
-        normalised=find_protocol(job.protocol).normalised,
-        modality_dropout=0.0 if zoo.find(job.model).solver else job.recipe.modality_dropout,
+        source=job.entry.source,
+        normalised=job.protocol.normalised,
+        modality_dropout=0.0 if job.entry.solver else job.recipe.modality_dropout,
     )
     return model, config

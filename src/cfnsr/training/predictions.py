@@ -11,7 +11,6 @@ import torch
 
 from cfnsr.data.conditions import Condition, conditions_of
 from cfnsr.data.dataset import Batch, Column
-from cfnsr.data.folds import find_protocol
 from cfnsr.files import write_text
 from cfnsr.models.streams import TwoStream
 from cfnsr.training.calibration import fit_temperature
@@ -24,9 +23,9 @@ from cfnsr.training.interaction import (
     joins_early,
     pooled,
 )
+from cfnsr.training.job import Job
 from cfnsr.training.loop import Trainer
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job
 
 
 class Predicted(NamedTuple):
@@ -60,8 +59,7 @@ def predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[
     clips = corpus.part(job.protocol, job.fold.test)
     tested = corpus.actors(job.protocol, job.fold.test)
     places = [place for place, _ in clips]
-    normalised = find_protocol(job.protocol).normalised
-    for name, condition in conditions_of(reads, normalised=normalised).items():
+    for name, condition in conditions_of(reads, normalised=job.protocol.normalised).items():
         known: dict[str, Column] = {}
         if condition.among is not None:
             known = {each: column.standardised(condition.among, tested) for each, column in plain.items()}

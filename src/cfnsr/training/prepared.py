@@ -12,7 +12,7 @@ from torch import Tensor
 from cfnsr.corpus.take import Actor, actor_order, refuse_spellings
 from cfnsr.data.conditions import BadSound
 from cfnsr.data.dataset import Clips, Column
-from cfnsr.data.folds import Dealt, Fold, Unit, find_protocol
+from cfnsr.data.folds import Dealt, Fold, Protocol, Unit
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Look
@@ -32,7 +32,7 @@ class PreparedCorpus:
         self.bad_sound = BadSound(store)
         self._columns: dict[tuple[str, tuple[int, ...], bool], Column] = {}
         self._sizes: dict[str, dict[str, int]] = {}
-        self._dealt: dict[str, dict[Unit, list[tuple[int, Dealt]]]] = {}
+        self._dealt: dict[Protocol, dict[Unit, list[tuple[int, Dealt]]]] = {}
 
     def clips(self, reads: Mapping[str, str], look: Look, *, normalised: bool = False) -> Clips:
         """All clips as a model reads them; each tensor is read once for all models and folds.
@@ -105,37 +105,37 @@ class PreparedCorpus:
             digest.update(json.dumps([header.name, header.emotion, *content]).encode())
         return digest.hexdigest()
 
-    def _units(self, protocol: str) -> dict[Unit, list[tuple[int, Dealt]]]:
+    def _units(self, protocol: Protocol) -> dict[Unit, list[tuple[int, Dealt]]]:
         """Units that a protocol deals, with the clips of each."""
         if protocol not in self._dealt:
-            if not find_protocol(protocol).leaks:
+            if not protocol.leaks:
                 refuse_spellings(self.store.folder, (header.actor for header in self.headers))
             units: dict[Unit, list[tuple[int, Dealt]]] = {}
             for place, header in enumerate(self.headers):
-                for dealt in find_protocol(protocol).units(header):
+                for dealt in protocol.units(header):
                     units.setdefault(dealt.unit, []).append((place, dealt))
             self._dealt[protocol] = units
         return self._dealt[protocol]
 
-    def folds(self, protocol: str) -> list[Fold]:
+    def folds(self, protocol: Protocol) -> list[Fold]:
         """Folds of a protocol over the units that have clips."""
         strata = {unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()}
-        return find_protocol(protocol).deal(strata)
+        return protocol.deal(strata)
 
-    def part(self, protocol: str, units: Iterable[Unit]) -> list[tuple[int, str]]:
+    def part(self, protocol: Protocol, units: Iterable[Unit]) -> list[tuple[int, str]]:
         """Place and name of the clips of some of the units that a protocol deals."""
         dealt = self._units(protocol)
         return sorted((place, clip.name) for unit in units for place, clip in dealt.get(unit, ()))
 
-    def places(self, protocol: str, units: Iterable[Unit]) -> list[int]:
+    def places(self, protocol: Protocol, units: Iterable[Unit]) -> list[int]:
         """Places of the clips of some units."""
         return [place for place, _ in self.part(protocol, units)]
 
-    def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
+    def actors(self, protocol: Protocol, units: Iterable[Unit]) -> list[Actor]:
         """Actors in the clips of these units."""
         return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=actor_order)
 
-    def check(self, protocol: str, fold: Fold) -> None:
+    def check(self, protocol: Protocol, fold: Fold) -> None:
         """Refuse a fold with an empty part, or with one recording in two parts under different names.
 
         A recording is known by its files' bytes, and by its sound in any codec, as `cfnsr check-split` does.
@@ -148,7 +148,7 @@ class PreparedCorpus:
                 raise InputError(
                     f"fold {fold.number} has {few} {part} clips (actors {who}): prepare those actors too"
                 )
-            if find_protocol(protocol).leaks:
+            if protocol.leaks:
                 continue
             for place in places:
                 name = self.headers[place].name

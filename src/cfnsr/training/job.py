@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cfnsr import __version__
-from cfnsr.data.folds import Fold, find_protocol
+from cfnsr.data.folds import Fold, Protocol
 from cfnsr.errors import InputError
 from cfnsr.files import read_json
 from cfnsr.models import zoo
@@ -21,41 +21,50 @@ SHOWN = 5  # differences of settings that are shown
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of the grid."""
+    """One cell of the grid: a model on a fold with a seed.
 
-    model: str
-    protocol: str
+    Args:
+        folds: of the protocol, all in all.
+    """
+
+    entry: zoo.Entry
+    protocol: Protocol
     fold: Fold
     folds: int
     seed: int
     recipe: Recipe
 
     @property
-    def starts_from(self) -> tuple[str, ...]:
-        """One-stream models whose encoders it is initialised from, video first."""
-        found = zoo.find(self.model)
-        return found.starts_from if self.recipe.pretrain or found.solver else ()
+    def model(self) -> str:
+        """Name of the model."""
+        return self.entry.name
+
+    @property
+    def encoders(self) -> tuple["Job", ...]:
+        """Jobs of the one-stream models whose encoders it is initialised from, video first."""
+        if not self.recipe.pretrain and self.entry.solver is None:
+            return ()
+        return tuple(replace(self, entry=zoo.find(name)) for name in self.entry.starts_from)
 
     @property
     def epochs(self) -> int:
         """Passes over the training clips; of a model that is solved, the strengths that it is solved at."""
-        if (solver := zoo.find(self.model).solver) is not None:
-            return len(solver.strengths)
-        if self.starts_from:
+        if self.entry.solver is not None:
+            return len(self.entry.solver.strengths)
+        if self.encoders:
             return self.recipe.fused_epochs
-        if self.recipe.openface_epochs is not None and zoo.find(self.model).encoders == ("openface",):
-            return self.recipe.openface_epochs
-        return self.recipe.epochs
+        own = getattr(self.recipe, f"{'_'.join(self.entry.encoders)}_epochs", None)  # of its one input
+        return self.recipe.epochs if own is None else own
 
     @property
     def refits(self) -> bool:
-        """True if it is trained anew on the validation actors too, once they have chosen the epoch."""
-        return self.recipe.refit and find_protocol(self.protocol).selected_on == "validation"
+        """Trained anew on the validation actors too, once they have chosen the epoch."""
+        return self.recipe.refit and self.protocol.selected_on == "validation"
 
     @property
     def tunes(self) -> bool:
-        """True if its epochs and learning rate are chosen on the fold's inner validation actors."""
-        return self.recipe.tune and bool(self.starts_from) and zoo.find(self.model).solver is None
+        """Trained with the epochs and the learning rate that the fold's inner validation actors choose."""
+        return self.recipe.tune and bool(self.encoders) and self.entry.solver is None
 
     def candidates(self) -> list["Job"]:
         """Copy the job with every choice of epochs and learning rate that is tried."""
@@ -69,15 +78,15 @@ class Job:
 
     def folder(self, runs: Path) -> Path:
         """Folder of this cell's run."""
-        return runs / self.protocol / self.model / f"seed_{self.seed}" / f"fold_{self.fold.number}"
+        return runs / self.protocol.name / self.model / f"seed_{self.seed}" / f"fold_{self.fold.number}"
 
 
 def describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
     """Describe a run before its outcome, for `run.json`."""
-    protocol = find_protocol(job.protocol)
+    protocol = job.protocol
     return {
         "model": job.model,
-        "protocol": job.protocol,
+        "protocol": protocol.name,
         "preset": job.recipe.preset,
         "fold": job.fold.number,
         "folds": job.folds,
@@ -87,16 +96,16 @@ def describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
         "caveat": protocol.caveat,
         "leaky": bool(protocol.leaks),
         "labels": asdict(corpus.store.labels),
-        "train_actors": corpus.actors(job.protocol, job.fold.train),
-        "validation_actors": corpus.actors(job.protocol, job.fold.validation),
-        "test_actors": corpus.actors(job.protocol, job.fold.test),
+        "train_actors": corpus.actors(protocol, job.fold.train),
+        "validation_actors": corpus.actors(protocol, job.fold.validation),
+        "test_actors": corpus.actors(protocol, job.fold.test),
         "corpus": {
             "name": corpus.store.corpus,
             "clips": len(corpus.headers),
             "sha256": corpus.fingerprint,
         },
         "settings": job.recipe.as_json(),
-        "source": zoo.find(job.model).source,
+        "source": job.entry.source,
         "preparation": dict(corpus.headers[0].preparation),
         "versions": {
             "cfnsr": __version__,
