@@ -19,11 +19,12 @@ from cfnsr.evaluation.calibration import (
     reliability,
 )
 from cfnsr.evaluation.metrics import BINS, count
-from cfnsr.evaluation.predictions import Predictions
-from cfnsr.evaluation.runs import Run, read_run, read_runs
+from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.spread import tally
 from cfnsr.evaluation.summary import summarise
 from cfnsr.training.calibration import fit_temperature, tempered
+from cfnsr.training.predictions import Predictions
+from cfnsr.training.run import Run
 
 Fabricate = Callable[..., Path]
 
@@ -136,12 +137,12 @@ def test_a_temperature_that_is_not_that_of_the_validation_clips_is_refused(
     tmp_path: Path, fabricate: Fabricate
 ) -> None:
     folder = fabricate(tmp_path, epochs=3)
-    run = read_run(folder)
+    run = Run.read(folder)
     fitted = fit_temperature(run.validation.log_probabilities, run.validation.labels)
     about = json.loads((folder / "run.json").read_text())
     for temperature, fits in ((fitted, True), (fitted * 1.001, True), (fitted * 1.5, False), (None, True)):
         (folder / "run.json").write_text(json.dumps(about | {"temperature": temperature}))
-        (row,) = summarise([read_run(folder)])
+        (row,) = summarise([Run.read(folder)])
         if fits:
             assert row.calibration.temperatures == (fitted,)
         else:

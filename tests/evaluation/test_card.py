@@ -17,12 +17,13 @@ from cfnsr.emotions import RAVDESS, LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.card import model_card, write_card
 from cfnsr.evaluation.metrics import TOO_FEW
-from cfnsr.evaluation.runs import read_run, read_runs
+from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import summarise
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.predict import predict
 from cfnsr.training.checkpoint import read_spec
+from cfnsr.training.run import Run
 
 Fabricate = Callable[..., Path]
 MODEL = "cfn_sr+openface+speech"
@@ -98,7 +99,7 @@ def test_a_card_stands_beside_its_checkpoint(tmp_path: Path, fabricate: Fabricat
 
 def test_its_figures_are_those_of_its_own_fold(tmp_path: Path, fabricate: Fabricate) -> None:
     folder = checkpoint(fabricate(tmp_path, MODEL, **SMALL))
-    run, found = read_run(folder), values(model_card(folder))
+    run, found = Run.read(folder), values(model_card(folder))
     answers = run.test.log_probabilities.argmax(axis=1)
     right = answers == run.test.labels
     assert found["accuracy %"] == f"{100 * right.mean():.1f}"

@@ -205,8 +205,8 @@ def test_any_two_rows_are_compared_by_their_folds(rows: dict[str, Row]) -> None:
 def test_asked_comparisons_are_made_under_every_protocol_with_holm_over_its_pairs(
     rows: dict[str, Row],
 ) -> None:
-    settings = {**rows["audio nested"].runs[0].settings, "batch": 99}
-    large = with_runs(rows["audio nested"], model="large", settings=settings)
+    recipe = {**rows["audio nested"].runs[0].recipe, "batch": 99}
+    large = with_runs(rows["audio nested"], model="large", recipe=recipe)
     asked = [("msaf", "cfn_sr"), ("audio", "msaf"), ("msaf", "cfn_sr"), ("large", "audio")]
     found = comparisons([*rows.values(), large], asked, margin=0.05)
     assert [(each.a, each.b, each.protocol) for each in found] == [
@@ -252,8 +252,8 @@ def test_only_folds_that_both_have_are_compared_and_enough_of_them(rows: dict[st
 def test_rows_of_different_freedom_are_not_compared(rows: dict[str, Row]) -> None:
     """One whose validation actors chose among more trainings than another's gained by the choice."""
     one, two, alone = (rows[f"{name} nested"] for name in ("cfn_sr", "msaf", "audio"))
-    tune = {**one.runs[0].settings, "tune": True}
-    tuned, other, encoder = (with_runs(row, settings=tune) for row in (one, two, alone))
+    tune = {**one.runs[0].recipe, "tune": True}
+    tuned, other, encoder = (with_runs(row, recipe=tune) for row in (one, two, alone))
     assert isinstance(compare(tuned, other), Difference)
     assert compare(encoder, tuned) == (
         "trained with one recipe, cfn_sr with epochs and learning rates to choose from"

@@ -14,11 +14,11 @@ from scipy import stats
 
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import comparisons
-from cfnsr.evaluation.interaction import DISTURBANCES
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import summarise
 from cfnsr.evaluation.tables import Table, p_value
+from cfnsr.training.interaction import DISTURBANCES
 
 Fabricate = Callable[..., Path]
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "fill.py"

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from cfnsr.evaluation.comparison import Difference
-from cfnsr.evaluation.interaction import DISTURBANCES
 from cfnsr.evaluation.page import html
 from cfnsr.evaluation.results import results
 from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.sections import effect, tables
 from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.training import interaction as training
+from cfnsr.training.interaction import DISTURBANCES
 
 Fabricate = Callable[..., Path]
 Disturb = Callable[[Path, str, int], None]
@@ -35,10 +34,6 @@ def rows(
     for about in (runs / "nested" / "cfn_sr" / "seed_0").glob("*/run.json"):
         about.write_text(about.read_text().replace('"seconds"', '"attention_entropy": 0.75, "seconds"'))
     return {row.model: row for row in summarise(read_runs(runs))}
-
-
-def test_the_report_knows_what_training_disturbs() -> None:
-    assert tuple(DISTURBANCES) == (training.WITHOUT, training.OTHER_AUDIO, training.OTHER_VIDEO)
 
 
 def test_effects_are_shares_of_answers_and_changes_of_probabilities(rows: dict[str, Row]) -> None:

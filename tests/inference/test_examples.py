@@ -11,7 +11,6 @@ import torch
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
-from cfnsr.evaluation.predictions import Predictions
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
 from cfnsr.inference import examples as module
@@ -19,6 +18,7 @@ from cfnsr.inference.examples import examples
 from cfnsr.inference.explain import explain
 from cfnsr.models.zoo import create_model
 from cfnsr.training.checkpoint import load_model, save_weights
+from cfnsr.training.predictions import Predictions
 
 LABELS = LabelSet("three", ("calm", "happy", "angry"))
 PREPARATION = Preparation(frames=8, size=64, keep=0.7)

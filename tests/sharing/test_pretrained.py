@@ -21,10 +21,10 @@ import cfnsr
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.evaluation.card import write_card
-from cfnsr.evaluation.runs import read_run
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
 from cfnsr.training.checkpoint import load_model
+from cfnsr.training.run import Run
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 TWO = LabelSet("two", ("calm", "angry"))
@@ -91,7 +91,7 @@ def test_other_models_survive_it(tmp_path: Path, name: str, settings: dict[str, 
 def test_the_card_is_that_of_the_run(run: Path, tmp_path: Path) -> None:
     """Its own figures, those of the cross-validation it lies in, and the hash of these very weights."""
     folder = cfnsr.save_pretrained(cfnsr.load_model(run), tmp_path / "shared")
-    text, test = card(folder), read_run(run).test
+    text, test = card(folder), Run.read(run).test
     accuracy = 100 * np.mean(test.log_probabilities.argmax(axis=1) == test.labels)
     assert f"| accuracy % | {accuracy:.1f} |" in text
     assert hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() in text

@@ -84,11 +84,11 @@ def _clips(
 ) -> "list[tuple[Mapping[str, np.ndarray], int]]":
     """Load some prepared clips and their classes; of a run those of its training, or tested, actors."""
     from cfnsr.data.store import Store
-    from cfnsr.evaluation.runs import ABOUT, read_run
     from cfnsr.media.decode import spread
     from cfnsr.training.checkpoint import read_spec
+    from cfnsr.training.run import ABOUT, Run
 
-    run = read_run(checkpoint) if (checkpoint / ABOUT).exists() else None
+    run = Run.read(checkpoint) if (checkpoint / ABOUT).exists() else None
     if data is None or (tested and run is None):
         return []
     store, labels = Store(data), read_spec(checkpoint).labels

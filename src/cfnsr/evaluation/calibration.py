@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from cfnsr.corpus.take import Actor
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import Floats, Ints, probabilities, share_interval
-from cfnsr.evaluation.predictions import AGAIN, Predictions
-from cfnsr.evaluation.runs import ABOUT, Run
 from cfnsr.evaluation.spread import Spread, Tally, as_pair, over_folds, tally
+from cfnsr.training.predictions import AGAIN, Predictions
+from cfnsr.training.run import ABOUT, Run
 
 COVERAGES = (0.9, 0.8, 0.7, 0.5)  # shares of the clips that are to be answered
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of confidence, fixed: nobody chose them

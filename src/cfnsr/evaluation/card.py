@@ -17,11 +17,11 @@ from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.names import called, encoders_of, fusion_of
 from cfnsr.evaluation.render import template
-from cfnsr.evaluation.runs import Run, read_run
 from cfnsr.evaluation.sections import protocol_of
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import NOTHING, Line, Table, figure, limits, percent, safe
 from cfnsr.files import write_text
+from cfnsr.training.run import Run
 
 CARD, WEIGHTS = "README.md", "model.safetensors"
 # Corpus -> the hub's name of its licence, what it says, and whom to cite.
@@ -70,7 +70,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise InputError(f"{weights} is missing: expected a checkpoint folder, as `cfnsr train` writes it")
-    run = read_run(folder)
+    run = Run.read(folder)
     if run.model != config.model:
         raise InputError(
             f"{folder} has a run of {run.model} and a checkpoint of {config.model}: expected those of one "

@@ -9,17 +9,13 @@ import numpy as np
 from cfnsr.evaluation.comparison import Difference, compare, corrected
 from cfnsr.evaluation.metrics import probabilities
 from cfnsr.evaluation.names import entry_of
-from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import over_folds
+from cfnsr.training.interaction import DISTURBANCES
+from cfnsr.training.run import Run
 
 if TYPE_CHECKING:
     from cfnsr.evaluation.summary import Row
 
-DISTURBANCES = {  # in the order of the report; `cfnsr.training.interaction` makes them
-    "without_exchange": "without the exchange",
-    "other_audio": "another clip's sound in it",
-    "other_video": "another clip's picture in it",
-}
 LATE = "late"  # the fusion of the rules that a fused row is held against
 FEWEST_CHANGED = 0.01  # of the answers: an exchange that changes fewer has hardly any part in them
 

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cfnsr.errors import InputError
+from cfnsr.training.calibration import probabilities as probabilities
 
 BINS = 15
 FEWEST = 8  # actors: where accuracies crowd below 100 %, a 95 % interval of 8 holds 92 %, of fewer less
 TOO_FEW = f"fewer than {FEWEST} actors: an interval by actor would not hold"
 LEVEL = 0.05
-SUM_TOLERANCE = 1e-3  # leaves room for log-probabilities written with four decimals
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,34 +42,6 @@ class Counts:
 
 
 Figure = Callable[[Counts], Floats]
-
-
-def probabilities(log_probabilities: ArrayLike) -> Floats:
-    """Probabilities (clips, classes) from natural-log probabilities, checked.
-
-    Raises:
-        InputError: a value is NaN, or a row does not sum to one (within 0.001).
-
-    >>> probabilities([[np.log(0.75), np.log(0.25)]]).round(2).tolist()
-    [[0.75, 0.25]]
-    """
-    logs = np.asarray(log_probabilities, dtype=float)
-    if np.isnan(logs).any():
-        row = int(np.isnan(logs).any(axis=1).argmax()) + 1
-        raise InputError(
-            f"prediction {row} has NaN: expected natural-log probabilities; train the run again, it diverged"
-        )
-    with np.errstate(over="ignore"):
-        values: Floats = np.exp(logs)
-    total = values.sum(axis=1)
-    wrong = ~(np.abs(total - 1) <= SUM_TOLERANCE)
-    if wrong.any():
-        row = int(wrong.argmax()) + 1
-        raise InputError(
-            f"prediction {row}: probabilities sum to {total[row - 1]:.4g}, expected 1; "
-            "give natural-log probabilities of every class"
-        )
-    return values
 
 
 def count(

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from cfnsr.data.conditions import MEANINGS, label
 from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation.layout import Group
 from cfnsr.evaluation.metrics import FEWEST, TOO_FEW
-from cfnsr.evaluation.predictions import MEANINGS, label
 from cfnsr.evaluation.summary import Row
 
 ACCURACY = (

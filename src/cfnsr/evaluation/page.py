@@ -7,13 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cfnsr.data.conditions import in_order, label
 from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation import plots
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.comparison import Comparison
 from cfnsr.evaluation.metrics import FIGURES
 from cfnsr.evaluation.notes import remarks
-from cfnsr.evaluation.predictions import conditions_of, label
 from cfnsr.evaluation.render import template
 from cfnsr.evaluation.runs import Unfinished
 from cfnsr.evaluation.sections import conditions_table, confusion_table, sections
@@ -123,7 +123,7 @@ def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for protocol in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
         scored = [row for row in rows if row.protocol_label == protocol and row.conditions]
         named = [({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored]
-        names = conditions_of(row.conditions for row in scored)
+        names = in_order(row.conditions for row in scored)
         panels = {label(name): plots.condition_dots(name, scored) for name in names}
         made.append(
             {

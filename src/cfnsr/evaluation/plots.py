@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from cfnsr.data.conditions import label
 from cfnsr.evaluation import calibration
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.metrics import Floats, interval, recalls
-from cfnsr.evaluation.predictions import label
 from cfnsr.evaluation.spread import Spread
 from cfnsr.evaluation.summary import Row
 from cfnsr.evaluation.tables import percent

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from cfnsr.data.conditions import in_order, label
 from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.evaluation import notes
 from cfnsr.evaluation.calibration import COVERAGES
 from cfnsr.evaluation.comparison import Comparison
-from cfnsr.evaluation.interaction import DISTURBANCES, Effect, Interaction
+from cfnsr.evaluation.interaction import Effect, Interaction
 from cfnsr.evaluation.layout import Group, Place, layout
 from cfnsr.evaluation.names import fusion_of
-from cfnsr.evaluation.predictions import conditions_of, label
 from cfnsr.evaluation.runs import Unfinished
 from cfnsr.evaluation.spread import Spread
 from cfnsr.evaluation.summary import Row, paper_of
@@ -32,6 +32,7 @@ from cfnsr.evaluation.tables import (
     two_decimals,
     versus,
 )
+from cfnsr.training.interaction import DISTURBANCES
 
 KINDS = ("raw", "tempered")
 
@@ -63,7 +64,7 @@ def sections(rows: Sequence[Row], compared: Sequence[Comparison] = ()) -> dict[s
     scored = [row for row in rows if row.conditions]
     if scored:
         named = [(_lead(row), row.conditions) for row in scored]
-        how = [notes.conditions(conditions_of(row.conditions for row in scored))]
+        how = [notes.conditions(in_order(row.conditions for row in scored))]
         made["conditions"] = conditions_table(named, "Accuracy under bad input", how)
     audited = [(row, row.interaction) for row in rows if row.interaction is not None]
     if audited:
@@ -207,7 +208,7 @@ def conditions_table(
         named: of each row what stands before its figures, and these by condition.
     """
     named = list(named)
-    names = conditions_of(found for _, found in named)
+    names = in_order(found for _, found in named)
     lines = [{**lead, **{label(name): figure(found.get(name)) for name in names}} for lead, found in named]
     return Table(title, lines, texts=len(named[0][0]) if named else 1, how=how)
 

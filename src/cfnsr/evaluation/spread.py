@@ -7,8 +7,8 @@ import numpy as np
 
 from cfnsr.corpus.take import Actor
 from cfnsr.evaluation.metrics import FIGURES, Counts, Floats, average, count, interval
-from cfnsr.evaluation.predictions import Predictions
-from cfnsr.evaluation.runs import Run
+from cfnsr.training.predictions import Predictions
+from cfnsr.training.run import Run
 
 
 @dataclass(frozen=True)

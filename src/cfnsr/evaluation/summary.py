@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import groupby
 
 from cfnsr.corpus.take import Actor, actor_order
+from cfnsr.data.conditions import CLEAN
 from cfnsr.data.folds import PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
@@ -21,11 +22,10 @@ from cfnsr.evaluation.names import (
     pairs_of,
     reference_of,
 )
-from cfnsr.evaluation.predictions import CLEAN
-from cfnsr.evaluation.runs import Run
 from cfnsr.evaluation.spread import Spread, Tally, tally
 from cfnsr.features.preparation import Preparation
 from cfnsr.training.config import PRESETS
+from cfnsr.training.run import Run
 
 PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     **{key: value for key, value in PRESETS["paper"].as_json().items() if key != "precision"},

@@ -7,12 +7,12 @@ import numpy as np
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.evaluation.page import Example
-from cfnsr.evaluation.runs import Run
 from cfnsr.inference.explain import explain
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.inference.sheet import sheet
 from cfnsr.inference.windows import Span, heard_at
 from cfnsr.training.checkpoint import config_of, load_model
+from cfnsr.training.run import Run
 
 
 def examples(run: Run, store: Store) -> list[Example]:

@@ -9,12 +9,13 @@ from cfnsr.errors import InputError
 from cfnsr.evaluation.card import LICENCES, PAPER, model_card
 from cfnsr.evaluation.names import called, encoders_of
 from cfnsr.evaluation.render import template
-from cfnsr.evaluation.runs import ABOUT, read_runs
+from cfnsr.evaluation.runs import read_runs
 from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.evaluation.tables import safe
 from cfnsr.files import read_json
 from cfnsr.sharing.folder import CARD, WEIGHTS
 from cfnsr.training.checkpoint import read_spec
+from cfnsr.training.run import ABOUT
 
 UNKNOWN = (
     "**No figures.** No finished run of these weights is at hand: they may be random, and nothing is known "

@@ -1,8 +1,8 @@
-"""One cell of the grid and its run.json: a run is only ever resumed as what it was."""
+"""One cell of the grid and the description of its run, which is only ever resumed as what it was."""
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,14 @@ import torch
 from cfnsr import __version__
 from cfnsr.data.folds import Fold, Protocol
 from cfnsr.errors import InputError
-from cfnsr.files import read_json
 from cfnsr.models import zoo
 from cfnsr.training.config import TUNED, Recipe
 from cfnsr.training.prepared import PreparedCorpus
+from cfnsr.training.run import ABOUT, Run, read_about
 
 SHOWN = 5  # differences of settings that are shown
+SHARED = ("preset", "folds", "labels", "corpus", "settings", "source", "preparation")  # by the runs of a row
+OUTCOME = ("versions", "epochs", "finished")  # may differ: epochs follow from settings, or were chosen
 
 
 @dataclass(frozen=True)
@@ -81,70 +83,63 @@ class Job:
         return runs / self.protocol.name / self.model / f"seed_{self.seed}" / f"fold_{self.fold.number}"
 
 
-def describe(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
-    """Describe a run before its outcome, for `run.json`."""
-    protocol = job.protocol
-    return {
-        "model": job.model,
-        "protocol": protocol.name,
-        "preset": job.recipe.preset,
-        "fold": job.fold.number,
-        "folds": job.folds,
-        "seed": job.seed,
-        "epochs": job.epochs,
-        "selected_on": protocol.selected_on,
-        "caveat": protocol.caveat,
-        "leaky": bool(protocol.leaks),
-        "labels": asdict(corpus.store.labels),
-        "train_actors": corpus.actors(protocol, job.fold.train),
-        "validation_actors": corpus.actors(protocol, job.fold.validation),
-        "test_actors": corpus.actors(protocol, job.fold.test),
-        "corpus": {
-            "name": corpus.store.corpus,
-            "clips": len(corpus.headers),
-            "sha256": corpus.fingerprint,
-        },
-        "settings": job.recipe.as_json(),
-        "source": job.entry.source,
-        "preparation": dict(corpus.headers[0].preparation),
-        "versions": {
+def describe(job: Job, corpus: PreparedCorpus) -> Run:
+    """Describe a run before its outcome."""
+    protocol, fold, store = job.protocol, job.fold, corpus.store
+    return Run(
+        model=job.model,
+        protocol=protocol.name,
+        preset=job.recipe.preset,
+        fold=fold.number,
+        folds=job.folds,
+        seed=job.seed,
+        epochs=job.epochs,
+        selected_on=protocol.selected_on,
+        caveat=protocol.caveat,
+        leaky=bool(protocol.leaks),
+        labels=store.labels,
+        train_actors=tuple(corpus.actors(protocol, fold.train)),
+        validation_actors=tuple(corpus.actors(protocol, fold.validation)),
+        test_actors=tuple(corpus.actors(protocol, fold.test)),
+        corpus=store.corpus,
+        clips=len(corpus.headers),
+        fingerprint=corpus.fingerprint,
+        recipe=job.recipe.as_json(),
+        source=job.entry.source,
+        preparation=corpus.headers[0].preparation,
+        versions={
             "cfnsr": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
-            "threads": str(
-                torch.get_num_threads()
-            ),  # with another number a CPU's sums differ in the last bit
+            "threads": str(torch.get_num_threads()),  # a CPU's sums differ with it in the last bit
         },
-    }
+    )
 
 
 def is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) -> bool:
-    """True if a folder holds this job's finished run; refuses one of another job."""
-    path = folder / "run.json"
-    if not path.exists():
+    """Tell if a folder holds this job's finished run; refuse one of another job."""
+    if not (folder / ABOUT).exists():
         return False
     if not resume:
         raise InputError(f"{folder} has a run already: add --resume to go on, or give another --out")
-    refuse_differences(folder, describe(job, corpus))
-    return bool(read_json(path, "the description of a run")["finished"])
+    refuse_differences(folder, describe(job, corpus).as_json())
+    return bool(read_about(folder)["finished"])
 
 
 def described_row(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
-    """Description that all runs of one row of the report have in common."""
-    shared = ("preset", "folds", "labels", "corpus", "settings", "source", "preparation")
-    return {key: value for key, value in describe(job, corpus).items() if key in shared}
+    """Describe what all runs of one row of the report have in common."""
+    described = describe(job, corpus).as_json()
+    return {name: described[name] for name in SHARED}
 
 
-def refuse_differences(folder: Path, description: Mapping[str, object]) -> None:
+def refuse_differences(folder: Path, described: Mapping[str, object]) -> None:
     """Refuse a folder whose run was made with other settings, naming them."""
-    before = _flat(read_json(folder / "run.json", "the description of a run"))
-    now = _flat(description)
+    before, now = _flat(read_about(folder)), _flat(described)
     different = [
         f"{key} {before.get(key)} (now {value})"
         for key, value in now.items()
-        # The epochs follow from the settings, or were chosen.
-        if not key.startswith("versions") and key != "epochs" and before.get(key) != value
+        if key.partition(".")[0] not in OUTCOME and before.get(key) != value
     ]
     if different:
         raise InputError(
