@@ -361,7 +361,7 @@ def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
     """Report clips without a search for copies, and the matches in a file of video weights."""
     from cfnsr.training.crossval import match_weights
 
-    if warning := corpus.unheard():
+    if warning := corpus.uncompared():
         say(f"note: {warning}")
     found = match_weights(jobs, corpus)
     for line in found.lines() if found is not None else ():

@@ -43,6 +43,7 @@ def crossval_in_processes(
     Args:
         jobs: as `plan` orders them, of one protocol or several.
 
+    Raises:
         InputError: what the first process to fail raised; the others are stopped.
     """
     chains = [
