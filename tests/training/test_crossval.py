@@ -24,11 +24,9 @@ from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
 from cfnsr.models.streams import OneStream
-from cfnsr.training import fold
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import plan
 from cfnsr.training.fold import train_fold
 from cfnsr.training.job import Job
 from cfnsr.training.loop import Step
@@ -104,32 +102,6 @@ def test_predictions_are_those_of_the_saved_model(folder: Path, pictures: Prepar
             found = model(video, clip.audio[None])[0]
         expected = torch.tensor([float(row[emotion]) for emotion in pictures.store.labels.emotions])
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-
-
-def test_fused_model_starts_from_its_encoders(
-    nested: Path, pictures: PreparedCorpus, job_of: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With no step taken, the encoders in the fused model are those of the one-stream runs."""
-    begun = {}
-
-    class Watched(fold.Trainer):
-        def __init__(self, model: torch.nn.Module, *args: object, **options: object) -> None:
-            begun.update({name: value.clone() for name, value in model.state_dict().items()})
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(fold, "Trainer", Watched)
-    streams = {name: nested / name / "seed_0" / "fold_1" for name in ("video", "audio")}
-    with pytest.raises(KeyboardInterrupt):
-        train_fold(
-            job_of(pictures, "cfn_sr", RECIPE),
-            pictures,
-            nested / "nowhere",
-            accelerator=Accelerator(),
-            start_from=list(streams.values()),
-        )
-    for name, stream in streams.items():
-        for key, value in cfnsr.load_model(stream).encoder.state_dict().items():
-            assert torch.equal(begun[f"{name}.{key}"], value), key
 
 
 def test_test_actors_choose_nothing(
@@ -303,15 +275,6 @@ def test_seeds_differ_and_repeat(pictures: PreparedCorpus, tmp_path: Path, run: 
     (again,) = run(pictures, tmp_path / "b", "audio", seeds=[1])
     first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
     assert first != second == (again / "model.safetensors").read_bytes()
-
-
-def test_grid_trains_encoders_before_what_needs_them(pictures: PreparedCorpus) -> None:
-    jobs = plan(["cfn_sr", "audio"], pictures, protocol="nested", recipe=RECIPE, folds=[2, 1])
-    assert [(job.fold.number, job.model) for job in jobs] == [
-        (number, model) for number in (2, 1) for model in ("video", "audio", "cfn_sr")
-    ]
-    alone = plan(["cfn_sr"], pictures, protocol="nested", recipe=RECIPE.changed(pretrain=False), folds=[1])
-    assert [job.model for job in alone] == ["cfn_sr"]
 
 
 def test_a_copied_recording_is_a_leak(pictures: PreparedCorpus) -> None:
@@ -503,43 +466,52 @@ def stopped(pictures: PreparedCorpus, run: Train, tmp_path_factory: pytest.TempP
     return out
 
 
-@pytest.mark.parametrize("kept", [0, 1000, -1])
-def test_a_damaged_state_is_refused_in_a_line(
-    pictures: PreparedCorpus, stopped: Path, tmp_path: Path, run: Train, history: History, kept: int
-) -> None:
-    """And once it is deleted the run begins anew."""
-    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
-    path = tmp_path / STATE
+def _cut(path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError) as error:
-        run(pictures, tmp_path, "audio", resume=True)
-    assert str(error.value) == f"{path} is damaged: delete it to train this run from its beginning"
-    if kept == 0:
-        path.unlink()
-        (folder,) = run(pictures, tmp_path, "audio", resume=True)
-        assert len(history(folder)) == RECIPE.epochs
 
 
-@pytest.mark.parametrize("change", [{"model": {}}, {"state": {"epochs": 1}}, {"optimizer": {}}, {"model": 1}])
-def test_a_state_of_other_settings_is_refused_in_a_line(
-    pictures: PreparedCorpus, stopped: Path, tmp_path: Path, run: Train, change: dict[str, object]
+def _other(path: Path, **entries: object) -> None:
+    torch.save({**torch.load(path, weights_only=True), **entries}, path)
+
+
+DAMAGED = "is damaged"
+OTHER = "does not fit the model and settings of this run"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        *((partial(_cut, kept=kept), DAMAGED) for kept in (0, 1000, -1)),
+        (partial(_other, model={}), OTHER),
+        (partial(_other, model=1), OTHER),
+        (partial(_other, state={"epochs": 1}), OTHER),
+        (partial(_other, optimizer={}), OTHER),
+    ],
+)
+def test_a_state_that_cannot_be_used_is_refused_in_a_line(
+    pictures: PreparedCorpus,
+    stopped: Path,
+    tmp_path: Path,
+    run: Train,
+    damage: Callable[[Path], None],
+    message: str,
 ) -> None:
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     path = tmp_path / STATE
-    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    damage(path)
     with pytest.raises(InputError) as error:
         run(pictures, tmp_path, "audio", resume=True)
-    assert str(error.value) == (
-        f"{path} does not fit the model and settings of this run: "
-        "delete it to train this run from its beginning"
-    )
+    assert str(error.value) == f"{path} {message}: delete it to train this run from its beginning"
 
 
 def test_a_run_that_lost_its_history_is_not_resumed(
-    pictures: PreparedCorpus, stopped: Path, tmp_path: Path, run: Train
+    pictures: PreparedCorpus, stopped: Path, tmp_path: Path, run: Train, history: History
 ) -> None:
-    """Its report would lack the epochs; the whole run is to be trained again."""
+    """Its report would lack the epochs. Without its state it begins anew."""
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     ((tmp_path / STATE).parents[1] / "history.jsonl").unlink()
     with pytest.raises(InputError, match=r"history\.jsonl has 0 epochs: expected the 1 .* delete the run's"):
         run(pictures, tmp_path, "audio", resume=True)
+    (tmp_path / STATE).unlink()
+    (folder,) = run(pictures, tmp_path, "audio", resume=True)
+    assert len(history(folder)) == RECIPE.epochs

@@ -19,12 +19,15 @@ def check(tracks: PreparedCorpus, model: str, folder: Path) -> None:
 
 
 def test_each_fusion_starts_from_its_own_encoders(tracks: PreparedCorpus, tmp_path: Path) -> None:
+    """They are trained before it, once a fold."""
     models = ["cfn_sr+openface+speech", "cfn_sr_features", "mmtm+speech"]
-    jobs = plan(models, tracks, protocol="leave_one_actor_out", recipe=RECIPE, folds=[2])
+    jobs = plan(models, tracks, protocol="leave_one_actor_out", recipe=RECIPE, folds=[2, 1])
     streams = ["video+openface", "audio+speech"]
-    assert [job.model for job in jobs] == [*streams, *models[:2], "video", models[2]]
+    assert [(job.fold.number, job.model) for job in jobs] == [
+        (number, model) for number in (2, 1) for model in (*streams, *models[:2], "video", models[2])
+    ]
     assert [job.model for job in jobs[-1].encoders] == ["video", "audio+speech"]
-    assert jobs[-1].folder(tmp_path) == tmp_path / "leave_one_actor_out" / "mmtm+speech" / "seed_0" / "fold_2"
+    assert jobs[-1].folder(tmp_path) == tmp_path / "leave_one_actor_out" / "mmtm+speech" / "seed_0" / "fold_1"
     alone = plan(models, tracks, protocol="nested", recipe=RECIPE.changed(pretrain=False), folds=[1])
     assert [job.model for job in alone] == models
 

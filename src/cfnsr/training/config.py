@@ -253,46 +253,40 @@ def _checked(name: str, value: object, source: str) -> object:
     return value
 
 
-PRESETS: Mapping[str, Recipe] = {
-    # Sections 3.1-3.2 of the paper; batch, epochs and the start of residual blocks from its released code.
-    "paper": Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=70, residual_start=1.0),
-    # What we would change in that, see docs/differences.md: residual blocks that begin near their shortcut, a
-    # rate that rises and falls, no single batch that throws the weights, and neutral counted like the rest.
-    "recommended": Recipe(
-        "recommended",
-        frames=30,
-        size=224,
-        width=1.0,
-        epochs=70,
-        fused_epochs=70,
-        schedule="one_cycle",
-        clip_gradient=1.0,
-        select_by="uar",
-    ),
-    # For a CPU: about a thousandth of the arithmetic.
-    "small": Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=10),
-    # For OpenFace tracks and pretrained speech features, on a CPU; chosen on inner validation actors.
-    "features": Recipe(
-        "features",
-        frames=8,
-        size=64,
-        width=1 / 8,
-        epochs=4,
-        openface_epochs=40,
-        fused_epochs=2,
-        batch_size=32,
-        schedule="one_cycle",
-        weight_decay=0.01,
-        label_smoothing=0.1,
-        clip_gradient=1.0,
-        mixup=0.4,
-        refit=True,
-        keep="last",
-        frozen_encoders=True,
-        fused_learning_rate=3e-5,
-        calibrated_start=True,
-    ),
-}
+# Sections 3.1-3.2 of the paper; batch, epochs and the start of residual blocks from its released code.
+PAPER = Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=70, residual_start=1.0)
+# What we would change in that, see docs/differences.md: residual blocks that begin near their shortcut, a
+# rate that rises and falls, no single batch that throws the weights, and neutral counted like the rest.
+RECOMMENDED = replace(
+    PAPER,
+    preset="recommended",
+    residual_start=Recipe.residual_start,
+    schedule="one_cycle",
+    clip_gradient=1.0,
+    select_by="uar",
+)
+# For a CPU: about a thousandth of the arithmetic.
+SMALL = Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=10)
+# For OpenFace tracks and pretrained speech features, on a CPU; chosen on inner validation actors.
+FEATURES = replace(
+    SMALL,
+    preset="features",
+    epochs=4,
+    openface_epochs=40,
+    fused_epochs=2,
+    batch_size=32,
+    schedule="one_cycle",
+    weight_decay=0.01,
+    label_smoothing=0.1,
+    clip_gradient=1.0,
+    mixup=0.4,
+    refit=True,
+    keep="last",
+    frozen_encoders=True,
+    fused_learning_rate=3e-5,
+    calibrated_start=True,
+)
+PRESETS = {recipe.preset: recipe for recipe in (PAPER, RECOMMENDED, SMALL, FEATURES)}
 
 
 def find_recipe(preset: str) -> Recipe:

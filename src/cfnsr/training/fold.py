@@ -168,6 +168,7 @@ class _Fold:
             epochs=chosen.epochs,
             params=count_total(model, corpus.speech_parameters),
             trained_params=zoo.count_parameters(model),
+            predicted=len(validation.clips) + len(test.clips),
             epoch=state.best_epoch,
             learning_rate=chosen.recipe.learning_rate,
             temperature=temperature,

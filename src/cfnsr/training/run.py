@@ -10,7 +10,7 @@ interaction.csv   the same with the exchange between the modalities disturbed; o
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -35,25 +35,6 @@ CONDITIONS, INTERACTION = "conditions.csv", "interaction.csv"
 LEAKY = "leaky: actors shared between training and test"
 # What `models.zoo.entry` registers, with the encoders that a name may choose.
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\+[a-z][a-z0-9_]*){0,2}")
-# Entries of run.json: those that stand first in it, those that may be null, and the kinds of the plain ones.
-DESCRIBED = [
-    "model",
-    "protocol",
-    "preset",
-    "fold",
-    "folds",
-    "seed",
-    "epochs",
-    "selected_on",
-    "caveat",
-    "leaky",
-]
-MEASURED = ("learning_rate", "temperature", "attention_entropy")
-KINDS = {
-    **dict.fromkeys(("model", "protocol", "preset", "selected_on"), str),
-    **dict.fromkeys(("fold", "folds", "seed", "params", "epoch", "epochs"), int),
-    "seconds": float,
-}
 NOBODY = Predictions((), (), np.empty(0, np.int64), np.empty((0, 0)))
 
 Record = dict[str, Any]  # of an epoch: its number, losses and figures
@@ -61,7 +42,9 @@ Record = dict[str, Any]  # of an epoch: its number, losses and figures
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run; while it is not finished, what follows `versions` is not known.
+    """One run. Its fields, up to `finished`, stand in run.json in their order.
+
+    While a run is not finished, what follows `versions` is not known.
 
     Args:
         fold: its number, from 1, of `folds` in the whole cross-validation.
@@ -73,6 +56,7 @@ class Run:
             latter is empty where the training wrote none.
         recipe, preparation, versions: as the training wrote them.
         source: SHA-256 of the plugin's file that the model is from; empty for the package's own.
+        predicted: clips, of validation and test.
         params: all parameters that a prediction needs, a pretrained encoder's too.
         trained_params: those of them that were trained.
         epoch: the chosen epoch, from 1.
@@ -110,6 +94,7 @@ class Run:
     versions: Mapping[str, str]
     params: int = 0
     trained_params: int = 0
+    predicted: int = 0
     epoch: int = 0
     learning_rate: float | None = None
     temperature: float | None = None
@@ -139,28 +124,17 @@ class Run:
         return _optimistic(self.selected_on, self.protocol)
 
     def as_json(self) -> dict[str, Any]:
-        """Content of run.json."""
-        described = {
-            **{name: getattr(self, name) for name in DESCRIBED},
-            "labels": asdict(self.labels),
-            "train_actors": self.train_actors,
-            "validation_actors": self.validation_actors,
-            "test_actors": self.test_actors,
-            "corpus": {"name": self.corpus, "clips": self.clips, "sha256": self.fingerprint},
-            "settings": self.recipe,
-            "source": self.source,
-            "preparation": self.preparation,
-            "versions": self.versions,
+        """Content of run.json: the fields up to `finished`, without the outcome where there is none yet."""
+        names = [each.name for each in fields(self)]
+        known = names[: names.index("finished" if self.finished else "params")]
+        value = {name: getattr(self, name) for name in (*known, "finished")}
+        value["labels"] = asdict(self.labels)
+        value["corpus"] = {
+            "name": self.corpus,
+            "clips": value.pop("clips"),
+            "sha256": value.pop("fingerprint"),
         }
-        outcome = {
-            "params": self.params,
-            "trained_params": self.trained_params,
-            "predicted": len(self.validation.clips) + len(self.test.clips),
-            "epoch": self.epoch,
-            **{name: getattr(self, name) for name in MEASURED},
-            "seconds": self.seconds,
-        }
-        return {**described, **(outcome if self.finished else {}), "finished": self.finished}
+        return {"settings" if name == "recipe" else name: each for name, each in value.items()}
 
     def write(self, folder: Path) -> None:
         """Write the files of the run, the description last; of one that is not finished, that alone."""
@@ -212,13 +186,16 @@ class Run:
         if not leaky:
             _check_leaks(splits, folder / ABOUT)
         validation, test = read_predictions(folder / PREDICTIONS, labels, splits, about.get("predicted"))
-        measured = {name: about.get(name) for name in MEASURED}
+        values: dict[str, Any] = {f"{split}_actors": actors for split, actors in splits.items()}
+        values |= {name: str(about[name]) for name in ("model", "protocol", "preset", "selected_on")}
+        values |= {name: int(about[name]) for name in ("fold", "folds", "seed", "epochs", "params", "epoch")}
+        for name in ("learning_rate", "temperature", "attention_entropy"):
+            values[name] = None if about.get(name) is None else float(about[name])
         return cls(
-            **{name: kind(about[name]) for name, kind in KINDS.items()},
+            **values,
             caveat=_caveat(about),
             leaky=leaky,
             labels=labels,
-            **{f"{split}_actors": actors for split, actors in splits.items()},
             corpus=str(about["corpus"]["name"]),
             clips=int(about["corpus"]["clips"]),
             fingerprint=str(about["corpus"].get("sha256", "")),
@@ -227,9 +204,10 @@ class Run:
             preparation=dict(about.get("preparation", {})),
             versions={name: str(version) for name, version in about["versions"].items()},
             trained_params=int(about.get("trained_params", about["params"])),
-            **{name: None if value is None else float(value) for name, value in measured.items()},
+            predicted=len(validation.clips) + len(test.clips),
+            seconds=float(about["seconds"]),
             finished=about.get("finished") is True,
-            history=_check_history(folder / HISTORY, int(about["epochs"])),
+            history=_check_history(folder / HISTORY, values["epochs"]),
             test=test,
             validation=validation,
             conditions=read_conditions(folder / CONDITIONS, labels, test),
