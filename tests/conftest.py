@@ -74,15 +74,29 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cfnsr() -> Run:
-    """Run `cfnsr` in this process: a process of its own would import torch each time, for seconds."""
+def shell() -> Run:
+    """Run `cfnsr` in a process of its own, as a shell would."""
+
+    def run(*arguments: object, **environment: str) -> Done:
+        command = [sys.executable, "-m", "cfnsr", *map(str, arguments)]
+        settings = {**os.environ, "COLUMNS": "200", **environment}
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=settings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cfnsr(shell: Run) -> Run:
+    """Run `cfnsr` in this process: another would import torch again. With an environment, in its own."""
     from cfnsr.cli import main
 
     def run(*arguments: object, **environment: str) -> Done:
+        if environment:  # which libraries read as they are imported
+            return shell(*arguments, **environment)
         command = ["cfnsr", *map(str, arguments)]
         out, messages = (TextIOWrapper(BytesIO(), "utf-8", write_through=True) for _ in range(2))
         with (
-            patch.dict(os.environ, {"COLUMNS": "200", **environment}),
+            patch.dict(os.environ, COLUMNS="200"),
             patch.object(sys, "argv", command),
             redirect_stdout(out),
             redirect_stderr(messages),
@@ -91,18 +105,6 @@ def cfnsr() -> Run:
             main()
         printed, said = (stream.buffer.getvalue().decode() for stream in (out, messages))
         return subprocess.CompletedProcess(command, int(ended.value.code or 0), printed, said)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def shell() -> Run:
-    """Run `cfnsr` in a process of its own, as a shell would."""
-
-    def run(*arguments: object, **environment: str) -> Done:
-        command = [sys.executable, "-m", "cfnsr", *map(str, arguments)]
-        settings = {**os.environ, "COLUMNS": "200", **environment}
-        return subprocess.run(command, check=False, capture_output=True, text=True, env=settings)
 
     return run
 
