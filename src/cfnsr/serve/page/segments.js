@@ -1,11 +1,11 @@
-// A timeline of overlapping windows -> stretches that do not overlap, as `cfnsr.inference.segments` cuts them.
+// A timeline of overlapping windows -> segments that do not overlap, as `cfnsr.inference.segments` cuts them.
 
 export const best = (probabilities) =>
   probabilities === null ? null : Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
 
 // Each moment belongs to the window whose middle is nearest. Of one of several people there are gaps: then they
-// were not to be seen, and such a stretch has no window.
-export function stretches(timeline, begin, end) {
+// were not to be seen, and such a segment has no window.
+export function segments(timeline, begin, end) {
   const cut = [];
   let at = 0;
   timeline.forEach((window, number) => {
@@ -34,13 +34,13 @@ export function stretches(timeline, begin, end) {
 }
 
 // What was missing, and what the model did then.
-export function mark(stretch) {
+export function mark(segment) {
   const missing = [];
-  if (stretch.face === false) missing.push("no face");
-  if (stretch.speech === false) missing.push("no speech");
+  if (segment.face === false) missing.push("no face");
+  if (segment.speech === false) missing.push("no speech");
   let then = "";
-  if (stretch.probabilities === null) then = "no answer";
-  else if (missing.length && stretch.uses.length === 1) then = stretch.uses[0] === "video" ? "picture alone" : "voice alone";
+  if (segment.probabilities === null) then = "no answer";
+  else if (missing.length && segment.uses.length === 1) then = segment.uses[0] === "video" ? "picture alone" : "voice alone";
   return [missing.join(", "), then].filter(Boolean).join(": ");
 }
 
