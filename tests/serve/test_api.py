@@ -403,9 +403,9 @@ def test_models_that_need_more_than_a_recording(new_ear: Make) -> None:
     model.preparation = replace(model.preparation, modalities=("video",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CFNSR_YUNET", "nowhere")
-        from cfnsr.data import clip
+        from cfnsr.data import preparer
 
-        getattr(clip.detector, "cache_clear", lambda: None)()
+        getattr(preparer.detector, "cache_clear", lambda: None)()
         with pytest.raises(InputError, match="CFNSR_YUNET names nowhere"):
             create_app(model)
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 
-from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
+from cfnsr.inference.timeline import Prediction, Window, most_probable, summary
 from cfnsr.serve.words import in_words
 
 SURE = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from cfnsr.inference.prediction import Window
+from cfnsr.inference.timeline import Window
 
 
 class Contribution(BaseModel):

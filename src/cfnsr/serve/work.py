@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from cfnsr.data.windows import HOP, LEAST_HOP, LONGEST, spans
 from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import HOP, LEAST_HOP, LONGEST, spans
+from cfnsr.inference.timeline import Prediction
 from cfnsr.media.container import Streams, find_streams, open_media, scan_packets
 from cfnsr.media.errors import MediaError
 from cfnsr.media.shown import declared_size
