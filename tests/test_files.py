@@ -14,7 +14,7 @@ from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.files import escaped, is_pointer, write_json, write_text
 from cfnsr.inference.plot import plot
-from cfnsr.inference.prediction import Prediction, Window
+from cfnsr.inference.timeline import Prediction, Window
 from cfnsr.inference.writers import write
 from cfnsr.media.container import probe
 from cfnsr.media.encode import write_video

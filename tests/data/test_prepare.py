@@ -628,7 +628,7 @@ def test_points_of_a_film_of_wide_pixels(
     track = openface.read_openface(take.openface)
     assert track.landmarks is not None
     narrow_track = replace(track, landmarks=track.landmarks * np.array([0.5, 1], np.float32))
-    monkeypatch.setattr("cfnsr.data.clip.read_track", lambda *_, **how: narrow_track)
+    monkeypatch.setattr("cfnsr.data.windows.read_track", lambda *_, **how: narrow_track)
     wide = prepare_clip(replace(take, video=path), settings)
     np.testing.assert_allclose(wide.tensors["squares"], square.tensors["squares"], atol=0.5)
     difference = wide.tensors["video"].astype(int) - square.tensors["video"]

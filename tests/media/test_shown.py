@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from cfnsr.data.clip import shown_points
+from cfnsr.data.preparer import shown_points
 from cfnsr.media.container import probe, scan_packets
 from cfnsr.media.decode import decode, stream_pictures
 from cfnsr.media.openface import OpenFaceTrack

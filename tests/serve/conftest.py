@@ -18,9 +18,10 @@ import pytest
 pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 httpx = pytest.importorskip("httpx")
 
-from cfnsr.data import clip  # noqa: E402 - skipped above
+from cfnsr.data import preparer  # noqa: E402 - skipped above
 from cfnsr.emotions import RAVDESS  # noqa: E402
 from cfnsr.features.preparation import Preparation  # noqa: E402
+from cfnsr.inference.recogniser import Recogniser  # noqa: E402
 from cfnsr.serve.app import create_app  # noqa: E402
 from cfnsr.serve.server import Server, listen  # noqa: E402
 
@@ -28,7 +29,7 @@ RATE = 16_000
 PATIENCE = 60.0  # seconds until a test gives up: the machine may be loaded
 
 
-class Ear:
+class Ear(Recogniser):
     """A quick recogniser that hears: louder is happier. It waits for `gate`, and `reached` says so."""
 
     name, labels = "ear", RAVDESS
@@ -199,7 +200,7 @@ class Patches:
 def patches() -> Iterator[None]:
     """Coloured patches are taken for faces."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip, "detector", Patches)
+        patch.setattr(preparer, "detector", Patches)
         yield
 
 

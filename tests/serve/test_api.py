@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import cfnsr
-from cfnsr.data import clip
+from cfnsr.data import preparer
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.media.encode import write_video
@@ -394,7 +394,7 @@ def test_models_that_need_more_than_a_recording(
     new_ear: Make, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setenv("CFNSR_YUNET", "nowhere")
-    clip.detector.cache_clear()
+    preparer.detector.cache_clear()
     model = new_ear()
     vars(model).update(changes)
     with pytest.raises(InputError, match=message):

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfnsr.inference.prediction import Prediction, Window
-from cfnsr.inference.segments import segments
+from cfnsr.inference.timeline import Prediction, Window, segments
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright to test the page")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import cfnsr
-from cfnsr.data import clip
+from cfnsr.data import preparer
 from cfnsr.emotions import RAVDESS
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
@@ -19,7 +19,7 @@ Make = Callable[..., Any]
 @pytest.fixture
 def model(yunet: Path) -> Any:
     """A small model; no detector that was made for another test."""
-    getattr(clip.detector, "cache_clear", lambda: None)()
+    getattr(preparer.detector, "cache_clear", lambda: None)()
     settings = {"classes": 8, "mfcc_steps": 212, "width": 1 / 8}
     model = cfnsr.create_model("cfn_sr", **settings)
     preparation = Preparation(frames=10, size=64)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
+from cfnsr.inference.timeline import Prediction, Window, most_probable, summary
 from cfnsr.serve.words import in_words
 
 SURE = {

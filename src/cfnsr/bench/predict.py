@@ -213,7 +213,8 @@ def recognise(
     model: Path, file: Path, hop: float = HOP, openface: Path | None = None
 ) -> Callable[[], object]:
     """Return a task that predicts in this process, with the model loaded and used once before."""
-    from cfnsr.inference.predict import as_recogniser, predict
+    from cfnsr.inference.predict import predict
+    from cfnsr.inference.recogniser import as_recogniser
 
     if model.is_dir():
         from cfnsr.training.checkpoint import load_model

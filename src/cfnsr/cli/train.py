@@ -405,7 +405,7 @@ def write_report(
 def _explained(rows: "Sequence[Row]", prepared: Path) -> "Examples":
     """Explain two test clips of the first run of each row."""
     from cfnsr.data.store import Store
-    from cfnsr.inference.examples import examples
+    from cfnsr.inference.explained import examples
 
     store = Store(prepared)
     made = {}

@@ -17,8 +17,8 @@ from cfnsr.files import check_file, escaped, visible, write_atomically
 
 if TYPE_CHECKING:
     from cfnsr.inference.predict import Progress
-    from cfnsr.inference.prediction import Prediction
     from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
+    from cfnsr.inference.timeline import Prediction
     from cfnsr.media.container import Streams
 
 FEWEST_OF_A_BAR = 10  # windows
@@ -309,11 +309,11 @@ def _timeline_bar(file: Path) -> Iterator["Progress"]:
 
 def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
     """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
-    from cfnsr.inference.predict import as_recogniser, find_speech_encoder
+    from cfnsr.inference.recogniser import as_recogniser
     from cfnsr.sharing.loading import is_hub_name, load
 
     if is_hub_name(checkpoint):
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
     model = as_recogniser(load(checkpoint))
-    find_speech_encoder(model, speech_encoder)
+    model.find_speech_encoder(speech_encoder)
     return model

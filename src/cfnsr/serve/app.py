@@ -17,10 +17,10 @@ from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 
 from cfnsr import __version__
-from cfnsr.data import clip
+from cfnsr.data import preparer
 from cfnsr.errors import InputError
 from cfnsr.inference.palette import colours
-from cfnsr.inference.predict import as_recogniser
+from cfnsr.inference.recogniser import as_recogniser
 from cfnsr.serve import routes
 from cfnsr.serve.examples import EXAMPLES, draw
 from cfnsr.serve.guard import HEADERS, LOOPBACK, Guard
@@ -152,7 +152,7 @@ def _check_model(recogniser: Recogniser) -> None:
             "pictures or of sound; use cfnsr predict --openface"
         )
     if recogniser.preparation.of_file("video"):
-        clip.detector()  # better missed now than at the first recording
+        preparer.detector()  # better missed now than at the first recording
     if explains(recogniser):
         recogniser.model.eval()
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
-from cfnsr.inference.prediction import Prediction
+from cfnsr.inference.timeline import Prediction
 from cfnsr.serve.limits import MOST_KEPT, MOST_UPLOADS_KEPT, Limits
 from cfnsr.serve.refusals import Refusal
 from cfnsr.serve.schemas import Options

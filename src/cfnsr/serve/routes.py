@@ -13,9 +13,9 @@ from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 
 from cfnsr import __version__
+from cfnsr.data.windows import spans
 from cfnsr.errors import InputError
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import spans
+from cfnsr.inference.timeline import Prediction
 from cfnsr.inference.writers import WRITERS, to_csv
 from cfnsr.serve import schemas
 from cfnsr.serve.jobs import Job, Jobs, explains

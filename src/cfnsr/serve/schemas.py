@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from cfnsr.inference.prediction import Window
-from cfnsr.inference.windows import HOP, LEAST_HOP, LONGEST
+from cfnsr.data.windows import HOP, LEAST_HOP, LONGEST
+from cfnsr.inference.timeline import Window
 from cfnsr.media.container import Streams
 
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfnsr.data.windows import spans
 from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import spans
+from cfnsr.inference.timeline import Prediction
 from cfnsr.media.container import find_streams, open_media, scan_packets
 from cfnsr.media.errors import MediaError
 from cfnsr.media.shown import declared_size

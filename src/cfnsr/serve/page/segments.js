@@ -1,4 +1,4 @@
-// A timeline of overlapping windows -> segments that do not overlap, as `cfnsr.inference.segments` cuts them.
+// A timeline of overlapping windows -> segments that do not overlap, as `cfnsr.inference.timeline` cuts them.
 
 export const best = (probabilities) =>
   probabilities === null ? null : Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
