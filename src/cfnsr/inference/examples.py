@@ -6,7 +6,7 @@ import numpy as np
 
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
-from cfnsr.evaluation.page import Example
+from cfnsr.evaluation.html import Example
 from cfnsr.evaluation.runs import Run
 from cfnsr.inference.explain import explain
 from cfnsr.inference.recogniser import TorchRecogniser
