@@ -17,8 +17,8 @@ from cfnsr.errors import InputError
 from cfnsr.files import check_folder
 
 if TYPE_CHECKING:
-    from cfnsr.evaluation.page import Examples
-    from cfnsr.evaluation.summary import Row
+    from cfnsr.evaluation.html import Examples
+    from cfnsr.evaluation.rows import Row
     from cfnsr.training.config import Recipe
     from cfnsr.training.fold import Progress
     from cfnsr.training.loop import Step
@@ -378,8 +378,8 @@ def write_report(
     """
     from cfnsr.evaluation.comparison import MARGIN
     from cfnsr.evaluation.metrics import TOO_FEW
+    from cfnsr.evaluation.render import figure, limits, tested
     from cfnsr.evaluation.report import report as write
-    from cfnsr.evaluation.tables import limits, mean_and_deviation, versus
 
     if not speaks():
         return
@@ -390,14 +390,11 @@ def write_report(
         explained=lambda rows: {} if explain is None else _explained(rows, explain),
     )
     for row in written.rows:
-        spread = row.spreads["accuracy"]
-        interval = f"95 % interval {limits(spread)}" if spread.ci95 else f"no interval ({TOO_FEW})"
-        print(
-            f"{row.model}: accuracy {mean_and_deviation(spread)} %, {interval}, "
-            f"{row.protocol_label}, {row.progress}"
-        )
+        accuracy = row.estimates["accuracy"]
+        interval = f"95 % interval {limits(accuracy)}" if accuracy.ci95 else f"no interval ({TOO_FEW})"
+        print(f"{row.model}: accuracy {figure(accuracy)} %, {interval}, {row.protocol_label}, {row.progress}")
     for each in written.compared:
-        said = f"not compared: {each.found}" if isinstance(each.found, str) else versus(each.found)
+        said = f"not compared: {each.found}" if isinstance(each.found, str) else tested(each.found)
         print(f"{each.a} less {each.b}, {each.protocol_label}: {said}")
     print(f"report: {written.html}")
 

@@ -21,7 +21,7 @@ from cfnsr.training.checkpoint import load_model
 
 if TYPE_CHECKING:
     from cfnsr.data.store import Store
-    from cfnsr.evaluation.page import Example
+    from cfnsr.evaluation.html import Example
     from cfnsr.evaluation.runs import Run
 
 
@@ -177,7 +177,7 @@ def examples(run: Run, store: Store) -> list[Example]:
         InputError: the checkpoint is missing or was trained on standardised speakers, or the store has no
             such clip.
     """
-    from cfnsr.evaluation.page import Example
+    from cfnsr.evaluation.html import Example
 
     recogniser = TorchRecogniser(load_model(run.folder))
     preparation = recogniser.preparation

@@ -11,25 +11,24 @@ from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation import plots
 from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.comparison import Comparison
-from cfnsr.evaluation.metrics import FIGURES
 from cfnsr.evaluation.notes import remarks
+from cfnsr.evaluation.paper_tables import conditions_table, confusion_table, sections
 from cfnsr.evaluation.predictions import conditions_of, label
-from cfnsr.evaluation.render import template
-from cfnsr.evaluation.runs import Unfinished
-from cfnsr.evaluation.sections import conditions_table, confusion_table, sections
-from cfnsr.evaluation.summary import Row
-from cfnsr.evaluation.tables import (
+from cfnsr.evaluation.render import (
     NOTHING,
     Cell,
     Line,
     Table,
+    figure,
     limits,
-    mean_and_deviation,
     millions,
     pair,
     percent,
     published,
+    template,
 )
+from cfnsr.evaluation.rows import Row
+from cfnsr.evaluation.runs import Unfinished
 
 OPEN = 4  # rows whose details stand open; with more the page would be too long to read
 
@@ -39,7 +38,7 @@ class Example:
     """A test clip whose answer is explained.
 
     Args:
-        caption: which clip, and how it was answered.
+        caption: the clip, and how it was answered.
         picture: a PNG of what the answer rests on.
     """
 
@@ -61,10 +60,9 @@ def html(
     examples: Examples | None = None,
     compared: Sequence[Comparison] = (),
 ) -> str:
-    """The page of some rows; `examples` has explained clips of some of them, by model and protocol."""
+    """Write the page of some rows; `examples` has explained clips of some of them, by model and protocol."""
     tables = sections(rows, compared)
-    page = template("report.html", mean_and_deviation=mean_and_deviation, limits=limits, broken=_broken)
-    return page.render(
+    return template("report.html", figure=figure, limits=limits, breakable=_breakable).render(
         anchors={row.name: f"row-{number}" for number, row in enumerate(rows, start=1)},
         rows=rows,
         tables=tables | {"summary": _with_pictures(tables["summary"], rows)},
@@ -79,13 +77,13 @@ def html(
     )
 
 
-def _broken(name: str) -> Markup:
-    """A name that may be broken into lines where a person would."""
+def _breakable(name: str) -> Markup:
+    """Let a name be broken into lines where a person would."""
     return Markup("+<wbr>").join(Markup("_<wbr>").join(part.split("_")) for part in name.split("+"))
 
 
 def duration(seconds: float) -> str:
-    """A span of time as a person would say it.
+    """Format seconds.
 
     >>> duration(12.3), duration(754), duration(3 * 3600 + 120)
     ('12 s', '12 min 34 s', '3 h 2 min')
@@ -99,45 +97,37 @@ def duration(seconds: float) -> str:
 
 
 def _with_pictures(table: Table, rows: Sequence[Row]) -> Table:
-    """All rows with a picture of their accuracy beside the paper's, in place of their preset and corpus."""
+    """Put a picture of each row's accuracy beside the paper's in place of preset and corpus."""
     lines: list[Line] = []
     for row, line in zip(rows, table.rows, strict=True):
         size, paper, why = millions(row.runs[0].params / 1e6), row.paper, row.incomparable
         theirs = Cell(published(paper.accuracy if paper else None))
-        lines.append(
-            {
-                **{head: cell for head, cell in line.items() if head not in ("preset", "corpus")},
-                "params M": f"{size} (paper {millions(paper.params)})" if paper else size,
-                f"paper: accuracy % ({OPTIMISTIC})": (
-                    replace(theirs, caveats=("not comparable",), hint=why) if paper and why else theirs
-                ),
-                "picture": plots.picture(row),
-            }
-        )
+        if paper and why:
+            theirs = replace(theirs, caveats=("not comparable",), hint=why)
+        shown = {head: cell for head, cell in line.items() if head not in ("preset", "corpus")}
+        shown["params M"] = f"{size} (paper {millions(paper.params)})" if paper else size
+        shown[f"paper: accuracy % ({OPTIMISTIC})"] = theirs
+        lines.append({**shown, "picture": plots.picture(row)})
     return replace(table, title="All rows", rows=lines)
 
 
 def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows of each protocol that were scored under bad input: their figures, and a plot a condition."""
+    """Show the figures of each protocol's rows under bad input, and a plot a condition."""
     made = []
     for protocol in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
         scored = [row for row in rows if row.protocol_label == protocol and row.conditions]
-        named = [({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored]
+        named: list[tuple[Line, Any]] = [
+            ({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored
+        ]
         names = conditions_of(row.conditions for row in scored)
         panels = {label(name): plots.condition_dots(name, scored) for name in names}
-        made.append(
-            {
-                "label": protocol,
-                "caveat": scored[0].caveat,
-                "table": conditions_table(named),
-                "panels": panels,
-            }
-        )
+        table = conditions_table(named)
+        made.append({"label": protocol, "caveat": scored[0].caveat, "table": table, "panels": panels})
     return made
 
 
 def _details(row: Row) -> dict[str, Any]:
-    """The plots and tables of a row's own section."""
+    """Make the plots and tables of a row's own section."""
     harder = {"mixup": "mixed clips", "label_smoothing": "smoothed labels"}
     return {
         "curves": plots.learning_curves(row),
@@ -169,7 +159,7 @@ def _folds(row: Row) -> Table:
             "seed": str(run.seed),
             "test actors": " ".join(map(str, run.test_actors)),
             "validation actors": " ".join(map(str, run.validation_actors)) or "none",
-            **{titles[name]: percent(figures[name]) for name in FIGURES},
+            **{titles[name]: percent(value) for name, value in figures.items()},
             "epoch": f"{run.epoch} of {run.epochs}",
             "test clips": str(len(run.test.clips)),
             "time": duration(run.seconds),
@@ -180,20 +170,21 @@ def _folds(row: Row) -> Table:
 
 
 def _settings(row: Row) -> Table:
-    """The settings of a row; one that differs between its runs shows all its values."""
+    """Show the settings of a row; one that differs between its runs shows all its values."""
     run, versions = row.runs[0], _together([run.versions for run in row.runs])
     trained = f", {run.trained_params:,} of them trained" if run.trained_params < run.params else ""
-    said = {
+    values = {
         "preset": run.preset,
         "corpus": f"{run.corpus}, {run.clips} clips",
         "parameters": f"{run.params:,}{trained}",
         **_together([run.settings for run in row.runs]),
         **{f"version of {name}": each for name, each in versions.items()},
     }
-    return Table("", [{"setting": name, "value": value} for name, value in said.items()], texts=2)
+    return Table("", [{"setting": name, "value": value} for name, value in values.items()], texts=2)
 
 
 def _together(tables: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Join the values of each name that differ between some tables."""
     names = dict.fromkeys(name for table in tables for name in table)
     values = {name: dict.fromkeys(str(table.get(name, NOTHING)) for table in tables) for name in names}
     return {name: " | ".join(each) for name, each in values.items()}

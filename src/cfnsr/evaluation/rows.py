@@ -1,17 +1,16 @@
-"""Rows of results: all runs of one model under one protocol, summarised."""
+"""Rows of results: all runs of one model under one protocol, and the figures that come out of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
+from typing import NamedTuple
 
-from cfnsr.corpus.take import Actor, actor_order
+from cfnsr.corpus.take import Actor
 from cfnsr.data.folds import PROTOCOLS
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
-from cfnsr.evaluation.interaction import Interaction, audits
-from cfnsr.evaluation.metrics import FIGURES, accuracy
-from cfnsr.evaluation.names import (
+from cfnsr.evaluation.encoders import (
     PAPERS,
     Encoders,
     encoders_of,
@@ -21,9 +20,11 @@ from cfnsr.evaluation.names import (
     pairs_of,
     reference_of,
 )
+from cfnsr.evaluation.estimates import Estimate, Tally, tally
+from cfnsr.evaluation.interaction import Interaction, audits
+from cfnsr.evaluation.metrics import FIGURES, accuracy
 from cfnsr.evaluation.predictions import CLEAN
 from cfnsr.evaluation.runs import Run
-from cfnsr.evaluation.spread import Spread, Tally, tally
 from cfnsr.features.preparation import Preparation
 from cfnsr.training.config import PRESETS
 
@@ -32,16 +33,15 @@ PAPER_SETTINGS = {  # a run with others is not the paper's, whatever its preset
     **{
         f"prepared {key}": value
         for key, value in Preparation().as_json().items()
-        # No row of the paper hears through a speech encoder. Of sampling its text and its code say two
-        # things, and of the face its text says only that it is cut out.
+        # No row of the paper has a speech encoder. Of sampling its text and its code say two things, and of
+        # the face its text says only that it is cut out.
         if key not in ("modalities", "sampling", "margin") and not key.startswith("speech_")
     },
 }
 RAVDESS_CLIPS = 1440  # 24 actors x 60 takes of speech
 
 
-@dataclass(frozen=True)
-class Paper:
+class Paper(NamedTuple):
     """The paper's figures for a model: accuracy as a fraction, parameters in millions."""
 
     accuracy: float
@@ -50,20 +50,18 @@ class Paper:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The runs of one model under one protocol, and the figures that come out of them.
+    """The runs of one model under one protocol.
 
     Args:
         tally: the test predictions of its runs, which are ordered by seed and fold.
-        actors: the tested actors, in the order of the counts.
-        versus: the difference to CFN-SR with the same encoders under the same protocol, or why there is none.
         pair: of encoders, whose table the row stands in.
+        versus: the difference to CFN-SR with the same encoders under the same protocol, or why there is none.
         interaction: what the exchange between its modalities does; None for a row of one modality.
     """
 
     tally: Tally
-    actors: tuple[Actor, ...]
-    versus: Difference | str = "not compared"
     pair: Encoders = PAPERS
+    versus: Difference | str = "not compared"
     interaction: Interaction | None = None
 
     @property
@@ -99,7 +97,6 @@ class Row:
 
     @property
     def encoders(self) -> Encoders:
-        """The encoders of its video and its audio."""
         return encoders_of(self.model)
 
     @property
@@ -131,14 +128,10 @@ class Row:
         return "; ".join(f"seed {seed}: {number} {of}" for seed, number in done.items())
 
     @property
-    def keeps_last(self) -> bool:
-        """True where its weights are those of the last epoch, so that nobody chose one."""
-        return all(run.keeps_last for run in self.runs)
-
-    @property
     def epoch_label(self) -> str:
         """The way in which the epoch of its runs was found."""
-        return "the last epoch kept" if self.keeps_last else f"epoch chosen on: {self.runs[0].selected_on}"
+        run = self.runs[0]
+        return "the last epoch kept" if run.keeps_last else f"epoch chosen on: {run.selected_on}"
 
     @property
     def incomparable(self) -> str:
@@ -161,27 +154,20 @@ class Row:
             why.append(f"{run.clips} clips, not RAVDESS's {RAVDESS_CLIPS} of speech")
         return "; ".join(why)
 
-    @property
-    def difference(self) -> float | None:
-        """Our mean accuracy less the paper's, where the two are comparable."""
-        if self.paper is None or self.incomparable:
-            return None
-        return self.spreads["accuracy"].mean - self.paper.accuracy
-
     @cached_property
-    def spreads(self) -> Mapping[str, Spread]:
+    def estimates(self) -> Mapping[str, Estimate]:
         """Mean, deviation and interval of every figure of `metrics.FIGURES`."""
-        return {name: self.tally.spread(name) for name in FIGURES}
+        return {name: self.tally.estimate(name) for name in FIGURES}
 
     @cached_property
     def fold_figures(self) -> list[dict[str, float]]:
-        """Of each run every figure of `metrics.FIGURES`."""
+        """Every figure of `metrics.FIGURES` of each run."""
         return [{name: float(figure(fold)) for name, figure in FIGURES.items()} for fold in self.tally.folds]
 
     @property
     def accuracy_of(self) -> Mapping[Actor, float]:
-        """Each tested actor's accuracy."""
-        return dict(zip(self.actors, accuracy(self.tally.actors).tolist(), strict=True))
+        """Accuracy of each tested actor."""
+        return dict(zip(self.tally.names, accuracy(self.tally.actors).tolist(), strict=True))
 
     @property
     def validation_accuracy(self) -> float | None:
@@ -193,26 +179,24 @@ class Row:
     @cached_property
     def calibration(self) -> Calibration:
         """Temperature, calibration and abstention."""
-        return calibrate(self.tally, self.actors)
+        return calibrate(self.tally)
 
     @cached_property
-    def conditions(self) -> Mapping[str, Spread]:
+    def conditions(self) -> Mapping[str, Estimate]:
         """Accuracy on clean clips and under each condition of bad input that every run was scored with.
 
         Empty where a run was not scored so: a mean over other folds would compare actors, not conditions.
         """
-        common = set.intersection(*[set(run.conditions) for run in self.runs])
-        if not common:
-            return {}
-        found = {CLEAN: self.spreads["accuracy"]}
-        for name in [name for name in self.runs[0].conditions if name in common]:
-            parts = [run.conditions[name] for run in self.runs]
-            found[name] = tally(self.runs, parts, self.actors).spread("accuracy")
-        return found
+        found = {CLEAN: self.estimates["accuracy"]}
+        for name in self.runs[0].conditions:
+            if all(name in run.conditions for run in self.runs):
+                parts = [run.conditions[name] for run in self.runs]
+                found[name] = tally(self.runs, parts).estimate("accuracy")
+        return found if len(found) > 1 else {}
 
 
 def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
-    """One row per model and protocol, in the order of the paper's tables; other models follow by name.
+    """Make one row per model and protocol, in the order of the paper's tables; other models follow by name.
 
     Rows with other encoders than the paper's follow these, pair of encoders by pair, in the same order.
     `margin` is that of equivalence with CFN-SR.
@@ -222,7 +206,7 @@ def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
     runs = tuple(runs)
     models, protocols = list(ENTRIES), ["nested", *(name for name in PROTOCOLS if name != "nested")]
     pairs = pairs_of(run.model for run in runs)
-    order = list(dict.fromkeys([PAPERS, *sorted(pairs.values())]))
+    order = [PAPERS, *sorted(pairs.values())]
 
     def place(run: Run) -> tuple[int, int, str, int, str]:
         """The honest protocol comes first; what is not known comes last."""
@@ -234,36 +218,31 @@ def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
     rows = []
     for _, members in groupby(sorted(runs, key=lambda run: (*place(run), run.seed, run.fold)), key=place):
         together = tuple(members)
-        actors = tuple(sorted({actor for run in together for actor in run.test.actors}, key=actor_order))
-        counted = tally(together, [run.test for run in together], actors)
-        rows.append(Row(counted, actors, pair=pairs[together[0].model]))
-    compared = _compared(rows, margin)
-    audited = zip(compared, audits(compared, margin), strict=True)
-    return [replace(row, interaction=each) for row, each in audited]
+        rows.append(Row(tally(together, [run.test for run in together]), pairs[together[0].model]))
+    differences, interactions = _to_reference(rows, margin), audits(rows, margin)
+    found = zip(rows, differences, interactions, strict=True)
+    return [replace(row, versus=versus, interaction=each) for row, versus, each in found]
 
 
 def paper_of(model: str) -> Paper | None:
-    """The paper's figures for a model; None where it has none, as of other encoders than its own."""
-    found = entry_of(model)
-    if found is None or found.paper_accuracy is None or not is_plain(model):
+    """Find the paper's figures for a model; None where it has none, as of other encoders than its own."""
+    entry = entry_of(model)
+    if entry is None or entry.paper_accuracy is None or not is_plain(model):
         return None
-    return Paper(found.paper_accuracy, found.paper_params)
+    return Paper(entry.paper_accuracy, entry.paper_params)
 
 
-def _compared(rows: Sequence[Row], margin: float) -> list[Row]:
-    """The rows with their differences to CFN-SR of the same encoders, each under its own protocol."""
-    found: dict[tuple[str, str], Difference | str] = {}
+def _to_reference(rows: Sequence[Row], margin: float) -> list[Difference | str]:
+    """Compare each row with CFN-SR of the same encoders under its own protocol."""
     by_name = {(row.protocol, row.model): row for row in rows}
-    for protocol, pair in dict.fromkeys((row.protocol, row.pair) for row in rows):
-        name = reference_of(pair)
-        reference = by_name.get((protocol, name))
-        found[protocol, name] = "the reference"
-        others = [row for row in rows if (row.protocol, row.pair) == (protocol, pair) and row.model != name]
-        versus: list[Difference | str] = [
-            f"{name} was not run under the {protocol} protocol"
-            if reference is None
-            else compare(row, reference, margin)
-            for row in others
-        ]
-        found |= {(protocol, row.model): each for row, each in zip(others, corrected(versus), strict=True)}
-    return [replace(row, versus=found[row.protocol, row.model]) for row in rows]
+    found: list[Difference | str] = []
+    for row in rows:
+        name = reference_of(row.pair)
+        reference = by_name.get((row.protocol, name))
+        if row.model == name:
+            found.append("the reference")
+        elif reference is None:
+            found.append(f"{name} was not run under the {row.protocol} protocol")
+        else:
+            found.append(compare(row, reference, margin))
+    return corrected(found, [(row.protocol, row.pair) for row in rows])

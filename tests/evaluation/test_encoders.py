@@ -2,7 +2,7 @@
 
 import pytest
 
-from cfnsr.evaluation.names import (
+from cfnsr.evaluation.encoders import (
     PAPERS,
     Encoders,
     encoders_of,
