@@ -44,7 +44,7 @@ def encoders_of(model: str) -> Encoders:
     from cfnsr.models.zoo import CHOICES
 
     found = entry_of(model)
-    named = {**found.by_modality} if found is not None else PAPERS._asdict()
+    named = {**found.encoders} if found is not None else PAPERS._asdict()
     for suffix in model.split("+")[1:]:
         modality = next((modality for modality, known in CHOICES.items() if suffix in known), "audio")
         named[modality] = suffix

@@ -41,7 +41,8 @@ class Block:
         stage: after which of the encoders' stages it stands, from 1.
         weighs: the modality under the softmax, "video" or "audio"; self-attention selects in the other.
         places: (T, H, W) over the video map: its softmax, or under "audio" the weights of its places
-            in the vector (attention rollout, see `Selection.shares`). Of OpenFace tracks (T, features, 1).
+            in the vector (attention rollout, see `Selection.token_weights`). Of OpenFace tracks
+            (T, features, 1).
         steps: (S,) over the audio map: the weights of its steps in the vector, or its softmax.
         centres: middle of each place's receptive field, along each axis of `places`, from 0 to 1 of what the
             model was shown; in the order of time, height and width.
@@ -267,22 +268,21 @@ class _Walk(nn.Module):
 
     def forward(self, video: Tensor, audio: Tensor) -> Float[Tensor, "B classes"]:
         """Return the model's own log-probabilities."""
-        encoder = cast(Encoder, self.model.video)
+        encoder = self.model.video
         shown = video.shape[2:]
-        video, audio = encoder.check(video), cast(Encoder, self.model.audio).check(audio)
+        video, audio = encoder.check(video), self.model.audio.check(audio)
         for stage, exchange in enumerate(cast(Iterable[Any], self.model.exchanges)):
             video, audio = self._stage(stage, video, audio)
-            if self.noting and hasattr(exchange, "weighs"):
+            if self.noting and hasattr(exchange, "weighted"):
                 places, steps = exchange.attention(video, audio)
                 even = self._rest(stage + 1, *exchange.uniform(video, audio))
                 centres = _centres(encoder, tuple(places.shape[1:]), tuple(shown))
-                self.noted.append(_Noted(stage + 1, exchange.weighs, places, steps, even, centres))
+                self.noted.append(_Noted(stage + 1, exchange.weighted, places, steps, even, centres))
             video, audio = exchange(video, audio)
         return self._judged(video, audio)
 
     def _stage(self, stage: int, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        seen, heard = cast(Encoder, self.model.video), cast(Encoder, self.model.audio)
-        return seen.stages[stage](video), heard.stages[stage](audio)
+        return self.model.video.stages[stage](video), self.model.audio.stages[stage](audio)
 
     def _rest(self, stage: int, video: Tensor, audio: Tensor) -> Tensor:
         """Run from the maps before a stage to the answer."""
@@ -292,8 +292,8 @@ class _Walk(nn.Module):
 
     def _judged(self, video: Tensor, audio: Tensor) -> Tensor:
         pooled = {
-            "video": cast(Encoder, self.model.video).pool(video),
-            "audio": cast(Encoder, self.model.audio).pool(audio),
+            "video": self.model.video.pool(video),
+            "audio": self.model.audio.pool(audio),
         }
         if self.muted:
             pooled[self.muted] = torch.zeros_like(pooled[self.muted])

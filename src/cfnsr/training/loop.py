@@ -504,7 +504,7 @@ def _mean_recall(answers: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> float
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Adam over what is trained; what was trained before has a learning rate of its own."""
-    before = {id(parameter) for parameter in getattr(model, "taken_over", ())}
+    before = {id(parameter) for parameter in getattr(model, "initialised", ())}
     share = (recipe.fused_learning_rate or recipe.learning_rate) / recipe.learning_rate
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
