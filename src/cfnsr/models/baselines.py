@@ -6,6 +6,7 @@ choose a network's epoch choose the strength.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -28,56 +29,89 @@ NEAR = 1e-5  # of each weight to the minimum: its gradient is at least strength 
 LEAST_CHANGE = 1e-12  # of the loss or a weight, below which rounding is all that is left
 
 
+Solve = Callable[[float], Linear]  # strength of the regularisation -> weights and bias
+
+
 @dataclass(frozen=True)
 class Solver:
     """A method that finds a linear classifier.
 
     Args:
         strengths: of its regularisation, from the strongest on.
-        solve: (values (N, F), labels (N,), classes, strength) -> weights (F, classes), bias (classes,); None
-            where a model stays as it began.
+        prepare: (values (N, F), labels (N,), classes) -> what solves them at a strength; None where a model
+            stays as it began.
     """
 
     strengths: tuple[float, ...]
-    solve: Callable[[Tensor, Tensor, int, float], Linear] | None
+    prepare: Callable[[Tensor, Tensor, int], Solve] | None
 
 
-def logistic_regression(
-    values: Float[Tensor, "N F"], labels: Int[Tensor, " N"], classes: int, strength: float
-) -> Linear:
+def logistic_regression(values: Float[Tensor, "N F"], labels: Int[Tensor, " N"], classes: int) -> Solve:
     """Multinomial logistic regression: the minimum of a convex loss, by L-BFGS over all clips at once.
 
     The loss is the mean negative log-likelihood and half of `strength` times the squared weights; the bias is
-    free.
+    free. The penalty leaves the weights in the span of the clips, so they are sought along its principal
+    axes, which are no more than the clips. Each axis is scaled by the most that the loss may be curved along
+    it, so that all strengths take few steps.
 
-    Source: Nocedal and Wright 2006, "Numerical optimization", algorithms 7.5 and 3.5.
+    Sources: Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression arrays", sec. 2.1;
+    Böhning 1992, "Multinomial logistic regression algorithm" (the bound); Nocedal and Wright 2006, "Numerical
+    optimization", algorithms 7.5 and 3.5.
     """
-    weight = values.new_zeros(values.shape[1], classes, requires_grad=True)
-    bias = values.new_zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=MOST_STEPS,
-        max_eval=2 * MOST_STEPS,
-        history_size=20,
-        tolerance_grad=NEAR * strength,
-        tolerance_change=LEAST_CHANGE,
-        line_search_fn="strong_wolfe",
-    )
+    rows, to_weights = principal_axes(values)
+    curvature = rows.square().sum(dim=0) / (2 * len(rows))
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        found = functional.cross_entropy(values @ weight + bias, labels)
-        found = found + strength / 2 * weight.square().sum()
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
+    def solve(strength: float) -> Linear:
+        scale = (curvature + strength).rsqrt()[:, None]
+        scaled = values.new_zeros(len(scale), classes, requires_grad=True)
+        bias = values.new_zeros(classes, requires_grad=True)
+        optimizer = torch.optim.LBFGS(
+            [scaled, bias],
+            max_iter=MOST_STEPS,
+            max_eval=2 * MOST_STEPS,
+            history_size=20,
+            tolerance_grad=NEAR * strength * scale.min().item(),
+            tolerance_change=LEAST_CHANGE,
+            line_search_fn="strong_wolfe",
+        )
 
-    with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            weight = scale * scaled
+            found = functional.cross_entropy(rows @ weight + bias, labels)
+            found = found + strength / 2 * weight.square().sum()
+            found.backward()  # type: ignore[no-untyped-call]
+            return found
+
+        with torch.enable_grad():
+            optimizer.step(loss)  # type: ignore[no-untyped-call]
+        return to_weights(scale * scaled.detach()), bias.detach()
+
+    return solve
+
+
+def principal_axes(values: Float[Tensor, "N F"]) -> tuple[Float[Tensor, "N R"], Callable[[Tensor], Tensor]]:
+    """Clips along the axes of their span, and what turns weights (R, classes) of axes into those of values.
+
+    Of clips and values the fewer are decomposed: with 960 clips of 5,760 values in a tenth of the time that a
+    singular value decomposition takes.
+    """
+    wide = values.shape[1] > len(values)
+    squares, vectors = torch.linalg.eigh(values @ values.T if wide else values.T @ values)
+    kept = squares > squares.max() * max(values.shape) * torch.finfo(values.dtype).eps
+    sizes, vectors = squares[kept].sqrt(), vectors[:, kept]
+    if wide:
+        return vectors * sizes, lambda weight: values.T @ (vectors @ (weight / sizes[:, None]))
+    return values @ vectors, lambda weight: vectors @ weight
+
+
+def discriminant_analysis(values: Float[Tensor, "N F"], labels: Int[Tensor, " N"], classes: int) -> Solve:
+    """Linear discriminant analysis; the strength is the shrinkage of the covariance."""
+    return partial(linear_discriminant, values, labels, classes)
 
 
 SOLVERS = {
-    "lda": Solver((0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1), linear_discriminant),
+    "lda": Solver((0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1), discriminant_analysis),
     "logistic": Solver((10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003), logistic_regression),
 }
 AS_BEGUN = Solver((0.0,), None)

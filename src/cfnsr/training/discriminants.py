@@ -1,6 +1,6 @@
 """Parts of a model in closed form: fitted once, before training by gradient or instead of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,10 @@ def fit_discriminants(model: nn.Module, clips: Clips, train: Sequence[int]) -> N
 
 
 @torch.no_grad()
-def solve(model: nn.Module, solver: Solver, strength: float, clips: Clips, train: Sequence[int]) -> None:
-    """Solve a model of statistics: its linear classifier of the training clips, at every speed they have."""
-    if solver.solve is None:
-        return
+def prepare(model: nn.Module, solver: Solver, clips: Clips, train: Sequence[int]) -> Callable[[float], None]:
+    """Measure the training clips, at every speed they have; returns what solves the model at a strength."""
+    if solver.prepare is None:
+        return lambda strength: None
     streams = [module for module in model.modules() if isinstance(module, Statistics)]
     (linear,) = (module for module in model.modules() if isinstance(module, nn.Linear))
     measured: list[list[Tensor]] = [[] for _ in streams]
@@ -58,6 +58,12 @@ def solve(model: nn.Module, solver: Solver, strength: float, clips: Clips, train
         stream.fit(every)
         pooled.append(stream.standardise(every).double())
     together = torch.cat(labels).to(linear.weight.device)
-    weight, bias = solver.solve(torch.cat(pooled, dim=1), together, linear.out_features, strength)
-    linear.weight.copy_(weight.T)
-    linear.bias.copy_(bias)
+    solve = solver.prepare(torch.cat(pooled, dim=1), together, linear.out_features)
+
+    @torch.no_grad()
+    def solve_model(strength: float) -> None:
+        weight, bias = solve(strength)
+        linear.weight.copy_(weight.T)
+        linear.bias.copy_(bias)
+
+    return solve_model
