@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfnsr.export.graph import ByProducts, Graph, described
+from cfnsr.export.graph import ByProducts, Graph, describe
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
@@ -19,7 +19,7 @@ NAMES = ["cfn_sr", "mcbp", "video", "eranns", "cfn_sr_features", "cfn_sr+speech"
 @pytest.mark.every_row
 @pytest.mark.parametrize("name", NAMES)
 def test_the_graph_says_what_the_model_says(make: Callable[..., Model], name: str) -> None:
-    model, spec = described(make(name))
+    model, spec = describe(make(name))
     clips = [clip(number, spec) for number in range(3)]
     given, expected = spec.batch(clips), by_torch(model, clips)
     with torch.no_grad():

@@ -115,10 +115,10 @@ def test_the_file_describes_itself(exported: Path, model: Model) -> None:
 
 def test_nothing_of_this_machine_is_in_the_file(exported: Path) -> None:
     data = exported.read_bytes()
-    for trace in (b"/", b"\\", b"cfnsr.export", b"site-packages"):
-        places = [data[at - 20 : at + 60] for at in range(len(data)) if data.startswith(trace, at)][:3]
+    for word in (b"/", b"\\", b"cfnsr.export", b"site-packages"):
+        places = [data[at - 20 : at + 60] for at in range(len(data)) if data.startswith(word, at)][:3]
         # A byte of the weights may be a slash; a path has letters on both sides.
-        assert not [place for place in places if place.decode("ascii", "replace").isprintable()], trace
+        assert not [place for place in places if place.decode("ascii", "replace").isprintable()], word
 
 
 def test_a_checkpoint_is_checked_on_made_up_clips(tmp_path: Path) -> None:

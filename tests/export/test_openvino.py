@@ -11,7 +11,7 @@ import pytest
 from cfnsr.errors import InputError
 from cfnsr.export import check
 from cfnsr.export.graph import Graph
-from cfnsr.export.onnx import graph_of
+from cfnsr.export.onnx import trace
 from cfnsr.export.openvino import Quantised, export_int8, export_openvino
 from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import load_exported
@@ -69,11 +69,11 @@ def graphs() -> Iterator[None]:
 
     def once(graph: Graph, spec: ModelSpec) -> Any:
         if spec.model not in traced:
-            traced[spec.model] = graph_of(graph, spec)
+            traced[spec.model] = trace(graph, spec)
         return traced[spec.model]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cfnsr.export.openvino.graph_of", once)
+        patch.setattr("cfnsr.export.openvino.trace", once)
         yield
 
 
@@ -131,14 +131,14 @@ def test_in_the_whole_graph_too(float32: Path) -> None:
 
 def test_what_it_was_made_of_is_not_told(float32: Path) -> None:
     text = float32.read_text()
-    for trace in (
+    for word in (
         "conversion_parameters",
         "input_model",
         str(Path.home()),
         "site-packages",
         str(float32.parent),
     ):
-        assert trace not in text
+        assert word not in text
 
 
 def test_bfloat16_by_the_file(model: Model, tmp_path: Path) -> None:

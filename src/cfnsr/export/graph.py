@@ -108,7 +108,7 @@ class Graph(nn.Module):
         return scores
 
 
-def described(model: Model | str | Path) -> tuple[Model, ModelSpec]:
+def describe(model: Model | str | Path) -> tuple[Model, ModelSpec]:
     """Return a model, loaded where it is the folder of a checkpoint, and the description of its export."""
     if isinstance(model, str | Path):
         model = load_model(model)

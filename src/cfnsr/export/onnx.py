@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cfnsr import __version__
 from cfnsr.errors import InputError, is_installed, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
-from cfnsr.export.graph import Graph, described
+from cfnsr.export.graph import Graph, describe
 from cfnsr.features.spec import KEY, OUTPUT, ModelSpec
 from cfnsr.files import write_atomically
 from cfnsr.inference import checksum
@@ -52,12 +52,12 @@ def export_onnx(
         InputError: when the folder is no checkpoint, a package is missing, or the file's answers differ from
             PyTorch's by more than `TOLERANCE`; no file is left then.
     """
-    out = named(out, ".onnx")
+    out = check_path(out, ".onnx")
     require("export", "onnx", "onnxscript", "onnxruntime")
-    model, spec = described(model)
+    model, spec = describe(model)
     given, real = clips_for(spec, clips)
     expected = reference(model, spec, given)
-    written = graph_of(Graph(model, spec), spec)
+    written = trace(Graph(model, spec), spec)
     entry = written.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(spec.as_json())
     data = checksum.with_onnx_checksum(written.SerializeToString())
@@ -72,7 +72,7 @@ def export_onnx(
     return Checked(out, len(data), len(given), real, worst, min(agreement for _, agreement in found))
 
 
-def named(out: str | Path, suffix: str) -> Path:
+def check_path(out: str | Path, suffix: str) -> Path:
     """Check that a path has a format's suffix; raise `InputError` for another."""
     out = Path(out)
     if out.suffix.lower() != suffix:
@@ -82,7 +82,7 @@ def named(out: str | Path, suffix: str) -> Path:
     return out
 
 
-def graph_of(graph: Graph, spec: ModelSpec) -> ModelProto:
+def trace(graph: Graph, spec: ModelSpec) -> ModelProto:
     """Trace a graph into ONNX, a message without metadata of ours."""
     require("export", "onnxscript")
     inputs, shapes = spec.inputs, spec.shapes

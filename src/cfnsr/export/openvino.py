@@ -16,8 +16,8 @@ import numpy as np
 
 from cfnsr.errors import InputError, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
-from cfnsr.export.graph import Graph, described
-from cfnsr.export.onnx import SOUND, graph_of, named, quiet
+from cfnsr.export.graph import Graph, describe
+from cfnsr.export.onnx import SOUND, check_path, quiet, trace
 from cfnsr.features.spec import KEY, PRECISIONS, ModelSpec
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import WEIGHTS_KEY, load_xml
@@ -83,13 +83,13 @@ def export_openvino(
         InputError: when the folder is no checkpoint, a package is missing, or the file's answers differ from
             PyTorch's by more than `TOLERANCE`; no file is left then.
     """
-    out = named(out, ".xml")
+    out = check_path(out, ".xml")
     if precision not in PRECISIONS[:2]:
         raise InputError(
             f"precision is {precision!r}: expected f32 or bf16; int8 needs clips to calibrate on"
         )
     require("export", "openvino")
-    model, spec = described(model)
+    model, spec = describe(model)
     spec = replace(spec, precision=precision)
     given, real = clips_for(spec, clips)
     expected = reference(model, spec, given)
@@ -125,9 +125,9 @@ def export_int8(
             nor a spectrogram, there is no clip to calibrate on, or the answers in floating-point numbers
             differ from PyTorch's.
     """
-    out = named(out, ".xml")
+    out = check_path(out, ".xml")
     require("export", "openvino", "nncf")
-    model, spec = described(model)
+    model, spec = describe(model)
     if not set(model.reads.values()) & set(LARGE):
         raise InputError(
             f"model {spec.model} reads no pictures, and is small without int8: export it as f32 or bf16"
@@ -167,7 +167,7 @@ def _answers(exported: Any, clips: Sequence[Clip]) -> np.ndarray:
 
 def _convert(graph: Graph, spec: ModelSpec) -> openvino.Model:
     """Convert the graph to OpenVINO, by way of ONNX."""
-    written = BytesIO(graph_of(graph, spec).SerializeToString())
+    written = BytesIO(trace(graph, spec).SerializeToString())
     with telemetry_off():
         import openvino
 
