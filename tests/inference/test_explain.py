@@ -28,7 +28,7 @@ from cfnsr.media.log_mel import log_mel
 from cfnsr.media.mfcc import mfcc
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.exchanges.cross_modal import CrossModal
-from cfnsr.models.exchanges.silent import Silent
+from cfnsr.models.exchanges.none import NoExchange
 from cfnsr.models.exchanges.video_to_audio import VideoToAudio
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.models.zoo import Model
@@ -160,7 +160,7 @@ def test_maps_are_those_of_the_block(name: str) -> None:
         maps = stages(model, shown(model, batch), each[None])
         with torch.no_grad():
             places.append(block.weights(*maps)[0, 0].numpy())
-            steps.append(block.selection.shares(maps[1].transpose(1, 2))[0].numpy())
+            steps.append(block.selection.token_weights(maps[1].transpose(1, 2))[0].numpy())
     found = explain(model, batch)
     assert found.places is not None and found.steps is not None
     np.testing.assert_allclose(found.places, np.mean(places, axis=0), atol=1e-6)
@@ -206,7 +206,7 @@ def test_contributions_are_answers_to_plain_pictures_and_silence(name: str) -> N
 
 def test_a_model_of_both_that_hears_by_a_spectrogram() -> None:
     """Silence is that of what the model reads; made-up, because no model of the zoo has both."""
-    model = TwoStream(Pictures(), Sound(), [Silent(3, BANDS)], Head(3, BANDS))
+    model = TwoStream(Pictures(), Sound(), [NoExchange(3, BANDS)], Head(3, BANDS))
     batch = Batch(torch.zeros(1, 3, 1, 1, 1, dtype=torch.uint8), noise(9), NONE, NONE)
     silent = explain(model, batch).contributions[1]
     with torch.no_grad():
@@ -344,7 +344,7 @@ def test_a_planted_place_and_step_show(planted: TwoStream) -> None:
 
 
 def test_blocks_stand_last_first_with_their_stage(planted: TwoStream) -> None:
-    blocks = [copy.deepcopy(planted.exchanges[0]), Silent(3, BANDS), planted.exchanges[0]]
+    blocks = [copy.deepcopy(planted.exchanges[0]), NoExchange(3, BANDS), planted.exchanges[0]]
     video, audio = Pictures(), Sound()
     video.stages = nn.ModuleList([nn.Identity()] * 3)
     audio.stages = nn.ModuleList([nn.Identity()] * 3)

@@ -25,7 +25,7 @@ from cfnsr.features.spec import ModelSpec
 from cfnsr.features.speech_encoder import SpeechEncoder
 from cfnsr.media.encode import write_video
 from cfnsr.media.openface import ACTION_UNITS, POSE
-from cfnsr.models.encoders.openface import InTime
+from cfnsr.models.encoders.openface import TemporalConvolution
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import save_weights
 
@@ -97,7 +97,7 @@ def write_checkpoint(folder: Path, config: ModelSpec) -> Path:
     torch.manual_seed(0)
     model = cfnsr.create_model(config.model, **config.settings)
     for module in model.modules():
-        if isinstance(module, InTime):
+        if isinstance(module, TemporalConvolution):
             nn.init.normal_(module.weight)  # time is to matter
     features = config.settings["openface_features"]
     with torch.no_grad():

@@ -363,7 +363,7 @@ def test_an_entry_that_does_not_say_what_it_is(corpus: PreparedCorpus, tmp_path:
 
         @zoo.entry("mine", fusion="none")
         def mine(settings: zoo.Settings) -> zoo.Model:
-            return OneStream(settings.audio_encoder(), "audio", settings.classes)
+            return OneStream(settings.encoder("audio"), "audio", settings.classes)
 
         @zoo.entry("theirs", fusion="model")
         def theirs(settings: zoo.Settings) -> zoo.Model:

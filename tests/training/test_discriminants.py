@@ -14,7 +14,7 @@ import cfnsr
 from cfnsr.data.store import Store
 from cfnsr.features.base import Look
 from cfnsr.models import zoo
-from cfnsr.models.encoders.discriminant import Discriminant, Judging
+from cfnsr.models.encoders.discriminant import Discriminant, ScoredStage
 from cfnsr.training import discriminants
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import crossval, plan
@@ -63,8 +63,8 @@ def built(name: str) -> zoo.Model:
     return zoo.create_model(name, classes=2, speech_layers=2, speech_width=8)
 
 
-def judging(model: nn.Module) -> Judging:
-    (found,) = (module for module in model.modules() if isinstance(module, Judging))
+def scored(model: nn.Module) -> ScoredStage:
+    (found,) = (module for module in model.modules() if isinstance(module, ScoredStage))
     return found
 
 
@@ -72,7 +72,7 @@ def fitted(name: str, corpus: PreparedCorpus, places: list[int]) -> dict[str, Te
     """What becomes of the discriminant of a model of one stream."""
     model = built(name)
     fit_discriminants(model, corpus.clips(model.reads, LOOK), places)
-    return judging(model).discriminant.state_dict()
+    return scored(model).discriminant.state_dict()
 
 
 def written(folder: Path) -> dict[str, Tensor]:
@@ -106,13 +106,13 @@ def test_that_of_speech_is_fitted_to_the_clips_it_is_given_at_every_speed(
     """Clip by clip and speed by speed; not in the order of the corpus."""
     monkeypatch.setattr(discriminants, "BATCH", 3)
     model = built(AUDIO)
-    heard, clips = judging(model), corpus.clips(model.reads, LOOK)
+    heard, clips = scored(model), corpus.clips(model.reads, LOOK)
     values, labels = [], []
     for place in PLACES:
         states = clips[place].audio
         assert states.shape == (2, 2, 5, 8), "two speeds"
         for states_at_one in states:
-            values.append(heard.statistics(states_at_one[None].float())[0])
+            values.append(heard.measure(states_at_one[None].float())[0])
             labels.append(clips.labels[place])
     check_fitted(AUDIO, corpus, Discriminant(48, 2), values, labels)
 
@@ -161,14 +161,14 @@ def test_a_run_fits_it_to_the_actors_that_train(name: str, corpus: PreparedCorpu
     job = plan([name], corpus, protocol="nested", recipe=RECIPE, folds=[1])[0]
     for part, units in ((SELECTED, job.fold.train), ("", (*job.fold.train, *job.fold.validation))):
         model = cfnsr.load_model(trained / part)  # of the same waves
-        discriminant = judging(model).discriminant
+        discriminant = scored(model).discriminant
         discriminant.weight.zero_()
         clips = corpus.clips(model.reads, model.config.look)
         fit_discriminants(model, clips, corpus.places("nested", units))
         assert discriminant.weight.any()
         assert alike(written(trained / part), discriminant.state_dict()), part
     loaded = cfnsr.load_model(trained)
-    assert not judging(loaded).discriminant.speaks, "it is one stream's: it has to be silent if it trains"
+    assert not scored(loaded).discriminant.in_training, "it is one stream's: disabled where it trains"
 
 
 def test_validation_and_test_clips_do_not_fit_it(

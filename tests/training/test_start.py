@@ -171,7 +171,7 @@ def test_what_starts_from_nothing_learns_all_at_the_full_rate(corpus: PreparedCo
     """There is nothing to freeze, whatever the recipe says, nor a discriminant that would speak."""
     model, trainer = begun(OURS, RECIPE.changed(pretrain=False), corpus, None, tmp_path)
     assert shares(model, trainer) == {name: 1.0 for name, _ in model.named_parameters()}
-    assert not any(part.speaks for part in model.modules() if isinstance(part, Discriminant))
+    assert not any(part.in_training for part in model.modules() if isinstance(part, Discriminant))
 
 
 @pytest.mark.parametrize("name", [OURS, LATE, MSAF])
@@ -186,7 +186,7 @@ def test_the_discriminants_speak_where_a_fusion_is_trained(
     for encoder, stream in ((model.video, STREAMS[0]), (model.audio, STREAMS[1])):
         (discriminant,) = (part for part in encoder.modules() if isinstance(part, Discriminant))
         (fitted,) = (part for part in load_model(trained[stream]).modules() if isinstance(part, Discriminant))
-        assert discriminant.speaks and discriminant.weight.any()
+        assert discriminant.in_training and discriminant.weight.any()
         assert not changed(discriminant, state_of(fitted))
         told[discriminant] = []
         discriminant.register_forward_hook(lambda module, inputs, scores: told[module].append(scores))

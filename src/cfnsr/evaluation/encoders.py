@@ -42,7 +42,7 @@ def encoders_of(model: str) -> Encoders:
     from cfnsr.models.zoo import CHOICES
 
     entry = entry_of(model)
-    named = PAPERS._asdict() if entry is None else {"video": "", "audio": "", **entry.by_modality}
+    named = PAPERS._asdict() if entry is None else {"video": "", "audio": "", **entry.encoders}
     for suffix in model.split("+")[1:]:
         modality = next((modality for modality, known in CHOICES.items() if suffix in known), "audio")
         named[modality] = suffix

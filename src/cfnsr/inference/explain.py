@@ -39,7 +39,8 @@ class Block:
         stage: after which of the encoders' stages it stands, from 1.
         weighted: the modality under the softmax, "video" or "audio"; self-attention selects in the other.
         places: (T, H, W) over the video map: its softmax, or under "audio" the weights of its places
-            in the vector (attention rollout, see `Selection.shares`). Of OpenFace tracks (T, features, 1).
+            in the vector (attention rollout, see `Selection.token_weights`). Of OpenFace tracks
+            (T, features, 1).
         steps: (S,) over the audio map: the weights of its steps in the vector, or its softmax.
         centres: middle of each place's receptive field, along each axis of `places`, from 0 to 1 of what the
             model was shown; in the order of time, height and width.
@@ -260,10 +261,10 @@ def _forward(
             if stage < first:
                 continue
             video, audio = (encoder.stages[stage](maps[name]) for name, encoder in encoders.items())
-            if noted is not None and hasattr(exchange, "weighs"):
+            if noted is not None and hasattr(exchange, "weighted"):
                 places, steps = exchange.attention(video, audio)
                 uniform = run(dict(zip(encoders, exchange.uniform(video, audio), strict=True)), stage + 1)
-                noted.append(_Noted(stage + 1, exchange.weighs, places, steps, uniform))
+                noted.append(_Noted(stage + 1, exchange.weighted, places, steps, uniform))
             maps = dict(zip(encoders, exchange(video, audio), strict=True))
         pooled = {name: encoder.pool(maps[name]) for name, encoder in encoders.items()}
         if muted:

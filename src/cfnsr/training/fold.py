@@ -27,7 +27,7 @@ from cfnsr.features.spec import ModelSpec
 from cfnsr.files import read_json, write_json, write_text
 from cfnsr.models import zoo
 from cfnsr.models.encoders.resnext import start_residuals
-from cfnsr.models.parameters import count_total
+from cfnsr.models.parameters import count_parameters, count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.checkpoint import load_model, read_spec, temper
 from cfnsr.training.config import TUNED, mix
@@ -176,7 +176,7 @@ class _Fold:
         self.record(
             {
                 "params": count_total(model, corpus.speech_parameters),
-                "trained_params": zoo.count_parameters(model),
+                "trained_params": count_parameters(model),
                 "predicted": len(predicted),
                 "epochs": chosen.epochs,
                 "epoch": state.best_epoch,

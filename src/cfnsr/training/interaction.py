@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.data.dataset import Batch, Clips
-from cfnsr.models.exchanges.silent import Silent
+from cfnsr.models.exchanges.none import NoExchange
 from cfnsr.models.streams import TwoStream
 
 PAIRED = 64  # pooled vectors of each modality that every clip's are paired with
@@ -116,11 +116,11 @@ def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
 
     def note(exchange: nn.Module, maps: Pair, output: object) -> None:
         places, steps = cast(Any, exchange).attention(*maps)
-        weights = (places if cast(Any, exchange).weighs == "video" else steps).flatten(1).double()
+        weights = (places if cast(Any, exchange).weighted == "video" else steps).flatten(1).double()
         if weights.shape[1] > 1:
             found.append(torch.special.entr(weights).sum(dim=1) / math.log(weights.shape[1]))
 
-    handles = [each.register_forward_hook(note) for each in _exchanges(model) if hasattr(each, "weighs")]
+    handles = [each.register_forward_hook(note) for each in _exchanges(model) if hasattr(each, "weighted")]
     try:
         yield found
     finally:
@@ -129,7 +129,7 @@ def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
 
 
 def _exchanges(model: TwoStream) -> list[nn.Module]:
-    return [exchange for exchange in model.exchanges if not isinstance(exchange, Silent)]
+    return [exchange for exchange in model.exchanges if not isinstance(exchange, NoExchange)]
 
 
 def _without(exchange: nn.Module, maps: Pair, output: object) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from cfnsr.files import write_atomically, write_text
 from cfnsr.models.baselines import Solver
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
-from cfnsr.training.discriminants import fit_discriminants, solve
+from cfnsr.training.discriminants import fit_discriminants, prepare
 from cfnsr.training.inputs import answer, at_one_speed, drop_modality, mixed, to_input
 
 READERS = 4  # worker processes that prefetch when the clips do not fit into memory
@@ -134,6 +134,7 @@ class Trainer:
         self.selected_on = selected_on
         self.accelerator = accelerator
         self.solver = solver
+        self._solve_model: Callable[[float], None] | None = None  # once the clips are measured
         self.progress = progress
         model = _synchronised(model, accelerator)
         optimizer = _optimizer(model, recipe)
@@ -223,7 +224,10 @@ class Trainer:
         strength = self.solver.strengths[epoch - 1]
         if self.selecting is None and epoch < self.stop:
             return {}
-        solve(self.accelerator.unwrap_model(self.model), self.solver, strength, self.clips, self.train)
+        if self._solve_model is None:
+            model = self.accelerator.unwrap_model(self.model)
+            self._solve_model = prepare(model, self.solver, self.clips, self.train)
+        self._solve_model(strength)
         log_probabilities = self.predict(self.train)
         labels = torch.tensor([self.clips.labels[place] for place in self.train])
         loss = functional.nll_loss(log_probabilities, labels).item()
@@ -504,7 +508,7 @@ def _mean_recall(answers: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> float
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Adam over what is trained; what was trained before has a learning rate of its own."""
-    before = {id(parameter) for parameter in getattr(model, "taken_over", ())}
+    before = {id(parameter) for parameter in getattr(model, "initialised", ())}
     share = (recipe.fused_learning_rate or recipe.learning_rate) / recipe.learning_rate
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():

@@ -43,7 +43,7 @@ class Job:
             return len(solver.strengths)
         if self.starts_from:
             return self.recipe.fused_epochs
-        if self.recipe.openface_epochs is not None and zoo.find(self.model).encoders == ("openface",):
+        if self.recipe.openface_epochs is not None and zoo.find(self.model).encoders == {"video": "openface"}:
             return self.recipe.openface_epochs
         return self.recipe.epochs
 

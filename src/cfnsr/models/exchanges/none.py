@@ -1,9 +1,11 @@
 """No exchange: the two maps pass by each other."""
 
-from torch import Tensor, nn
+from torch import nn
+
+from cfnsr.models.shapes import AudioMap, Maps, VideoMap
 
 
-class Silent(nn.Module):
+class NoExchange(nn.Module):
     """Return both maps as they came: a stage after which the modalities do not talk.
 
     Args:
@@ -13,5 +15,5 @@ class Silent(nn.Module):
     def __init__(self, video_channels: int, audio_channels: int) -> None:
         super().__init__()
 
-    def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, video: VideoMap, audio: AudioMap) -> Maps:
         return video, audio
