@@ -285,6 +285,21 @@ def test_a_few_undecodable_pictures_are_replaced(media: Media, spoilt: int, fail
         assert found.frame_numbers.tolist() == list(range(30))
 
 
+def test_a_damaged_first_picture_spoils_no_other(media: Media) -> None:
+    """Neither the size of the pictures, nor the reading of a later part."""
+    path = media("a.mp4", frames=30, audio=None, coding={"bf": "0", "g": "1"})
+    expected = decode(path, frames=3, start=1.0, audio=False).frames
+    with av.open(str(path)) as file:
+        first = next(packet for packet in file.demux(video=0) if packet.size)
+        assert first.pos is not None
+        begin, end = first.pos + 4, first.pos + first.size
+    content = bytearray(path.read_bytes())
+    content[begin:end] = random.Random(0).randbytes(end - begin)
+    path.write_bytes(content)
+    assert (probe(path).height, probe(path).width) == (48, 64)
+    np.testing.assert_array_equal(decode(path, frames=3, start=1.0, audio=False).frames, expected)
+
+
 def test_spoilt_sound_is_refused(media: Media) -> None:
     path = media("a.mp4")
     with av.open(str(path)) as file:

@@ -533,16 +533,18 @@ def _lacks_length(path: Path) -> bool:
 
 
 def picture_size(path: Path, streams: Streams) -> tuple[int, int]:
-    """Height and width of the first picture as shown, in pixels.
+    """Height and width of the first whole picture as shown, in pixels.
 
     Raises:
         MediaError: none can be decoded ("broken").
     """
     with open_media(path) as container:
         video, _ = find_streams(container, streams)
-        with suppress(av.FFmpegError):
-            shown = Shown(cast("VideoStream", video))
-            for frame in cast("Iterator[VideoFrame]", container.decode(video)):
-                height, width, _ = shown(frame).shape  # fails where the picture could not be shown
-                return height, width
+        shown = Shown(cast("VideoStream", video))
+        for packet in read_packets(path, container, [cast("VideoStream", video)]):
+            with suppress(av.FFmpegError):  # a damaged picture, or one that could not be shown
+                for frame in cast("list[VideoFrame]", packet.decode()):
+                    if not frame.is_corrupt:
+                        height, width, _ = shown(frame).shape
+                        return height, width
     raise MediaError("broken", f"{path} is broken: none of its pictures can be decoded; copy it again")
