@@ -22,7 +22,7 @@ import numpy as np
 from cfnsr.bench.server import ask, serving
 from cfnsr.bench.subjects import LONG, Progress, Subjects, prepare
 from cfnsr.errors import InputError
-from cfnsr.media.container import probe
+from cfnsr.media.scan import first_picture, scan_packets
 from cfnsr.processes import cores
 
 ROUNDS = 5  # of everything, in alternation; the median is reported
@@ -74,8 +74,8 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
     Raises:
         InputError: the clip has no pictures or no sound, or the extra `export` is not installed.
     """
-    info = probe(clip)
-    if not (info.has_video and info.has_audio):
+    scan = scan_packets(clip)
+    if not (scan.frame_count and scan.sample_rate):
         raise InputError(f"{clip} has no pictures or no sound: expected a clip of a person who speaks")
     with tempfile.TemporaryDirectory(prefix="cfnsr-bench-") as folder:
         subjects = prepare(Path(folder), clip, progress)
@@ -229,12 +229,12 @@ def recognise(
 
 def page(figures: Sequence[Figure], clip: Path) -> str:
     """Write the figures as docs/benchmarks.md has them."""
-    info = probe(clip)
+    duration, (_, (height, width)) = scan_packets(clip).duration, first_picture(clip)
     lines = [
         "# Benchmarks",
         "",
         f"`cfnsr bench predict CLIP --out docs/benchmarks.md` on {datetime.date.today().isoformat()}: "
-        f"{cores()} cores of {processor()}; a clip of {info.duration:.1f} s, {info.width} x {info.height}; "
+        f"{cores()} cores of {processor()}; a clip of {duration:.1f} s, {width} x {height}; "
         "`cfn_sr` at the paper's size with random weights, because weights do not change the time. Medians "
         "of rounds in which all take turns.",
         "",

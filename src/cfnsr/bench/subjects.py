@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cfnsr.media.container import probe
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_video
+from cfnsr.media.scan import scan_packets
 
 LONG = 60.0  # seconds of the long video
 WIDTH = 1.0  # of the network of pictures: the paper's
@@ -54,7 +54,7 @@ def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
         features = _features(folder / "features")
     progress(f"the clip is repeated for {LONG:g} s")
     long = repeated(clip, folder / "long.mp4", LONG)
-    return Subjects(pixels, features, clip, long, _track(folder / "long.csv", probe(long).frame_count))
+    return Subjects(pixels, features, clip, long, _track(folder / "long.csv", scan_packets(long).frame_count))
 
 
 def _pixels(folder: Path, clip: Path) -> dict[str, Path]:
@@ -112,16 +112,16 @@ def _features(folder: Path) -> Path:
 
 def repeated(clip: Path, out: Path, seconds: float) -> Path:
     """Repeat a clip, as one video of some seconds."""
-    info = probe(clip)
-    whole = decode(clip, frames=info.frame_count)
+    scan = scan_packets(clip)
+    whole = decode(clip, frames=scan.frame_count)
     assert whole.frames is not None and whole.waveform is not None  # noqa: S101 - asked for
-    length = round(info.frame_count / info.fps * whole.sample_rate)
+    length = round(scan.frame_count / scan.fps * whole.sample_rate)
     sound = np.pad(whole.waveform, (0, max(0, length - len(whole.waveform))))[:length]
     height, width = (side // 2 * 2 for side in whole.frames.shape[1:3])
-    pictures = itertools.islice(itertools.cycle(whole.frames[:, :height, :width]), round(seconds * info.fps))
-    times = int(seconds * info.fps / info.frame_count) + 1
+    pictures = itertools.islice(itertools.cycle(whole.frames[:, :height, :width]), round(seconds * scan.fps))
+    times = int(seconds * scan.fps / scan.frame_count) + 1
     waveform = np.tile(sound, times)[: round(seconds * whole.sample_rate)]
-    return write_video(out, pictures, info.fps, waveform, whole.sample_rate)
+    return write_video(out, pictures, scan.fps, waveform, whole.sample_rate)
 
 
 def _track(path: Path, frames: int) -> Path:
