@@ -182,7 +182,7 @@ def same_windows(rows: list[dict[str, str]], timeline: list[dict[str, Any]]) -> 
 def test_all_that_is_written_of_a_long_file_tells_the_same(
     cfnsr: Run, seeing: Path, meeting: Path, yunet: Path, tmp_path: Path
 ) -> None:
-    from cfnsr.media.container import scan_packets
+    from cfnsr.media.scan import scan_packets
 
     out = tmp_path / "made" / "here"
     forms = ("csv", "json", "txt", "srt", "vtt")

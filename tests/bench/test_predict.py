@@ -11,9 +11,9 @@ from cfnsr.bench import subjects
 from cfnsr.bench.predict import Figure, alternate, measure, page, run
 from cfnsr.bench.subjects import CFNSR, ask, repeat, serving
 from cfnsr.errors import InputError
-from cfnsr.media.container import probe
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_video
+from cfnsr.media.scan import scan_packets
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_all_take_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_clip_again_and_again(clip: Path, tmp_path: Path) -> None:
     long = repeat(clip, tmp_path / "long.mp4", 3.5)
-    info = probe(long)
+    info = scan_packets(long)
     assert info.frame_count == 35 and (info.fps, info.duration) == pytest.approx((10, 3.5), abs=0.1)
     found, once = decode(long, frames=35), decode(clip, frames=10)
     assert found.frames is not None and once.frames is not None and found.waveform is not None

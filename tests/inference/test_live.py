@@ -27,7 +27,7 @@ from cfnsr.inference.live import LAG, Moment, Rolling, live
 from cfnsr.inference.live_view import Tally, watch
 from cfnsr.inference.recogniser import Recogniser
 from cfnsr.inference.timeline import Window
-from cfnsr.media.capture import Heard, Pace, Player, Seen
+from cfnsr.media.capture import LivePicture, LiveSound, Pace, Player
 from cfnsr.media.encode import write_video
 from cfnsr.media.errors import MediaError
 
@@ -182,25 +182,25 @@ class Scripted:
     ) -> None:
         self.last_picture, self.last_sound = pictures, sound
         self.stays, self.begin, self.error = stays, begin, error
-        self.pictured, self.sounding = pictures > 0, sound > 0
+        self.has_video, self.has_audio = pictures > 0, sound > 0
 
-    def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:
+    def pictures(self, step: float, pace: Pace) -> Iterator[LivePicture]:
         for second in np.arange(self.begin, self.last_picture, 0.05).tolist():
             if not pace.until(second):
                 return
-            yield Seen(second, second, picture(second % 4))
+            yield LivePicture(second, second, picture(second % 4))
         if self.error is not None:
             raise self.error
         if self.stays:
             pace.until(1e9)
 
-    def sound(self, pace: Pace) -> Iterator[Heard]:
+    def sound(self, pace: Pace) -> Iterator[LiveSound]:
         for first in range(0, round(self.last_sound * 8000), 400):
             samples = np.full(400, 0.1 * (-1) ** (first // 400), np.float32)
             end = (first + 400) / 8000
             if not pace.until(end):
                 return
-            yield Heard(first, end, 8000, samples)
+            yield LiveSound(first, end, 8000, samples)
 
 
 def play(
@@ -325,11 +325,11 @@ def test_what_is_kept_does_not_grow(monkeypatch: pytest.MonkeyPatch, seconds: fl
     sizes = []
 
     class Watched(Rolling):
-        def add_picture(self, seen: Seen) -> None:
+        def add_picture(self, seen: LivePicture) -> None:
             super().add_picture(seen)
             sizes.append(self.size())
 
-        def add_sound(self, heard: Heard) -> None:
+        def add_sound(self, heard: LiveSound) -> None:
             super().add_sound(heard)
             sizes.append(self.size())
 
@@ -387,7 +387,7 @@ def test_another_length() -> None:
 @pytest.mark.parametrize("reads", [("video",), ("audio",)])
 def test_a_model_of_one_modality_opens_that_alone(reads: tuple[str, ...]) -> None:
     source = Scripted(pictures=6.0 if "video" in reads else 0.0, sound=6.0 if "audio" in reads else 0.0)
-    source.pictured = source.sounding = True
+    source.has_video = source.has_audio = True
     _, answers = play(Stub(preparation=replace(SMALL, modalities=reads), reads=reads), source, Simulated(2))
     assert len(answers) > 5 and all(each.window is not None and each.window.uses == reads for each in answers)
 

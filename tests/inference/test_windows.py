@@ -17,11 +17,11 @@ from cfnsr.errors import InputError
 from cfnsr.features.base import Sound
 from cfnsr.features.preparation import Preparation
 from cfnsr.media import face
-from cfnsr.media.container import Scan
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_audio
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import ACTION_UNITS, LANDMARKS
+from cfnsr.media.scan import Scan
 
 Film = Callable[..., Path]
 

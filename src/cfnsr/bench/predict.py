@@ -19,7 +19,7 @@ import numpy as np
 
 from cfnsr.bench.subjects import CFNSR, LONG, Progress, Subjects, ask, prepare, serving
 from cfnsr.errors import InputError
-from cfnsr.media.container import probe
+from cfnsr.media.scan import first_picture, scan_packets
 from cfnsr.processes import cores
 
 ROUNDS = 5  # of everything, in alternation; the median is reported
@@ -72,8 +72,8 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
     Raises:
         InputError: the clip has no pictures or no sound, or the extra `export` is not installed.
     """
-    info = probe(clip)
-    if not (info.has_video and info.has_audio):
+    scan = scan_packets(clip)
+    if not (scan.frame_count and scan.sample_rate):
         raise InputError(f"{clip} has no pictures or no sound: expected a clip of a person who speaks")
     with tempfile.TemporaryDirectory(prefix="cfnsr-bench-") as folder:
         subjects = prepare(Path(folder), clip, progress)
@@ -191,12 +191,12 @@ def predictor(model: Path, file: Path, openface: Path | None = None) -> Callable
 
 def page(figures: Sequence[Figure], clip: Path) -> str:
     """Write the figures as docs/benchmarks.md has them."""
-    info = probe(clip)
+    duration, (_, (height, width)) = scan_packets(clip).duration, first_picture(clip)
     lines = [
         "# Benchmarks",
         "",
         f"`cfnsr bench predict CLIP --out docs/benchmarks.md` on {datetime.date.today().isoformat()}: "
-        f"{cores()} cores of {processor()}; a clip of {info.duration:.1f} s, {info.width} x {info.height}; "
+        f"{cores()} cores of {processor()}; a clip of {duration:.1f} s, {width} x {height}; "
         "`cfn_sr` at the paper's size with random weights, because weights do not change the time. Medians "
         "of rounds in which all take turns.",
         "",

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cfnsr.errors import InputError
-from cfnsr.media.container import probe
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_video
+from cfnsr.media.scan import scan_packets
 
 if TYPE_CHECKING:
     from cfnsr.features.spec import ModelSpec
@@ -59,7 +59,7 @@ def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
     features = _features(folder / "features") if os.environ.get(VARIABLE) else None
     progress(f"the clip is repeated for {LONG:g} s")
     long = repeat(clip, folder / "long.mp4", LONG)
-    return Subjects(pixels, features, clip, long, _track(folder / "long.csv", probe(long).frame_count))
+    return Subjects(pixels, features, clip, long, _track(folder / "long.csv", scan_packets(long).frame_count))
 
 
 def _export(folder: Path, clip: Path) -> dict[str, Path]:
@@ -118,15 +118,15 @@ def _checkpoint(folder: Path, spec: "ModelSpec") -> Path:
 
 def repeat(clip: Path, out: Path, seconds: float) -> Path:
     """Repeat a clip, as one video of some seconds."""
-    info = probe(clip)
-    whole = decode(clip, frames=info.frame_count)
+    scan = scan_packets(clip)
+    whole = decode(clip, frames=scan.frame_count)
     assert whole.frames is not None and whole.waveform is not None  # noqa: S101 - asked for
-    length = round(info.frame_count / info.fps * whole.sample_rate)
+    length = round(scan.frame_count / scan.fps * whole.sample_rate)
     sound = np.pad(whole.waveform, (0, max(0, length - len(whole.waveform))))[:length]
     height, width = (side // 2 * 2 for side in whole.frames.shape[1:3])
-    pictures = itertools.islice(itertools.cycle(whole.frames[:, :height, :width]), round(seconds * info.fps))
+    pictures = itertools.islice(itertools.cycle(whole.frames[:, :height, :width]), round(seconds * scan.fps))
     waveform = np.resize(sound, round(seconds * whole.sample_rate))
-    return write_video(out, pictures, info.fps, waveform, whole.sample_rate)
+    return write_video(out, pictures, scan.fps, waveform, whole.sample_rate)
 
 
 def _track(path: Path, frames: int) -> Path:

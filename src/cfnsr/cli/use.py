@@ -75,7 +75,8 @@ def predict(
     """Recognise the emotions in videos of any length, over time, prepared as the training clips were."""
     from cfnsr.inference.predict import predict as recognise
     from cfnsr.inference.writers import to_table
-    from cfnsr.media.container import Streams, probe
+    from cfnsr.media.container import Streams
+    from cfnsr.media.scan import scan_packets
 
     streams = Streams(video_stream, audio_stream)
     outputs: Outputs = [
@@ -85,7 +86,7 @@ def predict(
     ]
     _check_outputs(outputs, files)
     if not any(file.exists() for file in files):
-        probe(files[0])  # refuses it without the seconds that torch takes to load
+        scan_packets(files[0])  # refuses it without the seconds that torch takes to load
     model = _load(checkpoint, speech_encoder)
     predictions, well = [], True
     for file in files:
@@ -133,7 +134,8 @@ def explain(
 ) -> None:
     """Draw the attention maps of a model over video and audio, and the effect of each modality."""
     from cfnsr.inference.exported import RUNTIMES
-    from cfnsr.media.container import Streams, scan_packets
+    from cfnsr.media.container import Streams
+    from cfnsr.media.scan import scan_packets
 
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} has another ending: expected .png")
@@ -245,7 +247,7 @@ def _check_outputs(outputs: Outputs, files: Sequence[Path]) -> None:
     """Refuse what could not be written in the end, before any work is done."""
     from cfnsr.inference.plot import FORMATS
     from cfnsr.inference.writers import WRITERS
-    from cfnsr.media.redraw import SUFFIXES
+    from cfnsr.media.overlay import SUFFIXES
 
     suffixes = {"--write": WRITERS, "--plot": FORMATS, "--annotate": SUFFIXES}
     for option, path in outputs:

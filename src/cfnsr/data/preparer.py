@@ -22,12 +22,12 @@ from cfnsr.errors import InputError
 from cfnsr.features.base import Feature, Sound
 from cfnsr.features.preparation import Preparation
 from cfnsr.media import face, openface
-from cfnsr.media.container import Scan
 from cfnsr.media.decode import nearest, spread
+from cfnsr.media.display import stretch
 from cfnsr.media.errors import MediaError
 from cfnsr.media.mfcc import LEAST_SOUND
 from cfnsr.media.openface import OpenFaceTrack
-from cfnsr.media.shown import stretch
+from cfnsr.media.scan import Scan
 
 STALE = 0.5  # seconds from the nearest picture from which on there is none
 SEARCH = 0.25  # seconds, in each of which one picture of a long file is searched for faces

@@ -30,11 +30,12 @@ from cfnsr.data.preparer import (
 from cfnsr.errors import InputError
 from cfnsr.features.base import Sound
 from cfnsr.features.preparation import Preparation
-from cfnsr.media.container import USUAL, Streams, scan_packets
+from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.decode import LONGEST_SOUND, stream_pictures, stream_sound
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import is_means
-from cfnsr.media.prefetch import mapped
+from cfnsr.media.prefetch import map_ordered
+from cfnsr.media.scan import scan_packets
 from cfnsr.processes import cores
 
 LONGEST_TAKE = 6.0  # seconds; a file no longer than this is one window, as a take was in training
@@ -235,7 +236,7 @@ class Windows:
         due = np.isin(numbers, self._due).tolist()
         frames = stream_pictures(path, scan, numbers, shrunk=self.shrunk, threads=self.threads)
         pictures = zip(numbers.tolist(), self.times[numbers].tolist(), due, frames, strict=True)
-        for number, time, frame, found in mapped(_search, pictures, _pool(self.threads), READ_AHEAD):
+        for number, time, frame, found in map_ordered(_search, pictures, _pool(self.threads), READ_AHEAD):
             yield self.preparer.follow(time, frame, found, number)
 
     @cached_property

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from cfnsr.inference.lettering import letters, line_height, write_text
 from cfnsr.inference.palette import colours, ink, rgb
 from cfnsr.inference.timeline import Prediction, Segment, everyone, labels, segments
-from cfnsr.media.container import USUAL, Streams, probe
+from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.errors import MediaError
-from cfnsr.media.redraw import Progress, redraw
+from cfnsr.media.overlay import Progress, write_overlay
+from cfnsr.media.scan import first_picture, scan_packets
 
 LETTERS = 0.027  # height of the letters, as a part of the picture's
 SIZES = (11, 48)  # pixels; the least that is legible
@@ -41,7 +42,7 @@ def annotate(
     The square that the model saw is drawn around each face, in the colour of the emotion and with its name.
     Bars beside it show all probabilities, and a line says what was missing. Bars that would hide a face stand
     beneath the picture, which then grows. Memory does not grow with the video, and its pictures keep their
-    times (see `cfnsr.media.redraw`).
+    times (see `cfnsr.media.overlay`).
 
     Args:
         prediction: of this video, by `predict`.
@@ -54,13 +55,14 @@ def annotate(
         InputError: `out` has another suffix, or is the source itself.
         OSError: the file cannot be written.
     """
-    info = probe(source, streams)
-    if not info.has_video:
+    if not scan_packets(Path(source), streams).frame_count:
         raise MediaError(
             "no picture", f"{source} has no pictures to draw upon: give a video, or write subtitles or a plot"
         )
-    overlay = Overlay(prediction, info.width, info.height)
-    return redraw(source, out, overlay.draw, below=overlay.layout.below, progress=progress, streams=streams)
+    _, (height, width) = first_picture(Path(source), streams)
+    overlay = Overlay(prediction, width, height)
+    below = overlay.layout.below
+    return write_overlay(source, out, overlay.draw, below=below, progress=progress, streams=streams)
 
 
 class Square(NamedTuple):

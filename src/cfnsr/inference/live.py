@@ -22,7 +22,7 @@ from cfnsr.features.base import Sound
 from cfnsr.features.speech_encoder import choose_encoder
 from cfnsr.inference.recogniser import Recogniser, as_recogniser
 from cfnsr.inference.timeline import Window
-from cfnsr.media.capture import Clock, Heard, Pace, Seen, Source, SystemClock
+from cfnsr.media.capture import Clock, LivePicture, LiveSound, Pace, Source
 from cfnsr.media.errors import MediaError, Reason
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PATIENCE = 1.0  # seconds after which to look, though nothing has come
 LAG = 0.5  # seconds that picture or sound waits for the other
 REASONS: dict[str, Reason] = {"video": "no picture", "audio": "no sound"}
 ROUNDING = 1e-6  # of a step
-CLOCK = SystemClock()
+CLOCK = Clock()
 Stream = Literal["video", "audio"]
 
 
@@ -123,7 +123,7 @@ def live(
     spans(0.0, preparation, window, HOP)  # refuses a length that no window can have
     if not OFTEN[0] <= every <= OFTEN[1]:
         raise InputError(f"--every is {every:g} s: expected {OFTEN[0]:g} to {OFTEN[1]:g}")
-    there = {"video": source.pictured, "audio": source.sounding}
+    there = {"video": source.has_video, "audio": source.has_audio}
     missing = [modality for modality in recogniser.reads if not there[modality]]
     if missing and (len(missing) == len(recogniser.reads) or not recogniser.handles_missing):
         reason = REASONS[missing[0]]
@@ -148,7 +148,7 @@ class LiveWindows:
         self.steps = recogniser.preparation.frames
         self.step = length / self.steps
         self.stride = max(1, round(every / self.step))
-        there: dict[Stream, bool] = {"video": source.pictured, "audio": source.sounding}
+        there: dict[Stream, bool] = {"video": source.has_video, "audio": source.has_audio}
         self.streams = [stream for stream in there if there[stream] and stream in recogniser.reads]
         step = self.step if recogniser.preparation.sampling == "even" else 0
         self.rolling = Rolling(self.streams, step, length + LAG + self.step, source.begun)
@@ -288,14 +288,14 @@ class Rolling:
         self.dropped = 0  # pictures that nobody took in time
         self.error: BaseException | None = None
         self._lock = Lock()
-        self._pictures: deque[Seen] = deque()
-        self._sound: deque[Heard] = deque()
+        self._pictures: deque[LivePicture] = deque()
+        self._sound: deque[LiveSound] = deque()
         self._last = 0.0  # second of the newest picture
         self._running: set[Stream] = set(streams)
         self._begins: dict[Stream, float] = dict.fromkeys(self._running, 0.0) if begun else {}
         self._ends: dict[Stream, float] = {}
 
-    def add_picture(self, seen: Seen) -> None:
+    def add_picture(self, seen: LivePicture) -> None:
         """Put a picture in; where nobody takes them, the oldest go."""
         with self._lock:
             self._pictures.append(seen)
@@ -308,7 +308,7 @@ class Rolling:
             self._reach("video", seen.time, end)
         self.news.set()
 
-    def add_sound(self, piece: Heard) -> None:
+    def add_sound(self, piece: LiveSound) -> None:
         """Put a piece of sound in; sound older than `keep` goes."""
         with self._lock:
             self._sound.append(piece)
@@ -344,7 +344,7 @@ class Rolling:
             reach = min((self._ends.get(stream, 0.0) for stream in self._running), default=newest)
             return max(self._begins.values()), max(reach, newest - LAG), not self._running
 
-    def take(self) -> list[Seen]:
+    def take(self) -> list[LivePicture]:
         """Take the pictures that came since the last time."""
         with self._lock:
             taken = list(self._pictures)

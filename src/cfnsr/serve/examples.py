@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cfnsr.media.encode import write_video
 from cfnsr.synthesis.corpus import FPS, VERSION, Part, act
-from cfnsr.synthesis.portrait import paint
+from cfnsr.synthesis.face import paint
 from cfnsr.synthesis.speech import SAMPLE_RATE
 
 SIZE = (480, 360)  # width and height in pixels

@@ -14,9 +14,10 @@ from cfnsr.data.windows import spans
 from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
 from cfnsr.inference.timeline import Prediction
-from cfnsr.media.container import find_streams, open_media, scan_packets
+from cfnsr.media.container import find_streams, open_media
+from cfnsr.media.display import declared_size
 from cfnsr.media.errors import MediaError
-from cfnsr.media.shown import declared_size
+from cfnsr.media.scan import scan_packets
 from cfnsr.serve.limits import MOST_EXPLAINED, MOST_PIXELS, Limits
 from cfnsr.serve.refusals import Refusal, internal
 from cfnsr.serve.schemas import Options

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.media.clock import SoundClock
-from cfnsr.media.container import USUAL, Scan, Streams, find_streams, open_media, read_packets, scan_packets
+from cfnsr.media.container import USUAL, Streams, decode_packet, find_streams, open_media, read_packets
 from cfnsr.media.decode import LOST_FRACTION
-from cfnsr.media.encode import AAC_OPTIONS, X264_OPTIONS, create, video_codec
+from cfnsr.media.display import Display
+from cfnsr.media.encode import add_audio, add_video, create, write_samples, yuv_frame
 from cfnsr.media.errors import MediaError
-from cfnsr.media.shown import Shown
+from cfnsr.media.scan import Scan, first_picture, scan_packets
 
 Draw = Callable[[NDArray[np.uint8], float], object]
 Progress = Callable[[int, int], object]
@@ -42,12 +43,12 @@ TICKS = 60_000  # a second: exact for 24, 25, 30, 60 and 29.97 pictures; MPEG-4 
 MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": str(TICKS)}
 THREADS = min(4, os.cpu_count() or 1)  # of decoder and encoder; each holds pictures
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-UNTOLD = 2  # FFmpeg's number for an unspecified colour matrix
+UNSPECIFIED = 2  # FFmpeg's number for an unspecified colour matrix
 BT601 = 6  # the matrix that OpenCV turns RGB into YUV by
 LIMITED = 1  # so is its range
 
 
-def redraw(
+def write_overlay(
     source: Path | str,
     out: Path | str,
     draw: Draw,
@@ -90,30 +91,21 @@ def redraw(
     scan = scan_packets(source, streams)
     if not scan.frame_count:
         raise MediaError("no picture", f"{source} has no pictures to draw upon: give a video")
-    first = _first_picture(source, streams)
+    first = first_picture(source, streams)
     options = {} if out.suffix.lower() == ".mkv" else MP4_OPTIONS
     with open_media(source) as reading, create(out, options) as writing:
         video, audio = find_streams(reading, streams)
-        if video is None:  # cannot be: its packets were just counted
-            raise MediaError("broken", f"{source} is broken: its pictures went away; copy it again")
-        video.codec_context.thread_type, video.codec_context.thread_count = "AUTO", THREADS
-        shown = Shown(video, bars=True)
-        pictures = _Pictures(source, scan, first, shown, writing, draw, below, progress)
-        sound: _Copied | _Coded | None = None
+        video = cast("VideoStream", video)  # its packets were just counted
+        pictures = _DrawnVideo(source, video, scan, writing, first, draw, below, progress)
+        tracks: dict[int, _DrawnVideo | _CopiedAudio | _EncodedAudio] = {video.index: pictures}
         if audio is not None and scan.sample_rate:
             kept = scan.steady and _can_keep(audio, writing, out)
-            sound = (_Copied if kept else _Coded)(source, audio, scan, writing)
-        wanted: list[VideoStream | AudioStream] = [video]
-        if audio is not None and sound is not None:
-            wanted.append(audio)
-        for packet in read_packets(source, reading, wanted):
-            if isinstance(packet.stream, VideoStream):
-                pictures.add(cast("Packet[VideoStream]", packet))
-            elif sound is not None:
-                sound.add(cast("Packet[AudioStream]", packet))
-        pictures.finish()
-        if sound is not None:
-            sound.finish()
+            kind = _CopiedAudio if kept else _EncodedAudio
+            tracks[audio.index] = kind(source, audio, scan, writing)
+        for packet in read_packets(source, reading, [reading.streams[index] for index in tracks]):
+            tracks[packet.stream.index].add(packet)
+        for track in tracks.values():
+            track.finish()
     return out
 
 
@@ -124,90 +116,58 @@ def _can_keep(audio: AudioStream, writing: OutputContainer, out: Path) -> bool:
     return codec in KEPT.get(out.suffix.lower(), writing.supported_codecs)
 
 
-def _first_picture(path: Path, streams: Streams) -> VideoFrame:
-    """Return the first that can be decoded: it has the size, needed before the sound is written."""
-    with open_media(path) as container:
-        video, _ = find_streams(container, streams)
-        for packet in read_packets(path, container, [] if video is None else [video]):
-            for frame in _decoded(packet):
-                if not frame.is_corrupt:
-                    return cast("VideoFrame", frame)
-    raise MediaError("broken", f"{path} is broken: none of its pictures can be decoded; copy it again")
-
-
-def _decoded(packet: Packet[Any]) -> list[Any]:
-    """Decode the frames of a packet; none of one that is damaged."""
-    try:
-        return list(packet.decode())
-    except av.FFmpegError:
-        return []
-
-
-class _Pictures:
+class _DrawnVideo:
     """Decodes, draws on and encodes pictures one by one."""
 
     def __init__(
         self,
         path: Path,
+        source: VideoStream,
         scan: Scan,
-        first: VideoFrame,
-        shown: Shown,
         writing: OutputContainer,
+        first: tuple[VideoFrame, tuple[int, int]],
         draw: Draw,
         below: int,
         progress: Progress | None,
     ) -> None:
-        self.path, self.scan = path, scan
-        self.writing, self.draw, self.progress = writing, draw, progress
-        self.shown = shown
-        like = self.shown(first)
-        self.below = below
-        self.height, self.width = like.shape[0] // 2 * 2, like.shape[1] // 2 * 2
+        self.path, self.scan, self.writing = path, scan, writing
+        self.draw, self.below, self.progress = draw, below, progress
+        frame, (height, width) = first  # their size is needed before the sound is written
+        self.height, self.width = height // 2 * 2, width // 2 * 2
         if not self.height or not self.width:
-            raise InputError(
-                f"{path} has pictures of {like.shape[1]} x {like.shape[0]}: expected 2 x 2 or more"
-            )
-        codec = video_codec()
-        rate = Fraction(min(max(scan.fps, 1.0), 1000.0)).limit_denominator(
-            1001
-        )  # a hint; times are set below
-        options = X264_OPTIONS if codec == "libx264" else {}
-        self.stream = cast("VideoStream", writing.add_stream(codec, rate=rate, options=options))
-        self.stream.width, self.stream.height = self.width, self.height + below
-        self.stream.pix_fmt = "yuv420p"
-        context = self.stream.codec_context
+            raise InputError(f"{path} has pictures of {width} x {height}: expected 2 x 2 or more")
+        source.codec_context.thread_type, source.codec_context.thread_count = "AUTO", THREADS
+        self.display = Display(source, size=(height, width), bars=True)
+        rate = Fraction(min(max(scan.fps, 1.0), 1000.0)).limit_denominator(1001)  # a hint: each has its time
+        self.stream = add_video(writing, rate, self.width, self.height + below, THREADS)
+        context: Any = self.stream.codec_context
         context.time_base = Fraction(1, TICKS)
-        context.thread_count = THREADS
-        _keep_colours(first, context)
-        self.seen = self.written = 0
+        context.color_range = LIMITED
+        if frame.colorspace != UNSPECIFIED:  # else the planes come out as they went in, and players guess
+            context.colorspace = BT601
+        context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+        self.decoded = self.written = 0
         self.last = -1  # ticks of the picture before
 
-    def add(self, packet: Packet[VideoStream]) -> None:
-        for frame in _decoded(packet):
-            at = self._number(frame)
-            self.seen += 1
-            if at is None or frame.is_corrupt:
-                continue  # the picture before stays in its place
-            self._write(frame, float(self.scan.times[at]))
-
-    def _number(self, frame: VideoFrame) -> int | None:
-        """Place of the picture in the order shown; None for one that an edit list hides."""
-        if not self.scan.stamped or frame.pts is None:
-            return min(self.seen, self.scan.frame_count - 1)
-        at = int(np.searchsorted(self.scan.keys, frame.pts))
-        return at if at < self.scan.frame_count and self.scan.keys[at] == frame.pts else None
+    def add(self, packet: Packet[Any]) -> None:
+        for frame in decode_packet(packet):
+            place = min(self.decoded, self.scan.frame_count - 1)
+            self.decoded += 1
+            if self.scan.stamped and frame.pts is not None:
+                place = int(np.searchsorted(self.scan.keys, frame.pts))
+                if place == self.scan.frame_count or self.scan.keys[place] != frame.pts:
+                    continue  # an edit list hides it
+            if not frame.is_corrupt:  # else the picture before stays in its place
+                self._write(frame, float(self.scan.times[place]))
 
     def _write(self, frame: VideoFrame, second: float) -> None:
-        import cv2
-
         ticks = round(second * TICKS)
         if ticks <= self.last:
             return
         picture = np.full((self.height + self.below, self.width, 3), 255, np.uint8)
-        picture[: self.height] = self.shown(frame)[: self.height, : self.width]
+        picture[: self.height] = self.display(frame)[: self.height, : self.width]
         self.draw(picture, second)
-        planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), np.uint8)
-        drawn = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        drawn = yuv_frame(picture)
         drawn.pts, drawn.time_base = ticks, Fraction(1, TICKS)
         if frame.duration and frame.time_base:
             drawn.duration = round(frame.duration * frame.time_base * TICKS)
@@ -228,15 +188,7 @@ class _Pictures:
             )
 
 
-def _keep_colours(first: VideoFrame, context: Any) -> None:
-    """Declare the colours of the source in the new file."""
-    context.color_range = LIMITED
-    if first.colorspace != UNTOLD:  # else the planes come out as they went in, and players guess as before
-        context.colorspace = BT601
-    context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
-
-
-class _Copied:
+class _CopiedAudio:
     """Passes the packets of the sound on as they are."""
 
     def __init__(self, path: Path, source: AudioStream, scan: Scan, writing: OutputContainer) -> None:
@@ -246,7 +198,7 @@ class _Copied:
         self.last: int | None = None  # time stamp of the packet before
         self.end = 0
 
-    def add(self, packet: Packet[AudioStream]) -> None:
+    def add(self, packet: Packet[Any]) -> None:
         if not packet.size:
             return  # the decoder's signal to finish
         stamp = packet.dts if packet.dts is not None else packet.pts
@@ -262,45 +214,45 @@ class _Copied:
         pass
 
 
-class _Coded:
+class _EncodedAudio:
     """Decodes the sound and writes it as AAC where its time stamps say, as `decode` does."""
 
     def __init__(self, path: Path, source: AudioStream, scan: Scan, writing: OutputContainer) -> None:
         self.path, self.scan, self.writing = path, scan, writing
-        told = source.codec_context.sample_rate
-        self.rate = told if told in AAC_RATES else AAC_RATES[-1]
-        self.layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
-        self.stream = writing.add_stream("aac", rate=self.rate, layout=self.layout, options=AAC_OPTIONS)
+        declared = source.codec_context.sample_rate
+        self.rate = declared if declared in AAC_RATES else AAC_RATES[-1]
+        self.channels = 1 if source.codec_context.layout.nb_channels == 1 else 2
+        self.stream = add_audio(writing, "aac", self.rate, self.channels)
         self.resampler: av.AudioResampler | None = None
         self.form: tuple[object, ...] = ()  # of the frames that the resampler takes
         self.clock = SoundClock(path)
-        self.lost = self.heard = 0
+        self.lost = self.decoded = 0
 
-    def add(self, packet: Packet[AudioStream]) -> None:
-        frames = _decoded(packet)
+    def add(self, packet: Packet[Any]) -> None:
+        frames = decode_packet(packet)
         self.lost += bool(packet.size and not frames)
-        self.heard += bool(frames)
+        self.decoded += bool(frames)
         for frame in frames:
-            self._hear(frame)
+            self._lay(frame)
 
-    def _hear(self, frame: AudioFrame) -> None:
+    def _lay(self, frame: AudioFrame) -> None:
         due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
         if silence := self.clock.follow(due, self.rate, start=self.scan.sound_start):
             self._flush()  # what was read before it
-            self._write(np.zeros((1 if self.layout == "mono" else 2, silence), np.float32))
+            self._write(np.zeros((self.channels, silence), np.float32))
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self.form:
             self._flush()
             self.form = form
-            self.resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+            self.resampler = av.AudioResampler(format="fltp", layout=self.stream.layout.name, rate=self.rate)
         frame.pts = None  # the count of samples is the clock
         self._resample(frame)
 
     def _resample(self, frame: AudioFrame | None) -> None:
         if self.resampler is not None:
-            for even in self.resampler.resample(frame):
-                if even is not None and even.samples:
-                    self._write(self.clock.cut(even.to_ndarray()))
+            for part in self.resampler.resample(frame):
+                if part is not None and part.samples:
+                    self._write(self.clock.cut(part.to_ndarray()))
 
     def _flush(self) -> None:
         self._resample(None)
@@ -310,20 +262,13 @@ class _Coded:
         position = self.clock.position or 0
         for first in range(0, samples.shape[1], self.rate):  # a long silence takes little memory
             part = samples[:, first : first + self.rate].astype(np.float32, copy=False)
-            clean = np.ascontiguousarray(np.clip(np.nan_to_num(part), -1, 1))
-            frame = av.AudioFrame.from_ndarray(clean, format="fltp", layout=self.layout)
-            frame.sample_rate, frame.pts, frame.time_base = self.rate, position, Fraction(1, self.rate)
-            self.writing.mux(self.stream.encode(frame))
-            position += clean.shape[1]
-        self.clock.position = position
+            write_samples(self.writing, self.stream, np.clip(np.nan_to_num(part), -1, 1), position + first)
+        self.clock.position = position + samples.shape[1]
 
     def finish(self) -> None:
         self._flush()
         self.writing.mux(self.stream.encode(None))
-        if self.lost > LOST_FRACTION * (self.lost + self.heard):
-            raise MediaError(
-                "broken",
-                f"{self.path} is broken: {self.lost} of {self.lost + self.heard} packets of its sound cannot "
-                "be decoded; copy it again",
-            )
+        if self.lost > LOST_FRACTION * (self.lost + self.decoded):
+            share = f"{self.lost} of {self.lost + self.decoded} packets of its sound"
+            raise MediaError("broken", f"{self.path} is broken: {share} cannot be decoded; copy it again")
         self.clock.check()

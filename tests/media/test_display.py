@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from cfnsr.data.preparer import shown_points
-from cfnsr.media.container import probe, scan_packets
 from cfnsr.media.decode import decode, stream_pictures
+from cfnsr.media.display import Display, stretch
+from cfnsr.media.face import FaceDetector
 from cfnsr.media.openface import OpenFaceTrack
-from cfnsr.media.redraw import redraw
-from cfnsr.media.shown import Shown, stretch
+from cfnsr.media.overlay import write_overlay
+from cfnsr.media.scan import first_picture, scan_packets
 
 Media = Callable[..., Path]
 SQUARE = 0.4  # of the height, the side of the white square that stands in the middle of each picture
@@ -90,13 +91,13 @@ def test_pixels_that_are_not_square(name: str, codec: str, pixel: Fraction, tmp_
     path = squeezed(tmp_path / name, codec, pixel)
     wide, high = stretch(float(pixel))
     size = round(64 * high), round(96 * wide)
-    info, found = probe(path), decode(path, frames=4, audio=False)
+    found = decode(path, frames=4, audio=False)
     assert found.frames is not None
-    assert found.frames.shape[1:3] == (info.height, info.width) == size
+    assert found.frames.shape[1:3] == first_picture(path)[1] == size
     assert [ratio(each) for each in found.frames] == pytest.approx([1.0] * 4, abs=0.1)
     assert scan_packets(path).side == max(size) and found.pixel == pytest.approx(float(pixel))
     drawn = []
-    out = redraw(path, tmp_path / "out.mp4", lambda each, _: drawn.append(each.copy()))
+    out = write_overlay(path, tmp_path / "out.mp4", lambda each, _: drawn.append(each.copy()))
     assert [ratio(each) for each in drawn] == pytest.approx([1.0] * 10, abs=0.1)
     with av.open(str(out)) as file:
         stream = file.streams.video[0]
@@ -104,7 +105,7 @@ def test_pixels_that_are_not_square(name: str, codec: str, pixel: Fraction, tmp_
         assert (stream.height, stream.width) == (size[0] // 2 * 2, size[1] // 2 * 2)
 
 
-def test_pictures_that_are_resized_keep_their_brightness(tmp_path: Path) -> None:
+def test_resized_pictures_keep_their_brightness(tmp_path: Path) -> None:
     """FFmpeg's scaler makes them two levels darker."""
     corners = []
     for name, pixel in (("plain.mkv", Fraction(1)), ("wide.mkv", Fraction(16, 11))):
@@ -121,13 +122,13 @@ def test_the_container_has_the_last_word(tmp_path: Path) -> None:
     at = data.index(b"pasp") + 4
     assert struct.unpack(">II", data[at : at + 8]) == (16, 11)
     path.write_bytes(data[:at] + struct.pack(">II", 2, 1) + data[at + 8 :])
-    assert (probe(path).width, probe(path).height) == (192, 64)
+    assert first_picture(path)[1] == (64, 192)
     assert decode(path, frames=1, audio=False).frames.shape[1:3] == (64, 192)  # type: ignore[union-attr]
 
 
 def test_an_absurd_aspect_is_none(tmp_path: Path) -> None:
     path = squeezed(tmp_path / "a.mkv", "h264", Fraction(200))
-    assert (probe(path).width, probe(path).height) == (96, 64)
+    assert first_picture(path)[1] == (64, 96)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -175,82 +176,56 @@ def test_a_size_that_changes_on_the_way(
     if left:
         np.testing.assert_array_equal(last[:, :left], last[:, left : left + 1].repeat(left, axis=1))
     drawn = []
-    redraw(path, tmp_path / "out.mp4", lambda each, _: drawn.append(each.copy()))
+    write_overlay(path, tmp_path / "out.mp4", lambda each, _: drawn.append(each.copy()))
     assert [ratio(each) for each in drawn] == pytest.approx([1.0] * 20, abs=0.15)
     beside = drawn[19].sum(axis=2) == 0
     assert beside.sum() == width * height - inner[0] * inner[1]
 
 
-def test_a_rotation_that_changes_on_the_way(tmp_path: Path) -> None:
-    """Some phones tell of it in the stream, picture by picture."""
+class Turned:
+    """A picture that says how it is turned, as PyAV does."""
 
-    class Turned:
-        """A picture that says how it is turned, as PyAV tells it."""
+    def __init__(self, angle: int) -> None:
+        self.rotation, self.frame = angle, av.VideoFrame.from_ndarray(picture(96, 64), "rgb24")
+        matrix = np.array([0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30], np.int32).tobytes()
+        self.side_data = [type("Side", (bytes,), {"type": SimpleNamespace(name="DISPLAYMATRIX")})(matrix)]
+        self.side_data = self.side_data if angle else []
 
-        def __init__(self, angle: int) -> None:
-            self.rotation, self.frame = angle, av.VideoFrame.from_ndarray(picture(96, 64), "rgb24")
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.frame, name)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.frame, name)
 
-        @property
-        def side_data(self) -> list[Any]:
-            if not self.rotation:
-                return []
-            matrix = np.array([0, 65_536, 0, -65_536, 0, 0, 0, 0, 1 << 30], np.int32).tobytes()
-
-            class Side:
-                type = SimpleNamespace(name="DISPLAYMATRIX")
-
-                def __bytes__(self) -> bytes:
-                    return matrix
-
-            return [Side()]
-
-    shown = Shown(None)
-    found = [shown(Turned(angle)) for angle in (0, 90, 0)]  # type: ignore[arg-type]
+def test_a_rotation_that_changes_on_the_way() -> None:
+    """Some phones write it into the stream, picture by picture."""
+    with av.open(io.BytesIO(), "w", "webm") as file:
+        display = Display(file.add_stream("libvpx", rate=10))  # type: ignore[arg-type]
+        found = [display(Turned(angle)) for angle in (0, 90, 0)]  # type: ignore[arg-type]
     assert [each.shape for each in found] == [(64, 96, 3)] * 3
     assert [ratio(each) for each in found] == pytest.approx([1.0] * 3, abs=0.1)
     assert (found[1] > 160).any(axis=2).sum() == pytest.approx((64 / 96 * SQUARE * 64) ** 2, rel=0.1)
 
 
 def test_openface_points_move_with_the_pixels() -> None:
-    points = np.array([[[10.0, 20.0]] * 68], np.float32)
-    track = OpenFaceTrack(
-        frame_numbers=np.array([0]),
-        timestamps=np.array([0.0]),
-        confidence=np.ones(1, np.float32),
-        success=np.array([True]),
-        action_units=np.zeros((1, 35), np.float32),
-        pose=np.zeros((1, 6), np.float32),
-        gaze=np.zeros((1, 8), np.float32),
-        landmarks=points,
-    )
+    rows = {name: np.zeros((1, 1)) for name in ("frame_numbers", "timestamps", "confidence", "success")}
+    points = np.full((1, 68, 2), (10.0, 20.0), np.float32)
+    track = OpenFaceTrack(**rows, action_units=np.zeros((1, 35)), pose=None, gaze=None, landmarks=points)  # type: ignore[arg-type]
     np.testing.assert_allclose(shown_points(track, 1.5).landmarks[0, 0], [15, 20])  # type: ignore[index]
     np.testing.assert_allclose(shown_points(track, 0.5).landmarks[0, 0], [10, 40])  # type: ignore[index]
     assert shown_points(track, 1.0) is track
 
 
-def test_the_given_film_with_wide_pixels(shared: Path) -> None:
-    folder = shared / "cases/geometry"
-    if not folder.is_dir():
-        pytest.skip("no such cases here")
+def test_the_given_film_with_wide_pixels(cases: Path) -> None:
     wide, square = (
-        decode(folder / name, frames=5, audio=False).frames
+        decode(cases / "geometry" / name, frames=5, audio=False).frames
         for name in ("dv_pal_wide.mpg", "reference_square_pixels.mpg")
     )
     assert wide is not None and square is not None and wide.shape == square.shape == (5, 576, 1024, 3)
     assert np.abs(wide.astype(int) - square).mean() < 3
 
 
-def test_the_given_film_that_is_turned(shared: Path, yunet: Path) -> None:
+def test_the_given_film_that_is_turned(cases: Path, yunet: Path) -> None:
     """The face is as wide as before to its height, by the detector."""
-    from cfnsr.media.face import FaceDetector
-
-    path = shared / "cases/geometry/turned_on_the_way.webm"
-    if not path.exists():
-        pytest.skip("no such case here")
-    found = decode(path, frames=12, audio=False)
+    found = decode(cases / "geometry/turned_on_the_way.webm", frames=12, audio=False)
     assert found.frames is not None and found.frames.shape[1:3] == (360, 640)
     faces = np.stack([FaceDetector(yunet).detect(frame)[0] for frame in found.frames])
     shapes = faces[:, 2] / faces[:, 3]
