@@ -14,11 +14,11 @@ from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.files import escaped, is_pointer, write_json, write_text
 from cfnsr.inference.plot import plot
-from cfnsr.inference.prediction import Prediction, Window
+from cfnsr.inference.timeline import Prediction, Window
 from cfnsr.inference.writers import write
-from cfnsr.media.container import probe
 from cfnsr.media.encode import write_video
 from cfnsr.media.errors import MediaError
+from cfnsr.media.scan import scan_packets
 
 
 def film(path: Path) -> Path:
@@ -44,7 +44,7 @@ def test_outputs_of_any_name(latin: Path, suffix: str) -> None:
     told = Prediction(str(path), "calm", {"calm": 0.6, "sad": 0.4}, (window,), None, faces=np.zeros((0, 4)))
     if suffix == ".mp4":
         film(path)
-        assert probe(path).frame_count == 5
+        assert scan_packets(path).frame_count == 5
     else:
         (plot if suffix in (".png", ".svg", ".pdf") else write)(told, path)
     assert path.stat().st_size > 0 and list(latin.iterdir()) == [path]
@@ -71,7 +71,7 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 72862\n")
     assert is_pointer(path) and not is_pointer(tmp_path) and not is_pointer(tmp_path / "none")
     with pytest.raises(MediaError, match="git lfs pull") as caught:
-        probe(path)
+        scan_packets(path)
     assert caught.value.reason == "not media"
 
 

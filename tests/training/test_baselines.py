@@ -51,12 +51,17 @@ def samples(clips: int, features: int, seed: int = 0) -> tuple[torch.Tensor, tor
     return torch.from_numpy(values), torch.from_numpy(labels)
 
 
-@pytest.mark.parametrize(("clips", "features"), [(200, 12), (60, 150)])
+@pytest.mark.parametrize(("clips", "features", "speeds"), [(200, 12, 1), (60, 150, 1), (40, 150, 3)])
 @pytest.mark.parametrize("strength", [0.003, 0.1, 3.0])
-def test_logistic_regression_is_that_of_scikit_learn(clips: int, features: int, strength: float) -> None:
-    values, labels = samples(clips, features)
-    weight, bias = logistic_regression(values, labels, 4, strength)
-    theirs = LogisticRegression(C=1 / (strength * clips), tol=1e-10, max_iter=10_000).fit(values, labels)
+def test_logistic_regression_is_that_of_scikit_learn(
+    clips: int, features: int, speeds: int, strength: float
+) -> None:
+    """With fewer values than clips, with more, and with clips that come more than once."""
+    values, labels = (each.repeat_interleave(speeds, dim=0) for each in samples(clips, features))
+    weight, bias = logistic_regression(values, labels, 4)(strength)
+    theirs = LogisticRegression(C=1 / (strength * len(labels)), tol=1e-10, max_iter=10_000).fit(
+        values, labels
+    )
     ours = (values @ weight + bias).softmax(dim=1)
     np.testing.assert_allclose(ours, theirs.predict_proba(values), atol=1e-4)
     np.testing.assert_allclose(weight.T, theirs.coef_, atol=1e-4)
@@ -64,7 +69,7 @@ def test_logistic_regression_is_that_of_scikit_learn(clips: int, features: int, 
 
 def test_a_class_that_nobody_shows_does_no_harm() -> None:
     values, labels = samples(80, 5)
-    weight, bias = logistic_regression(values, labels, 6, 0.1)
+    weight, bias = logistic_regression(values, labels, 6)(0.1)
     probabilities = (values @ weight + bias).softmax(dim=1)
     assert torch.isfinite(weight).all() and probabilities[:, 4:].max() < 0.01
 

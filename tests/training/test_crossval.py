@@ -295,7 +295,7 @@ def test_an_entry_that_does_not_say_what_it_is(pictures: PreparedCorpus, tmp_pat
 
         @zoo.entry("mine", fusion="none")
         def mine(settings: zoo.Settings) -> zoo.Model:
-            return OneStream(settings.audio_encoder(), "audio", settings.classes)
+            return OneStream(settings.encoder("audio"), "audio", settings.classes)
 
         @zoo.entry("theirs", fusion="model")
         def theirs(settings: zoo.Settings) -> zoo.Model:

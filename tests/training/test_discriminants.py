@@ -14,7 +14,7 @@ import cfnsr
 from cfnsr.data.store import Store
 from cfnsr.features.base import Look
 from cfnsr.models import zoo
-from cfnsr.models.encoders.discriminant import Discriminant, Judging
+from cfnsr.models.encoders.discriminant import Discriminant, ScoredStage
 from cfnsr.training import discriminants
 from cfnsr.training.config import find_recipe
 from cfnsr.training.discriminants import fit_discriminants
@@ -51,8 +51,8 @@ def built(name: str) -> zoo.Model:
     return zoo.create_model(name, classes=2, speech_layers=2, speech_width=8)
 
 
-def judging(model: nn.Module) -> Judging:
-    (found,) = (module for module in model.modules() if isinstance(module, Judging))
+def scored(model: nn.Module) -> ScoredStage:
+    (found,) = (module for module in model.modules() if isinstance(module, ScoredStage))
     return found
 
 
@@ -60,7 +60,7 @@ def fitted(name: str, tracks: PreparedCorpus, places: list[int]) -> dict[str, Te
     """What becomes of the discriminant of a model of one stream."""
     model = built(name)
     fit_discriminants(model, tracks.clips(model.reads, LOOK), places)
-    return judging(model).discriminant.state_dict()
+    return scored(model).discriminant.state_dict()
 
 
 def written(folder: Path) -> dict[str, Tensor]:
@@ -97,12 +97,12 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_that_of_speech_is_fitted_to_the_clips_it_is_given_at_every_speed(tracks: PreparedCorpus) -> None:
     """Clip by clip and speed by speed; not in the order of the tracks."""
     model = built(AUDIO)
-    stage, clips = judging(model), tracks.clips(model.reads, LOOK)
+    stage, clips = scored(model), tracks.clips(model.reads, LOOK)
     values, labels = [], []
     for place in PLACES:
         states = clips[place].audio
         assert states.shape == (2, 2, 5, 8), "two speeds"
-        values += [stage.statistics(states_at_one[None].float())[0] for states_at_one in states]
+        values += [stage.measure(states_at_one[None].float())[0] for states_at_one in states]
         labels += 2 * [clips.labels[place]]
     check_fitted(AUDIO, tracks, Discriminant(48, 2), values, labels)
 
@@ -150,14 +150,14 @@ def test_a_run_fits_it_to_the_actors_that_train(
     job = job_of(tracks, name, RECIPE)
     for part, units in ((SELECTED, job.fold.train), ("", (*job.fold.train, *job.fold.validation))):
         model = cfnsr.load_model(trained / part)  # of the same waves
-        discriminant = judging(model).discriminant
+        discriminant = scored(model).discriminant
         discriminant.weight.zero_()
         clips = tracks.clips(model.reads, model.config.look)
         fit_discriminants(model, clips, tracks.places(job.protocol, units))
         assert discriminant.weight.any()
         assert alike(written(trained / part), discriminant.state_dict()), part
     loaded = cfnsr.load_model(trained)
-    assert not judging(loaded).discriminant.speaks, "it is one stream's: it has to be silent if it trains"
+    assert not scored(loaded).discriminant.in_training, "it is one stream's: disabled where it trains"
 
 
 def test_validation_and_test_clips_do_not_fit_it(

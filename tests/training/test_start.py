@@ -93,8 +93,8 @@ def test_what_is_taken_over_learns_slowly_and_what_is_new_at_the_full_rate(
     assert set(found) == {each for each, _ in model.named_parameters() if each.startswith(learning)}
     for each, share in found.items():
         assert share == pytest.approx(SHARE if each.startswith(slow) else 1.0), each
-    speaking = [part.speaks for part in model.modules() if isinstance(part, Discriminant)]
-    assert speaking == 2 * [recipe.pretrain]
+    enabled = [part.in_training for part in model.modules() if isinstance(part, Discriminant)]
+    assert enabled == 2 * [recipe.pretrain]
 
 
 def test_the_rates_follow_the_schedule(begun: Begun) -> None:
@@ -150,7 +150,7 @@ def test_encoders_that_are_not_to_be_frozen_learn(begun: Begun) -> None:
 
 @pytest.mark.parametrize("name", [OURS, LATE, MSAF])
 @pytest.mark.parametrize("recipe", [RECIPE, THAWED])
-def test_the_discriminants_speak_where_a_fusion_is_trained(
+def test_the_discriminants_are_enabled_where_a_fusion_is_trained(
     name: str, recipe: Recipe, begun: Begun, trained: list[Path]
 ) -> None:
     """Those of both streams, as they were fitted, so that what is fused learns how far to believe them."""
@@ -159,7 +159,7 @@ def test_the_discriminants_speak_where_a_fusion_is_trained(
     for encoder, stream in zip((model.video, model.audio), trained, strict=True):
         (discriminant,) = (part for part in encoder.modules() if isinstance(part, Discriminant))
         (fitted,) = (part for part in load_model(stream).modules() if isinstance(part, Discriminant))
-        assert discriminant.speaks and discriminant.weight.any()
+        assert discriminant.in_training and discriminant.weight.any()
         assert not changed(discriminant, state_of(fitted))
         scored[discriminant] = []
         discriminant.register_forward_hook(lambda module, inputs, scores: scored[module].append(scores))

@@ -4,7 +4,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from cfnsr.cli.app import app
 from cfnsr.cli.corpus import prepare_takes, write_synthetic
@@ -21,8 +21,8 @@ PICTURES = 64  # pixels of the small preset
 
 @app.command(epilog="Example: cfnsr demo --out demo")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic corpus and of the training.")] = 0,
+    out: Annotated[Path, Option(help="Folder for all that is made.")] = Path("demo"),
+    seed: Annotated[int, Option(help="Seed of the synthetic corpus and of the training.")] = 0,
 ) -> None:
     """Synthetic corpus, preparation, cross-validation, report and a prediction: the whole job in minutes."""
     from cfnsr.corpus.scan import scan

@@ -23,7 +23,7 @@ from cfnsr.features.spec import LIMITS, ModelSpec
 from cfnsr.files import read_json, write_json
 from cfnsr.models import zoo
 from cfnsr.models.encoders.resnext import start_residuals
-from cfnsr.models.parameters import count_total
+from cfnsr.models.parameters import count_parameters, count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import load_model, read_spec, temper
@@ -167,7 +167,7 @@ class _Fold:
             describe(job, corpus),
             epochs=chosen.epochs,
             params=count_total(model, corpus.speech_parameters),
-            trained_params=zoo.count_parameters(model),
+            trained_params=count_parameters(model),
             predicted=len(validation.clips) + len(test.clips),
             epoch=state.best_epoch,
             learning_rate=chosen.recipe.learning_rate,
@@ -272,7 +272,7 @@ def initialise(
 
 def build(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Model, ModelSpec]:
     """Build the model of a job for a corpus, with weights drawn from its seed."""
-    recipe, sizes = job.recipe, corpus.sizes(job.entry.encoders)
+    recipe, sizes = job.recipe, corpus.sizes(job.entry.encoders.values())
     look = {}
     for name in LIMITS:
         value = getattr(recipe, name)

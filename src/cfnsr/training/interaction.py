@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.data.dataset import Batch, Clips
-from cfnsr.models.exchanges.silent import Silent
+from cfnsr.models.exchanges.none import NoExchange
 from cfnsr.models.streams import TwoStream
 
 PAIRED = 64  # pooled vectors of each modality that every clip's are paired with
@@ -110,19 +110,19 @@ def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
 
     def note(exchange: nn.Module, maps: Pair, output: object) -> None:
         places, steps = cast(Any, exchange).attention(*maps)
-        weights = (places if cast(Any, exchange).weighs == "video" else steps).flatten(1).double()
+        weights = (places if cast(Any, exchange).weighted == "video" else steps).flatten(1).double()
         if weights.shape[1] > 1:
             found.append(torch.special.entr(weights).sum(dim=1) / math.log(weights.shape[1]))
 
     with ExitStack() as stack:
         for exchange in _exchanges(model):
-            if hasattr(exchange, "weighs"):
+            if hasattr(exchange, "weighted"):
                 stack.enter_context(exchange.register_forward_hook(note))
         yield found
 
 
 def _exchanges(model: TwoStream) -> list[nn.Module]:
-    return [exchange for exchange in model.exchanges if not isinstance(exchange, Silent)]
+    return [exchange for exchange in model.exchanges if not isinstance(exchange, NoExchange)]
 
 
 def _without(exchange: nn.Module, maps: Pair, output: object) -> tuple[Tensor, Tensor]:

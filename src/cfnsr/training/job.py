@@ -55,8 +55,10 @@ class Job:
             return len(self.entry.solver.strengths)
         if self.encoders:
             return self.recipe.fused_epochs
-        own = getattr(self.recipe, f"{'_'.join(self.entry.encoders)}_epochs", None)  # of its one input
-        return self.recipe.epochs if own is None else own
+        own = getattr(
+            self.recipe, f"{'_'.join(self.entry.encoders.values())}_epochs", None
+        )  # of its one input
+        return self.recipe.epochs if own is None else own  # some inputs need more than others
 
     @property
     def refits(self) -> bool:

@@ -26,7 +26,7 @@ from cfnsr.files import write_atomically
 from cfnsr.training.augmentation import Augmentation
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
-from cfnsr.training.discriminants import fit_discriminants, solve
+from cfnsr.training.discriminants import fit_discriminants, prepare
 from cfnsr.training.inputs import answer, to_input
 from cfnsr.training.job import Job
 from cfnsr.training.run import HISTORY, Record, read_history, write_history
@@ -120,6 +120,7 @@ class Trainer:
         # A run's history is that of its choice; what follows it chooses nothing.
         self._history = folder / (HISTORY if select else "refit.jsonl")
         self._state_path = folder / "training" / "state.pt"
+        self._solve_model: Callable[[float], None] | None = None  # once the clips are measured
         self.augmentation = Augmentation(recipe, clips, train, job.seed)
         self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         model = _synchronised(model, accelerator)
@@ -229,7 +230,9 @@ class Trainer:
         strength = self.solver.strengths[epoch - 1]
         if self.selecting is None and epoch < self.stop:
             return {}
-        solve(self._bare(self.model), self.solver, strength, self.clips, self.train)
+        if self._solve_model is None:
+            self._solve_model = prepare(self._bare(self.model), self.solver, self.clips, self.train)
+        self._solve_model(strength)
         log_probabilities = self.predict(self.train)
         labels = torch.tensor([self.clips.labels[place] for place in self.train])
         loss = functional.nll_loss(log_probabilities, labels).item()
@@ -435,7 +438,7 @@ def _mean_recall(answers: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> float
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Adam over what is trained; what was trained before has a learning rate of its own."""
-    before = {id(parameter) for parameter in getattr(model, "taken_over", ())}
+    before = {id(parameter) for parameter in getattr(model, "initialised", ())}
     share = (recipe.fused_learning_rate or recipe.learning_rate) / recipe.learning_rate
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
