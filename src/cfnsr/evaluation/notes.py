@@ -98,9 +98,9 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if not row.complete:
             incomplete.setdefault((row.protocol_label, row.progress), []).append(row.model)
-    for (protocol, progress), models in incomplete.items():
+    for (protocol, progress), unfinished in incomplete.items():
         warnings.append(
-            f"Incomplete under the {protocol} ({progress}): {', '.join(models)}; figures are of these folds "
-            "alone."
+            f"Incomplete under the {protocol} ({progress}): {', '.join(unfinished)}; figures are of these "
+            "folds alone."
         )
     return warnings

@@ -167,7 +167,7 @@ def abstention(row: Row) -> Markup:
                 axis.annotate(f"{threshold:g}", (x, y), (0, -11), textcoords="offset points", ha="center")
                 free = x - SPACING
         if chosen:
-            marks = {"color": OTHER, "markersize": 7, "markerfacecolor": "none"}
+            marks: dict[str, Any] = {"color": OTHER, "markersize": 7, "markerfacecolor": "none"}
             axis.plot(*_answered(chosen), "o", label="threshold chosen on validation", **marks)
             axis.legend(**ABOVE)
         axis.set(xlim=(0, 102), ylim=(0, 102), xlabel="clips answered %", ylabel="accuracy of these %")

@@ -54,8 +54,14 @@ def report(
     content, text = results(rows, unfinished, compared), tables(rows, unfinished, compared)
     page = html(rows, unfinished, explained(rows), compared)
     folder = Path(runs_folder if out is None else out)
-    write_json(folder / "results.json", content)
-    write_text(folder / "tables.md", text)
-    write_text(folder / "report.html", page)
-    paths = (folder / name for name in ("report.html", "tables.md", "results.json"))
-    return Written(*paths, tuple(rows), tuple(compared))
+    written = Written(
+        folder / "report.html",
+        folder / "tables.md",
+        folder / "results.json",
+        tuple(rows),
+        tuple(compared),
+    )
+    write_json(written.results, content)
+    write_text(written.tables, text)
+    write_text(written.html, page)
+    return written

@@ -253,7 +253,7 @@ def _forward(
         noted: takes the attention of its blocks, if given.
     """
     two = cast(TwoStream, model)
-    encoders = {"video": cast(Encoder, two.video), "audio": cast(Encoder, two.audio)}
+    encoders: dict[str, Encoder] = {"video": two.video, "audio": two.audio}
 
     def run(maps: dict[str, Tensor], first: int, noted: list[_Noted] | None = None) -> Tensor:
         """Run from the maps before a stage to the answer."""

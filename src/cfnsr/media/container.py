@@ -144,7 +144,7 @@ def stream_notes(container: InputContainer, wanted: Streams) -> tuple[str, ...]:
     """Say for people which stream is read of each kind that a file has several of."""
     notes = []
     video, audio = playable_streams(container)
-    chosen = (
+    chosen: tuple[tuple[str, Sequence[Any], Any, int | None], ...] = (
         ("picture", video, _chosen(video, wanted.video), wanted.video),
         ("sound", audio, _chosen(audio, wanted.audio), wanted.audio),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -209,7 +209,7 @@ def _read(
             video.codec_context.thread_type, video.codec_context.thread_count = "AUTO", threads
         if audio is not None and sound is not None:
             collectors[audio.index] = sound
-        streams = [container.streams[index] for index in collectors]
+        streams: list[Any] = [container.streams[index] for index in collectors]
         # A file whose pictures begin later is read from its start: seeking leads to them, past the sound.
         begin = 0.0
         if pictures is not None:
@@ -235,7 +235,7 @@ def _read(
                 collector.errors += 1
                 continue
             for frame in decoded:
-                collector.add(frame)
+                collector.add(frame)  # type: ignore[arg-type]
             yield
         for collector in collectors.values():
             collector.finish()

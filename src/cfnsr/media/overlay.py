@@ -102,7 +102,8 @@ def write_overlay(
             kept = scan.steady and _can_keep(audio, writing, out)
             kind = _CopiedAudio if kept else _EncodedAudio
             tracks[audio.index] = kind(source, audio, scan, writing)
-        for packet in read_packets(source, reading, [reading.streams[index] for index in tracks]):
+        read: list[Any] = [reading.streams[index] for index in tracks]
+        for packet in read_packets(source, reading, read):
             tracks[packet.stream.index].add(packet)
         for track in tracks.values():
             track.finish()

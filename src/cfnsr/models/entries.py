@@ -19,6 +19,7 @@ from cfnsr.models.streams import OneStream, TwoStream
 
 Model = OneStream | TwoStream
 Build = Callable[[Settings], Model]
+VIDEO, AUDIO = {"video": "pixels"}, {"audio": "mfcc"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,6 @@ def released(settings: Settings) -> Model:
     return model
 
 
-VIDEO, AUDIO = {"video": "pixels"}, {"audio": "mfcc"}
 FEATURES = {"video": "openface", "audio": "speech"}
 MSAFS = partial(MSAF, block=16), partial(MSAF, block=32)
 Multiplication = partial(Multiplicative, beta=0)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 from cfnsr.errors import InputError
 from cfnsr.models.entries import ENTRIES, NOTES, TABLES, Build, Entry, Model
@@ -79,7 +80,7 @@ def create_model(
 def build(name: str, settings: Settings) -> Model:
     """Build a model of the zoo from `Settings`, with the encoders in its name."""
     found = find(name)
-    model = found.build(replace(settings, **found.encoders))
+    model = found.build(replace(settings, **cast(dict[str, Any], found.encoders)))
     if not isinstance(model, OneStream | TwoStream):
         raise InputError(
             f"model {name} is built as {type(model).__name__}: its @entry function must return a model, "
