@@ -6,12 +6,12 @@ Model Reporting", FAT* 2019.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cfnsr import __version__
-from cfnsr.corpus.download import CITATIONS, LICENCE
+from cfnsr.corpus import SCHEMES
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation.metrics import TOO_FEW
@@ -24,18 +24,7 @@ from cfnsr.evaluation.tables import NOTHING, Line, Table, figure, limits, percen
 from cfnsr.files import write_text
 
 CARD, WEIGHTS = "README.md", "model.safetensors"
-# Corpus -> the hub's name of its licence, what it says, and whom to cite.
-LICENCES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    "ravdess": ("cc-by-nc-sa-4.0", LICENCE, tuple(CITATIONS.values())),
-    "cremad": (
-        "odbl",
-        "CREMA-D is made available under the Open Database License (http://opendatacommons.org/licenses/odbl/).",
-        (
-            "Cao H, Cooper DG, Keutmann MK, Gur RC, Nenkova A, Verma R (2014). CREMA-D: Crowd-sourced "
-            "Emotional Multimodal Actors Dataset. IEEE Transactions on Affective Computing 5(4): 377-390.",
-        ),
-    ),
-}
+LICENCES = {scheme.name: scheme.licence for scheme in SCHEMES.values() if scheme.licence is not None}
 PAPER = (
     "Fu Z, Liu F, Wang H, Qi J, Fu X, Zhou A, Li Z (2021). A cross-modal fusion network based on "
     "self-attention and residual structure for multimodal emotion recognition. arXiv 2111.02172."
@@ -79,7 +68,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
     (row,) = summarise([run])
     encoders, preparation = encoders_of(run.model), config.preparation
     licence, content = LICENCES.get(run.corpus.lower()), weights.read_bytes()
-    cited = [PAPER, *(licence[2] if licence else ())]
+    cited = [PAPER, *(licence.citations if licence else ())]
     if "openface" in encoders:
         cited.append(OPENFACE)
     speech = ""
@@ -103,7 +92,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
         version=__version__,
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        licence=" ".join(licence[1].split()) if licence else "",
+        licence=" ".join(licence.text.split()) if licence else "",
         people=_people(run),
         actors=row.accuracy_of,
         figures=_figures(row),
@@ -118,7 +107,7 @@ def _head(run: Run) -> str:
     licence = LICENCES.get(run.corpus.lower())
     modalities = [each for each in encoders_of(run.model) if each]
     head: dict[str, Any] = {
-        "license": licence[0] if licence else "other",
+        "license": licence.identifier if licence else "other",
         **({} if licence else {"license_name": "that-of-the-training-data", "license_link": CARD}),
         "library_name": "cfnsr",
         "tags": ["emotion-recognition", "audio-visual", "multimodal", "cfn-sr", run.corpus, *modalities],
