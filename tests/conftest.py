@@ -94,20 +94,8 @@ def prepared(cfnsr: Run, synthetic: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def runs(cfnsr: Run, prepared: Path) -> Path:
     out = prepared.parent / "runs"
-    done = cfnsr(
-        "crossval",
-        "cfn_sr",
-        "--data",
-        prepared,
-        "--out",
-        out,
-        "--preset",
-        "small",
-        "--epochs",
-        1,
-        "--folds",
-        1,
-    )
+    options = ("--data", prepared, "--out", out, "--preset", "small", "--epochs", 1, "--folds", 1)
+    done = cfnsr("crossval", "cfn_sr", *options)
     assert done.returncode == 0, done.stderr
     assert "cfn_sr: accuracy" in done.stdout and "nested protocol" in done.stdout
     return out

@@ -61,7 +61,7 @@ def visible(text: str) -> str:
 
 
 def is_pointer(path: Path) -> bool:
-    """True if a file is a Git LFS pointer, which stands where the file itself was not fetched."""
+    """Look for a Git LFS pointer, which stands where the file itself was not fetched."""
     try:
         with path.open("rb") as file:
             return file.read(len(POINTER)) == POINTER
@@ -69,7 +69,7 @@ def is_pointer(path: Path) -> bool:
         return False
 
 
-def told_pointer(path: Path) -> str:
+def pointer_message(path: Path) -> str:
     """Message about a Git LFS pointer."""
     return (
         f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository, then the "
@@ -80,7 +80,7 @@ def told_pointer(path: Path) -> str:
 def refuse_pointer(path: Path) -> None:
     """Raise `InputError` for a Git LFS pointer."""
     if is_pointer(path):
-        raise InputError(told_pointer(path))
+        raise InputError(pointer_message(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -159,14 +159,14 @@ def open_table(path: Path, expected: str) -> Iterator[Table]:
         encoding = "utf-16" if wide else "utf-8-sig"
         with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
             first = [file.readline(LONGEST_HEADER)]
-            told = re.fullmatch(r'"?sep=(.)"?\s*', first[0], re.IGNORECASE)
-            if told:
+            named = re.fullmatch(r'"?sep=(.)"?\s*', first[0], re.IGNORECASE)
+            if named:
                 first.append(file.readline(LONGEST_HEADER))
             if not first[-1].strip():
                 raise InputError(f"{path} is empty where its header should be: {expected}; save it again")
             if "\0" in first[-1]:
                 raise InputError(f"{path} is no text, perhaps a workbook: {expected}; save it as CSV")
-            between = told[1] if told else separator(first[0])
+            between = named[1] if named else separator(first[0])
             lines = chain(first, file)
             reader = csv.reader(lines, delimiter=between, strict=True, skipinitialspace=between == " ")
             header = [next(reader) for _ in first][-1]
