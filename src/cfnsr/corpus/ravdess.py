@@ -67,5 +67,5 @@ SCHEME = Scheme(
     pattern=NAME,
     read=read,
     originals=(".mp4", ".wav", ".flac"),
-    licence=Licence("cc-by-nc-sa-4.0", TERMS, tuple(CITATIONS.values())),
+    licence=Licence("cc-by-nc-sa-4.0", " ".join(TERMS.split()), tuple(CITATIONS.values())),
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from cfnsr.corpus.scheme import SCHEMES, Performance, Scheme, performance_key
+from cfnsr.corpus.scheme import SCHEMES, Performance, Scheme
 from cfnsr.corpus.table import read_table
 from cfnsr.corpus.take import MEDIA_SUFFIXES, VIDEO_SUFFIXES, Corpus, Take, by_actor, refuse_spellings
 from cfnsr.errors import InputError
@@ -69,6 +69,18 @@ def scan(
             f"{corpus.takes[0].name}.csv"
         )
     return corpus
+
+
+def performance_key(name: str) -> str:
+    """Give what the names of all files of one performance share; a name of no scheme as it is.
+
+    >>> performance_key("01-01-06-01-02-01-12") == performance_key("03-01-06-01-02-01-12")
+    True
+    >>> performance_key("interview 7")
+    'interview 7'
+    """
+    parsed = (scheme.parse(name) for scheme in SCHEMES.values())
+    return next((performance.key for performance in parsed if performance is not None), name)
 
 
 def _look(root: Path, expected: str) -> tuple[list[Path], list[Path], Counter[str]]:

@@ -31,11 +31,11 @@ class Performance:
 
 
 class Licence(NamedTuple):
-    """Licence of a corpus: its identifier on the Hugging Face hub, what it says, and whom to cite."""
+    """Licence of a corpus: its name on the Hugging Face hub, what it says, and whom to cite."""
 
-    identifier: str
+    name: str
     text: str
-    citations: tuple[str, ...]
+    works: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,3 @@ def find_performance(path: str) -> tuple[Scheme, Performance] | None:
         if performance := scheme.find(path.replace("\\", "/")):
             return scheme, performance
     return None
-
-
-def performance_key(name: str) -> str:
-    """Give what the names of all files of one performance share; a name of no scheme as it is.
-
-    >>> performance_key("01-01-06-01-02-01-12") == performance_key("03-01-06-01-02-01-12")
-    True
-    >>> performance_key("interview 7")
-    'interview 7'
-    """
-    parsed = (scheme.parse(name) for scheme in SCHEMES.values())
-    return next((performance.key for performance in parsed if performance is not None), name)

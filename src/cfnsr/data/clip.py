@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cfnsr.corpus.scheme import performance_key
+from cfnsr.corpus.scan import performance_key
 from cfnsr.corpus.take import Take
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError

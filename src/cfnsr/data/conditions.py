@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from cfnsr.data.augment import RGB_MEAN
-from cfnsr.data.dataset import Among, Column
+from cfnsr.data.dataset import Among
 from cfnsr.data.store import Header, Store
-from cfnsr.features.base import FEATURES, Sound
-from cfnsr.features.mel import PCM
-from cfnsr.features.preparation import Preparation
+from cfnsr.features.base import FEATURES
+from cfnsr.features.mel import PCM, Mel
 
 BLUR = 1 / 16  # deviation of the Gaussian, as a part of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
@@ -25,8 +24,8 @@ KEPT = 2**28  # bytes of sound features that are not computed again
 SILENCE = "silent_sound"
 NO_PICTURE = "no_picture"
 
-ChangeSound = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-ChangePictures = Callable[[Tensor], Tensor]
+Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Pictures = Callable[[Tensor], Tensor]
 
 
 class Condition(NamedTuple):
@@ -34,7 +33,7 @@ class Condition(NamedTuple):
 
     Args:
         modality: "video" or "audio"; empty where it concerns both.
-        absent: nothing of it is left.
+        absent: whether nothing of it is left.
         sound: waveform (N,) and a source of randomness -> waveform; for "audio".
         pictures: (B, 3, T, H, W) in 0..255 -> the same; for "video".
         among: the takes by which a tested speaker is standardised, if speakers are.
@@ -42,12 +41,12 @@ class Condition(NamedTuple):
 
     modality: str
     absent: bool = False
-    sound: ChangeSound | None = None
-    pictures: ChangePictures | None = None
+    sound: Sound | None = None
+    pictures: Pictures | None = None
     among: Among | None = None
 
 
-def noisy(decibels: float) -> ChangeSound:
+def noisy(decibels: float) -> Sound:
     """Return a function that adds white Gaussian noise to a waveform, at a signal-to-noise ratio."""
 
     def add(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -86,12 +85,14 @@ def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
 def few(takes: int | None = None, emotions: int | None = None) -> Among:
     """Choose a take itself and some others of its speaker, as of a person of whom no more is known.
 
-    What is drawn depends on the speaker's and the takes' names, never on a model. Labels only choose the
-    takes that a person is known by; the standardisation itself uses none.
+    A user's own take is among those it is standardised by, so it always counts. What is drawn beside it
+    depends on the speaker's and the takes' names, never on a model. Labels only choose the takes that a
+    person is known by; the standardisation itself uses none.
 
     Args:
-        takes: how many, the take itself among them; all by default.
-        emotions: of how many emotions they are, the take's own among them; of all by default.
+        takes: how many, the take itself among them; all by default, and fewer where there are fewer.
+        emotions: of how many emotions they are, the take's own and others drawn for the speaker; of all by
+            default.
     """
 
     def among(headers: Sequence[Header]) -> Bool[Tensor, "N N"]:
@@ -131,11 +132,14 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict[str, Condition]:
-    """Conditions of the inputs that a model reads and that are computed here, which leave it something.
+    """Conditions that concern what a model reads and leave it something to go by.
+
+    They are of pictures, and of sound whose features are computed here: not of OpenFace tracks, nor of a
+    pretrained encoder's states. Of standardised speakers they are the takes that those are known by.
 
     Args:
         reads: inputs for "video", "audio" or both.
-        normalised: speakers are standardised; then the takes that they are known by.
+        normalised: whether speakers are standardised.
     """
     if normalised:
         return {name: condition for name, condition in CONDITIONS.items() if condition.among is not None}
@@ -148,23 +152,27 @@ def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict
 
 
 class BadSound:
-    """Sound features of a store's clips under bad conditions; computed once, as far as memory goes."""
+    """Sound features of a store's clips under bad conditions; computed once, as far as memory goes.
+
+    A clip's noise depends on its name and the condition alone, so that it is the same for every model.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._kept: dict[tuple[str, str, str], Tensor] = {}
 
-    def __call__(self, name: str, condition: str, column: Column) -> Float[Tensor, "F S"]:
-        """Compute one clip's input of a column; its noise is the same for every model."""
-        key = name, condition, column.name
-        if key in self._kept:
-            return self._kept[key]
-        preparation = Preparation.from_json(self.store.preparation)
-        change = cast(ChangeSound, CONDITIONS[condition].sound)
-        waveform = self.store.load(name, ["waveform"])["waveform"] / PCM
-        sound = Sound.kept(change(waveform, np.random.default_rng(_lot(name, condition))), preparation)
-        arrays = column.feature.extract(sound, preparation)
-        features = torch.from_numpy(column.feature.to_model(arrays, column.look))
-        if len(self._kept) * features.nbytes < KEPT:
-            self._kept[key] = features
-        return features
+    def __call__(self, name: str, condition: str, reads: str) -> Float[Tensor, "F S"]:
+        """Return the features of one clip: its name, the condition, and "audio" or "log_mel"."""
+        key = name, condition, reads
+        if key not in self._kept:
+            change = CONDITIONS[condition].sound
+            if change is None:
+                raise ValueError(f"{condition} is no condition of sound")
+            waveform = self.store.load(name, ["waveform"])["waveform"] / PCM
+            rng = np.random.default_rng(_lot(name, condition))
+            mel = cast(Mel, FEATURES[reads])
+            heard = torch.from_numpy(mel.compute(change(waveform, rng)))
+            if len(self._kept) * heard.nbytes >= KEPT:
+                return heard
+            self._kept[key] = heard
+        return self._kept[key]

@@ -68,7 +68,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
     (row,) = summarise([run])
     encoders, preparation = encoders_of(run.model), config.preparation
     licence, content = LICENCES.get(run.corpus.lower()), weights.read_bytes()
-    cited = [PAPER, *(licence.citations if licence else ())]
+    cited = [PAPER, *(licence.works if licence else ())]
     if "openface" in encoders:
         cited.append(OPENFACE)
     speech = ""
@@ -92,7 +92,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
         version=__version__,
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        licence=" ".join(licence.text.split()) if licence else "",
+        licence=licence.text if licence else "",
         people=_people(run),
         actors=row.accuracy_of,
         figures=_figures(row),
@@ -107,7 +107,7 @@ def _head(run: Run) -> str:
     licence = LICENCES.get(run.corpus.lower())
     modalities = [each for each in encoders_of(run.model) if each]
     head: dict[str, Any] = {
-        "license": licence.identifier if licence else "other",
+        "license": licence.name if licence else "other",
         **({} if licence else {"license_name": "that-of-the-training-data", "license_link": CARD}),
         "library_name": "cfnsr",
         "tags": ["emotion-recognition", "audio-visual", "multimodal", "cfn-sr", run.corpus, *modalities],

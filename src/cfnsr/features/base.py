@@ -58,8 +58,7 @@ class Feature(ABC):
         time_axis: of what a model reads, over which too a speaker is standardised; None where it cannot be.
         logarithmic: it is standardised on a logarithmic scale.
         computed: it is computed here, of pictures or sound that may be spoilt or missing. Models of such
-            inputs can be trained without one modality, and answer without it. An input of sound then keeps
-            `waveform` too, as MFCCs do.
+            inputs can be trained without one modality, and answer without it. One of sound is a `mel.Mel`.
         columns: names of its values at each step, where they have names.
         nothing: words for what `absent` gives, or for the average that stands in its place.
     """
@@ -154,13 +153,6 @@ class Sound:
 
     def __init__(self, samples: Float[np.ndarray, " N"], rate: int, preparation: Preparation) -> None:
         self.samples, self.rate, self.preparation = samples, rate, preparation
-
-    @classmethod
-    def kept(cls, waveform: Float[np.ndarray, " M"], preparation: Preparation) -> Sound:
-        """The sound of a clip, of which no more is left than the seconds that are kept, at 44.1 kHz."""
-        sound = cls(waveform, mfcc.SAMPLE_RATE, preparation)
-        sound.waveform = waveform
-        return sound
 
     @cached_property
     def waveform(self) -> Float[np.ndarray, " M"]:

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.files import is_pointer, pointer_message
+from cfnsr.files import is_pointer, told_pointer
 from cfnsr.media.clock import SLACK, Settled, check_clocks, in_order
 from cfnsr.media.errors import MediaError
 from cfnsr.media.shown import Pixels, Shown, declared_size
@@ -185,7 +185,7 @@ def _formats() -> str:
 
 def _refusal(path: Path, error: Exception) -> MediaError:
     if is_pointer(path):
-        return MediaError("not media", pointer_message(path))
+        return MediaError("not media", told_pointer(path))
     try:
         with path.open("rb") as file:
             head = file.read(12)

@@ -76,7 +76,7 @@ def predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[
             if condition.pictures is not None:
                 return batch._replace(video=condition.pictures(batch.video))
             heard = [corpus.headers[place].name for place in batch.place.tolist()]
-            features = [corpus.bad_sound(clip, name, plain["audio"]) for clip in heard]
+            features = [corpus.bad_sound(clip, name, reads["audio"]) for clip in heard]
             return batch._replace(audio=torch.stack(features).to(batch.audio))
 
         rows = trainer.predict(places, spoil).numpy()
