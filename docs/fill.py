@@ -23,21 +23,22 @@ import json
 import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
 from cfnsr.data.folds import OPTIMISTIC, SUFFIX
 from cfnsr.errors import InputError
-from cfnsr.evaluation import sections
-from cfnsr.evaluation.comparison import Comparison, Difference
-from cfnsr.evaluation.interaction import DISTURBANCES, Effect, Interaction
+from cfnsr.evaluation import paper_tables
+from cfnsr.evaluation.comparison import Comparison, Difference, Equivalence
+from cfnsr.evaluation.estimates import Estimate
+from cfnsr.evaluation.interaction import Effect, Interaction
 from cfnsr.evaluation.metrics import FEWEST
-from cfnsr.evaluation.spread import Spread
-from cfnsr.evaluation.tables import (
+from cfnsr.evaluation.render import (
     NOTHING,
-    Cell,
+    TWO_DECIMALS,
     Line,
     Table,
     difference,
@@ -48,9 +49,9 @@ from cfnsr.evaluation.tables import (
     pair,
     percent,
     published,
-    two_decimals,
 )
 from cfnsr.files import read_json, write_text
+from cfnsr.training.interaction import DISTURBANCES
 
 DOCS = Path(__file__).resolve().parent
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -62,7 +63,7 @@ BLOCK = re.compile(
 )
 FIGURE = re.compile(r"([+−]?\d[\d.,]*|–)?(?: \([^()]*\))?(<!--\s+(\S+\.json)\s+([^>]*?)\s*-->)")
 LEARNT = 0.95  # of the answers to the task of interaction.py
-HABITS = ("best_epoch_on_test", "paper", "shared_actors", "repeated_takes")
+FLATTERING = ("best_epoch_on_test", "paper", "shared_actors", "repeated_takes")
 
 Results = dict[str, Any]
 Row = dict[str, Any]
@@ -70,15 +71,15 @@ Row = dict[str, Any]
 FORMS: dict[str, Callable[[float], str]] = {
     "%": percent,
     "+%": lambda value: percent(value, signed=True),
-    ".2": two_decimals,
-    "n": lambda value: f"{value:,}",
+    ".2": TWO_DECIMALS,
+    "n": "{:,}".format,
     "M": lambda value: millions(value / 1e6),
-    "s": lambda value: f"{value:.0f}",
+    "s": "{:.0f}".format,
 }
 
 
 def find(results: Results, model: str, protocol: str) -> Row:
-    """The row of a model under a protocol."""
+    """Find the row of a model under a protocol."""
     for row in results["rows"]:
         if (row["model"], row["protocol"]) == (model, protocol):
             return dict(row)
@@ -87,7 +88,7 @@ def find(results: Results, model: str, protocol: str) -> Row:
 
 
 def inline(results: Results, words: str) -> str:
-    """An inline figure: `MODEL PROTOCOL KEY [- MODEL PROTOCOL KEY] FORM`, with its rows' caveats."""
+    """Write an inline figure, `MODEL PROTOCOL KEY [- MODEL PROTOCOL KEY] FORM`, with its rows' caveats."""
     *terms, form = words.split()
     if form not in FORMS or len(terms) not in (3, 7) or terms[3:4] not in ([], ["-"]):
         raise InputError(
@@ -103,35 +104,33 @@ def inline(results: Results, words: str) -> str:
         values.append(value)
     if None in values:
         return NOTHING
-    flatter = "; ".join(dict.fromkeys(filter(None, caveats)))
-    return FORMS[form](values[0] - sum(values[1:])) + (f" ({flatter})" if flatter else "")
+    return _with(FORMS[form](values[0] - sum(values[1:])), "; ".join(dict.fromkeys(filter(None, caveats))))
 
 
-def table_of_rows(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """Every row of a protocol, or some models; a second group of columns has standardised speakers."""
+def rows_table(results: Results, protocol: str = "nested", *models: str) -> Table:
+    """Show every row of a protocol, or some models; a second group of columns has standardised speakers."""
     plain = {row["model"]: row for row in _rows(results, protocol, models)}
     others = {row["model"]: row for row in results["rows"] if row["protocol"] == protocol + SUFFIX}
     standardised = {model: row for model, row in others.items() if not models or model in models}
-    caveats = [next(iter(group.values()))["caveat"] for group in (plain, standardised) if group]
+    groups = [group for group in (plain, standardised) if group]
     titles = {
         line["model"]: line["title"] for table in reversed(results["tables"]) for line in table["lines"]
     }
     lines: list[Line] = []
     for model, row in sorted({**plain, **standardised, **plain}.items(), key=lambda item: _is_fused(item[1])):
-        line = {"row": titles.get(model, model), "model": model, "fusion": row["fusion"] or NOTHING}
-        figures: dict[str, Cell | str] = {}
-        for group, caveat in zip((plain, standardised), caveats, strict=False):
-            beside = f" ({caveat})" if caveat else ""
-            interval = "95 % by actor" + " " * len(figures)  # two columns; the page trims their heads
-            figures |= _accuracy(group.get(model), f"accuracy %{beside}", interval)
+        line: Line = {"row": titles.get(model, model), "model": model, "fusion": row["fusion"] or NOTHING}
+        for place, group in enumerate(groups):
+            head = _with("accuracy %", next(iter(group.values()))["caveat"])
+            # A head stands once in a line; the page trims the spaces.
+            line |= _accuracy(group.get(model), head, "95 % by actor" + " " * place)
         sizes = {"parameters M": row["params"], "trained M": row.get("trained_params", row["params"])}
-        sized = {head: millions(size / 1e6) for head, size in sizes.items()}
-        lines.append({**line, **figures, **sized, "seeds": ", ".join(map(str, row["seeds"]))})
+        line |= {head: millions(size / 1e6) for head, size in sizes.items()}
+        lines.append({**line, "seeds": ", ".join(map(str, row["seeds"]))})
     return Table("", lines, texts=3)
 
 
 def paper_table(results: Results, number: str, *models: str) -> Table:
-    """One of the paper's tables, or some models of it, beside ours under both protocols."""
+    """Show one of the paper's tables, or some models of it, beside ours under both protocols."""
     named = {table["name"]: table["lines"] for table in results["tables"]}[f"Table {number}"]
     as_paper = f"ours, paper protocol: accuracy % ({OPTIMISTIC})"
     lines: list[Line] = []
@@ -155,12 +154,12 @@ def paper_table(results: Results, number: str, *models: str) -> Table:
 
 
 def inflation_table(results: Results, model: str) -> Table:
-    """One model under several protocols: each with its caveat, and its difference to nested by actor."""
+    """Show one model under several protocols: each with its caveat, and its difference to nested by actor."""
     honest = find(results, model, "nested")
     more = "more than nested, points (95 % by actor)"
     lines: list[Line] = [{"protocol": "nested", "caveat": "none", **_accuracy(honest), more: NOTHING}]
-    rows = [row for row in results["rows"] if row["model"] == model and row["protocol"] in HABITS]
-    for row in sorted(rows, key=lambda row: HABITS.index(row["protocol"])):
+    rows = [row for row in results["rows"] if row["model"] == model and row["protocol"] in FLATTERING]
+    for row in sorted(rows, key=lambda row: FLATTERING.index(row["protocol"])):
         for key in ("corpus", "preset", "seeds"):
             if row[key] != honest[key]:
                 raise InputError(f"{model} {row['protocol']} has another {key} than nested: {row[key]}")
@@ -168,69 +167,59 @@ def inflation_table(results: Results, model: str) -> Table:
         # A fused model started from encoders whose epoch the test fold chose: it has no such figure.
         if row["protocol"] == "best_epoch_on_test" and None not in last and not _is_fused(row):
             value = sum(last) / len(last)
-            added = percent(value - honest["accuracy"]["mean"], signed=True)
-            figures = (percent(value), NOTHING, added)
-            lines.append(
-                {
-                    "protocol": "the next line at its last epoch",
-                    "caveat": "none",
-                    **dict(zip(list(lines[0])[2:], figures, strict=True)),
-                }
-            )
+            line: Line = {"protocol": "the next line at its last epoch", "caveat": "none"}
+            line |= _accuracy(None) | {"accuracy %": percent(value)}
+            lines.append({**line, more: percent(value - honest["accuracy"]["mean"], signed=True)})
         line = {"protocol": row["protocol"], "caveat": row["caveat"]}
         lines.append({**line, **_accuracy(row), more: _paired(row, honest)})
     return Table("", lines, texts=2)
 
 
 def calibration_table(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """Calibration error and log-likelihood before and after the temperature, and the temperatures."""
+    """Show calibration error and log-likelihood before and after the temperature, and the temperatures."""
     rows = _rows(results, protocol, models)
     kinds = dict.fromkeys(kind for row in rows for kind in row["calibration"]["ece"])
     lines: list[Line] = []
     for row in rows:
         found = row["calibration"]
-        line: dict[str, Cell | str] = {"model": _named(row)}
-        for score, head, form in (("ece", "ECE %", percent), ("nll", "NLL", two_decimals)):
-            scores = {kind: _spread(found[score].get(kind)) for kind in kinds}
+        line: Line = {"model": _named(row)}
+        for score, head, form in (("ece", "ECE %", percent), ("nll", "NLL", TWO_DECIMALS)):
+            scores = {kind: _estimate(found[score].get(kind)) for kind in kinds}
             line |= {f"{head}, {kind}": figure(each, form=form) for kind, each in scores.items()}
         fitted = [each["temperature"] for each in found["temperatures"]]
-        lines.append(
-            {**line, "temperatures": f"{min(fitted):.2f} to {max(fitted):.2f}" if fitted else NOTHING}
-        )
+        line["temperatures"] = f"{min(fitted):.2f} to {max(fitted):.2f}" if fitted else NOTHING
+        lines.append(line)
     return Table("", lines)
 
 
 def conditions_table(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """Accuracy on clean clips and under bad input."""
-    rows = [row for row in _rows(results, protocol, models) if row["conditions"]]
-    return sections.conditions_table(
-        ({"model": _named(row)}, {name: _spread(each) for name, each in row["conditions"].items()})
-        for row in rows
-    )
+    """Show accuracy on clean clips and under bad input."""
+    named = [
+        (Line(model=_named(row)), {name: _estimate(each) for name, each in row["conditions"].items()})
+        for row in _rows(results, protocol, models)
+        if row["conditions"]
+    ]
+    return paper_tables.conditions_table(named)
 
 
 def confusion_table(results: Results, model: str, protocol: str = "nested") -> Table:
-    """Of the clips of each acted emotion, the per cent that were called so."""
+    """Show, of the clips of each acted emotion, the per cent that were called so."""
     row = find(results, model, protocol)
-    acted = "acted" + (f" ({row['caveat']})" if row["caveat"] else "")
-    return sections.confusion_table(row["emotions"], row["confusion"], acted)
+    return paper_tables.confusion_table(row["emotions"], row["confusion"], _with("acted", row["caveat"]))
 
 
 def actors_table(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """Each tested actor's accuracy."""
+    """Show each tested actor's accuracy."""
     rows = _rows(results, protocol, models)
-    actors = dict.fromkeys(actor for row in rows for actor in row["actors"])
-    return Table(
-        "",
-        [
-            {"actor": actor, **{f"{_named(row)} %": percent(row["actors"].get(actor)) for row in rows}}
-            for actor in actors
-        ],
-    )
+    lines: list[Line] = []
+    for actor in dict.fromkeys(actor for row in rows for actor in row["actors"]):
+        shares = {f"{_named(row)} %": percent(row["actors"].get(actor)) for row in rows}
+        lines.append({"actor": actor, **shares})
+    return Table("", lines)
 
 
 def time_table(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """Seconds of a training, without those of the encoders that a fused model starts from."""
+    """Show seconds of a training, without those of the encoders that a fused model starts from."""
     lines = []
     for row in _rows(results, protocol, models):
         seconds = [fold["seconds"] for fold in row["folds"]]
@@ -240,42 +229,36 @@ def time_table(results: Results, protocol: str = "nested", *models: str) -> Tabl
 
 
 def interaction_table(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """The audit of the exchange of each two-stream row, and its gain beyond late fusion."""
+    """Show the audit of the exchange of each two-stream row, and its gain beyond late fusion."""
     lines: list[Line] = []
     for row in _rows(results, protocol, models):
         found = row["interaction"]
         if found is None:
             continue
-        effects = {how: Effect(**found[how]) for how in DISTURBANCES if how in found}
-        versus = None if found["beyond_late"] is None else _difference(found["beyond_late"])
-        audited = Interaction(effects, found["entropy"], found["late"] or "", versus or "")
-        lines.append(
-            {
-                "model": _named(row),
-                **sections.audit(audited),
-                "beyond late fusion, points": NOTHING if versus is None else difference(versus),
-                "Holm's p": NOTHING if versus is None else p_value(versus.p_holm),
-                "late rule": audited.late or NOTHING,
-            }
-        )
+        effects = {name: Effect(**found[name]) for name in DISTURBANCES if name in found}
+        beyond = None if found["beyond_late"] is None else _difference(found["beyond_late"])
+        audited = Interaction(effects, found["entropy"], found["late"] or "", beyond or "")
+        line = {"model": _named(row), **paper_tables.audit(audited)}
+        line["beyond late fusion, points"] = NOTHING if beyond is None else difference(beyond)
+        line["Holm's p"] = NOTHING if beyond is None else p_value(beyond.p_holm)
+        lines.append({**line, "late rule": audited.late or NOTHING})
     return Table("", lines, texts=2)
 
 
-def comparisons(results: Results) -> Table:
-    """The pairs of rows that `cfnsr report --compare` was asked for."""
+def comparisons_table(results: Results) -> Table:
+    """Show the pairs of rows that `cfnsr report --compare` was asked for."""
     if not results["comparisons"]:
         raise InputError("no comparisons: expected some that `cfnsr report --compare A,B` was asked for")
     compared = []
     for each in results["comparisons"]:
-        caveat = find(results, each["a"], each["protocol"])["caveat"]
-        named = each["protocol"] + (f" ({caveat})" if caveat else "")
-        found = each["reason"] or _difference(each)
-        compared.append(Comparison(each["a"], each["b"], each["protocol"], named, found))
-    return sections.comparisons_table(compared)
+        a, b, protocol = (each[key] for key in ("a", "b", "protocol"))
+        named = _with(protocol, find(results, a, protocol)["caveat"])
+        compared.append(Comparison(a, b, protocol, named, each["reason"] or _difference(each)))
+    return paper_tables.comparisons_table(compared)
 
 
 def task_table(results: Results) -> Table:
-    """Accuracy of each row on the task of interaction.py, and its verdict among the most places."""
+    """Show accuracy of each row on the task of interaction.py, and its verdict among the most places."""
     lines = []
     for name, row in results["rows"].items():
         learnt = "yes" if [*row["places"].values()][-1] >= LEARNT else "no"
@@ -285,7 +268,7 @@ def task_table(results: Results) -> Table:
 
 
 TABLES: dict[str, Callable[..., Table]] = {
-    "rows": table_of_rows,
+    "rows": rows_table,
     "paper": paper_table,
     "inflation": inflation_table,
     "calibration": calibration_table,
@@ -294,13 +277,13 @@ TABLES: dict[str, Callable[..., Table]] = {
     "actors": actors_table,
     "time": time_table,
     "interaction": interaction_table,
-    "comparisons": comparisons,
+    "comparisons": comparisons_table,
     "task": task_table,
 }
 
 
 def _rows(results: Results, protocol: str, models: Sequence[str]) -> list[Row]:
-    """Some models' rows under a protocol, or all that there are."""
+    """Choose some models' rows under a protocol, or all that there are."""
     there = [row["model"] for row in results["rows"] if row["protocol"] == protocol]
     if not there:
         raise InputError(f"no row {protocol}: expected a protocol that was run")
@@ -311,37 +294,37 @@ def _is_fused(row: Row) -> bool:
     return all(row["encoders"].values())
 
 
+def _with(text: str, caveat: str) -> str:
+    return f"{text} ({caveat})" if caveat else text
+
+
 def _named(row: Row) -> str:
-    return f"{row['model']} ({row['caveat']})" if row["caveat"] else str(row["model"])
+    return _with(row["model"], row["caveat"])
 
 
-def _spread(spread: Row | None) -> Spread | None:
-    """A figure as the results have it."""
-    if spread is None:
+def _estimate(found: Row | None) -> Estimate | None:
+    if found is None:
         return None
-    low, high = spread["ci95"]
-    return Spread(spread["mean"], spread["std"], None if low is None else (low, high))
+    low, high = found["ci95"]
+    return Estimate(found["mean"], found["std"], None if low is None else (low, high))
 
 
-def _accuracy(
-    row: Row | None, head: str = "accuracy %", interval: str = "95 % by actor"
-) -> dict[str, Cell | str]:
+def _accuracy(row: Row | None, head: str = "accuracy %", interval: str = "95 % by actor") -> Line:
     if row is None:
         return {head: NOTHING, interval: NOTHING}
     partly = "" if row["complete"] else f"{len({fold['fold'] for fold in row['folds']})} folds alone"
-    spread = _spread(row["accuracy"])
-    return {head: figure(spread, partly), interval: limits(spread)}
+    accuracy = _estimate(row["accuracy"])
+    return {head: figure(accuracy, partly), interval: limits(accuracy)}
 
 
 def _difference(found: Row) -> Difference:
-    """A difference of two rows as the results have it."""
-    same = {key: found[key] for key in ("mean", "p", "p_holm", "folds", "actors")}
-    within = found["equivalence"]
-    return Difference(ci95=tuple(found["ci95"]), margin=within["margin"], p_equivalent=within["p"], **same)
+    figures = {field.name: found[field.name] for field in fields(Difference)}
+    figures |= {"ci95": tuple(found["ci95"]), "equivalence": Equivalence(**found["equivalence"])}
+    return Difference(**figures)
 
 
 def _paired(row: Row, other: Row) -> str:
-    """The mean difference over the actors that both tested, with Student's interval of it."""
+    """Format the mean difference over the actors that both tested, with Student's interval of it."""
     from scipy.stats import ttest_1samp
 
     shared = [actor for actor in row["actors"] if actor in other["actors"]]
@@ -353,15 +336,15 @@ def _paired(row: Row, other: Row) -> str:
 
 
 def fill(text: str, folder: Path = RESULTS) -> tuple[str, list[str], list[str]]:
-    """A page with its figures written anew.
+    """Write the figures of a page anew.
 
     Args:
         text: the page.
         folder: of the results files.
 
     Returns:
-        The page; what cannot be written, such as an unknown row; and the results files that are missing:
-        what comes from them is left as it is.
+        The page; what cannot be written, such as an unknown row; and the results files that are missing: what
+        comes from them is left as it is.
     """
     wrong: list[str] = []
     missing: dict[str, None] = {}
@@ -388,10 +371,10 @@ def fill(text: str, folder: Path = RESULTS) -> tuple[str, list[str], list[str]]:
         return head + written(match, name, make, old) + end
 
     def number(match: re.Match[str]) -> str:
-        old = match[0].removesuffix(match[2])
         if match[1] is None:
             wrong.append(f"{match[2]} follows no number: write one before it")
             return match[0]
+        old = match[0].removesuffix(match[2])
         return written(match, match[3], lambda results: inline(results, match[4]), old) + match[2]
 
     if not len(BLOCK.findall(text)) == text.count("<!-- table") == text.count("<!-- end"):
@@ -399,15 +382,8 @@ def fill(text: str, folder: Path = RESULTS) -> tuple[str, list[str], list[str]]:
     return FIGURE.sub(number, BLOCK.sub(table, text)), wrong, list(missing)
 
 
-def differences(old: str, new: str) -> Iterator[str]:
-    """The lines of a page that are not what the results say."""
-    for line in unified_diff(old.splitlines(), new.splitlines(), "page", "results", n=0, lineterm=""):
-        if not line.startswith(("---", "+++")):
-            yield line
-
-
 def slim(results: Results) -> str:
-    """Results as the repository keeps them: one row a line, numbers with five decimals.
+    """Write results as the repository keeps them: one row a line, numbers with five decimals.
 
     Dropped are `unfinished`, each row's `abstention`, its calibration's `curve`, of each fold the figures
     beside its accuracy, and keys without a value in a fold.
@@ -416,14 +392,14 @@ def slim(results: Results) -> str:
     def without(value: Row, *keys: str) -> Row:
         return {key: each for key, each in value.items() if key not in keys}
 
-    def accuracy_alone(fold: Row) -> Row:
-        return without(fold, "uar", "macro_f1", "ece", *(key for key in fold if fold[key] is None))
-
     rounded: Results = json.loads(json.dumps(results), parse_float=lambda text: round(float(text), 5))
     rows = []
     for row in rounded.pop("rows"):
         kept = without(row, "abstention") | {"calibration": without(row["calibration"], "curve")}
-        kept["folds"] = [accuracy_alone(fold) for fold in row["folds"]]
+        kept["folds"] = [
+            without(fold, "uar", "macro_f1", "ece", *(key for key in fold if fold[key] is None))
+            for fold in row["folds"]
+        ]
         rows.append(json.dumps(kept, separators=(",", ":")))
     lines = ",\n".join(rows)
     return f'{{"rows":[\n{lines}\n],\n{json.dumps(without(rounded, "unfinished"))[1:]}\n'
@@ -440,19 +416,21 @@ def store(source: Path, name: str) -> None:
 
 
 def main(pages: Iterable[Path], *, check: bool, folder: Path = RESULTS) -> int:
-    """Fill or check pages; 1 where something is wrong, or differs in a check."""
+    """Fill or check pages; return 1 where something is wrong, or differs in a check."""
     failed = False
     for page in pages:
         old = page.read_text(encoding="utf-8")
         new, wrong, missing = fill(old, folder)
         for name in missing:
             print(f"{page.name}: {folder / name} is missing, so its figures are not checked")
-        wrong += differences(old, new) if check else []
+        if check:
+            differing = unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm="")
+            wrong += [line for line in differing if not line.startswith(("---", "+++"))]
+        elif new != old:
+            write_text(page, new)
         for line in wrong:
             print(f"{page.name}: {line}")
         failed |= bool(wrong)
-        if not check and new != old:
-            write_text(page, new)
     return int(failed)
 
 

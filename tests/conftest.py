@@ -4,19 +4,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 # Tests run side by side, one a core: their threads would only wait for each other. Before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Openvino and nncf tell of their use as soon as they are imported, unless this package is not there.
+# Openvino and nncf report their use as soon as they are imported, unless this package is not there.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Done]
 # Rows that stand for all in `make test`: one stream, a late rule, exchanges at each stage, CFN-SR.
 ROWS = {"audio", "multiplication", "mmtm", "cfn_sr", "cfn_sr+openface+speech"}
 
@@ -70,11 +74,11 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cfnsr() -> Run:
+def shell() -> Run:
     """Run `cfnsr` in a process of its own, as a shell would."""
 
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from cfnsr.cli import main; main()", *map(str, arguments)]
+    def run(*arguments: object, **environment: str) -> Done:
+        command = [sys.executable, "-m", "cfnsr", *map(str, arguments)]
         settings = {**os.environ, "COLUMNS": "200", **environment}
         return subprocess.run(command, check=False, capture_output=True, text=True, env=settings)
 
@@ -82,9 +86,33 @@ def cfnsr() -> Run:
 
 
 @pytest.fixture(scope="session")
+def cfnsr(shell: Run) -> Run:
+    """Run `cfnsr` in this process: another would import torch again. With an environment, in its own."""
+    from cfnsr.cli import main
+
+    def run(*arguments: object, **environment: str) -> Done:
+        if environment:  # which libraries read as they are imported
+            return shell(*arguments, **environment)
+        command = ["cfnsr", *map(str, arguments)]
+        out, messages = (TextIOWrapper(BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        with (
+            patch.dict(os.environ, COLUMNS="200"),
+            patch.object(sys, "argv", command),
+            redirect_stdout(out),
+            redirect_stderr(messages),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        printed, said = (stream.buffer.getvalue().decode() for stream in (out, messages))
+        return subprocess.CompletedProcess(command, int(ended.value.code or 0), printed, said)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def prepared(cfnsr: Run, synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "prepared"
-    done = cfnsr("prepare", synthetic, out, "--size", 64, "--frames", 8, "--workers", 2)
+    done = cfnsr("prepare", synthetic, out, "--size", 64, "--frames", 8, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert "12 clips made, 0 kept, 0 failed" in done.stdout
     assert (out / "contact_sheet.png").stat().st_size > 10_000
@@ -94,8 +122,8 @@ def prepared(cfnsr: Run, synthetic: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def runs(cfnsr: Run, prepared: Path) -> Path:
     out = prepared.parent / "runs"
-    options = ("--data", prepared, "--out", out, "--preset", "small", "--epochs", 1, "--folds", 1)
-    done = cfnsr("crossval", "cfn_sr", *options)
+    tiny = ("--preset", "small", "--epochs", 1, "--folds", 1)
+    done = cfnsr("crossval", "cfn_sr", "--data", prepared, "--out", out, *tiny)
     assert done.returncode == 0, done.stderr
     assert "cfn_sr: accuracy" in done.stdout and "nested protocol" in done.stdout
     return out

@@ -15,11 +15,11 @@ from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.files import escaped, is_pointer, write_json, write_text
 from cfnsr.inference.plot import plot
-from cfnsr.inference.prediction import Prediction, Window
+from cfnsr.inference.timeline import Prediction, Window
 from cfnsr.inference.writers import write
-from cfnsr.media.container import probe
 from cfnsr.media.encode import write_video
 from cfnsr.media.errors import MediaError
+from cfnsr.media.scan import scan_packets
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,7 +47,7 @@ def test_outputs_of_any_name(latin: Path, suffix: str) -> None:
     told = Prediction(str(path), "calm", {"calm": 0.6, "sad": 0.4}, (window,), None, faces=np.zeros((0, 4)))
     if suffix == ".mp4":
         film(path)
-        assert probe(path).frame_count == 5
+        assert scan_packets(path).frame_count == 5
     else:
         (plot if suffix in (".png", ".svg", ".pdf") else write)(told, path)
     assert path.stat().st_size > 0 and list(latin.iterdir()) == [path]
@@ -74,17 +74,17 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 72862\n")
     assert is_pointer(path) and not is_pointer(tmp_path) and not is_pointer(tmp_path / "none")
     with pytest.raises(MediaError, match="git lfs pull") as caught:
-        probe(path)
+        scan_packets(path)
     assert caught.value.reason == "not media"
 
 
-def test_a_corpus_of_any_names_is_prepared(cfnsr: Run, latin: Path, tmp_path: Path) -> None:
+def test_a_corpus_of_any_names_is_prepared(shell: Run, latin: Path, tmp_path: Path) -> None:
     """Outputs too: the failures name the file as it can be shown."""
     silent = latin / "1001_DFA_ANG_XX.mp4"
     film(silent)
     film(latin / os.fsdecode(b"M\xfcller.mp4"))
     out = tmp_path / os.fsdecode(b"\xfcber")
-    done = cfnsr("prepare", latin, out, "--modalities", "audio", "--workers", 1)
+    done = shell("prepare", latin, out, "--modalities", "audio", "--workers", 1)
     assert done.returncode == 2, done.stderr
     assert r"caf\xe9" in done.stderr and r"M\xfcller.mp4" in done.stderr and r"\xfcber" in done.stdout
     rows = list(csv.DictReader(io.StringIO((out / "failures.csv").read_text(encoding="utf-8"))))
@@ -92,7 +92,7 @@ def test_a_corpus_of_any_names_is_prepared(cfnsr: Run, latin: Path, tmp_path: Pa
     assert r"M\xfcller.mp4" in (out / "left_out.txt").read_text(encoding="utf-8")
 
 
-def test_names_in_messages_are_shown_on_one_line(cfnsr: Run, tmp_path: Path) -> None:
+def test_names_in_messages_are_shown_on_one_line(shell: Run, tmp_path: Path) -> None:
     """A terminal obeys nothing of them; failures of a corpus and refusals alike."""
     folder = tmp_path / os.fsdecode(b"a\nb\x1b[31mc\xe2\x80\xaed\xe9")
     folder.mkdir()
@@ -101,7 +101,7 @@ def test_names_in_messages_are_shown_on_one_line(cfnsr: Run, tmp_path: Path) -> 
         ("prepare", folder, tmp_path / "out", "--modalities", "audio", "--workers", 1),
         ("report", folder),
     ):
-        done = cfnsr(*arguments)
+        done = shell(*arguments)
         assert done.returncode == 2
         assert any(r"a\nb\x1b[31mc\u202ed\xe9" in line and ": " in line for line in done.stderr.splitlines())
         assert "\x1b" not in done.stderr and "\u202e" not in done.stderr

@@ -9,6 +9,7 @@ import cfnsr
 from cfnsr import plugin
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
+from cfnsr.models.parameters import count_parameters
 from cfnsr.plugin import load_plugin
 
 GATE = """
@@ -43,8 +44,8 @@ def test_a_plugin_registers_a_model(tmp_path: Path) -> None:
     (tmp_path / "gate.py").write_text(GATE)
     load_plugin(tmp_path / "gate.py")
     assert cfnsr.list_models()[-1] == "gate"
-    ours = zoo.count_parameters(cfnsr.create_model("gate"))
-    assert ours - zoo.count_parameters(cfnsr.create_model("cfn_sr_no_cross_modal")) == 64 * 2048 + 2048
+    ours = count_parameters(cfnsr.create_model("gate"))
+    assert ours - count_parameters(cfnsr.create_model("cfn_sr_no_cross_modal")) == 64 * 2048 + 2048
 
 
 def test_a_run_can_tell_other_code_of_the_same_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cfnsr.errors import InputError as InputError
     from cfnsr.inference.predict import predict as predict
-    from cfnsr.inference.prediction import Prediction as Prediction
+    from cfnsr.inference.timeline import Prediction as Prediction
     from cfnsr.models.zoo import create_model as create_model
     from cfnsr.models.zoo import list_models as list_models
     from cfnsr.sharing.loading import load as load
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "InputError": "cfnsr.errors",
-    "Prediction": "cfnsr.inference.prediction",
+    "Prediction": "cfnsr.inference.timeline",
     "create_model": "cfnsr.models.zoo",
     "from_pretrained": "cfnsr.sharing.pretrained",
     "list_models": "cfnsr.models.zoo",

@@ -34,10 +34,15 @@ def speaks() -> bool:
 
 
 class Step(Protocol):
-    """Moves a progress bar: `completed` and `total` count, `note` is shown behind."""
+    """Moves a progress bar: to `completed` of `total`, or on by `advance`; `note` is shown behind."""
 
     def __call__(
-        self, *, completed: float | None = None, total: float | None = None, note: str | None = None
+        self,
+        completed: float | None = None,
+        total: float | None = None,
+        *,
+        advance: float | None = None,
+        note: str | None = None,
     ) -> None: ...
 
 
@@ -76,9 +81,13 @@ def bar(description: str, total: float) -> Iterator[Step]:
         task = progress.add_task(description, total=total, note="")
 
         def step(
-            *, completed: float | None = None, total: float | None = None, note: str | None = None
+            completed: float | None = None,
+            total: float | None = None,
+            *,
+            advance: float | None = None,
+            note: str | None = None,
         ) -> None:
             fields = {} if note is None else {"note": note}
-            progress.update(task, completed=completed, total=total, **fields)  # type: ignore[arg-type]
+            progress.update(task, completed=completed, total=total, advance=advance, **fields)  # type: ignore[arg-type]
 
         yield step

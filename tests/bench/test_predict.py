@@ -8,13 +8,12 @@ import pytest
 
 from cfnsr.bench import predict as module
 from cfnsr.bench import subjects
-from cfnsr.bench.predict import Figure, alternated, measure, page
-from cfnsr.bench.server import ask, serving
-from cfnsr.bench.subjects import repeated
+from cfnsr.bench.predict import Figure, alternate, measure, page, run
+from cfnsr.bench.subjects import CFNSR, ask, repeat, serving
 from cfnsr.errors import InputError
-from cfnsr.media.container import probe
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_video
+from cfnsr.media.scan import scan_packets
 
 
 @pytest.fixture
@@ -36,13 +35,13 @@ def test_all_take_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -
         order += name
 
     monkeypatch.setattr(module.time, "perf_counter", lambda: now)
-    assert alternated({name: lambda name=name: work(name) for name in "ab"}, 3) == {"a": 2.0, "b": 4.0}  # type: ignore[misc]
+    assert alternate({name: lambda name=name: work(name) for name in "ab"}, 3) == {"a": 2.0, "b": 4.0}  # type: ignore[misc]
     assert order == "ababab"
 
 
 def test_a_clip_again_and_again(clip: Path, tmp_path: Path) -> None:
-    long = repeated(clip, tmp_path / "long.mp4", 3.5)
-    info = probe(long)
+    long = repeat(clip, tmp_path / "long.mp4", 3.5)
+    info = scan_packets(long)
     assert info.frame_count == 35 and (info.fps, info.duration) == pytest.approx((10, 3.5), abs=0.1)
     found, once = decode(long, frames=35), decode(clip, frames=10)
     assert found.frames is not None and once.frames is not None and found.waveform is not None
@@ -51,7 +50,7 @@ def test_a_clip_again_and_again(clip: Path, tmp_path: Path) -> None:
     assert all(np.abs(part).max() > 0.2 for part in np.array_split(found.waveform[:28_000], 7))
 
 
-def test_the_page_tells_goal_figure_and_ratio(clip: Path) -> None:
+def test_the_page_shows_goal_figure_and_ratio(clip: Path) -> None:
     figures = [Figure("one thing", None, 0.251, "s", 0.3), Figure("another", 3.0, 0.75, "s/s")]
     lines = page(figures, clip).splitlines()
     assert lines[-2:] == ["| one thing | 0.3 | 0.25 s |  |  |", "| another |  | 0.75 s/s | 3.00 | 4.0 |"]
@@ -59,9 +58,9 @@ def test_the_page_tells_goal_figure_and_ratio(clip: Path) -> None:
     assert figures[1].as_json()["ratio"] == 4
 
 
-def test_a_command_that_fails_is_told() -> None:
+def test_a_command_that_fails_is_reported() -> None:
     with pytest.raises(InputError, match=r"-m cfnsr predict ended with 2: .*config\.json"):
-        module.command(Path("nowhere"), Path("nothing"))()
+        run([*CFNSR, "predict", "nowhere", "nothing"])
     with pytest.raises(InputError, match=r"does not start: .*config\.json"), serving(Path("nowhere")):
         pass
 
@@ -83,9 +82,9 @@ def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(subjects, "WIDTH", 1 / 8)
     for place in (subjects, module):
         monkeypatch.setattr(place, "LONG", 7.0)
-    told: list[str] = []
-    figures = measure(sorted((shared / "clips").rglob("*.mp4"))[1], rounds=1, progress=told.append)
-    assert len(told) == 8 and [figure.goal for figure in figures if figure.goal] == [
+    tasks: list[str] = []
+    figures = measure(sorted((shared / "clips").rglob("*.mp4"))[1], rounds=1, progress=tasks.append)
+    assert len(tasks) == 8 and [figure.goal for figure in figures if figure.goal] == [
         *(0.3, 0.5),  # import, help
         *(5.0, 2.0, 0.8),  # one file
         *(0.35, 0.2),  # a long one
@@ -95,7 +94,7 @@ def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPa
     json.dumps([figure.as_json() for figure in figures])
 
 
-def test_a_server_that_refuses_is_told(tmp_path: Path) -> None:
+def test_a_server_that_refuses_is_reported(tmp_path: Path) -> None:
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from threading import Thread
 

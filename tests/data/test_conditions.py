@@ -9,7 +9,7 @@ import torch
 from cfnsr.data.augment import normalise
 from cfnsr.data.conditions import (
     CONDITIONS,
-    BadSound,
+    CorruptedSound,
     blurred,
     conditions_of,
     no_picture,
@@ -152,11 +152,13 @@ def test_every_model_hears_the_same_noise(tmp_path: Path) -> None:
     for name in ("a", "b"):
         header = Header(name, "sad", 1, None, {}, {}, Preparation().as_json())
         store.write(header, {"waveform": waveform})
-    heard = BadSound(store)
-    first = heard("a", "noise_10db", "audio")
-    assert first is heard("a", "noise_10db", "audio"), "computed once"
-    assert torch.equal(first, BadSound(store)("a", "noise_10db", "audio")), "and the same in another process"
-    assert not torch.equal(first, heard("b", "noise_10db", "audio")), "not the same for every clip"
+    bad, noise = CorruptedSound(store), [CONDITIONS[f"noise_{level}db"] for level in (20, 10, 0)]
+    first = bad("a", noise[1], "audio")
+    assert first is bad("a", noise[1], "audio"), "computed once"
+    assert torch.equal(first, CorruptedSound(store)("a", noise[1], "audio")), (
+        "and the same in another process"
+    )
+    assert not torch.equal(first, bad("b", noise[1], "audio")), "not the same for every clip"
     clean = torch.from_numpy(mfcc(waveform / PCM))
-    errors = [(heard("a", f"noise_{level}db", "audio") - clean).abs().mean() for level in (20, 10, 0)]
+    errors = [(bad("a", each, "audio") - clean).abs().mean() for each in noise]
     assert errors[0] < errors[1] < errors[2]

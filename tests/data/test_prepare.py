@@ -32,11 +32,11 @@ from cfnsr.features.base import FEATURES
 from cfnsr.features.mel import PCM, Mel
 from cfnsr.features.preparation import Preparation
 from cfnsr.media import openface
-from cfnsr.media.container import probe
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_audio, write_video
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, read_means
+from cfnsr.media.scan import scan_packets
 
 SMALL = Preparation(frames=8, size=64)
 
@@ -563,7 +563,7 @@ def test_points_of_a_film_of_wide_pixels(
     """OpenFace tells its points in coded pixels: the face is cut out of the picture as shown."""
     take = next(take for take in scan(synthetic).takes if take.video)
     assert take.video is not None and take.openface is not None
-    count = probe(take.video).frame_count
+    count = scan_packets(take.video).frame_count
     found = decode(take.video, frames=count, audio=False).frames
     assert found is not None
     path = tmp_path / "wide.mkv"
@@ -582,7 +582,7 @@ def test_points_of_a_film_of_wide_pixels(
     track = openface.read_openface(take.openface)
     assert track.landmarks is not None
     narrow_track = replace(track, landmarks=track.landmarks * np.array([0.5, 1], np.float32))
-    monkeypatch.setattr("cfnsr.data.clip.read_track", lambda *_, **how: narrow_track)
+    monkeypatch.setattr("cfnsr.data.windows.read_track", lambda *_, **how: narrow_track)
     wide = prepare_clip(replace(take, video=path), settings)
     np.testing.assert_allclose(wide.tensors["squares"], square.tensors["squares"], atol=0.5)
     difference = wide.tensors["video"].astype(int) - square.tensors["video"]

@@ -9,12 +9,13 @@ import pytest
 
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
-from cfnsr.data import clip
-from cfnsr.data.clip import loud, prepare_clip
+from cfnsr.data import preparer
+from cfnsr.data.clip import prepare_clip
 from cfnsr.data.prepare import prepare_corpus
+from cfnsr.data.preparer import loud
 from cfnsr.data.store import Store
+from cfnsr.data.windows import Windows
 from cfnsr.features.preparation import Preparation
-from cfnsr.inference.windows import Windows
 from cfnsr.media import face
 from cfnsr.media.encode import write_video
 from cfnsr.media.errors import MediaError
@@ -78,8 +79,8 @@ def test_a_silent_take_is_no_clip(tmp_path: Path, sound: np.ndarray, speaks: boo
     path = film(tmp_path / "a.mkv", sound)
     assert prepared(path, HEARD) == ("" if speaks else "no speech")
     assert prepared(path, replace(HEARD, lenient=True)) == ""
-    (stretch,) = Windows(path, HEARD, length=5.0)
-    assert stretch.speech == speaks, "the same as a prediction"
+    (window,) = Windows(path, HEARD, length=5.0)
+    assert window.speech == speaks, "the same as a prediction"
     whole = replace(HEARD, modalities=("speech",), speech_sha256="0" * 64)
     assert loud(sound, RATE, whole) == (np.ptp(sound) > 2e-3)
 
@@ -97,8 +98,8 @@ def test_the_silent_take_of_cremad(shared: Path, tmp_path: Path) -> None:
     reasons = {failure.name: failure.reason for failure in outcome.failures}
     assert reasons.pop("1076_MTI_SAD_XX") == "no speech" and set(reasons) == {"1064_IEO_DIS_MD"}
     assert len(outcome.made) == 4
-    (stretch,) = Windows(shared / "cases" / "silence" / "AudioWAV" / "1076_MTI_SAD_XX.wav", HEARD)
-    assert stretch.speech is False
+    (window,) = Windows(shared / "cases" / "silence" / "AudioWAV" / "1076_MTI_SAD_XX.wav", HEARD)
+    assert window.speech is False
 
 
 def test_the_pointers_of_cremad(shared: Path, tmp_path: Path) -> None:
@@ -132,8 +133,8 @@ def test_a_track_needs_a_face_in_half_of_its_rows(tmp_path: Path, found: list[in
             prepare_clip(take, seen)
         assert caught.value.reason == "no face"
     path = film(tmp_path / "a.mp4", noise(1, -20, total=1), pictures=4)
-    (stretch,) = Windows(path, seen, openface=take.openface)
-    assert stretch.face == well, "the same as a prediction"
+    (window,) = Windows(path, seen, openface=take.openface)
+    assert window.face == well, "the same as a prediction"
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
         def detect(self, frame: np.ndarray) -> np.ndarray:
             return np.array([[16, 8, 24, 30, 0.9]], np.float32)
 
-    monkeypatch.setattr(clip, "detector", Everywhere)
+    monkeypatch.setattr(preparer, "detector", Everywhere)
     monkeypatch.setattr(face, "FaceDetector", Everywhere)
 
 
@@ -169,8 +170,8 @@ def test_pictures_of_less_than_half_of_a_take_show_nobody(
         both = Preparation(frames=8, size=32, sampling=sampling)
         assert prepared(path, both) == ("" if well else "no face")
         assert prepared(path, replace(both, lenient=True)) == ""
-        (stretch,) = Windows(path, both)
-        assert stretch.face == well, "the same as a prediction"
+        (window,) = Windows(path, both)
+        assert window.face == well, "the same as a prediction"
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -178,8 +179,8 @@ def test_a_camera_that_is_switched_on_late(shared: Path) -> None:
     path = shared / "cases" / "late-camera" / "call.mp4"
     both = Preparation(frames=8, size=32)
     assert prepared(path, both) == "no face" and prepared(path, replace(both, lenient=True)) == ""
-    (stretch,) = Windows(path, both, length=12.0)
-    assert stretch.face is False
+    (window,) = Windows(path, both, length=12.0)
+    assert window.face is False
 
 
 def test_the_largest_who_is_seen_long_enough_is_the_person() -> None:

@@ -18,12 +18,13 @@ from cfnsr.evaluation.calibration import (
     nll,
     reliability,
 )
+from cfnsr.evaluation.estimates import tally
 from cfnsr.evaluation.metrics import BINS, count
-from cfnsr.evaluation.predictions import Predictions
-from cfnsr.evaluation.runs import Run, read_run, read_runs
-from cfnsr.evaluation.spread import tally
-from cfnsr.evaluation.summary import summarise
+from cfnsr.evaluation.rows import summarise
+from cfnsr.evaluation.runs import read_runs
 from cfnsr.training.calibration import fit_temperature, tempered
+from cfnsr.training.predictions import Predictions
+from cfnsr.training.run import Run
 
 Fabricate = Callable[..., Path]
 
@@ -40,62 +41,52 @@ def found(runs: list[Run]) -> Calibration:
     return row.calibration
 
 
-def test_each_folds_temperature_is_that_of_its_validation_clips(found: Calibration) -> None:
-    for run, temperature in zip(found.runs, found.temperatures, strict=True):
-        inner = run.validation
-        assert temperature == fit_temperature(inner.log_probabilities, inner.labels) > 1.2
-    assert len(set(found.temperatures)) == 6 and found.reason == ""
+def test_each_folds_temperature_is_that_of_its_validation_clips(found: Calibration, runs: list[Run]) -> None:
+    inner = [run.validation for run in runs]
+    expected = [fit_temperature(part.log_probabilities, part.labels) for part in inner]
+    assert found.temperatures == tuple(expected) and min(expected) > 1.2 and found.reason == ""
+    assert len(set(expected)) == 6
 
 
-def test_test_clips_change_neither_temperature_nor_threshold(runs: list[Run]) -> None:
-    (row,) = summarise(runs)
+def test_test_clips_change_neither_temperature_nor_threshold(found: Calibration, runs: list[Run]) -> None:
     shuffled = [replace(run, test=replace(run.test, labels=np.roll(run.test.labels, 1))) for run in runs]
-    (other,) = summarise(shuffled)
-    assert other.calibration.temperatures == row.calibration.temperatures
-    coverages = [
-        [each.coverage for each in calibration.abstention]
-        for calibration in (row.calibration, other.calibration)
-    ]
-    assert coverages[0] == coverages[1]
-    assert other.calibration.abstention[0].accuracy != row.calibration.abstention[0].accuracy
+    (row,) = summarise(shuffled)
+    assert row.calibration.temperatures == found.temperatures
+    ours, others = ([each.coverage for each in one.abstention] for one in (found, row.calibration))
+    assert ours == others
+    assert row.calibration.abstention[0].accuracy != found.abstention[0].accuracy
 
 
 def test_tempering_mends_the_calibration_and_changes_no_answer(found: Calibration) -> None:
-    assert found.tempered is not None
     assert found.ece["tempered"].mean < found.ece["raw"].mean - 0.05
     assert found.nll["tempered"].mean < found.nll["raw"].mean
     assert found.brier["tempered"].mean < found.brier["raw"].mean
-    assert np.array_equal(found.tempered.actors.confusion, found.raw.actors.confusion)
+    counted, raw = found.tallies["tempered"].actors, found.tallies["raw"].actors
+    assert np.array_equal(counted.confusion, raw.confusion)
     low, high = found.ece["tempered"].ci95 or (1, 0)
     assert low < found.ece["tempered"].mean < high
 
 
-def test_figures_are_the_mean_over_folds_of_the_obvious_ones(found: Calibration) -> None:
-    folds = []
-    for run, temperature in zip(found.runs, found.temperatures, strict=True):
-        logs = tempered(run.test.log_probabilities, temperature)
-        truth = run.test.labels
-        wrong = np.exp(logs) - np.eye(8)[truth]
-        folds.append(
-            (
-                np.mean([-row[label] for row, label in zip(logs, truth, strict=True)]),
-                np.mean([np.sum(row**2) for row in wrong]),
-            )
-        )
-    assert found.nll["tempered"].mean == pytest.approx(np.mean(folds, axis=0)[0])
-    assert found.brier["tempered"].mean == pytest.approx(np.mean(folds, axis=0)[1])
-    assert found.brier["tempered"].std == pytest.approx(np.std(folds, axis=0, ddof=1)[1])
+def test_figures_are_the_mean_over_folds_of_the_obvious_ones(found: Calibration, runs: list[Run]) -> None:
+    losses, squares = [], []
+    for run, temperature in zip(runs, found.temperatures, strict=True):
+        logs, truth = tempered(run.test.log_probabilities, temperature), run.test.labels
+        losses.append(np.mean([-row[label] for row, label in zip(logs, truth, strict=True)]))
+        squares.append(np.mean([np.sum(row**2) for row in np.exp(logs) - np.eye(8)[truth]]))
+    assert found.nll["tempered"].mean == pytest.approx(np.mean(losses))
+    assert found.brier["tempered"].mean == pytest.approx(np.mean(squares))
+    assert found.brier["tempered"].std == pytest.approx(np.std(squares, ddof=1))
     assert found.nll["raw"].ci95 is None
 
 
-def test_abstention_is_that_of_the_obvious_loop(found: Calibration) -> None:
+def test_abstention_is_that_of_the_obvious_loop(found: Calibration, runs: list[Run]) -> None:
     everything, *chosen = found.abstention
     assert everything.coverage == 1 and everything.wanted == 1
     assert [each.wanted for each in chosen] == list(COVERAGES)
     for each in chosen:
         assert each.wanted is not None
         answered, right = [], []
-        for run, temperature in zip(found.runs, found.temperatures, strict=True):
+        for run, temperature in zip(runs, found.temperatures, strict=True):
             inner = np.exp(tempered(run.validation.log_probabilities, temperature)).max(axis=1)
             threshold = np.quantile(inner, 1 - each.wanted)
             assert np.mean(inner >= threshold) == pytest.approx(each.wanted, abs=0.01)
@@ -105,8 +96,8 @@ def test_abstention_is_that_of_the_obvious_loop(found: Calibration) -> None:
                 if answered[-1]:
                     right.append(row.argmax() == label)
         assert each.coverage == pytest.approx(np.mean(answered))
-        assert each.accuracy == pytest.approx(np.mean(right))
         assert each.coverage == pytest.approx(each.wanted, abs=0.1)
+        assert each.accuracy == pytest.approx(np.mean(right))
         assert each.accuracy_ci95 is not None and each.coverage_ci95 is not None
         assert each.accuracy_ci95[0] < each.accuracy < each.accuracy_ci95[1]
         assert each.coverage_ci95[0] < each.coverage < each.coverage_ci95[1]
@@ -114,21 +105,22 @@ def test_abstention_is_that_of_the_obvious_loop(found: Calibration) -> None:
     assert accuracies == sorted(accuracies, key=float)  # sure answers are the better ones
 
 
-def test_the_curve_is_at_fixed_thresholds(found: Calibration) -> None:
+def test_the_curve_is_at_fixed_thresholds(found: Calibration, runs: list[Run]) -> None:
     assert [each.threshold for each in found.curve] == list(THRESHOLDS)
     coverage = [each.coverage for each in found.curve]
     assert coverage == sorted(coverage, reverse=True)
-    sure = np.concatenate([np.exp(part.log_probabilities).max(axis=1) for part in found.predictions])
-    assert coverage[3] == pytest.approx(np.mean(sure >= 0.5))
+    pairs = zip(runs, found.temperatures, strict=True)
+    sure = [np.exp(tempered(run.test.log_probabilities, value)).max(axis=1) for run, value in pairs]
+    assert coverage[3] == pytest.approx(np.mean(np.concatenate(sure) >= 0.5))
 
 
 def test_without_validation_clips_there_is_no_temperature(tmp_path: Path, fabricate_all: Fabricate) -> None:
     fabricate_all(tmp_path, ("audio",), ("paper",), takes=16, epochs=3)
     (row,) = summarise(read_runs(tmp_path))
     found = row.calibration
-    assert found.temperatures == () and found.abstention == () and found.tempered is None
-    assert set(found.ece) == set(found.nll) == {"raw"} and "no validation clips" in found.reason
-    assert found.ece["raw"] == row.spreads["ece"]
+    assert found.temperatures == () and found.abstention == () and "no validation clips" in found.reason
+    assert set(found.ece) == set(found.nll) == set(found.tallies) == {"raw"}
+    assert found.ece["raw"] == row.estimates["ece"]
     assert len(found.curve) == len(THRESHOLDS)  # nobody chose these
 
 
@@ -136,12 +128,12 @@ def test_a_temperature_that_is_not_that_of_the_validation_clips_is_refused(
     tmp_path: Path, fabricate: Fabricate
 ) -> None:
     folder = fabricate(tmp_path, epochs=3)
-    run = read_run(folder)
+    run = Run.read(folder)
     fitted = fit_temperature(run.validation.log_probabilities, run.validation.labels)
     about = json.loads((folder / "run.json").read_text())
     for temperature, fits in ((fitted, True), (fitted * 1.001, True), (fitted * 1.5, False), (None, True)):
         (folder / "run.json").write_text(json.dumps(about | {"temperature": temperature}))
-        (row,) = summarise([read_run(folder)])
+        (row,) = summarise([Run.read(folder)])
         if fits:
             assert row.calibration.temperatures == (fitted,)
         else:
@@ -151,21 +143,12 @@ def test_a_temperature_that_is_not_that_of_the_validation_clips_is_refused(
 
 
 def test_a_model_that_answers_nothing_has_no_accuracy() -> None:
-    labels = np.array([0, 1])
-    part = Predictions(("a", "b"), (1, 2), labels, np.log([[0.4, 0.3, 0.3], [0.4, 0.3, 0.3]]))
-    run = _run(part)
-    found = calibrate(tally([run], [part], (1, 2)), (1, 2))
-    last = found.curve[-1]
-    assert (last.coverage, last.accuracy, last.accuracy_ci95) == (0, None, None)
-
-
-def _run(part: Predictions) -> Run:
+    nobody = Predictions((), (), np.zeros(0, dtype=np.int64), np.zeros((0, 3)))
+    part = Predictions(("a", "b"), (1, 2), np.array([0, 1]), np.log([[0.4, 0.3, 0.3], [0.4, 0.3, 0.3]]))
     values: dict[str, object] = dict.fromkeys(Run.__dataclass_fields__)
-    return Run(**values | {"fold": 1, "seed": 0, "test": part, "validation": Predictions((), (), *_none())})  # type: ignore[arg-type]
-
-
-def _none() -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(0, dtype=np.int64), np.zeros((0, 3))
+    run = Run(**values | {"fold": 1, "seed": 0, "test": part, "validation": nobody})  # type: ignore[arg-type]
+    last = calibrate(tally([run], [part])).curve[-1]
+    assert (last.coverage, last.accuracy, last.accuracy_ci95) == (0, None, None)
 
 
 def test_scores_by_hand() -> None:

@@ -1,6 +1,5 @@
 """`docs/fill.py`: the figures of the pages are those of the kept results, and a check finds every other."""
 
-import csv
 import importlib.util
 import json
 from collections.abc import Callable
@@ -14,16 +13,18 @@ from scipy import stats
 
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import comparisons
-from cfnsr.evaluation.interaction import DISTURBANCES
+from cfnsr.evaluation.render import Table, p_value
 from cfnsr.evaluation.results import results
+from cfnsr.evaluation.rows import summarise
 from cfnsr.evaluation.runs import read_runs
-from cfnsr.evaluation.summary import summarise
-from cfnsr.evaluation.tables import Table, p_value
+from cfnsr.training.interaction import DISTURBANCES
 
 Fabricate = Callable[..., Path]
+Right = Callable[[Path], dict[int, list[bool]]]
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "fill.py"
 OURS, LATE = "cfn_sr_features", "multiplication+openface+speech"
 EVERY = dict(zip(DISTURBANCES, (2, 4, 1000), strict=True))  # so-many-th answer changes
+OPTIMISTIC = "optimistic: best epoch on test"
 STANDARDISED = "speakers standardised: transductive, needs all emotions of each person in balance"
 PAGE = """Text 1.5.
 
@@ -89,24 +90,12 @@ def content(kept: Path) -> dict[str, Any]:
     return read
 
 
-def right_of(runs: Path, protocol: str, model: str) -> dict[int, list[bool]]:
-    """Each actor's test clips, right or not, from the predictions."""
-    right: dict[int, list[bool]] = {}
-    for path in sorted((runs / protocol / model).rglob("predictions.csv")):
-        with path.open(newline="") as file:
-            for line in csv.DictReader(file):
-                if line["split"] == "test":
-                    answer = max(list(line)[4:], key=lambda name, line=line: float(line[name]))
-                    right.setdefault(int(line["actor"]), []).append(answer == line["label"])
-    return right
-
-
 def lines_of(table: Table) -> list[dict[str, str]]:
     return [{head.strip(): str(cell) for head, cell in line.items()} for line in table.rows]
 
 
 def test_a_page_is_filled_and_then_right(
-    runs: Path, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path, right_of: Right, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE, encoding="utf-8")
@@ -119,7 +108,7 @@ def test_a_page_is_filled_and_then_right(
 
     def share(protocol: str, model: str) -> float:
         """In per cent: every fold has as many clips, so that their mean is that of all clips."""
-        return 100 * float(np.mean(list(right_of(runs, protocol, model).values())))
+        return 100 * float(np.mean(list(right_of(runs / protocol / model).values())))
 
     ours, standardised = (share(protocol, OURS) for protocol in ("nested", "nested_normalised"))
     more = f"{ours - share('nested', 'audio+speech'):+.1f}".replace("-", "−")
@@ -127,10 +116,8 @@ def test_a_page_is_filled_and_then_right(
     assert f"\n{standardised:.1f} (speakers standardised)<!--" in text
     assert f"on the test fold {share('paper', 'audio'):.1f} (optimistic)<!--" in text
     assert text.startswith("Text 1.5.\n") and text.endswith(" % of 4 actors.\n")
-    ours_line = next(
-        line for line in text.splitlines() if f"| {OURS} | {OURS} | model | {ours:.1f} ± " in line
-    )
-    assert f"| {standardised:.1f} ± " in ours_line
+    (line,) = [line for line in text.splitlines() if f"| {OURS} | {OURS} | model | {ours:.1f} ± " in line]
+    assert f"| {standardised:.1f} ± " in line
     assert f"| accuracy % ({STANDARDISED}) | 95 % by actor | parameters M | trained M | seeds |" in text
 
 
@@ -167,19 +154,14 @@ def test_a_check_names_what_is_wrong(
         assert page.read_text(encoding="utf-8") == f"Text.\n\n{wrong}\n"
 
 
-def test_inflation_is_paired_by_actor(runs: Path, content: dict[str, Any]) -> None:
+def test_inflation_is_paired_by_actor(runs: Path, right_of: Right, content: dict[str, Any]) -> None:
     lines = {line["protocol"]: line for line in lines_of(pages.TABLES["inflation"](content, "audio"))}
-    assert list(lines) == [
-        "nested",
-        "the next line at its last epoch",
-        "best_epoch_on_test",
-        "paper",
-        "repeated_takes",
-    ]
+    order = ["nested", "the next line at its last epoch", "best_epoch_on_test", "paper", "repeated_takes"]
+    assert list(lines) == order
     column = "more than nested, points (95 % by actor)"
-    honest = right_of(runs, "nested", "audio")
+    honest = right_of(runs / "nested" / "audio")
     for protocol in ("best_epoch_on_test", "paper", "repeated_takes"):
-        flattered = right_of(runs, protocol, "audio")
+        flattered = right_of(runs / protocol / "audio")
         each = np.array([100 * (np.mean(flattered[actor]) - np.mean(honest[actor])) for actor in flattered])
         low, high = stats.t.interval(0.95, len(each) - 1, each.mean(), stats.sem(each))
         fewer = ", 20 actors" if protocol == "paper" else ""
@@ -190,21 +172,21 @@ def test_inflation_is_paired_by_actor(runs: Path, content: dict[str, Any]) -> No
     folders = (runs / "best_epoch_on_test" / "audio").rglob("history.jsonl")
     last = [json.loads(path.read_text().splitlines()[-1])["test_accuracy"] for path in folders]
     assert lines["the next line at its last epoch"]["accuracy %"] == f"{100 * np.mean(last):.1f}"
-
-
-def test_rows_of_other_seeds_are_no_protocol_alone(content: dict[str, Any]) -> None:
+    # Rows of other seeds differ in more than their protocol.
     changed = json.loads(json.dumps(content))
     pages.find(changed, "audio", "paper")["seeds"].append(1)
     with pytest.raises(InputError, match="audio paper has another seeds than nested"):
         pages.TABLES["inflation"](changed, "audio")
 
 
-def test_confusion_actors_and_time_follow_the_predictions(runs: Path, content: dict[str, Any]) -> None:
-    (column,) = [
-        line for line in lines_of(pages.TABLES["actors"](content, "paper", "audio")) if line["actor"] == "7"
-    ]
-    share = 100 * float(np.mean(right_of(runs, "paper", "audio")[7]))
-    assert column["audio (optimistic: best epoch on test) %"] == f"{share:.1f}"
+def test_confusion_actors_and_time_follow_the_predictions(
+    runs: Path, right_of: Right, content: dict[str, Any]
+) -> None:
+    shares = {
+        line["actor"]: line[f"audio ({OPTIMISTIC}) %"]
+        for line in lines_of(pages.TABLES["actors"](content, "paper", "audio"))
+    }
+    assert shares["7"] == f"{100 * np.mean(right_of(runs / 'paper' / 'audio')[7]):.1f}"
     confusion = lines_of(pages.TABLES["confusion"](content, OURS, "nested_normalised"))
     assert [line["clips"] for line in confusion] == [str(24 * 2)] * 8  # 16 takes of 8 emotions
     row = pages.find(content, OURS, "nested_normalised")
@@ -223,7 +205,7 @@ def test_calibration_and_bad_input(content: dict[str, Any]) -> None:
     fitted = [each["temperature"] for each in row["calibration"]["temperatures"]]
     assert line["temperatures"] == f"{min(fitted):.2f} to {max(fitted):.2f}"
     (line,) = lines_of(pages.TABLES["calibration"](content, "paper"))
-    assert line == {"model": "audio (optimistic: best epoch on test)"} | {
+    assert line == {"model": f"audio ({OPTIMISTIC})"} | {
         name: line[name] for name in ("ECE %, raw", "NLL, raw")
     } | {"temperatures": "–"}
     (line,) = lines_of(pages.TABLES["conditions"](content))
@@ -292,18 +274,16 @@ def test_the_papers_table_stands_beside_ours(content: dict[str, Any]) -> None:
     (line,) = lines_of(pages.TABLES["paper"](content, "1"))
     nested, paper = (pages.find(content, "audio", protocol)["accuracy"] for protocol in ("nested", "paper"))
     assert line["row"] == "1D CNN" and line["ours"] == "0.03"
-    assert line["paper: accuracy % (optimistic: best epoch on test)"] == "56.53"
-    ours = "ours, paper protocol: accuracy % (optimistic: best epoch on test)"
+    assert line[f"paper: accuracy % ({OPTIMISTIC})"] == "56.53"
+    ours = f"ours, paper protocol: accuracy % ({OPTIMISTIC})"
     assert line[ours].startswith(f"{100 * paper['mean']:.1f} ± ")
     assert line["ours, nested: accuracy %"].startswith(f"{100 * nested['mean']:.1f} ± ")
-
-
-def test_some_folds_are_called_so(content: dict[str, Any]) -> None:
+    # Where some folds alone were run the table says so.
     changed = json.loads(json.dumps(content))
-    row = next(row for row in changed["rows"] if row["model"] == OURS)
+    row = next(row for row in changed["rows"] if (row["model"], row["protocol"]) == ("audio", "nested"))
     row["complete"], row["folds"] = False, row["folds"][:2]
-    (line,) = lines_of(pages.TABLES["rows"](changed, "nested", OURS))
-    assert line["accuracy %"].endswith(" (2 folds alone)")
+    (line,) = lines_of(pages.TABLES["paper"](changed, "1"))
+    assert line["ours, nested: accuracy %"].endswith(" (2 folds alone)")
 
 
 def test_what_is_kept_is_small(

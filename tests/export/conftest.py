@@ -14,10 +14,11 @@ from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
 from cfnsr.models import zoo
 from cfnsr.models.encoders.discriminant import Discriminant
-from cfnsr.models.encoders.openface import InTime
+from cfnsr.models.encoders.openface import TemporalConvolution
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.models.zoo import Model
+from cfnsr.training.checkpoint import config_of
 from cfnsr.training.inputs import answer, to_input
 
 LABELS = LabelSet("three", ("calm", "happy", "angry"))
@@ -85,9 +86,18 @@ def batch_of(model: Model, config: ModelSpec, clips: list[Clip]) -> Batch:
     return Batch(read.get("video", nothing), read.get("audio", nothing), nothing, nothing)
 
 
+def by_torch(model: Model, clips: list[Clip]) -> np.ndarray:
+    """Calibrated log-probabilities, all clips at once."""
+    config = config_of(model)
+    with torch.no_grad():
+        scores = answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))
+        tempered: np.ndarray = (scores / config.temperature).log_softmax(dim=1).numpy()
+    return tempered
+
+
 @pytest.fixture(scope="session")
 def make() -> Make:
-    """A model of the zoo whose 3D network is as shallow as can be, and which has met some clips."""
+    """A model of the zoo whose 3D network is as shallow as can be, and which has seen some clips."""
 
     def make(name: str, *, shallow: bool = True, met: list[Clip] | None = None) -> Model:
         torch.manual_seed(0)
@@ -101,20 +111,14 @@ def make() -> Make:
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.momentum = None  # the statistics of these clips, at once
             elif isinstance(module, Discriminant):
-                torch.nn.init.normal_(module.weight, std=0.1)  # it is to speak
-            elif isinstance(module, InTime):
+                torch.nn.init.normal_(module.weight, std=0.1)  # so that it has scores
+            elif isinstance(module, TemporalConvolution):
                 torch.nn.init.normal_(module.weight)  # time is to matter
-        model.train()
-        _meet(model, config, met or [clip(number, config) for number in range(0, 60, 8)])
         model.config = config  # type: ignore[assignment]
+        by_torch(model.train(), met or [clip(number, config) for number in range(0, 60, 8)])
         return model.eval()
 
     return make
-
-
-def _meet(model: Model, config: ModelSpec, clips: list[Clip]) -> None:
-    with torch.no_grad():
-        answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from cfnsr.errors import InputError
 from cfnsr.export import check
 from cfnsr.export.graph import Graph
-from cfnsr.export.onnx import graph_of
+from cfnsr.export.onnx import trace
 from cfnsr.export.openvino import Quantised, export_int8, export_openvino
 from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.media.mfcc import mfcc
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import config_of
-from cfnsr.training.inputs import answer, to_input
 
-from .conftest import Clip, batch_of, clip, config_for
+from .conftest import by_torch, clip, config_for
 
 pytest.importorskip("onnxscript")
 with telemetry_off():
@@ -34,14 +31,6 @@ TOLERANCE = 1e-4  # of a log-probability
 MADE = config_for("cfn_sr")
 CLIPS = [clip(number, MADE) for number in range(0, 60, 10)]
 OTHERS = [clip(number, MADE) for number in range(5, 60, 10)]
-
-
-def by_torch(model: Model, clips: list[Clip]) -> np.ndarray:
-    config = config_of(model)
-    with torch.no_grad():
-        scores = answer(model, to_input(batch_of(model, config, clips), torch.device("cpu")))
-        tempered: np.ndarray = (scores / config.temperature).log_softmax(dim=1).numpy()
-    return tempered
 
 
 def features_of(graph: Any) -> Any:
@@ -80,11 +69,11 @@ def graphs() -> Iterator[None]:
 
     def once(graph: Graph, spec: ModelSpec) -> Any:
         if spec.model not in traced:
-            traced[spec.model] = graph_of(graph, spec)
+            traced[spec.model] = trace(graph, spec)
         return traced[spec.model]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cfnsr.export.openvino.graph_of", once)
+        patch.setattr("cfnsr.export.openvino.trace", once)
         yield
 
 
@@ -102,16 +91,12 @@ def test_it_says_what_torch_says(float32: Path, model: Model) -> None:
     found = load_exported(float32, threads=1)
     np.testing.assert_allclose(found.log_probabilities(OTHERS), by_torch(model, OTHERS), atol=TOLERANCE)
     assert found.spec.precision == "f32"
-
-
-def test_any_program_may_give_any_number_of_clips(float32: Path, model: Model) -> None:
-    """By OpenVINO alone, with a batch as the file has it."""
+    # Any program may give any number of clips, by OpenVINO alone.
     graph = openvino.Core().read_model(float32)
     shapes = {each.get_any_name(): str(each.get_partial_shape()) for each in graph.inputs}
     assert shapes == {"frames": "[?,8,64,64,3]", "waveform": "[?,30870]"}
     compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    given = load_exported(float32, threads=1).spec
-    (answers,) = compiled(given.batch(OTHERS)).values()
+    (answers,) = compiled(found.spec.batch(OTHERS)).values()
     np.testing.assert_allclose(answers, by_torch(model, OTHERS), atol=TOLERANCE)
 
 
@@ -146,14 +131,14 @@ def test_in_the_whole_graph_too(float32: Path) -> None:
 
 def test_what_it_was_made_of_is_not_told(float32: Path) -> None:
     text = float32.read_text()
-    for trace in (
+    for word in (
         "conversion_parameters",
         "input_model",
         str(Path.home()),
         "site-packages",
         str(float32.parent),
     ):
-        assert trace not in text
+        assert word not in text
 
 
 def test_bfloat16_by_the_file(model: Model, tmp_path: Path) -> None:
@@ -289,9 +274,12 @@ def test_int8_is_of_the_pictures_alone(quantised: Quantised, float32: Path) -> N
     assert sizes[1] < 0.75 * sizes[0]
 
 
-def test_without_labels_the_calibration_tells(model: Model, tmp_path: Path) -> None:
+def test_without_labels_the_calibration_counts(
+    model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("nncf")
     found = export_int8(model, tmp_path / "model.xml", CLIPS[:2])
+    assert capfd.readouterr() == ("", ""), "stdout is for what a command prints"
     assert (found.float_accuracy, found.accuracy, found.clips) == (None, None, 2)
     assert found.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
 
@@ -308,10 +296,3 @@ def test_what_int8_is_refused_for(audio: Model, model: Model, tmp_path: Path) ->
     with pytest.raises(InputError, match="precision is 'int8': expected f32 or bf16"):
         export_openvino(model, out, precision="int8")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_is_printed(model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Stdout is for what a command says."""
-    pytest.importorskip("nncf")
-    export_int8(model, tmp_path / "model.xml", CLIPS[:1])
-    assert capfd.readouterr() == ("", "")

@@ -111,5 +111,5 @@ def film(tmp_path: Path) -> Callable[..., Path]:
 def spots(monkeypatch: pytest.MonkeyPatch) -> Spots:
     """The detector of these films, in place of the real one."""
     detector = Spots()
-    monkeypatch.setattr("cfnsr.data.clip.detector", lambda: detector)
+    monkeypatch.setattr("cfnsr.data.preparer.detector", lambda: detector)
     return detector

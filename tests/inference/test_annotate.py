@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.inference.annotate import MARK, Artist, Square, Whereabouts, annotate
+from cfnsr.inference.annotate import MARK, FacePositions, Overlay, Square, annotate
 from cfnsr.inference.lettering import letters
 from cfnsr.inference.palette import EMOTIONS, rgb
-from cfnsr.inference.prediction import Prediction, Window
+from cfnsr.inference.timeline import Prediction, Window
 from cfnsr.media.encode import write_audio, write_video
 from cfnsr.media.errors import MediaError
 
@@ -43,10 +43,10 @@ def drawn(
     prediction: Prediction, second: float, size: tuple[int, int] = SIZE, shade: int = 60
 ) -> NDArray[np.uint8]:
     width, height = size
-    artist = Artist(prediction, width, height)
-    picture = np.full((height + artist.layout.below, width, 3), shade, np.uint8)
+    overlay = Overlay(prediction, width, height)
+    picture = np.full((height + overlay.layout.below, width, 3), shade, np.uint8)
     picture[height:] = 255
-    artist.draw(picture, second)
+    overlay.draw(picture, second)
     return picture
 
 
@@ -103,31 +103,32 @@ def test_a_face_out_of_sight_for_a_while() -> None:
     assert frame(drawn(prediction, 3.0), EMOTIONS["angry"]) is not None
 
 
-def test_whereabouts_between_squares() -> None:
-    where = Whereabouts(faces((0.2, 14, 10, 8), (0.0, 10, 10, 8), (0.4, 100, 50, 8), (0.6, 100, 50, 8)))
+def test_positions_between_squares() -> None:
+    where = FacePositions(faces((0.2, 14, 10, 8), (0.0, 10, 10, 8), (0.4, 100, 50, 8), (0.6, 100, 50, 8)))
     assert where.at(0.1) == pytest.approx(Square(12, 10, 8))
     assert where.at(0.29) == Square(14, 10, 8), "a leap is another face"
     assert where.at(0.31) == Square(100, 50, 8)
     assert where.at(-0.2) == Square(10, 10, 8)
     assert where.at(0.8) == Square(100, 50, 8)
     assert where.at(5) is None
-    assert Whereabouts(faces()).at(0) is None
-    assert Whereabouts(faces((3, 1, 2, 4))).at(3.1) == Square(1, 2, 4)
-    assert not where.gone(where.times[0], where.times[-1] + 0.2) and where.gone(0.0, where.times[-1] + 0.3)
-    sparse = Whereabouts(faces(*((float(at), 10.0 + at, 10, 8) for at in range(30))))
+    assert FacePositions(faces()).at(0) is None
+    assert FacePositions(faces((3, 1, 2, 4))).at(3.1) == Square(1, 2, 4)
+    begin, end = where.times[0], where.times[-1]
+    assert not where.missing(begin, end + 0.2) and where.missing(0.0, end + 0.3)
+    sparse = FacePositions(faces(*((float(at), 10.0 + at, 10, 8) for at in range(30))))
     assert sparse.at(7.5) == Square(17.5, 10, 8), "a window of 30 s has a square each second"
 
 
 def test_bars_are_as_long_as_the_probabilities() -> None:
     shares = {"neutral": 0.1, "happy": 0.5, "sad": 0.25, "angry": 0.15}
-    artist = Artist(told(Window(0, 1, shares, None, True, ("audio",))), *SIZE)
+    overlay = Overlay(told(Window(0, 1, shares, None, True, ("audio",))), *SIZE)
     picture = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
-    artist.draw(picture, 0.5)
+    overlay.draw(picture, 0.5)
     for name, share in shares.items():
         lengths = pixels(picture, EMOTIONS[name]).sum(axis=1)
-        assert lengths.max() == pytest.approx(share * artist.layout.bar, abs=2)
+        assert lengths.max() == pytest.approx(share * overlay.layout.bar, abs=2)
     tops = [int(np.flatnonzero(pixels(picture, EMOTIONS[name]).sum(axis=1) > 3)[0]) for name in shares]
-    assert np.diff(tops).tolist() == [artist.layout.row] * 3
+    assert np.diff(tops).tolist() == [overlay.layout.row] * 3
 
 
 def test_the_answer_changes_when_the_window_does() -> None:
@@ -164,7 +165,7 @@ def test_letters_are_legible_and_panels_fit(size: tuple[int, int]) -> None:
         window(1, 2, None, face=False, speech=False),
         where=still(width / 2, height * 0.3, height / 6),
     )
-    layout = Artist(prediction, width, height).layout
+    layout = Overlay(prediction, width, height).layout
     assert layout.size >= 11
     assert layout.size >= 0.02 * min(width, height)
     assert layout.bars
@@ -177,7 +178,7 @@ def test_letters_are_legible_and_panels_fit(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(("x", "y"), [(120, 90), (520, 90), (120, 270), (520, 270)])
 def test_the_panel_keeps_off_the_face(x: float, y: float) -> None:
-    layout = Artist(told(window(0, 9, "calm"), where=still(x, y, 180)), *SIZE).layout
+    layout = Overlay(told(window(0, 9, "calm"), where=still(x, y, 180)), *SIZE).layout
     ((left, top),) = layout.corners.values()
     assert layout.below == 0
     wide = min(x + 90, left + layout.width) - max(x - 90, left)
@@ -188,7 +189,7 @@ def test_the_panel_keeps_off_the_face(x: float, y: float) -> None:
 def test_bars_that_would_hide_a_face_stand_beneath_the_picture() -> None:
     size = (320, 240)
     close = told(window(0, 9, "calm"), where=still(160, 120, 220))
-    layout = Artist(close, *size).layout
+    layout = Overlay(close, *size).layout
     assert layout.below >= layout.height and layout.below % 2 == 0
     assert all(y == size[1] for _, y in layout.corners.values())
     picture = drawn(close, 1.0, size)

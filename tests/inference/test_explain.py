@@ -28,7 +28,7 @@ from cfnsr.media.log_mel import log_mel
 from cfnsr.media.mfcc import mfcc
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.exchanges.cross_modal import CrossModal
-from cfnsr.models.exchanges.silent import Silent
+from cfnsr.models.exchanges.none import NoExchange
 from cfnsr.models.exchanges.video_to_audio import VideoToAudio
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.models.zoo import Model
@@ -80,7 +80,7 @@ def clip(model: Model, seed: int, clips: int = 1) -> Batch:
     )
 
 
-def told(model: Model, video: Tensor, audio: Tensor) -> np.ndarray:
+def answer(model: Model, video: Tensor, audio: Tensor) -> np.ndarray:
     """What the model makes of input that is ready: log-probabilities (classes,), tempered."""
     if audio.dim() == 5:
         audio = audio[0]
@@ -96,6 +96,7 @@ def shown(model: Model, batch: Batch) -> Tensor:
     return normalise(batch.video) if model.reads.get("video") == "video" else batch.video
 
 
+@pytest.mark.every_row
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_is_explained_by_what_it_has(name: str) -> None:
     model = small(name)
@@ -103,7 +104,7 @@ def test_every_model_is_explained_by_what_it_has(name: str) -> None:
     state = copy.deepcopy(model.state_dict())
     inside = {place: dict(vars(module)) for place, module in model.named_modules()}
     found = explain(model, batch)
-    answered = told(model, shown(model, batch), batch.audio)
+    answered = answer(model, shown(model, batch), batch.audio)
     np.testing.assert_allclose(found.probabilities, np.exp(answered), atol=1e-5)
     assert found.emotion == found.emotions[int(answered.argmax())]
 
@@ -119,7 +120,7 @@ def test_every_model_is_explained_by_what_it_has(name: str) -> None:
         assert block.places.min() >= 0 <= block.steps.min()
         assert tuple(map(len, block.centres)) == places
         assert all(0 < centre < 1 for axis in block.centres for centre in axis)
-        assert block.weighs == ("audio" if "video_to_audio" in name else "video")
+        assert block.weighted == ("audio" if "video_to_audio" in name else "video")
     assert [each.modality for each in found.contributions] == (
         ["video", "audio"] if len(model.reads) == 2 else []
     )
@@ -159,16 +160,16 @@ def test_maps_are_those_of_the_block(name: str) -> None:
         maps = stages(model, shown(model, batch), each[None])
         with torch.no_grad():
             places.append(block.weights(*maps)[0, 0].numpy())
-            steps.append(block.selection.shares(maps[1].transpose(1, 2))[0].numpy())
+            steps.append(block.selection.token_weights(maps[1].transpose(1, 2))[0].numpy())
     found = explain(model, batch)
     assert found.places is not None and found.steps is not None
     np.testing.assert_allclose(found.places, np.mean(places, axis=0), atol=1e-6)
     np.testing.assert_allclose(found.steps, np.mean(steps, axis=0), atol=1e-6)
-    assert found.places.max() > 1.2 / found.places.size, "a map that is even would show nothing"
+    assert found.places.max() > 1.2 / found.places.size, "a uniform map would show nothing"
 
 
 @pytest.mark.parametrize("name", ["cfn_sr", "cfn_sr_no_residual", "cfn_sr_video_to_audio"])
-def test_what_the_weighing_moves(name: str) -> None:
+def test_effect_of_the_weights_on_the_answer(name: str) -> None:
     """The answer less that of uniform weights, under which the vector that is added is the map's mean."""
     model = small(name)
     assert isinstance(model, TwoStream)
@@ -181,9 +182,9 @@ def test_what_the_weighing_moves(name: str) -> None:
         mean = video.mean(dim=(2, 3, 4), keepdim=True)
         video = mean.expand_as(video) if name == "cfn_sr_no_residual" else video + mean
     with torch.no_grad():
-        even = model.head(model.video.pool(video), model.audio.pool(audio))[0]  # type: ignore[operator]
+        uniform = model.head(model.video.pool(video), model.audio.pool(audio))[0]  # type: ignore[operator]
     place = int(found.probabilities.argmax())
-    expected = np.log(found.probabilities[place]) - (even / TEMPERATURE).log_softmax(0)[place].item()
+    expected = np.log(found.probabilities[place]) - (uniform / TEMPERATURE).log_softmax(0)[place].item()
     assert found.blocks[0].moved == pytest.approx(expected, abs=1e-5)
     assert abs(expected) > 1e-4, "a block that moves nothing would show nothing"
 
@@ -194,8 +195,8 @@ def test_contributions_are_answers_to_plain_pictures_and_silence(name: str) -> N
     batch = clip(model, 2)
     video = shown(model, batch)
     expected = [
-        told(model, torch.zeros_like(video), batch.audio),
-        told(model, video, torch.from_numpy(mfcc(np.zeros(211 * 512)))[None]),
+        answer(model, torch.zeros_like(video), batch.audio),
+        answer(model, video, torch.from_numpy(mfcc(np.zeros(211 * 512)))[None]),
     ]
     found = explain(model, batch)
     for each, answered in zip(found.contributions, expected, strict=True):
@@ -205,7 +206,7 @@ def test_contributions_are_answers_to_plain_pictures_and_silence(name: str) -> N
 
 def test_a_model_of_both_that_hears_by_a_spectrogram() -> None:
     """Silence is that of what the model reads; made-up, because no model of the zoo has both."""
-    model = TwoStream(Pictures(), Sound(), [Silent(3, BANDS)], Head(3, BANDS))
+    model = TwoStream(Pictures(), Sound(), [NoExchange(3, BANDS)], Head(3, BANDS))
     batch = Batch(torch.zeros(1, 3, 1, 1, 1, dtype=torch.uint8), noise(9), NONE, NONE)
     silent = explain(model, batch).contributions[1]
     with torch.no_grad():
@@ -343,7 +344,7 @@ def test_a_planted_place_and_step_show(planted: TwoStream) -> None:
 
 
 def test_blocks_stand_last_first_with_their_stage(planted: TwoStream) -> None:
-    blocks = [copy.deepcopy(planted.exchanges[0]), Silent(3, BANDS), planted.exchanges[0]]
+    blocks = [copy.deepcopy(planted.exchanges[0]), NoExchange(3, BANDS), planted.exchanges[0]]
     video, audio = Pictures(), Sound()
     video.stages = nn.ModuleList([nn.Identity()] * 3)
     audio.stages = nn.ModuleList([nn.Identity()] * 3)

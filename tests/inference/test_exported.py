@@ -89,7 +89,7 @@ def test_it_answers_as_the_model_does(folder: Path, name: str, runtime: exported
 
 
 @pytest.mark.parametrize(("name", "runtime"), FORMS)
-def test_it_tells_what_predict_needs(folder: Path, name: str, runtime: exported.Runtime) -> None:
+def test_it_has_what_predict_needs(folder: Path, name: str, runtime: exported.Runtime) -> None:
     found = load_exported(folder / name, runtime=runtime, threads=1)
     asked = TorchRecogniser(model())
     for field in ("name", "labels", "reads", "preparation", "normalised", "tolerant"):
@@ -134,55 +134,29 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def noise(path: Path) -> None:
-    path.write_bytes(np.random.default_rng(0).bytes(5000))
+def content(data: bytes) -> Change:
+    return lambda path: path.write_bytes(data)
 
 
-def other_text(path: Path) -> None:
-    path.write_text("<html>no model</html>")
-
-
-def pointer(path: Path) -> None:
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-
-
-def other_model(path: Path) -> None:
-    graph = onnx.helper.make_graph([], "other", [], [])
-    path.write_bytes(checksum.with_onnx_checksum(onnx.helper.make_model(graph).SerializeToString()))
-
-
-def no_model(path: Path) -> None:
-    path.write_bytes(checksum.with_onnx_checksum(b"\xff" * 100))
-
-
-def other_net(path: Path) -> None:
-    path.write_bytes(checksum.with_xml_checksum(b"<net><rt_info/></net>"))
-
-
-def no_net(path: Path) -> None:
-    path.write_bytes(checksum.with_xml_checksum(b"<net"))
-
-
-def entities(path: Path) -> None:
-    path.write_bytes(checksum.with_xml_checksum(b'<!DOCTYPE net [<!ENTITY a "b">]><net>&a;</net>'))
-
-
+POINTER = content(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+EMPTY = onnx.helper.make_model(onnx.helper.make_graph([], "other", [], [])).SerializeToString()
+ENTITIES = b'<!DOCTYPE net [<!ENTITY a "b">]><net>&a;</net>'
 SPOILT: list[tuple[str, Change, str]] = [
     ("model.onnx", cut, "is damaged"),
     ("model.onnx", flip, "is damaged"),
-    ("model.onnx", noise, "is damaged"),
+    ("model.onnx", content(np.random.default_rng(0).bytes(5000)), "is damaged"),
     ("model.onnx", Path.unlink, "cannot be read"),
-    ("model.onnx", other_model, "is no exported model"),
-    ("model.onnx", no_model, "cannot be run"),
-    ("model.onnx", pointer, "git lfs pull"),
-    ("model.xml", pointer, "git lfs pull"),
-    ("model.bin", pointer, "git lfs pull"),
+    ("model.onnx", content(checksum.with_onnx_checksum(EMPTY)), "is no exported model"),
+    ("model.onnx", content(checksum.with_onnx_checksum(b"\xff" * 100)), "cannot be run"),
+    ("model.onnx", POINTER, "git lfs pull"),
+    ("model.xml", POINTER, "git lfs pull"),
+    ("model.bin", POINTER, "git lfs pull"),
     ("model.xml", cut, "is damaged"),
     ("model.xml", flip, "is damaged"),
-    ("model.xml", other_text, "is damaged"),
-    ("model.xml", other_net, "is no exported model"),
-    ("model.xml", no_net, "is no exported model"),
-    ("model.xml", entities, "is no exported model"),
+    ("model.xml", content(b"<html>no model</html>"), "is damaged"),
+    ("model.xml", content(checksum.with_xml_checksum(b"<net><rt_info/></net>")), "is no exported model"),
+    ("model.xml", content(checksum.with_xml_checksum(b"<net")), "is no exported model"),
+    ("model.xml", content(checksum.with_xml_checksum(ENTITIES)), "is no exported model"),
     ("model.bin", cut, "is damaged"),
     ("model.bin", flip, "is damaged"),
     ("model.bin", Path.unlink, "cannot be read"),
@@ -198,10 +172,10 @@ def test_a_spoilt_file_is_refused_in_one_line(files: Path, name: str, spoil: Cha
 def refused(path: Path, *words: str) -> None:
     with pytest.raises(InputError) as error:
         load_exported(path, threads=1)
-    told = str(error.value)
-    assert "\n" not in told and path.stem in told, told
+    message = str(error.value)
+    assert "\n" not in message and path.stem in message, message
     for word in words:
-        assert word in told, told
+        assert word in message, message
 
 
 def rewrite(path: Path, change: Callable[[dict[str, object]], object]) -> None:

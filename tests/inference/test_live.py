@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,18 +17,17 @@ import torch
 
 import cfnsr
 import cfnsr.inference.live as module
-from cfnsr.data import clip
+from cfnsr.data import preparer
+from cfnsr.data.windows import Span, Windows
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
-from cfnsr.inference.live import Moment, live
+from cfnsr.inference.live import LAG, Moment, Rolling, live
 from cfnsr.inference.live_view import Tally, watch
-from cfnsr.inference.predict import answers
-from cfnsr.inference.prediction import Window
-from cfnsr.inference.rolling import LAG, Rolling
-from cfnsr.inference.windows import Span, Windows
-from cfnsr.media.capture import Heard, Pace, Player, Seen
+from cfnsr.inference.recogniser import Recogniser
+from cfnsr.inference.timeline import Window
+from cfnsr.media.capture import LivePicture, LiveSound, Pace, Player
 from cfnsr.media.encode import write_video
 from cfnsr.media.errors import MediaError
 
@@ -61,7 +61,7 @@ class Simulated:
             self.known.add(me)
             self.waiting[me] = self.time + max(LEAST, seconds), event
             while not event.is_set() and self.next() is not me:
-                self.changed.wait(0.001)  # a thread's end and an event are not told
+                self.changed.wait(0.001)  # a thread's end and an event are not reported
                 assert time.monotonic() - started < HANGS, (self.time, self.known, self.waiting)
             until, _ = self.waiting.pop(me)
             if not event.is_set():
@@ -78,7 +78,7 @@ class Simulated:
         return min(waiting, key=lambda thread: (waiting[thread], thread is self.main, thread.name))
 
 
-class Stub:
+class Stub(Recogniser):
     """A recogniser whose answer depends on every pixel and sample, and takes its time."""
 
     name, normalised = "stub", False
@@ -102,8 +102,10 @@ class Stub:
         if self.clock is not None and self.seconds:
             self.clock.wait(self.seconds, threading.Event())
         self.clips += clips
-        told = np.array([[each.get("video", np.ones(1)).mean(), 50.0, self.loudness(each)] for each in clips])
-        return told / told.sum(axis=1, keepdims=True)
+        answers = np.array(
+            [[each.get("video", np.ones(1)).mean(), 50.0, self.loudness(each)] for each in clips]
+        )
+        return answers / answers.sum(axis=1, keepdims=True)
 
     @staticmethod
     def loudness(tensors: dict[str, np.ndarray]) -> float:
@@ -127,7 +129,7 @@ class Detector:
 @pytest.fixture(autouse=True)
 def detector(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "yunet" not in request.fixturenames:
-        monkeypatch.setattr(clip, "detector", cache(Detector))
+        monkeypatch.setattr(preparer, "detector", cache(Detector))
 
 
 @pytest.fixture(autouse=True)
@@ -178,31 +180,27 @@ class Scripted:
         begin: float = 0.0,
         error: BaseException | None = None,
     ) -> None:
-        self.until, self.stays, self.begin, self.error = (
-            {"video": pictures, "audio": sound},
-            stays,
-            begin,
-            error,
-        )
-        self.pictured, self.sounding = pictures > 0, sound > 0
+        self.last_picture, self.last_sound = pictures, sound
+        self.stays, self.begin, self.error = stays, begin, error
+        self.has_video, self.has_audio = pictures > 0, sound > 0
 
-    def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:
-        for second in np.arange(self.begin, self.until["video"], 0.05).tolist():
+    def pictures(self, step: float, pace: Pace) -> Iterator[LivePicture]:
+        for second in np.arange(self.begin, self.last_picture, 0.05).tolist():
             if not pace.until(second):
                 return
-            yield Seen(second, second, picture(second % 4))
+            yield LivePicture(second, second, picture(second % 4))
         if self.error is not None:
             raise self.error
         if self.stays:
             pace.until(1e9)
 
-    def sound(self, pace: Pace) -> Iterator[Heard]:
-        for first in range(0, round(self.until["audio"] * 8000), 400):
+    def sound(self, pace: Pace) -> Iterator[LiveSound]:
+        for first in range(0, round(self.last_sound * 8000), 400):
             samples = np.full(400, 0.1 * (-1) ** (first // 400), np.float32)
             end = (first + 400) / 8000
             if not pace.until(end):
                 return
-            yield Heard(first, end, 8000, samples)
+            yield LiveSound(first, end, 8000, samples)
 
 
 def play(
@@ -229,12 +227,12 @@ def check_against_predict(
     """The windows, once they have been found to be made of the same tensors as predict's, bit for bit."""
     recogniser, other = (Stub(preparation=preparation, reads=reads, tolerant=tolerant) for _ in range(2))
     recogniser.clock, recogniser.seconds = clock, seconds
-    _, told = play(recogniser, Player(film), clock)
-    clip.detector().clock = None  # type: ignore[attr-defined]
+    _, answers = play(recogniser, Player(film), clock)
+    preparer.detector().clock = None  # type: ignore[attr-defined]
     windows = Windows(film, preparation, length=LENGTH, tolerant=tolerant)
-    windows.spans = spans(told)
-    expected = [window for _, window in answers(other, windows)]  # type: ignore[arg-type]
-    assert [each.window for each in told] == expected
+    windows.spans = spans(answers)
+    expected = [window for _, window in other.recognise(windows)]
+    assert [each.window for each in answers] == expected
     assert len(recogniser.clips) == len(other.clips)
     for mine, theirs in zip(recogniser.clips, other.clips, strict=True):
         assert mine.keys() == theirs.keys()
@@ -243,23 +241,30 @@ def check_against_predict(
     return expected
 
 
-@pytest.mark.parametrize("sampling", ["even", "consecutive"])
-@pytest.mark.parametrize("tolerant", [False, True])
-def test_a_window_is_that_of_predict(film: Path, sampling: str, tolerant: bool) -> None:
-    preparation = replace(SMALL, sampling=sampling)
-    both = ("video", "audio")
-    windows = check_against_predict(film, preparation, Simulated(3), reads=both, tolerant=tolerant)
-    assert len(windows) == 18 and windows[-1].end == pytest.approx(SECONDS, abs=STEP)
-    assert {window.face for window in windows} == {window.speech for window in windows} == {True, False}
+BOTH = ("video", "audio")
+
+
+@pytest.mark.parametrize(
+    ("reads", "sampling", "tolerant"),
+    [
+        (BOTH, "even", False),
+        (BOTH, "consecutive", True),
+        (("video",), "even", False),
+        (("audio",), "even", False),
+    ],
+)
+def test_a_window_is_that_of_predict(
+    film: Path, reads: tuple[str, ...], sampling: Any, tolerant: bool
+) -> None:
+    preparation = replace(SMALL, sampling=sampling, modalities=reads)
+    clock = Simulated(1 + len(reads))
+    windows = check_against_predict(film, preparation, clock, reads=reads, tolerant=tolerant)
+    assert len(windows) >= 17 and windows[-1].end == pytest.approx(SECONDS, abs=STEP)
+    for modality, found in (("video", "face"), ("audio", "speech")):
+        there = {getattr(window, found) for window in windows}
+        assert there == ({True, False} if modality in reads else {None})
     alone: set[tuple[str, ...]] = {("audio",), ("video",)} if tolerant else {()}
-    assert {window.uses for window in windows} == {both, *alone}
-
-
-@pytest.mark.parametrize("reads", [("video",), ("audio",)])
-def test_a_window_of_one_modality_is_that_of_predict(film: Path, reads: tuple[str, ...]) -> None:
-    preparation = replace(SMALL, modalities=reads)
-    windows = check_against_predict(film, preparation, Simulated(2), reads=reads, tolerant=False)
-    assert len(windows) >= 17 and {window.uses for window in windows} == {reads, ()}
+    assert {window.uses for window in windows} == {reads, *alone}
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5])
@@ -267,19 +272,18 @@ def test_a_window_is_that_of_predict_where_the_search_for_faces_is_slow(
     film: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     clock = Simulated(3)
-    monkeypatch.setattr(clip, "detector", cache(lambda: Detector(clock, 0.07)))
-    windows = check_against_predict(film, SMALL, clock, seconds=seconds)
-    assert len(windows) > 8
+    monkeypatch.setattr(preparer, "detector", cache(lambda: Detector(clock, 0.07)))
+    assert len(check_against_predict(film, SMALL, clock, seconds=seconds)) > 8
 
 
 def test_a_fast_model_answers_every_window_when_it_is_there(film: Path) -> None:
-    moments, told = play(Stub(), Player(film), Simulated(3))
-    ends = [each.second for each in told]
+    moments, answers = play(Stub(), Player(film), Simulated(3))
+    ends = [each.second for each in answers]
     np.testing.assert_allclose(np.diff(ends)[:-1], 3 * STEP)  # 0.4 s in whole steps
-    assert all(each.window is not None and each.window.end == pytest.approx(each.second) for each in told)
+    assert all(each.window is not None and each.window.end == pytest.approx(each.second) for each in answers)
     assert {(each.dropped, each.skipped) for each in moments} == {(0, 0)}
-    assert max(each.delay for each in told if each.delay is not None) <= STEP
-    assert told[0].second == pytest.approx(LENGTH)
+    assert max(each.delay for each in answers if each.delay is not None) <= STEP
+    assert answers[0].second == pytest.approx(LENGTH)
 
 
 def test_it_listens_until_the_first_window_is_complete(film: Path) -> None:
@@ -293,25 +297,27 @@ def test_it_listens_until_the_first_window_is_complete(film: Path) -> None:
 
 def test_a_slow_model_passes_windows_over_and_never_falls_behind(film: Path) -> None:
     clock = Simulated(3)
-    _, told = play(Stub(clock, 1.3, tolerant=True), Player(film), clock)
-    ends = np.array([each.second for each in told])
+    _, answers = play(Stub(clock, 1.3, tolerant=True), Player(film), clock)
+    ends = np.array([each.second for each in answers])
     # One is at work for 1.3 s; the next one takes what is newest then, on the grid of the pictures.
     assert np.diff(ends)[:-1].min() >= 1.3 - STEP and np.diff(ends).max() <= 1.3 + STEP + PIECE
-    delays = [each.delay for each in told if each.delay is not None]
-    assert len(delays) == len(told) and min(delays) >= 1.3 and max(delays[:-1]) <= 1.3 + STEP + PIECE
+    delays = [each.delay for each in answers if each.delay is not None]
+    assert len(delays) == len(answers) and min(delays) >= 1.3 and max(delays[:-1]) <= 1.3 + STEP + PIECE
     assert delays[-1] <= 2 * 1.3  # for it came last, while the one before was at work
     passed_over = ((np.diff(ends) - 3 * STEP + 1e-9) // (3 * STEP)).clip(min=0)
-    assert told[-1].skipped == passed_over.sum() > 5
-    assert told[-1].dropped == 0  # each picture was looked at, in one window or another
+    assert answers[-1].skipped == passed_over.sum() > 5
+    assert answers[-1].dropped == 0  # each picture was looked at, in one window or another
 
 
 def test_pictures_that_nobody_had_time_for_are_dropped_and_counted() -> None:
     clock, source = Simulated(3), Scripted(pictures=40.0, sound=40.0)
-    _, told = play(Stub(clock, 5.0), source, clock)
-    delays = [each.delay for each in told if each.delay is not None]
+    _, answers = play(Stub(clock, 5.0), source, clock)
+    delays = [each.delay for each in answers if each.delay is not None]
     assert min(delays) >= 5.0 and max(delays[:-1]) <= 5.0 + STEP + PIECE
     # Of 20 pictures a second those of LENGTH + LAG + STEP are kept; an answer takes 5 s.
-    assert told[-1].dropped == pytest.approx((len(told) - 1) * 20 * (5.0 - LENGTH - LAG - STEP), rel=0.1)
+    assert answers[-1].dropped == pytest.approx(
+        (len(answers) - 1) * 20 * (5.0 - LENGTH - LAG - STEP), rel=0.1
+    )
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.3, 7.0])
@@ -319,32 +325,33 @@ def test_what_is_kept_does_not_grow(monkeypatch: pytest.MonkeyPatch, seconds: fl
     sizes = []
 
     class Watched(Rolling):
-        def see(self, seen: Seen) -> None:
-            super().see(seen)
+        def add_picture(self, seen: LivePicture) -> None:
+            super().add_picture(seen)
             sizes.append(self.size())
 
-        def hear(self, heard: Heard) -> None:
-            super().hear(heard)
+        def add_sound(self, heard: LiveSound) -> None:
+            super().add_sound(heard)
             sizes.append(self.size())
 
     monkeypatch.setattr(module, "Rolling", Watched)
     kept = LENGTH + LAG + STEP
     clock = Simulated(3)
     pictures = []
-    listener = module._Listener(Stub(clock, seconds), Scripted(pictures=30, sound=30), LENGTH, 0.4, clock)
+    listener = module.LiveWindows(Stub(clock, seconds), Scripted(pictures=30, sound=30), LENGTH, 0.4, clock)
     for _ in listener.moments(lambda moment: pictures.append(len(listener.pictures))):
         pass
     most, samples = np.array(sizes).max(axis=0)
     assert most <= 20 * kept + 2 and samples <= 8000 * (kept + 0.06)
-    assert max(pictures) <= 20 * kept + 2 and listener.follower.forget == 6, "searches in a window of 1.5 s"
+    assert max(pictures) <= 20 * kept + 2
+    assert listener.preparer._follower.forget == 6, "searches in a window of 1.5 s"
 
 
 def test_a_stream_that_stays_away_is_waited_for_half_a_second_alone() -> None:
     clock, source = Simulated(3), Scripted(pictures=5.0, sound=12.0, stays=True)
     moments = live(Stub(tolerant=True), source, clock=clock)
-    told = [each for each in (next(moments) for _ in range(25)) if each.window is not None]
+    answers = [each for each in (next(moments) for _ in range(25)) if each.window is not None]
     moments.close()
-    frozen = [each for each in told if each.second > 5.0]
+    frozen = [each for each in answers if each.second > 5.0]
     assert len(frozen) > 5
     np.testing.assert_allclose(np.diff([each.second for each in frozen]), 3 * STEP)
     late = [each.delay for each in frozen if each.second > 5 + LAG]
@@ -356,40 +363,39 @@ def test_a_stream_that_stays_away_is_waited_for_half_a_second_alone() -> None:
 
 
 def test_the_first_window_begins_when_all_has_begun() -> None:
-    _, told = play(Stub(), Scripted(begin=2.0), Simulated(3))
-    assert told[0].window is not None and told[0].window.start == pytest.approx(2.1)  # a multiple of the step
+    _, answers = play(Stub(), Scripted(begin=2.0), Simulated(3))
+    assert answers[0].window is not None and answers[0].window.start == pytest.approx(
+        2.1
+    )  # a multiple of the step
 
 
 @pytest.mark.parametrize(("every", "steps"), [(0.1, 1), (0.4, 3), (1.0, 7), (3.0, 20)])
 def test_every(every: float, steps: int) -> None:
-    _, told = play(Stub(), Scripted(), Simulated(3), every=every)
-    ends = [each.second for each in told]
+    _, answers = play(Stub(), Scripted(), Simulated(3), every=every)
+    ends = [each.second for each in answers]
     np.testing.assert_allclose(np.diff(ends)[:-1], steps * STEP)
     assert ends[0] == pytest.approx(LENGTH)
 
 
 def test_another_length() -> None:
     recogniser = Stub()
-    _, told = play(recogniser, Scripted(), Simulated(3), window=2.0)
-    assert all(span.end - span.start == pytest.approx(2.0) for span in spans(told))
+    _, answers = play(recogniser, Scripted(), Simulated(3), window=2.0)
+    assert all(span.end - span.start == pytest.approx(2.0) for span in spans(answers))
     np.testing.assert_allclose(np.diff(recogniser.clips[0]["times"]), 0.2)  # 20 pictures a second
 
 
 @pytest.mark.parametrize("reads", [("video",), ("audio",)])
 def test_a_model_of_one_modality_opens_that_alone(reads: tuple[str, ...]) -> None:
-    preparation = Preparation(modalities=reads, frames=10, size=16, skip=0.5, keep=1.0)
     source = Scripted(pictures=6.0 if "video" in reads else 0.0, sound=6.0 if "audio" in reads else 0.0)
-    source.pictured = source.sounding = True
-    _, told = play(Stub(preparation=preparation, reads=reads), source, Simulated(2))
-    window = told[0].window
-    assert len(told) > 5 and window is not None and window.uses == reads
-    assert (window.face, window.speech) == ((True, None) if reads == ("video",) else (None, True))
+    source.has_video = source.has_audio = True
+    _, answers = play(Stub(preparation=replace(SMALL, modalities=reads), reads=reads), source, Simulated(2))
+    assert len(answers) > 5 and all(each.window is not None and each.window.uses == reads for each in answers)
 
 
 def test_the_square_is_that_of_the_newest_picture() -> None:
     recogniser = Stub()
-    _, told = play(recogniser, Scripted(), Simulated(3))
-    for moment, tensors in zip(told, recogniser.clips, strict=True):
+    _, answers = play(recogniser, Scripted(), Simulated(3))
+    for moment, tensors in zip(answers, recogniser.clips, strict=True):
         assert moment.square == pytest.approx(tensors["squares"][-1])
         second = tensors["times"][-1]
         assert moment.square is not None
@@ -412,13 +418,13 @@ def test_a_picture_in_a_quarter_of_a_second_is_searched(
             looked.append(frame.tobytes())
             return super().detect(frame)
 
-    monkeypatch.setattr(clip, "detector", cache(Counting))
+    monkeypatch.setattr(preparer, "detector", cache(Counting))
     recogniser = Stub(preparation=replace(SMALL, sampling=sampling))  # type: ignore[arg-type]
     play(recogniser, Scripted(pictures=3.9, sound=3.9), Simulated(3))
     assert len(looked) == count
 
 
-def test_answers_are_told_of_before_they_are_handed_on() -> None:
+def test_answers_are_reported_before_they_are_handed_on() -> None:
     heard: list[Moment] = []
     for moment in live(Stub(), Scripted(), clock=Simulated(3), on_answer=heard.append):
         assert (moment.window is None) == (not heard or heard[-1] is not moment)
@@ -447,25 +453,25 @@ def test_what_stops_the_model_ends_the_threads(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("error", [MediaError("missing", "camera 1 is gone"), ZeroDivisionError("a fault")])
 def test_an_error_of_a_reader_reaches_the_caller(error: Exception) -> None:
-    told = []
+    answers = []
     with pytest.raises(type(error), match=str(error)):
         for moment in live(Stub(), Scripted(pictures=4.0, error=error), clock=Simulated(3)):
-            told.append(moment)
-    assert told[-1].window is not None and told[-1].second == pytest.approx(4.0, abs=0.5)
+            answers.append(moment)
+    assert answers[-1].window is not None and answers[-1].second == pytest.approx(4.0, abs=0.5)
 
 
 def test_a_source_that_ends_too_early() -> None:
     with pytest.raises(MediaError, match=r"script ends after 1\.\d+ s: expected at least 1.5 s") as error:
         play(Stub(), Scripted(pictures=1.2, sound=1.2), Simulated(3))
     assert error.value.reason == "too short"
-    _, told = play(Stub(), Scripted(pictures=1.6, sound=1.6), Simulated(3))
-    assert len(told) == 1
+    _, answers = play(Stub(), Scripted(pictures=1.6, sound=1.6), Simulated(3))
+    assert len(answers) == 1
 
 
 def test_a_stream_may_end_before_the_other() -> None:
-    _, told = play(Stub(tolerant=True), Scripted(pictures=3.0, sound=9.0), Simulated(3))
-    assert told[-1].second == pytest.approx(9.0, abs=STEP)
-    assert told[-1].window is not None and told[-1].window.uses == ("audio",)
+    _, answers = play(Stub(tolerant=True), Scripted(pictures=3.0, sound=9.0), Simulated(3))
+    assert answers[-1].second == pytest.approx(9.0, abs=STEP)
+    assert answers[-1].window is not None and answers[-1].window.uses == ("audio",)
 
 
 def test_what_cannot_be_live() -> None:
@@ -487,8 +493,8 @@ def test_what_cannot_be_live() -> None:
 
 
 def test_a_tolerant_model_does_without_a_camera() -> None:
-    _, told = play(Stub(tolerant=True), Scripted(pictures=0), Simulated(2))
-    assert {(each.window.face, each.window.uses) for each in told if each.window} == {(False, ("audio",))}
+    _, answers = play(Stub(tolerant=True), Scripted(pictures=0), Simulated(2))
+    assert {(each.window.face, each.window.uses) for each in answers if each.window} == {(False, ("audio",))}
 
 
 def test_real_clip(shared: Path, yunet: Path) -> None:
@@ -497,10 +503,10 @@ def test_real_clip(shared: Path, yunet: Path) -> None:
     torch.manual_seed(0)
     model = cfnsr.create_model("cfn_sr", width=1 / 8).eval()
     model.config = ModelSpec("cfn_sr", {}, frames=8, size=64, preparation=preparation)  # type: ignore[assignment]
-    told = list(live(model, Player(file), window=1.7, clock=Simulated(3)))
+    answers = list(live(model, Player(file), window=1.7, clock=Simulated(3)))
     windows = cfnsr.predict(model, file, window=1.7, hop=2 * 0.17).timeline
     expected = {round(window.start, 6): window for window in windows}
-    same = [(each.window, expected.get(round(each.window.start, 6))) for each in told if each.window]
+    same = [(each.window, expected.get(round(each.window.start, 6))) for each in answers if each.window]
     assert sum(window is not None for _, window in same) >= 4
     for mine, theirs in same:
         if theirs is not None:
@@ -534,23 +540,10 @@ def shown(form: str, moments: list[Moment], stop: BaseException | None = None) -
 def test_json_is_an_object_for_each_moment() -> None:
     text, _ = shown("json", [LISTENING, moment(1.5)])
     first, second = map(json.loads, text.splitlines())
-    assert first == {
-        "second": 0.4,
-        "emotion": None,
-        "window": None,
-        "square": None,
-        "delay": None,
-        "missing": 1.1,
-        "dropped": 0,
-        "skipped": 0,
-    }
+    nothing = dict.fromkeys(("emotion", "window", "square", "delay"))
+    assert first == {"second": 0.4, **nothing, "missing": 1.1, "dropped": 0, "skipped": 0}
     assert second["emotion"] == "happy" and second["window"]["probabilities"] == {"happy": 0.75, "sad": 0.25}
-    assert (second["delay"], second["dropped"], second["skipped"], second["square"]) == (
-        0.25,
-        2,
-        1,
-        [1, 2, 3],
-    )
+    assert [second[key] for key in ("delay", "dropped", "skipped", "square")] == [0.25, 2, 1, [1, 2, 3]]
 
 
 def test_lines() -> None:
@@ -564,15 +557,8 @@ def test_lines() -> None:
 
 def test_the_screen_shows_all() -> None:
     text, _ = shown("screen", [moment(1.5), moment(2.0)])
-    for expected in (
-        "film.mp4  2.0 s",
-        "happy 75 %",
-        " 25 %",
-        "face: yes   speech: yes",
-        "delay 0.25 s, 2.0 answers",
-    ):
-        assert expected in text
-    assert "2 pictures dropped, 1 window skipped" in text
+    marks = ("face: yes   speech: yes", "delay 0.25 s, 2.0 answers", "2 pictures dropped, 1 window skipped")
+    assert all(expected in text for expected in ("film.mp4  2.0 s", "happy 75 %", " 25 %", *marks))
     text, _ = shown("screen", [LISTENING])
     assert "listening... 1.1 s" in text
     text, _ = shown("screen", [moment(2.0, None)])

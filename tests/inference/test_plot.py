@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from cfnsr.errors import InputError
 from cfnsr.inference.palette import EMOTIONS, rgb
 from cfnsr.inference.plot import MISSING, cells, plot
-from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
-from cfnsr.inference.segments import Segment
+from cfnsr.inference.timeline import Prediction, Segment, Window, most_probable, summary
 
 NAMES = tuple(EMOTIONS)
 

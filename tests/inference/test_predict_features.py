@@ -25,7 +25,7 @@ from cfnsr.features.spec import ModelSpec
 from cfnsr.features.speech_encoder import SpeechEncoder
 from cfnsr.media.encode import write_video
 from cfnsr.media.openface import ACTION_UNITS, POSE
-from cfnsr.models.encoders.openface import InTime
+from cfnsr.models.encoders.openface import TemporalConvolution
 from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import save_weights
 
@@ -97,7 +97,7 @@ def write_checkpoint(folder: Path, config: ModelSpec) -> Path:
     torch.manual_seed(0)
     model = cfnsr.create_model(config.model, **config.settings)
     for module in model.modules():
-        if isinstance(module, InTime):
+        if isinstance(module, TemporalConvolution):
             nn.init.normal_(module.weight)  # time is to matter
     features = config.settings["openface_features"]
     with torch.no_grad():
@@ -151,9 +151,9 @@ def expected(model: Model, prepared: dict[str, np.ndarray]) -> list[float]:
         layers = [parts(torch.from_numpy(layer).float(), SPEECH_STEPS) for layer in prepared[name]]
         with torch.no_grad():
             answers.append(model(track, torch.stack(layers)[None])[0])
-    weighed = [value / TEMPERATURE for value in (sum(answers) / 3).tolist()]
-    total = sum(np.exp(weighed))
-    return [float(np.exp(value) / total) for value in weighed]
+    tempered = [value / TEMPERATURE for value in (sum(answers) / 3).tolist()]
+    total = sum(np.exp(tempered))
+    return [float(np.exp(value) / total) for value in tempered]
 
 
 def prepare(home: Path, openface: Path, out: Path, config: ModelSpec) -> dict[str, np.ndarray]:
@@ -171,7 +171,7 @@ def options(home: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", ["table", "folder"])
-def test_prediction_sees_and_hears_what_training_did(
+def test_prediction_reads_what_training_did(
     home: Path, config: ModelSpec, checkpoint: Path, tmp_path: Path, run: Run, kind: str
 ) -> None:
     """The clip that `prepare` makes of the same file, by hand; from Python and from the command line."""
@@ -203,7 +203,7 @@ def test_prediction_sees_and_hears_what_training_did(
     assert (err, code) == ([], 0) and result.emotion in out
 
 
-def test_each_modality_is_looked_at(home: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_each_modality_changes_the_answer(home: Path, checkpoint: Path, tmp_path: Path) -> None:
     """Other action units, and another sound, give another answer."""
     model = cfnsr.load_model(checkpoint)
     recording, csv = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
@@ -255,46 +255,26 @@ def refused(done: Done, *words: str) -> None:
 def test_without_action_units_one_line_says_so(
     home: Path, checkpoint: Path, tmp_path: Path, run: Run
 ) -> None:
-    recording = home / "corpus" / f"{NAME}.mp4"
-    refused(
-        run("predict", checkpoint, recording),
-        "model cfn_sr_features sees OpenFace tracks",
-        f"--openface with the CSV of {NAME}.mp4",
-    )
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    refused(run("predict", checkpoint, recording, "--openface", empty), f"{NAME}.csv does not exist")
-    nowhere = ("--openface", tmp_path / "nowhere.csv")
-    refused(run("predict", checkpoint, recording, *nowhere), "nowhere.csv", "does not exist")
+    predict = ("predict", checkpoint, home / "corpus" / f"{NAME}.mp4")
+    refused(run(*predict), "cfn_sr_features sees OpenFace tracks", f"--openface with the CSV of {NAME}.mp4")
+    refused(run(*predict, "--openface", tmp_path), f"{NAME}.csv does not exist")
     other = write_table(tmp_path / "others.csv", {"name": ["03-01-01-01-01-01-01"], **units(1, seed=2)})
-    refused(run("predict", checkpoint, recording, "--openface", other), f"has no row for {NAME}")
+    refused(run(*predict, "--openface", other), f"has no row for {NAME}")
     text = tmp_path / "text.csv"
     text.write_text("nothing,of,it\n1,2,3\n")
-    refused(run("predict", checkpoint, recording, "--openface", text), "text.csv lacks the columns")
+    refused(run(*predict, "--openface", text), "text.csv lacks the columns")
 
 
 def test_other_features_than_were_trained_on(home: Path, config: ModelSpec, tmp_path: Path, run: Run) -> None:
     """A model that saw the head's pose too has no answer to action units alone; one of tracks does."""
     wide = write_checkpoint(tmp_path, replace(config, settings={**config.settings, "openface_features": 41}))
-    recording = home / "corpus" / f"{NAME}.mp4"
-    refused(
-        run("predict", wide, recording, "--openface", home / "means.csv"),
-        f"35, {TRACK_STEPS}): expected tracks of shape (B, 41, steps)",
-    )
-    assert run("predict", wide, recording, "--openface", home / "tracks")[1:] == ([], 0)
+    predict = ("predict", wide, home / "corpus" / f"{NAME}.mp4", "--openface")
+    narrow = f"35, {TRACK_STEPS}): expected tracks of shape (B, 41, steps)"
+    refused(run(*predict, home / "means.csv"), narrow)
+    assert run(*predict, home / "tracks")[1:] == ([], 0)
 
 
-def test_without_the_speech_encoder_one_line_says_so(
-    home: Path, checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = ("predict", checkpoint, home / "corpus" / f"{NAME}.mp4", "--openface", home / "means.csv")
-    monkeypatch.delenv(speech.VARIABLE)
-    refused(run(*asked), "speech encoder 'tiny-whisper' is no folder here", speech.VARIABLE)
-    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))
-    refused(run(*asked), "config.json is missing: expected the folder of a Hugging Face speech encoder")
-
-
-def test_another_speech_encoder_is_refused(
+def test_the_speech_encoder_has_to_be_the_one_of_training(
     home: Path,
     config: ModelSpec,
     checkpoint: Path,
@@ -303,44 +283,26 @@ def test_another_speech_encoder_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     write_whisper: Write,
 ) -> None:
-    """Of the same name, kind and sizes, it hears something else."""
+    """Named in the environment, by the option or in Python; one of the same name hears otherwise."""
+    recording, means = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
+    predict = ("predict", checkpoint, recording, "--openface", means, "--json")
+    expected, *_ = run(*predict)
+    monkeypatch.delenv(speech.VARIABLE)
+    refused(run(*predict), "speech encoder 'tiny-whisper' is no folder here", speech.VARIABLE)
+    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))
+    refused(run(*predict), "config.json is missing: expected the folder of a Hugging Face speech encoder")
+    encoder = home / "tiny-whisper"
+    assert run(*predict, "--speech-encoder", encoder) == (expected, [], 0)
+    found = cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means, speech_encoder=encoder)
+    assert [found.as_json()] == json.loads(expected)
+
     other = write_whisper(tmp_path / "tiny-whisper", seed=1)
     monkeypatch.setenv(speech.VARIABLE, str(other))
-    recording, csv = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
-    sha256 = config.preparation.speech_sha256
-    told = f"has the SHA-256 {SpeechEncoder(other).sha256}: expected {sha256} (tiny-whisper)"
-    with pytest.raises(InputError) as error:
-        cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=csv)
-    assert told in str(error.value)
-    refused(run("predict", checkpoint, recording, "--openface", csv), told)
-
-
-def test_a_recording_without_sound_is_refused(home: Path, checkpoint: Path, tmp_path: Path, run: Run) -> None:
-    mute = write_video(tmp_path / f"{NAME}.mp4", np.zeros((39, 64, 64, 3), np.uint8), 30)
-    refused(run("predict", checkpoint, mute, "--openface", home / "means.csv"), "no sound")
-
-
-def test_the_speech_encoder_is_named_on_the_command_line(
-    home: Path,
-    checkpoint: Path,
-    tmp_path: Path,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    write_whisper: Write,
-) -> None:
-    asked = (
-        "predict",
-        checkpoint,
-        home / "corpus" / f"{NAME}.mp4",
-        "--openface",
-        home / "means.csv",
-        "--json",
-    )
-    first, *_ = run(*asked)
-    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))  # of no encoder: the option goes before it
-    assert run(*asked, "--speech-encoder", home / "tiny-whisper") == (first, [], 0)
-    other = write_whisper(tmp_path / "other", seed=1)
-    refused(run(*asked[:-1], "--speech-encoder", other), "has the SHA-256", "(tiny-whisper)")
+    wrong = f"has the SHA-256 {SpeechEncoder(other).sha256}: expected {config.preparation.speech_sha256}"
+    refused(run(*predict), f"{wrong} (tiny-whisper)")
+    refused(run(*predict, "--speech-encoder", other), wrong)
+    with pytest.raises(InputError, match=wrong):
+        cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means)
 
 
 def test_a_model_of_action_units_alone(home: Path, config: ModelSpec, tmp_path: Path, run: Run) -> None:
@@ -355,31 +317,4 @@ def test_a_model_of_action_units_alone(home: Path, config: ModelSpec, tmp_path: 
     assert predicted["timeline"][0]["end"] > 0.5
     gone = recording.with_name(f"{NAME}.mkv")
     refused(run("predict", seeing, gone, "--openface", home / "tracks"), str(gone))
-    encoder = home / "tiny-whisper"
-    refused(run("predict", seeing, recording, "--speech-encoder", encoder), "reads no speech")
-
-
-def test_a_model_of_standardised_speakers_predicts_no_lone_file(
-    home: Path, config: ModelSpec, tmp_path: Path, run: Run
-) -> None:
-    """Without a speaker's other takes its answer would be nonsense, and sure of itself."""
-    normalised = write_checkpoint(tmp_path, replace(config, normalised=True))
-    recording = home / "corpus" / f"{NAME}.mp4"
-    refused(
-        run("predict", normalised, recording, "--openface", home / "means.csv"),
-        "trained on speakers standardised over all their takes",
-        "without --speaker-normalisation",
-    )
-
-
-def test_the_speech_encoder_is_named_in_python(
-    home: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recording, means = home / "corpus" / f"{NAME}.mp4", home / "means.csv"
-    first = cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means)
-    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))  # of no encoder
-    encoder = home / "tiny-whisper"
-    assert (
-        cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means, speech_encoder=encoder)
-        == first
-    )
+    refused(run("predict", seeing, recording, "--speech-encoder", home), "reads no speech")

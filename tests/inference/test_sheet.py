@@ -1,4 +1,4 @@
-"""Sheets that explain an answer: what is there is drawn, and nothing overlaps."""
+"""Sheets that explain an answer: what is there is drawn, nothing overlaps, a map lies at its weights."""
 
 from functools import cache
 from itertools import combinations
@@ -8,16 +8,19 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import torch
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from torch.nn import functional
 
 from cfnsr.emotions import RAVDESS
 from cfnsr.inference import sheet as drawing
-from cfnsr.inference.drawing import style
 from cfnsr.inference.explain import Block, Contribution, Explanation
-from cfnsr.inference.sheet import sheet
+from cfnsr.inference.palette import style
+from cfnsr.inference.sheet import heatmap, scale_of, sheet, upsampled
 from cfnsr.media.openface import ACTION_UNITS
 
 
@@ -77,7 +80,9 @@ def drawn(kind: str, given: int) -> tuple[Figure, list[tuple[str, Bbox]]]:
     """The figure behind a sheet, and its texts with their places in pixels."""
     whole = {"frames": None, "times": None, "sound": None, "span": None, "name": "", **GIVEN[given]}
     with style(drawing.STYLE):
-        figure = drawing._figure(explanation(kind), **whole)
+        with mock.patch.object(Figure, "savefig", autospec=True) as saved:
+            sheet(explanation(kind), **whole)
+        figure: Figure = saved.call_args.args[0]
         # A figure holds many more texts than it draws, such as ticks beyond its limits.
         with mock.patch.object(Text, "draw", autospec=True) as draw:
             FigureCanvasAgg(figure).draw()
@@ -125,3 +130,61 @@ def test_a_sheet_is_a_picture() -> None:
     assert (width, height > 800) == (round(drawing.WIDTH * drawing.DPI), True)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000, "the faces are in it"
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def fine(places: np.ndarray, shape: tuple[int, int, int], centres: Any = None) -> np.ndarray:
+    """Shares of every pixel, which sum to 1."""
+    values = np.stack(list(upsampled(places, shape, centres)))
+    shares: np.ndarray = values / values.sum()
+    return shares
+
+
+@pytest.mark.parametrize("shape", [(30, 28, 28), (7, 20, 33), (2, 3, 4), (1, 1, 1)])
+def test_upsampling_is_trilinear(shape: tuple[int, int, int]) -> None:
+    places = weights(2, 3, 4)
+    between = functional.interpolate(
+        torch.from_numpy(places)[None, None], shape, mode="trilinear", align_corners=False
+    )[0, 0].numpy()
+    values = np.stack(list(upsampled(places, shape)))
+    np.testing.assert_allclose(values, 24 * between, atol=1e-12)
+
+
+def test_weights_lie_at_their_centres() -> None:
+    """Of a place that sees the middle of the 17th of 30 frames, that frame is drawn the strongest."""
+    places = np.zeros((2, 7, 7))
+    places[1, 3, 6] = 1
+    centres = [
+        (np.arange(count) * stride + 0.5) / size
+        for count, stride, size in ((2, 16, 30), (7, 32, 224), (7, 32, 224))
+    ]
+    drawn = fine(places, (30, 224, 224), centres)
+    assert drawn[16:, 96, 192].min() == drawn.max() > drawn[15, 96, 192]
+    assert drawn[16, 95, 192] < drawn.max() > drawn[16, 97, 192]
+    assert drawn[20, 96, 191] < drawn.max() == drawn[20, 96, 223], "beyond the last centre its weight holds"
+    uniform = fine(np.full((2, 7, 7), 1 / 98), (8, 9, 10), centres)
+    np.testing.assert_allclose(uniform, 1 / uniform.size)
+
+
+def test_heatmap_draws_in_grey_where_there_is_no_weight_and_in_the_scale_where_all_is() -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), dtype=np.uint8)
+    places = np.zeros((2, 4, 4))
+    places[0, 0, 3] = 1
+    drawn = heatmap(frames, places)
+    assert drawn.shape == frames.shape and drawn.dtype == np.uint8
+    grey = cv2.cvtColor(frames[1], cv2.COLOR_RGB2GRAY).astype(int)
+    assert abs(drawn[1] - grey[..., None]).max() <= 1, "the second frame has no weight"
+    top = 255 * np.array(colormaps["viridis"](255)[:3])
+    grey = cv2.cvtColor(frames[0], cv2.COLOR_RGB2GRAY)
+    expected = (1 - drawing.OPACITY) * grey[0, 7] + drawing.OPACITY * top
+    assert abs(drawn[0, 0, 7] - expected).max() <= 1, "all the weight"
+    assert abs(drawn[0, 7, 0].astype(int) - grey[7, 0]).max() <= 1, "the opposite corner has none"
+
+
+def test_a_map_that_is_almost_even_looks_so() -> None:
+    """The scale reaches to twice the uniform weight at least, so that small differences stay small."""
+    even = np.full((1, 2, 2), 0.25)
+    even[0, 0] += [0.01, -0.01]
+    drawn = heatmap(np.full((1, 32, 32, 3), 128, np.uint8), even).astype(int)
+    assert np.ptp(drawn.reshape(-1, 3), axis=0).max() < 12
+    assert scale_of(even) == 2
+    assert scale_of(np.eye(4)[None] / 4) == 4

@@ -74,21 +74,15 @@ def test_nothing_is_sent(tmp_path: Path) -> None:
 
 
 def test_one_that_is_loaded_is_silent_for_as_long_as_it_lasts(tmp_path: Path) -> None:
-    loud = tmp_path / "loud"
-    loud.mkdir()
-    code = (
-        LOUD
-        + GRAPH
-        + "from cfnsr.inference.telemetry import telemetry_off\nwith telemetry_off():\n "
-        + CONVERT
-    )
-    once = len(traces(LOUD, loud))
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    assert len(traces(code, inside)) == once
-    after = tmp_path / "after"
-    after.mkdir()
-    assert len(traces(code + "written.seek(0)\n" + CONVERT, after)) > once
+    off = "from cfnsr.inference.telemetry import telemetry_off\nwith telemetry_off():\n "
+    inside = LOUD + GRAPH + off + CONVERT
+    after = inside + "written.seek(0)\n" + CONVERT
+    counts = []
+    for number, code in enumerate((LOUD, inside, after)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        counts.append(len(traces(code, folder)))
+    assert counts[0] == counts[1] < counts[2]
 
 
 def test_what_was_there_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:

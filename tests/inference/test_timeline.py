@@ -1,463 +1,160 @@
-"""Emotions over time: what is told of each window, where the model abstains, and of whom."""
+"""The timeline: summary, JSON, and segments that do not overlap: whose each moment is, what is joined."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, cast
+from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-import cfnsr
-from cfnsr.data.augment import normalise
-from cfnsr.emotions import CREMAD, LabelSet
-from cfnsr.errors import InputError
-from cfnsr.features import FEATURES
-from cfnsr.features.mel import Mel
-from cfnsr.features.preparation import Preparation
-from cfnsr.features.spec import ModelSpec
-from cfnsr.inference import predict as module
-from cfnsr.inference.predict import predict, tolerates
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import Windows
-from cfnsr.media.decode import decode
-from cfnsr.media.encode import write_audio, write_video
-from cfnsr.media.errors import MediaError
-from cfnsr.media.mfcc import mfcc
+from cfnsr.inference.timeline import Prediction, Segment, Window, everyone, most_probable, segments, summary
 
-Film = Callable[..., Path]
-
-RATE = 8_000
-SMALL = Preparation(frames=6, size=16, keep=0.5)
-LONG = replace(SMALL, keep=2.45)  # so that real people have begun to speak
-BOTH = {"video": "video", "audio": "audio"}
+HAPPY, SAD = {"happy": 0.7, "sad": 0.3}, {"happy": 0.2, "sad": 0.8}
+ANSWERED = Window(0.0, 2.0, HAPPY, True, True)
+ABSTAINING = Window(1.0, 3.0, None, False, False, ())
 
 
-@dataclass
-class Stub:
-    """A model that keeps what it was given, and answers by the means of it."""
-
-    reads: Mapping[str, str] = field(default_factory=lambda: dict(BOTH))
-    tolerant: bool = False
-    normalised: bool = False
-    name: str = "stub"
-    labels: LabelSet = CREMAD
-    made: Preparation = SMALL
-    clips: list[Mapping[str, np.ndarray]] = field(default_factory=list)
-    batches: list[int] = field(default_factory=list)
-
-    @property
-    def preparation(self) -> Preparation:
-        return replace(self.made, modalities=tuple(self.reads.values()))
-
-    def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-        self.clips += clips
-        self.batches.append(len(clips))
-        return np.array([self.answer(clip) for clip in clips])
-
-    def answer(self, clip: Mapping[str, np.ndarray]) -> np.ndarray:
-        means = [float(np.mean(clip[name], dtype=np.float64)) for name in self.reads.values()]
-        scores = np.exp([np.sin(sum(means) * (place + 1)) for place in range(6)])
-        answer: np.ndarray = scores / scores.sum()
-        return answer
+def of(*windows: Window, person: int | None = None) -> Prediction:
+    return Prediction("a.mp4", None, None, windows, person=person)
 
 
-def told(answer: Sequence[float]) -> dict[str, float]:
-    return dict(zip(CREMAD.emotions, answer, strict=True))
+def test_the_most_probable_emotion() -> None:
+    assert most_probable(HAPPY) == "happy" and most_probable(SAD) == "sad"
+    assert most_probable({"happy": 0.5, "sad": 0.5}) == "happy", "in class order where two are alike"
+    assert most_probable(None) is None
+    assert ANSWERED.emotion == "happy" and ABSTAINING.emotion is None
 
 
-def there(first: float, last: float) -> Callable[[float], list[Any]]:
-    """A face all along, but not between two seconds."""
-    return lambda time: [] if first <= time < last else [("red", 30, 8, 24)]
+def test_a_summary_is_the_mean_of_those_that_answer() -> None:
+    windows = [ANSWERED, ABSTAINING, Window(2.0, 4.0, SAD, False, True, ("audio",)), ANSWERED]
+    assert summary(windows) == {"happy": pytest.approx(1.6 / 3), "sad": pytest.approx(1.4 / 3)}
+    assert list(summary(windows) or {}) == ["happy", "sad"]
+    assert summary([ABSTAINING, ABSTAINING]) is None is summary([])
 
 
-@pytest.fixture
-def dark(film: Film) -> Path:
-    """14 s: nobody to be seen from 4 s to 8 s, nothing to be heard from 5.8 s to 10.2 s."""
-    sound = np.random.default_rng(0).uniform(-0.3, 0.3, 14 * RATE)
-    sound[round(5.8 * RATE) : round(10.2 * RATE)] = 0
-    return film(14.0, faces=there(4, 8), sound=[(0.0, sound)])
+def test_the_form_that_scripts_read() -> None:
+    one = Prediction("a.mp4", "happy", HAPPY, (ANSWERED,), person=1)
+    value = Prediction("a.mp4", "happy", HAPPY, (ANSWERED, ABSTAINING), people=(one,)).as_json()
+    first = {"start": 0.0, "end": 2.0, "probabilities": {"happy": 0.7, "sad": 0.3}, "face": True}
+    first |= {"speech": True, "uses": ["video", "audio"]}
+    second = {"start": 1.0, "end": 3.0, "probabilities": None, "face": False, "speech": False, "uses": []}
+    whole = {"file": "a.mp4", "emotion": "happy", "probabilities": {"happy": 0.7, "sad": 0.3}}
+    person = {**whole, "timeline": [first], "person": 1}
+    assert json.loads(json.dumps(value)) == {**whole, "timeline": [first, second], "people": [person]}
+    assert set(of().as_json()) == {"file", "emotion", "probabilities", "timeline"}
 
 
-UNSEEN, UNHEARD = {4, 5, 6}, {6, 7, 8, 9}  # windows by their start; heard is the second half second of each
+def test_predictions_are_alike_whatever_their_squares() -> None:
+    """Arrays have no single truth of being equal, so they are left out."""
+    one = Prediction("a.mp4", "happy", HAPPY, (ANSWERED,), faces=np.ones((2, 4), np.float32))
+    assert one == Prediction("a.mp4", "happy", HAPPY, (ANSWERED,)) and "faces" not in repr(one)
+    assert one != Prediction("a.mp4", "happy", HAPPY, (ABSTAINING,))
+    assert of().faces.shape == (0, 4)
 
 
-def by_start(result: Prediction) -> dict[int, Any]:
-    return {round(window.start): window for window in result.timeline}
+@st.composite
+def timelines(draw: st.DrawFn) -> list[Window]:
+    """Windows of one length at any hop, the last one shorter or not, some left out."""
+    length, hop = draw(st.floats(0.5, 5)), draw(st.floats(0.1, 6))
+    count = draw(st.integers(1, 12))
+    end = (count - 1) * hop + length * draw(st.sampled_from([1.0, 0.7]))
+    there = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    answers = draw(st.lists(st.sampled_from([HAPPY, SAD, None]), min_size=count, max_size=count))
+    return [
+        Window(at * hop, min(at * hop + length, end), answers[at], True, True)
+        for at in range(count)
+        if there[at] and at * hop < end
+    ]
 
 
-def check_marks(result: Prediction) -> None:
-    windows = by_start(result)
-    assert list(windows) == list(range(13))
-    assert {start for start, window in windows.items() if not window.face} == UNSEEN
-    assert {start for start, window in windows.items() if not window.speech} == UNHEARD
-    for window in result.timeline:
-        assert window.end - window.start == pytest.approx(2.0)
-        assert (window.probabilities is None) is (window.emotion is None) is (not window.uses)
+@settings(deadline=None)
+@given(timelines())
+def test_each_moment_belongs_to_the_nearest_window_that_reaches_it(windows: list[Window]) -> None:
+    cut = segments(of(*windows), join=False)
+    for before, after in pairwise(cut):
+        assert before.end <= after.start
+    end = max((window.end for window in windows), default=0)
+    for step in range(200):
+        moment = end * (step + 0.37) / 200
+        reach = [window for window in windows if window.start <= moment <= window.end]
+        mine = [each for each in cut if each.start <= moment <= each.end]
+        assert bool(reach) == bool(mine)
+        distances = [abs((window.start + window.end) / 2 - moment) for window in reach]
+        nearest = [
+            window.probabilities
+            for window, distance in zip(reach, distances, strict=True)
+            if distance < min(distances) + 1e-9
+        ]
+        assert not reach or any(each.probabilities in nearest for each in mine)
 
 
-def check_summary(result: Prediction) -> None:
-    """The mean over the windows that have an answer, and the largest of it."""
-    answers = [list(w.probabilities.values()) for w in result.timeline if w.probabilities is not None]
-    mean = np.mean(answers, axis=0)
-    assert result.probabilities == pytest.approx(told(mean.tolist()))
-    assert result.emotion == CREMAD.emotions[int(mean.argmax())]
+@settings(deadline=None)
+@given(timelines())
+def test_joining_changes_neither_the_time_nor_the_mean(windows: list[Window]) -> None:
+    apart, joined = segments(of(*windows), join=False), segments(of(*windows))
+    lasts = [sum(each.end - each.start for each in cut) for cut in (apart, joined)]
+    assert lasts[0] == pytest.approx(lasts[1])
+    for before, after in pairwise(joined):
+        assert before.end < after.start or before.emotion != after.emotion
+    for each in joined:
+        parts = [part for part in apart if each.start <= part.start and part.end <= each.end]
+        assert {part.emotion for part in parts} == {each.emotion}
+        if each.probabilities is not None:
+            seconds = sum(part.end - part.start for part in parts)
+            mean = sum((part.end - part.start) * part.probabilities["sad"] for part in parts) / seconds
+            assert each.probabilities["sad"] == pytest.approx(mean)
 
 
-def test_a_model_that_needs_both_abstains_where_one_is_missing(dark: Path, spots: Any) -> None:
-    model = Stub()
-    result = predict(model, dark, window=2.0)
-    check_marks(result)
-    windows = by_start(result)
-    assert {start for start, window in windows.items() if window.emotion is None} == UNSEEN | UNHEARD
-    answered = [window for window in result.timeline if window.uses]
-    assert all(window.uses == ("video", "audio") for window in answered)
-    stretches = [each for each in Windows(dark, SMALL, length=2.0) if each.face and each.speech]
-    assert len(stretches) == len(model.clips) == len(answered) == 7, "nothing else is recognised"
-    for window, stretch, clip in zip(answered, stretches, model.clips, strict=True):
-        for name, array in stretch.tensors.items():
-            np.testing.assert_array_equal(clip[name], array)
-        assert window.probabilities == told(model.answer(stretch.tensors))
-        assert list(window.probabilities) == list(CREMAD.emotions)
-    check_summary(result)
-    assert json.loads(json.dumps(result.as_json()))["timeline"][6] == {
-        "start": 6.0,
-        "end": 8.0,
-        "probabilities": None,
-        "face": False,
-        "speech": False,
-        "uses": [],
-    }
+def test_overlapping_windows_by_hand() -> None:
+    """Middles at 1.5, 2.5 and 3.5 s: borders at 2 and 3 s."""
+    windows = [Window(0, 3, HAPPY, True, True), Window(1, 4, SAD, True, True), Window(2, 5, SAD, True, False)]
+    cut = segments(of(*windows))
+    assert [(each.start, each.end, each.answer, each.speech) for each in cut] == [
+        (0, 2, "happy 70 %", True),
+        (2, 3, "sad 80 %", True),
+        (3, 5, "sad 80 %", False),
+    ]
+    assert cut[0].probability == 0.7
 
 
-@pytest.mark.parametrize("sound", ["audio", "log_mel"])
-def test_a_tolerant_model_answers_by_what_is_left(dark: Path, spots: Any, sound: str) -> None:
-    """In place of a picture it is shown the mean colour of pictures, in place of sound it hears zeros."""
-    model = Stub(reads={"video": "video", "audio": sound}, tolerant=True)
-    result = predict(model, dark, window=2.0)
-    check_marks(result)
-    clips = iter(model.clips)
-    silence = cast(Mel, FEATURES[sound]).silence(22_050)
-    for start, window in by_start(result).items():
-        expected = [("video", start not in UNSEEN), ("audio", start not in UNHEARD)]
-        assert window.uses == tuple(name for name, is_there in expected if is_there)
-        if not window.uses:
-            assert start == 6 and window.probabilities is None
-            continue
-        clip = next(clips)
-        assert clip["video"].shape == (6, 16, 16, 3) and clip["video"].dtype == np.uint8
-        assert (clip["video"] == [124, 116, 104]).all() == (start in UNSEEN)
-        assert np.array_equal(clip[sound], silence) == (start in UNHEARD)
-        assert window.probabilities == told(model.answer(clip))
-    assert next(clips, None) is None
-    check_summary(result)
-
-
-def small_model(made: Preparation = SMALL, **settings: Any) -> tuple[Any, ModelSpec]:
-    """A model of pictures and sound, as small as can be, and what it was trained with."""
-    torch.manual_seed(0)
-    config = ModelSpec(
-        "cfn_sr",
-        {"classes": 6, "mfcc_steps": made.mfcc_steps, "width": 1 / 16},
-        CREMAD,
-        frames=6,
-        size=16,
-        preparation=made,
-        temperature=3.0,
-        **settings,
-    )
-    model = cfnsr.create_model(config.model, **config.settings)
-    with torch.no_grad():
-        for _ in range(20):  # so that each part of the model answers at the scale it has after training
-            model(torch.randn(8, 3, 6, 16, 16), 60 * torch.randn(8, 13, made.mfcc_steps))
-    model.config = config
-    return model.eval(), config
-
-
-def test_a_real_model_answers_by_what_is_left(dark: Path, spots: Any) -> None:
-    """As it answers by hand to zeros in place of normalised pictures, or to the MFCCs of zeros."""
-    model, config = small_model(modality_dropout=0.3)
-    result = predict(model, dark, window=2.0)
-    check_marks(result)
-    stretches = {round(each.span.start): each for each in Windows(dark, SMALL, length=2.0)}
-    answers = []
-    for start, window in by_start(result).items():
-        if start in UNSEEN & UNHEARD:
-            assert window.probabilities is None
-            continue
-        tensors = stretches[start].tensors
-        video, audio = torch.zeros(1, 3, 6, 16, 16), torch.from_numpy(mfcc(np.zeros(22_050)))[None]
-        if start not in UNSEEN:
-            video = normalise(torch.from_numpy(tensors["video"]).permute(3, 0, 1, 2)[None])
-        if start not in UNHEARD:
-            audio = torch.from_numpy(tensors["audio"])[None]
-        with torch.no_grad():
-            expected = (model(video, audio)[0] / config.temperature).softmax(0).tolist()
-        answers.append(expected)
-        assert window.probabilities == pytest.approx(told(expected), abs=2e-3)
-    assert np.ptp(answers, axis=0).max() > 0.02, "what is seen and heard matters"
-    abstaining, _ = small_model()
-    assert {w.uses for w in predict(abstaining, dark, window=2.0).timeline} == {("video", "audio"), ()}
-
-
-def test_nothing_to_be_seen_and_heard_has_no_answer(film: Film, spots: Any) -> None:
-    path = film(9.0, faces=lambda time: [], sound=[(0.0, np.zeros(9 * RATE))])
-    for model in (Stub(), Stub(tolerant=True)):
-        result = predict(model, path, window=2.0)
-        assert (result.emotion, result.probabilities, model.clips) == (None, None, [])
-        assert {(w.face, w.speech, w.emotion, w.uses) for w in result.timeline} == {(False, False, None, ())}
-        assert len(result.timeline) == 8 and result.faces.shape == (0, 4)
-        value = json.loads(json.dumps(result.as_json()))
-        assert value["emotion"] is value["probabilities"] is None and "people" not in value
-
-
-def test_without_sound_or_pictures(film: Film, tmp_path: Path, spots: Any) -> None:
-    mute = film(9.0, name="mute.mkv", sound=[])
-    deaf = write_audio(tmp_path / "deaf.wav", np.sin(np.arange(9 * RATE)).astype(np.float32) / 3, RATE)
-    for path, reason, left in ((mute, "no sound", "video"), (deaf, "no picture", "audio")):
-        with pytest.raises(MediaError) as caught:
-            predict(Stub(), path)
-        assert caught.value.reason == reason
-        result = predict(Stub(tolerant=True), path, window=2.0)
-        assert [window.uses for window in result.timeline] == [(left,)] * 8 and result.emotion is not None
-        with pytest.raises(MediaError):
-            predict(Stub(reads={"video": "openface", "audio": "audio"}, tolerant=True), mute, openface=deaf)
-    seeing = predict(Stub(reads={"video": "video"}), mute, window=2.0)
-    assert {(w.face, w.speech, w.uses) for w in seeing.timeline} == {(True, None, ("video",))}
-    hearing = predict(Stub(reads={"audio": "audio"}), deaf, window=2.0)
-    assert {(w.face, w.speech, w.uses) for w in hearing.timeline} == {(None, True, ("audio",))}
-
-
-def test_a_model_of_one_modality_abstains_where_that_is_missing(dark: Path, spots: Any) -> None:
-    for tolerant in (False, True):
-        for modality, missing in (("video", UNSEEN), ("audio", UNHEARD)):
-            model = Stub(reads={modality: modality}, tolerant=tolerant)
-            windows = by_start(predict(model, dark, window=2.0))
-            assert {start for start, window in windows.items() if not window.uses} == missing
-            assert {window.uses for window in windows.values()} == {(modality,), ()}
+def test_a_gap_stays_a_gap_and_a_negative_start_becomes_zero() -> None:
+    cut = segments(of(Window(-0.5, 1, HAPPY, True, True), Window(3, 4, HAPPY, True, True)))
+    assert [(each.start, each.end) for each in cut] == [(0, 1), (3, 4)]
+    assert segments(of()) == []
 
 
 @pytest.mark.parametrize(
-    ("reads", "bears"),
+    ("probabilities", "face", "speech", "uses", "text"),
     [
-        ({"video": "video", "audio": "audio"}, True),
-        ({"video": "video", "audio": "log_mel"}, True),
-        ({"video": "openface", "audio": "audio"}, False),
-        ({"video": "video", "audio": "speech"}, False),
-        ({"video": "video"}, False),
-        ({"audio": "audio"}, False),
+        (HAPPY, True, True, ("video", "audio"), "happy 70 %"),
+        (HAPPY, False, True, ("audio",), "happy 70 % (no face: voice alone)"),
+        (HAPPY, True, False, ("video",), "happy 70 % (no speech: picture alone)"),
+        (HAPPY, None, True, ("audio",), "happy 70 %"),
+        (HAPPY, False, True, ("video", "audio"), "happy 70 % (no face)"),
+        (None, False, False, (), "no face, no speech: no answer"),
+        (None, False, None, (), "no face: no answer"),
+        (None, None, None, (), "no answer"),
     ],
 )
-def test_who_can_answer_by_one_modality(reads: dict[str, str], bears: bool) -> None:
-    """Only what a model can have learnt to do without: no silence of a speech encoder is known."""
-
-    @dataclass
-    class Told:
-        reads: Mapping[str, str]
-        tolerant: bool
-
-    assert tolerates(Told(reads, True)) is bears  # type: ignore[arg-type]
-    assert not tolerates(Told(reads, False))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("batch", [1, 2, 100])
-def test_answers_do_not_depend_on_the_batch(
-    dark: Path, spots: Any, monkeypatch: pytest.MonkeyPatch, batch: int
+def test_text_of_a_segment(
+    probabilities: dict[str, float] | None,
+    face: bool | None,
+    speech: bool | None,
+    uses: tuple[str, ...],
+    text: str,
 ) -> None:
-    usual = predict(Stub(tolerant=True), dark, window=2.0)
-    model, _ = small_model(modality_dropout=0.3)
-    real = predict(model, dark, window=2.0)
-    monkeypatch.setattr(module, "BATCH", batch)
-    stub = Stub(tolerant=True)
-    assert predict(stub, dark, window=2.0) == usual
-    assert max(stub.batches) <= batch and sum(stub.batches) == 12 and 0 not in stub.batches
-    for one, other in zip(predict(model, dark, window=2.0).timeline, real.timeline, strict=True):
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    given = (0, 1, probabilities, face, speech, uses)
+    assert Window(*given).text == Segment(*given).text == text
+    assert Segment(*given, person=3).text == f"3: {text}"
 
 
-def arrays(thing: object) -> int:
-    """How many arrays are held, however deep."""
-    if isinstance(thing, np.ndarray):
-        return 1
-    inside = (
-        list(thing.values()) if isinstance(thing, dict) else list(getattr(thing, "__dict__", {}).values())
-    )
-    if isinstance(thing, list | tuple):
-        inside += thing
-    return sum(map(arrays, inside))
-
-
-def test_no_array_of_a_window_stays(film: Film, spots: Any) -> None:
-    """Not even a small one: each would keep the memory around it from being used again."""
-    path = film(9.0, faces=lambda time: [("red", 4, 8, 24), ("blue", 56, 8, 24)])
-    followed, held = module._Followed(), []
-    for stretch, window in module.answers(Stub(), Windows(path, SMALL, length=2.0, everyone=True)):
-        assert arrays([stretch, window]) == 7
-        followed.add(stretch, window)
-        held.append(stretch)
-    assert len(held) == 16 and arrays(held) == 16 * 7 and arrays(followed) == 0
-    assert len(followed.told("film", everyone=True).people) == 2
-
-
-def test_progress_is_told_window_by_window(film: Film, spots: Any) -> None:
-    two = [("red", 4, 8, 24), ("blue", 56, 8, 20)]
-    path = film(8.0, faces=lambda time: two)
-    for everyone in (False, True):
-        steps: list[tuple[int, int]] = []
-        predict(
-            Stub(),
-            path,
-            window=2.0,
-            all_faces=everyone,
-            progress=lambda *step, steps=steps: steps.append(step),
-        )
-        assert steps == [(done, 7) for done in range(8)]
-    steps = []
-    predict(Stub(), film(3.0, name="short.mkv"), progress=lambda *step: steps.append(step))
-    assert steps == [(0, 1), (1, 1)]
-
-
-def test_each_person_has_a_timeline(film: Film, spots: Any) -> None:
-    """Red is there all along; blue, larger, from 4 s to 8 s; nobody from 11 s on."""
-
-    def faces(time: float) -> list[Any]:
-        red = [("red", 4, 8, 20)] if time < 11 else []
-        return red + ([("blue", 52, 6, 36)] if 4 <= time < 8 else [])
-
-    path = film(14.0, faces=faces)
-    alone = predict(Stub(), path, window=2.0)
-    result = predict(Stub(), path, window=2.0, all_faces=True)
-    assert result.timeline == alone.timeline and result.emotion == alone.emotion
-    assert alone.people == () and (alone.person, result.person) == (None, None)
-    one, other = result.people
-    assert (one.person, other.person) == (1, 2), "who is seen longer comes first, though smaller"
-    assert [round(window.start) for window in one.timeline] == list(range(11))
-    assert [round(window.start) for window in other.timeline] == [3, 4, 5, 6, 7]
-    main = by_start(result)
-    assert [start for start in main if not main[start].face] == [11, 12]
-    assert main[5] == by_start(other)[5] != by_start(one)[5]
-    assert main[1] == by_start(one)[1]
-    for person, side in ((one, "left"), (other, "right")):
-        check_summary(person)
-        assert ((person.faces[:, 1] < 48) == (side == "left")).all() and person.people == ()
-    value = result.as_json()
-    assert [each["person"] for each in value["people"]] == [1, 2] and "person" not in value
-    assert [len(each["timeline"]) for each in value["people"]] == [11, 5]
-
-
-def test_where_the_face_is(film: Film, spots: Any) -> None:
-    """One square for each picture looked at, in order, on the patch that was painted there."""
-    path = film(9.0, faces=lambda time: [("red", 10 + round(4 * time), 12, 24)])
-    faces = predict(Stub(), path, window=3.0).faces
-    assert faces.shape == (18, 4) and faces.dtype == np.float32
-    np.testing.assert_allclose(faces[:, 0], np.arange(18) / 2, atol=0.04)
-    np.testing.assert_allclose(faces[:, 1], 22 + 4 * faces[:, 0], atol=1)
-    np.testing.assert_allclose(faces[:, 2], 24, atol=1)
-    assert np.ptp(faces[:, 3]) < 2 and faces[:, 3].mean() > 24
-
-
-def test_what_cannot_be_asked(film: Film, tmp_path: Path) -> None:
-    path = film(3.0)
-    for reads in ({"audio": "audio"}, {"video": "openface", "audio": "audio"}):
-        with pytest.raises(InputError, match="looks for no faces: expected no --all-faces"):
-            predict(Stub(reads=reads), path, all_faces=True, openface=tmp_path)
-    with pytest.raises(InputError, match="--hop is 0 s"):
-        predict(Stub(), path, hop=0)
-    with pytest.raises(InputError, match=r"--window is 0\.2 s"):
-        predict(Stub(), path, window=0.2)
-    with pytest.raises(InputError, match="stub sees OpenFace tracks"):
-        predict(Stub(reads={"video": "openface"}), path)
-    with pytest.raises(InputError, match="stub was trained on speakers standardised"):
-        predict(Stub(normalised=True), path)
-
-
-WITHOUT_TORCH = """
-import json, sys
-from dataclasses import replace
-import numpy as np
-from cfnsr.data import clip
-from cfnsr.emotions import CREMAD
-from cfnsr.inference.predict import predict
-
-class Stub:
-    name, labels, normalised, tolerant = "stub", CREMAD, False, True
-    reads = {"video": "video", "audio": "audio"}
-    preparation = clip.Preparation(frames=4, size=16)
-    def probabilities(self, clips):
-        return np.tile(np.arange(6) / 15, (len(clips), 1))
-
-class Detector:
-    def detect(self, frame):
-        return np.array([[30, 8, 24, 24, 0.9]], np.float32)
-
-clip.detector = Detector
-result = predict(Stub(), sys.argv[1])
-heavy = {"torch", "transformers", "scipy", "sklearn", "pandas", "matplotlib", "onnxruntime", "openvino"}
-print(json.dumps([result.emotion, len(result.timeline), sorted(heavy & set(sys.modules))]))
-"""
-
-
-def test_prediction_by_another_library_loads_no_torch(film: Film) -> None:
-    """From the import to the answer; a stretch without sound included."""
-    path = film(9.0, sound=[(0.0, np.random.default_rng(0).uniform(-0.3, 0.3, 4 * RATE))])
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(path)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == [CREMAD.emotions[5], 7, []]
-
-
-@pytest.fixture(scope="module")
-def joined(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two real people side by side for twice 3.3 s, then 4 s of a black picture and silence."""
-    sides = []
-    for name, step in (("Actor_01/01-01-01-01-01-01-01.mp4", 3), ("Actor_06/01-01-08-01-01-01-06.mp4", 2)):
-        found = decode(shared / "clips/ravdess" / name, frames=33)
-        assert found.frames is not None and found.waveform is not None
-        sides.append((found.frames[:, ::step, ::step][:, :, -360:], found.waveform, found.sample_rate))
-    (left, sound, rate), (right, _, _) = sides
-    pictures = np.concatenate([left, right], axis=2)
-    sound = sound[: round(3.3 * rate)]
-    return write_video(
-        tmp_path_factory.mktemp("joined") / "two.mp4",
-        [*pictures, *pictures, *np.zeros((40, *pictures.shape[1:]), np.uint8)],
-        10,
-        np.concatenate([sound, sound, np.zeros(4 * rate, np.float32)]),
-        rate,
-    )
-
-
-def test_two_real_people_side_by_side(joined: Path, yunet: Path) -> None:
-    result = predict(Stub(made=LONG), joined, all_faces=True)
-    (one, other) = result.people
-    heights = [np.median(person.faces[:, 2]) for person in (one, other)]
-    assert all(60 < height < 200 for height in heights)
-    sides = [set(np.sign(person.faces[:, 1] - 360).tolist()) for person in (one, other)]
-    assert sides in ([{-1.0}, {1.0}], [{1.0}, {-1.0}]), "each stays on one side"
-    for person in (one, other):
-        assert np.ptp(person.faces[:, 3]) < 0.25 * person.faces[:, 3].mean(), "no square jumps"
-    starts = [[window.start for window in person.timeline] for person in (one, other)]
-    assert starts[0] == starts[1] and len(starts[0]) >= 6
-    for window in result.timeline:
-        if window.end <= 6.6:
-            assert (window.face, window.speech, window.uses) == (True, True, ("video", "audio"))
-        if window.start >= 6.7:
-            assert (window.face, window.speech, window.emotion) == (False, False, None)
-    assert {window.face for window in result.timeline} == {True, False}
-    alone = predict(Stub(made=LONG), joined)
-    assert alone.timeline == result.timeline
-    mine = set(map(tuple, alone.faces.tolist()))
-    assert mine == set(map(tuple, one.faces.tolist())) or mine == set(map(tuple, other.faces.tolist()))
-
-
-def test_a_long_real_file_by_a_real_model(joined: Path, yunet: Path) -> None:
-    model, _ = small_model(LONG, modality_dropout=0.3)
-    model.train()
-    result = predict(model, joined, window=3.0, hop=2.0)
-    assert model.training
-    assert [window.start for window in result.timeline] == pytest.approx([0, 2, 4, 6, 7.6])
-    assert [window.uses for window in result.timeline] == [("video", "audio")] * 3 + [()] * 2
-    check_summary(result)
-    assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-5)
+def test_of_several_people_and_of_nobody() -> None:
+    windows = [Window(at, at + 1, HAPPY if at < 3 else None, at < 3, False) for at in range(5)]
+    people = (of(*windows[:3], person=1), of(windows[1], person=2))
+    whole = Prediction("a.mp4", "happy", HAPPY, tuple(windows), people=people)
+    first, second, nobody = everyone(whole)
+    assert (first, second) == people
+    assert (nobody.person, nobody.timeline) == (None, tuple(windows[3:]))
+    assert nobody.probabilities is None, "what was answered elsewhere is not said of these"
+    assert everyone(people[0]) == [people[0]]

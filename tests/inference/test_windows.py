@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfnsr.corpus.take import Take
-from cfnsr.data.clip import prepare_clip, read_track, sound_tensors
+from cfnsr.data import preparer, windows
+from cfnsr.data.preparer import Picture, PreparedWindow, Preparer, Span, read_track, sound_tensors
+from cfnsr.data.windows import READ_AHEAD, Windows, spans
 from cfnsr.errors import InputError
+from cfnsr.features.base import Sound
 from cfnsr.features.preparation import Preparation
-from cfnsr.inference import windows
-from cfnsr.inference.windows import READ_AHEAD, Picture, Span, Stretch, Windows, present, searched, spans
 from cfnsr.media import face
-from cfnsr.media.container import Scan
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_audio
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import ACTION_UNITS, LANDMARKS
+from cfnsr.media.scan import Scan
 
 Film = Callable[..., Path]
 
@@ -49,12 +49,9 @@ def test_when_windows_are() -> None:
     assert starts(4.0, 3.0, 0.3) == [0, 0.3, 0.6, 0.9]
     assert starts(20.0, 2.0, 7.0) == [0, 7, 14, 18], "with gaps between them"
     assert len(starts(3600.0, 3.0, 0.1)) == 35_971, "no rounding takes the last one away"
-
-
-def test_a_file_shorter_than_its_models_clips_is_one_window() -> None:
-    """A clip may keep up to 60 s of sound."""
-    assert spans(7.0, Preparation(keep=10), None, 1.0) == [(0, 7.0)]
+    assert spans(7.0, Preparation(keep=10), None, 1.0) == [(0, 7.0)], "as long as a clip's sound"
     assert spans(11.0, Preparation(keep=10), None, 1.0) == [(0, 10.5), (0.5, 11.0)]
+    assert len(spans(60.0, Preparation(skip=3, keep=40), 43.0, 9.0)) == 3
 
 
 @pytest.mark.parametrize(
@@ -70,17 +67,11 @@ def test_a_file_shorter_than_its_models_clips_is_one_window() -> None:
     ],
 )
 def test_windows_that_cannot_be(length: float | None, hop: float, words: str) -> None:
-    """Whatever the file's length."""
     for duration in (2.0, 20.0):
         with pytest.raises(InputError, match=words):
             spans(duration, Preparation(), length, hop)
-
-
-def test_a_window_is_long_enough_to_be_heard() -> None:
-    """The first seconds of its sound are left out, and half a second has to be left."""
-    with pytest.raises(InputError, match="expected 4 to 30"):
+    with pytest.raises(InputError, match="expected 4 to 30"):  # half a second has to be left
         spans(9.0, Preparation(skip=3), 3.5, 1.0)
-    assert len(spans(60.0, Preparation(skip=3, keep=40), 43.0, 9.0)) == 3, "as a clip is"
 
 
 def grid(times: np.ndarray, start: float, step: float, frames: int) -> list[int]:
@@ -89,7 +80,7 @@ def grid(times: np.ndarray, start: float, step: float, frames: int) -> list[int]
     return [int(np.abs(times - (first + place) * step).argmin()) for place in range(frames)]
 
 
-def alike(found: Stretch, video: dict[str, np.ndarray], sound: dict[str, np.ndarray]) -> None:
+def alike(found: PreparedWindow, video: dict[str, np.ndarray], sound: dict[str, np.ndarray]) -> None:
     """A window has these tensors and no others."""
     expected = {**video, **sound}
     assert set(found.tensors) == set(expected)
@@ -122,25 +113,10 @@ def test_each_window_is_prepared_as_a_take_of_its_own(film: Film, spots: Any, ap
         seen = {"video": cut.crops, "times": times, "face": cut.found, "squares": cut.squares}
         begin = round(each.span.start * RATE)
         samples = whole.waveform[begin : begin + 3 * RATE]
-        sound = sound_tensors(samples, RATE, SOUND)
+        sound = sound_tensors(Sound(samples, RATE, SOUND), SOUND)
         alike(each, {**seen, "squares": cut.squares.astype(np.float32)}, sound)
     lost = [each.span.start for each in found if not each.tensors["face"].all()]
     assert len(lost) > 2, "a picture without a face among others changes nothing but that"
-
-
-@pytest.mark.parametrize("sampling", ["even", "consecutive"])
-def test_a_short_file_is_prepared_as_a_take(film: Film, spots: Any, sampling: Any) -> None:
-    path = film(5.4, faces=lambda time: [("red", 20 + round(5 * time), 10, 24)])
-    preparation = replace(SMALL, sampling=sampling)
-    clip = prepare_clip(Take("film", "", 0, video=path, audio=path), preparation)
-    (found,) = Windows(path, preparation)
-    assert found.span == (0, pytest.approx(5.4, abs=0.01)) and found.face and found.speech
-    others = ("duration", "waveform", "sound_map")
-    prepared = {name: array for name, array in clip.tensors.items() if name not in others}
-    waveform = found.tensors.pop("waveform")  # type: ignore[attr-defined]
-    alike(found, prepared, {})
-    assert waveform.dtype == np.float32, "not yet of 16 bits, as a store keeps it"
-    np.testing.assert_allclose(32_767 * waveform, clip.tensors["waveform"], atol=0.51)
 
 
 def test_consecutive_pictures_are_the_middle_run_of_the_window(film: Film, spots: Any) -> None:
@@ -183,7 +159,7 @@ def test_no_rounding_asks_for_a_picture_that_is_gone(
     scan = pretended(36, fps, 0)
     monkeypatch.setattr(windows, "scan_packets", lambda path, streams: scan)
     monkeypatch.setattr(windows, "stream_pictures", shown(Held()))
-    monkeypatch.setattr("cfnsr.data.clip.detector", Anywhere)
+    monkeypatch.setattr("cfnsr.data.preparer.detector", Anywhere)
     preparation = replace(SIGHT, frames=15, sampling=sampling)
     found = list(Windows(Path("film"), preparation, length=length, hop=hop))
     places: dict[int, set[float]] = {}
@@ -259,22 +235,21 @@ def test_what_is_held_does_not_grow_with_the_film(
             for _ in range(round(seconds)):
                 yield 100, samples.add(np.resize(np.float32([1, -1]), 100))
 
-        def heard(sound: np.ndarray, rate: int, *_: Any) -> dict[str, np.ndarray]:
-            assert len(sound) == round((length or 2.95) * rate)
+        def sound_tensors(sound: Sound, *_: Any) -> dict[str, np.ndarray]:
+            assert len(sound.samples) == round((length or 2.95) * sound.rate)
             return {"level": np.zeros(1)}
 
         monkeypatch.setattr(windows, "scan_packets", lambda path, streams: pretended(seconds, 25, 100))
         monkeypatch.setattr(windows, "stream_pictures", shown(pictures))
         monkeypatch.setattr(windows, "stream_sound", stream_sound)
-        monkeypatch.setattr(windows, "heard", heard)
-        monkeypatch.setattr("cfnsr.data.clip.detector", Anywhere)
-        monkeypatch.setattr(
-            windows, "cut", lambda pictures, *_: {"times": np.array([each.time for each in pictures])}
-        )
+        monkeypatch.setattr(preparer, "sound_tensors", sound_tensors)
+        monkeypatch.setattr(preparer, "detector", Anywhere)
+        monkeypatch.setattr(face, "cut", lambda *_, **settings: None)
+        monkeypatch.setattr(Preparer, "_picture_tensors", lambda self, faces, times: {"times": times})
         count = 0
         preparation = replace(SMALL, frames=frames, keep=2.45)
-        for stretch in Windows(Path("film"), preparation, length=length, hop=hop):
-            assert stretch.face and stretch.speech
+        for window in Windows(Path("film"), preparation, length=length, hop=hop):
+            assert window.face and window.speech
             count += 1
         return pictures.most, samples.most, count
 
@@ -307,11 +282,11 @@ def test_sound_is_cut_to_the_sample(
 ) -> None:
     parts: list[np.ndarray] = []
 
-    def heard(sound: np.ndarray, *_: Any) -> dict[str, np.ndarray]:
-        parts.append(sound.copy())
+    def sound_tensors(sound: Sound, *_: Any) -> dict[str, np.ndarray]:
+        parts.append(sound.samples.copy())
         return {}
 
-    monkeypatch.setattr(windows, "heard", heard)
+    monkeypatch.setattr(preparer, "sound_tensors", sound_tensors)
     sound = np.random.default_rng(0).uniform(-1, 1, round(6.13 * rate)).astype(np.float32)
     path = write_audio(tmp_path / "sound.wav", sound, rate)
     (written,) = [decode(path, video=False).waveform]
@@ -417,7 +392,7 @@ def test_a_picture_that_stands_still_is_no_face(
     film: Film, spots: Any, monkeypatch: pytest.MonkeyPatch, sampling: Any
 ) -> None:
     """The camera stalls from 4 s to 9 s, and ends at 12 s; the sound goes on. Nobody is seen then."""
-    monkeypatch.setattr(windows, "heard", lambda *_: {"level": np.zeros(1)})
+    monkeypatch.setattr(preparer, "sound_tensors", lambda *_: {"level": np.zeros(1)})
     path = film(18.0, times=[time for time in even(12.0) if not 4 < time < 9])
     found = list(Windows(path, replace(SMALL, sampling=sampling), length=2.0, hop=1.0))
     assert len(found) == 17
@@ -464,7 +439,7 @@ def test_one_window_of_a_longer_file_is_no_take(film: Film, spots: Any) -> None:
     assert found.tensors["times"].tolist() == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5], abs=0.04)
     whole = decode(path, video=False).waveform
     assert whole is not None
-    for name, array in sound_tensors(whole[: 3 * RATE], RATE, SOUND).items():
+    for name, array in sound_tensors(Sound(whole[: 3 * RATE], RATE, SOUND), SOUND).items():
         np.testing.assert_array_equal(found.tensors[name], array)
 
 
@@ -506,23 +481,23 @@ def test_one_window_alone_is_as_among_the_others(
     path = film(12.0, faces=beside, sound=[(0.0, sound)])
     settings: dict[str, Any] = {"length": 2.0, "hop": 0.7, "everyone": True}
     found = list(Windows(path, SMALL, **settings))
-    heard: list[float] = []
-    cut = windows._Sound.cut
-    monkeypatch.setattr(windows._Sound, "cut", lambda self, *span: heard.append(span[0]) or cut(self, *span))
+    read: list[Span] = []
+    sound_of = Windows.sound
+    monkeypatch.setattr(Windows, "sound", lambda self, span: read.append(span) or sound_of(self, span))
     for place, span in enumerate(Windows(path, SMALL, **settings).spans):
-        heard.clear()
+        read.clear()
         several = Windows(path, SMALL, **settings)
         alone, expected = several.one(place), [each for each in found if each.span == span]
         assert len(alone) == len(expected) == 2
         for each, other in zip(sorted(alone, key=side), sorted(expected, key=side), strict=True):
             assert (each.span, each.face, each.speech) == (span, other.face, other.speech)
             alike(each, dict(other.tensors), {})
-        assert heard == [each.start for each in several.spans[max(0, place - 1) : place + 1]]
+        assert read == several.spans[max(0, place - 1) : place + 1]
 
 
-def side(stretch: Stretch) -> float:
+def side(window: PreparedWindow) -> float:
     """Where a face is, from the left."""
-    return float(stretch.tensors["squares"][0, 0])
+    return float(window.tensors["squares"][0, 0])
 
 
 def test_who_leaves_and_returns(film: Film, spots: Any) -> None:
@@ -576,7 +551,7 @@ def test_without_pictures_or_without_sound(film: Film, tmp_path: Path, spots: An
 def test_what_is_too_short_to_be_heard(film: Film, spots: Any) -> None:
     """A file of that length is refused, unless its pictures are enough."""
     path = film(0.8)
-    with pytest.raises(MediaError, match=r"film.mkv has 0.80 s of sound: expected at least 1 s") as error:
+    with pytest.raises(MediaError, match=r"film.mkv: 0.80 s of sound: expected at least 1 s") as error:
         list(Windows(path, SMALL))
     assert error.value.reason == "too short"
     (found,) = Windows(path, SMALL, tolerant=True)
@@ -593,14 +568,6 @@ def test_a_take_that_speaks_late_is_cut(film: Film, spots: Any) -> None:
         assert [len(found), found[0].span] == [expected, (0, pytest.approx(usual if expected > 1 else 5.0))]
         assert [each.speech for each in found] == ([False] * 3 + [True] * 2 if expected > 1 else [late < 1])
         assert next(iter(Windows(film(5.0, sound=[(0.0, sound)]), SMALL, length=6.0))).span.end == 5.0
-
-
-def test_pictures_that_end_early_are_no_face_of_the_whole_file(film: Film, spots: Any) -> None:
-    sound = [(0.0, np.random.default_rng(0).uniform(-0.3, 0.3, 5 * RATE))]
-    seconds = np.arange(0, 5, 1 / 15)
-    for end, there in ((2.0, False), (3.0, True)):
-        (found,) = Windows(film(5.0, times=seconds[seconds < end], sound=sound), SMALL)
-        assert found.face is there and found.speech
 
 
 def test_large_pictures_of_long_files_are_shrunk(
@@ -633,11 +600,10 @@ def test_a_scrap_of_speech_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("cfnsr.features.speech.find_encoder", lambda *_: Encoder())
     preparation = Preparation(modalities=("speech",), speech_sha256="0" * 64)
     sound = np.random.default_rng(0).uniform(-0.3, 0.3, RATE).astype(np.float32)
-    assert windows.heard(sound[: RATE // 2 - 1], RATE, preparation) == {}
-    found = windows.heard(sound[: RATE // 2], RATE, preparation)
-    assert set(found) == {"level", "speech", "speech_0.9", "speech_1.1"} and windows.loud(
-        sound, RATE, preparation
-    )
+    with pytest.raises(MediaError, match=r"^0\.50 s of sound: expected at least 0\.5 s"):
+        sound_tensors(Sound(sound[: RATE // 2 - 1], RATE, preparation), preparation)
+    found = sound_tensors(Sound(sound[: RATE // 2], RATE, preparation), preparation)
+    assert set(found) == {"level", "speech", "speech_0.9", "speech_1.1"}
 
 
 def csv(path: Path, columns: dict[str, Any]) -> Path:
@@ -671,7 +637,7 @@ def test_a_long_track_of_action_units_is_cut_by_its_times(film: Film, tmp_path: 
     times = np.arange(150) / 15
     seen = ~((times >= 3.5) & (times < 7.5))
     table = write_track(tmp_path / "film.csv", times, seen)
-    track = read_track(Take("film", "", 0), table)
+    track = read_track("film", table)
     preparation = Preparation(modalities=("openface",))
     found = list(Windows(path, preparation, length=2.0, hop=1.0, openface=table))
     assert len(found) == 9
@@ -694,7 +660,7 @@ def test_points_of_a_long_track_say_where_the_face_is(film: Film, tmp_path: Path
     times = np.arange(150) / 15
     seen = ~((times >= 3.5) & (times < 7.5))
     table = write_track(tmp_path / "film.csv", times, seen)
-    track = read_track(Take("film", "", 0), table)
+    track = read_track("film", table)
     whole = decode(path, frames=150, audio=False)
     assert whole.frames is not None
     found = list(Windows(path, SIGHT, length=2.0, hop=1.0, openface=table))
@@ -717,7 +683,7 @@ def test_one_picture_in_a_quarter_of_a_second_is_searched(film: Film, spots: Any
     times = np.unique(np.concatenate([each.tensors["times"] for each in found]))
     assert len(times) > 60 and spots.looked == 32
     for each in found:
-        seen = searched(times)[np.isin(times, each.tensors["times"])]
+        seen = Preparer(fine, 3.0).due(times)[np.isin(times, each.tensors["times"])]
         np.testing.assert_array_equal(each.tensors["face"], seen)
     every = list(Windows(path, fine, length=8.0, hop=1.0))
     assert spots.looked == 32 + 30 and len(every) == 1 and every[0].tensors["face"].all()
@@ -743,7 +709,8 @@ def test_who_is_in_half_of_the_pictures_that_were_searched(shown: list[int], the
     for second, seen in enumerate(shown):
         pictures.append(Picture(second, nothing, {5: box} if seen else {}))
         pictures.append(Picture(second + 0.5, nothing, None))
-    assert [person for person, _ in present(pictures)] == [5] * there
+    (window,) = Preparer(SIGHT, 3.0).prepare(Span(0, 3), pictures, None)
+    assert (window.face, window.person) == (there, 5 if there else None)
 
 
 def test_points_of_another_video_are_refused_by_name(film: Film, tmp_path: Path) -> None:
@@ -848,18 +815,6 @@ def test_sound_that_lost_too_much_is_refused_at_its_end(
             for each in Windows(path, SOUND, length=length, hop=hop):
                 found.append(each)
         assert len(found) == count
-
-
-def test_a_truncated_or_missing_file_is_refused_at_once(film: Film, tmp_path: Path) -> None:
-    path = film(9.0)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 2 // 3])
-    with pytest.raises(MediaError) as caught:
-        Windows(path, SMALL)
-    assert caught.value.reason == "truncated"
-    with pytest.raises(MediaError) as caught:
-        Windows(tmp_path / "nowhere.mp4", SMALL)
-    assert caught.value.reason == "missing"
 
 
 def test_before_the_first_picture_there_is_no_face(film: Film, spots: Any) -> None:

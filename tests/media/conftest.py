@@ -1,6 +1,8 @@
 """Small media files, written with PyAV alone so that these tests lean on no other part of the package."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.container import OutputContainer
+from av.packet import Packet
 
 SAMPLE_FORMATS = {"aac": "fltp", "pcm_s16le": "s16", "pcm_s16be": "s16", "flac": "s16", "mp3": "fltp"}
 
@@ -74,7 +78,72 @@ def write(
     return path
 
 
+def copy(
+    path: Path,
+    *sources: Path,
+    sound: Callable[[float], float | None] = lambda second: second,
+    first: Callable[[OutputContainer], Iterable[Packet]] = lambda file: (),
+) -> Path:
+    """The packets of files in one; those of sound come at other seconds, None leaves one out.
+
+    `first` adds a stream before the others, and gives its packets.
+    """
+    with ExitStack() as files:
+        target = files.enter_context(av.open(str(path), "w"))
+        packets = list(first(target))
+        for source in sources:
+            reading = files.enter_context(av.open(str(source)))
+            tracks = {stream.index: target.add_stream_from_template(stream) for stream in reading.streams}
+            for packet in reading.demux():
+                if packet.size and packet.stream.type == "audio":
+                    second = sound(float(packet.pts * packet.time_base))
+                    if second is None:
+                        continue
+                    packet.pts = packet.dts = round(second / packet.time_base)
+                if packet.size:
+                    packet.stream = tracks[packet.stream_index]
+                    packets.append(packet)
+        # Matroska does not tell the time of the first ones
+        packets.sort(key=lambda each: -1.0 if each.dts is None else float(each.dts * each.time_base))
+        for packet in packets:
+            target.mux(packet)
+    return path
+
+
+def spoil(path: Path, kind: str, chosen: slice, whole: int = 0) -> Path:
+    """Noise in the place of some packets of pictures or sound, of which the first bytes stay `whole`."""
+    with av.open(str(path)) as file:
+        places = [(packet.pos, packet.size) for packet in file.demux(**{kind: 0}) if packet.size]
+    content, dice = bytearray(path.read_bytes()), random.Random(0)
+    for begin, size in places[chosen]:
+        assert begin is not None
+        content[begin + whole : begin + size] = dice.randbytes(size - whole)
+    path.write_bytes(content)
+    return path
+
+
 @pytest.fixture
 def media(tmp_path: Path) -> Callable[..., Path]:
     """`media(name, ...)` writes a small file of that name: see `write`."""
     return lambda name, **settings: write(tmp_path / name, **settings)
+
+
+@pytest.fixture
+def remux(tmp_path: Path) -> Callable[..., Path]:
+    """`remux(name, *sources, ...)` writes a file of that name: see `copy`."""
+    return lambda name, *sources, **settings: copy(tmp_path / name, *sources, **settings)
+
+
+@pytest.fixture
+def spoilt() -> Callable[..., Path]:
+    """See `spoil`."""
+    return spoil
+
+
+@pytest.fixture
+def cases(shared: Path) -> Path:
+    """Small inputs rebuilt after bug reports."""
+    folder = shared / "cases"
+    if not folder.is_dir():
+        pytest.skip("no shared cases")
+    return folder

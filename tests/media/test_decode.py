@@ -1,21 +1,24 @@
 import gc
 import os
 import pickle
-import random
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.container import OutputContainer
+from av.stream import Disposition
 
 from cfnsr.media import decode as module
-from cfnsr.media.container import Scan, probe, scan_packets
 from cfnsr.media.decode import decode, nearest, spread, stream_pictures, stream_sound
 from cfnsr.media.errors import REASONS, MediaError
+from cfnsr.media.scan import Scan, first_picture, scan_packets
 
 Media = Callable[..., Path]
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
 
 
 def shades(frames: np.ndarray | None) -> np.ndarray:
@@ -42,7 +45,7 @@ def refused(path: Path, **settings: object) -> MediaError:
         ("a.flv", {"video": "flv1", "audio": "mp3"}),
         ("a.avi", {"video": "mpeg4", "audio": "pcm_s16le"}),
         ("a.ts", {}),
-        ("frag.mp4", {"container": {"movflags": "frag_keyframe+empty_moov"}, "coding": {"g": "5"}}),
+        ("frag.mp4", {"container": FRAGMENTED, "coding": {"g": "5"}}),
     ],
 )
 def test_even_pictures_and_sound_of_every_container(
@@ -61,11 +64,10 @@ def test_even_pictures_and_sound_of_every_container(
     steady = found.waveform[10_000:70_000]
     assert steady.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
 
-    info = probe(path)
-    assert (info.frame_count, info.width, info.height, info.sample_rate) == (30, 64, 48, 44_100)
-    assert info.has_video and info.has_audio
-    assert info.fps == pytest.approx(15, rel=0.01)
-    assert info.duration == pytest.approx(2.0, abs=0.16) == found.duration
+    scan = scan_packets(path)
+    assert (scan.frame_count, scan.sample_rate, first_picture(path)[1]) == (30, 44_100, (48, 64))
+    assert scan.fps == pytest.approx(15, rel=0.01)
+    assert scan.duration == pytest.approx(2.0, abs=0.16) == found.duration
 
 
 def test_consecutive_pictures_are_the_middle_run(media: Media) -> None:
@@ -104,9 +106,8 @@ def test_a_span_is_the_same_as_that_part_of_the_whole(media: Media, name: str) -
     assert whole.waveform is not None and part.waveform is not None
     assert len(part.waveform) == 44_100
     span = whole.waveform[round(3.5 * 44_100) :][:44_100]
-    best = max(
-        np.corrcoef(part.waveform[50:-50], np.roll(span, shift)[50:-50])[0, 1] for shift in range(-45, 46)
-    )
+    shifted = (np.roll(span, shift)[50:-50] for shift in range(-45, 46))
+    best = max(np.corrcoef(part.waveform[50:-50], each)[0, 1] for each in shifted)
     assert best > 0.999  # to the millisecond that mkv and flv write
 
 
@@ -136,15 +137,8 @@ def test_sound_and_pictures_share_a_clock(
     pictures[round((1 - video_delay) * 15)] = 255
     sound = np.zeros((1, 88_200))
     sound[0, round((1 - sound_delay) * 44_100)] = 0.9
-    path = media(
-        name,
-        pictures=pictures,
-        sound=sound,
-        audio="pcm_s16le",
-        video_delay=video_delay,
-        sound_delay=sound_delay,
-        coding={"crf": "5"},
-    )
+    delays = {"video_delay": video_delay, "sound_delay": sound_delay}
+    path = media(name, pictures=pictures, sound=sound, audio="pcm_s16le", coding={"crf": "5"}, **delays)
     found = decode(path, frames=30)
     assert found.frames is not None and found.waveform is not None
     flash = found.times[found.frames.mean(axis=(1, 2, 3)).argmax()]
@@ -168,27 +162,20 @@ def test_pictures_are_turned_as_the_camera_says(media: Media, angle: int, mirror
     shown = shown[:, ::-1] if mirrored else shown
     assert found is not None and found.shape[1:] == shown.shape
     assert np.abs(found[0].astype(int) - shown).mean() < 12
-    assert (probe(path).height, probe(path).width) == shown.shape[:2]
+    assert first_picture(path)[1] == shown.shape[:2]
 
 
-def test_cover_art_is_no_video(media: Media, tmp_path: Path) -> None:
-    sound = media("a.flac", video=None, audio="flac")
-    path = tmp_path / "song.flac"
-    with av.open(str(sound)) as source, av.open(str(path), "w") as target:
-        track = target.add_stream_from_template(source.streams.audio[0])
-        cover = target.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"  # type: ignore[attr-defined]
-        cover.disposition = av.stream.Disposition.attached_pic
-        picture = av.VideoFrame(64, 48, "yuvj420p")
-        for packet in cover.encode(picture) + cover.encode(None):  # type: ignore[attr-defined]
-            target.mux(packet)
-        for packet in source.demux():
-            if packet.size:
-                packet.stream = track
-                target.mux(packet)
+def test_cover_art_is_no_video(media: Media, remux: Media) -> None:
+    def cover(file: OutputContainer) -> list[av.Packet]:
+        stream: Any = file.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        stream.disposition = Disposition.attached_pic
+        return [*stream.encode(av.VideoFrame(64, 48, "yuvj420p")), *stream.encode(None)]
+
+    path = remux("song.flac", media("a.flac", video=None, audio="flac"), first=cover)
     with av.open(str(path)) as written:
         assert len(written.streams.video) == 1
-    assert not probe(path).has_video
+    assert not scan_packets(path).frame_count
     assert decode(path, video=False).waveform is not None
     assert refused(path).reason == "no picture"
 
@@ -222,11 +209,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, media: Media) -> None:
     [
         ("a.mp4", "broken", {}),  # its index stood at the end
         ("fast.mp4", "truncated", {"container": {"movflags": "faststart"}}),
-        (
-            "frag.mp4",
-            "truncated",
-            {"container": {"movflags": "frag_keyframe+empty_moov"}, "coding": {"g": "3"}},
-        ),
+        ("frag.mp4", "truncated", {"container": FRAGMENTED, "coding": {"g": "3"}}),
         ("a.mkv", "truncated", {}),
         ("a.flv", "truncated", {"video": "flv1", "audio": "mp3"}),
         ("a.avi", "truncated", {"video": "mpeg4", "audio": "pcm_s16le"}),
@@ -254,46 +237,47 @@ def test_a_silent_film_has_no_sound_and_a_sound_no_picture(media: Media) -> None
     assert decode(film, audio=False).frames is not None
     sound = media("sound.wav", video=None, audio="pcm_s16le")
     assert refused(sound).reason == "no picture"
-    assert probe(sound).frame_count == probe(sound).width == 0
-    assert probe(sound).duration == pytest.approx(2.0)
+    assert scan_packets(sound).duration == pytest.approx(2.0)
 
 
-def write_spoilt(media: Media, spoilt: int) -> Path:
-    """30 pictures, of which every second from the fifth on is no picture any more."""
+@pytest.fixture
+def damaged(media: Media, spoilt: Media) -> Callable[[int], Path]:
+    """30 pictures, of which so many are no picture any more: every second from the fifth on."""
     path = media("a.mp4", frames=30, audio=None, coding={"bf": "0", "g": "1"})
-    with av.open(str(path)) as file:
-        places = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
-    content = bytearray(path.read_bytes())
-    dice = random.Random(0)
-    for number in range(4, 4 + 2 * spoilt, 2):
-        first, size = places[number]
-        assert first is not None
-        content[first + 4 : first + size] = dice.randbytes(size - 4)
-    path.write_bytes(content)
-    return path
+    return lambda count: spoilt(path, "video", slice(4, 4 + 2 * count, 2), whole=4)
 
 
-@pytest.mark.parametrize(("spoilt", "fails"), [(2, False), (12, True)])
-def test_a_few_undecodable_pictures_are_replaced(media: Media, spoilt: int, fails: bool) -> None:
-    path = write_spoilt(media, spoilt)
-    if fails:
-        error = refused(path, audio=False)
-        assert error.reason == "broken" and f"{spoilt} of 30" in str(error)
-    else:
-        found = decode(path, frames=30, audio=False)
-        assert shades(found.frames).tolist() == [0, 1, 2, 3, 5, 5, 7, 7, *range(8, 30)]
-        assert found.frame_numbers.tolist() == list(range(30))
+def test_a_few_undecodable_pictures_are_replaced(damaged: Callable[[int], Path]) -> None:
+    path = damaged(2)
+    found = decode(path, frames=30, audio=False)
+    assert shades(found.frames).tolist() == [0, 1, 2, 3, 5, 5, 7, 7, *range(8, 30)]
+    assert found.frame_numbers.tolist() == list(range(30))
+    streamed = stream_pictures(path, scan_packets(path), np.arange(0, 30, 3))
+    assert shades(np.stack(list(streamed))).tolist() == [0, 3, 7, *range(9, 30, 3)]
 
 
-def test_spoilt_sound_is_refused(media: Media) -> None:
-    path = media("a.mp4")
-    with av.open(str(path)) as file:
-        places = [(packet.pos, packet.size) for packet in file.demux(audio=0) if packet.size]
-    content = bytearray(path.read_bytes())
-    for first, size in places:
-        assert first is not None
-        content[first : first + size] = random.Random(0).randbytes(size)
-    path.write_bytes(content)
+def test_many_undecodable_pictures_are_too_many(damaged: Callable[[int], Path]) -> None:
+    """The last one is not handed on before it is sure that enough of them were whole."""
+    path = damaged(12)
+    error = refused(path, audio=False)
+    assert error.reason == "broken" and "12 of 30" in str(error)
+    numbers = np.arange(0, 30, 3)
+    with pytest.raises(MediaError, match="4 of 10 pictures cannot be decoded") as caught:
+        list(islice(stream_pictures(path, scan_packets(path), numbers), len(numbers)))
+    assert caught.value.reason == "broken"
+
+
+def test_a_damaged_first_picture_spoils_no_other(media: Media, spoilt: Media) -> None:
+    """Neither the size of the pictures, nor the reading of a later part."""
+    path = media("a.mp4", frames=30, audio=None, coding={"bf": "0", "g": "1"})
+    expected = decode(path, frames=3, start=1.0, audio=False).frames
+    spoilt(path, "video", slice(0, 1), whole=4)
+    assert first_picture(path)[1] == (48, 64)
+    np.testing.assert_array_equal(decode(path, frames=3, start=1.0, audio=False).frames, expected)
+
+
+def test_spoilt_sound_is_refused(media: Media, spoilt: Media) -> None:
+    path = spoilt(media("a.mp4"), "audio", slice(None))
     assert refused(path, video=False).reason in ("broken", "no sound")
 
 
@@ -302,41 +286,11 @@ def test_an_error_crosses_processes() -> None:
     assert (error.reason, str(error)) == ("no face", "no face in a.mp4")
 
 
-def test_real_clips(shared: Path) -> None:
-    clips = sorted((shared / "clips").rglob("*.mp4")) + sorted((shared / "clips").rglob("*.flv"))
-    assert len(clips) == 6
-    for path in clips:
-        info, found = probe(path), decode(path, frames=5)
-        assert found.frames is not None and found.frames.shape == (5, info.height, info.width, 3)
-        assert found.frame_numbers[-1] == info.frame_count - 1
-        assert found.waveform is not None and np.abs(found.waveform).max() > 0.01
-        assert len(found.waveform) / found.sample_rate == pytest.approx(info.duration, abs=0.06)
-
-
 def test_the_edit_list_of_a_real_original_is_honoured(shared: Path) -> None:
     """The file holds 99 pictures and hides the last: OpenFace saw 98."""
     name = "01-01-01-01-01-01-01"
     table = (shared / "ravdess/openface/frames/Actor_01" / f"{name}.csv").read_text().splitlines()
-    assert probe(shared / "clips/ravdess/Actor_01" / f"{name}.mp4").frame_count == len(table) - 1 == 98
-
-
-def test_a_hole_in_the_sound_keeps_the_rest_in_place(media: Media, tmp_path: Path) -> None:
-    sound = np.zeros((1, 88_200))
-    sound[0, 66_150] = 0.9  # a click at 1.5 s
-    source_path = media("a.mkv", sound=sound, audio="pcm_s16le")
-    path = tmp_path / "hole.mkv"
-    with av.open(str(source_path)) as source, av.open(str(path), "w") as target:
-        tracks = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            assert packet.stream is not None
-            time = float((packet.dts or 0) * packet.time_base)
-            if packet.size and not (packet.stream.type == "audio" and 0.4 < time < 1.2):
-                packet.stream = tracks[packet.stream_index]
-                target.mux(packet)
-    found = decode(path)
-    assert found.waveform is not None
-    assert len(found.waveform) == pytest.approx(88_200, abs=100)
-    assert found.waveform.argmax() / 44_100 == pytest.approx(1.5, abs=0.002)
+    assert scan_packets(shared / "clips/ravdess/Actor_01" / f"{name}.mp4").frame_count == len(table) - 1 == 98
 
 
 def streamed(path: Path, scan: Scan | None = None) -> np.ndarray:
@@ -381,12 +335,17 @@ def test_a_stream_is_what_is_decoded_at_once(media: Media, name: str, settings: 
 
 
 def test_real_clips_stream_as_they_decode(shared: Path) -> None:
-    for path in sorted((shared / "clips").rglob("*.*")):
+    clips = sorted((shared / "clips").rglob("*.*"))
+    assert len(clips) == 6
+    for path in clips:
         scan, found = scan_packets(path), decode(path, frames=9)
+        assert found.frames is not None and found.frames.shape == (9, *first_picture(path)[1], 3)
+        assert found.frame_numbers[-1] == scan.frame_count - 1
         pictures = stream_pictures(path, scan, found.frame_numbers)
-        assert found.frames is not None and found.waveform is not None
         for picture, expected in zip(pictures, found.frames, strict=True):
             np.testing.assert_array_equal(picture, expected)
+        assert found.waveform is not None and np.abs(found.waveform).max() > 0.01
+        assert len(found.waveform) / found.sample_rate == pytest.approx(scan.duration, abs=0.06)
         np.testing.assert_array_equal(streamed(path), found.waveform)
 
 
@@ -411,20 +370,6 @@ def test_what_no_other_picture_needs_is_not_decoded(
     assert len(decoded) < 65, "of 90"
 
 
-@pytest.mark.parametrize(("spoilt", "fails"), [(2, False), (12, True)])
-def test_a_stream_of_spoilt_pictures(media: Media, spoilt: int, fails: bool) -> None:
-    """The last one is not handed on before it is sure that enough of them were whole."""
-    path = write_spoilt(media, spoilt)
-    scan, numbers = scan_packets(path), np.arange(0, 30, 3)
-    stream = stream_pictures(path, scan, numbers)
-    if fails:
-        with pytest.raises(MediaError, match="4 of 10 pictures cannot be decoded") as caught:
-            list(islice(stream, len(numbers)))  # no more is asked for than is wanted
-        assert caught.value.reason == "broken"
-    else:
-        assert shades(np.stack(list(stream))).tolist() == [0, 3, 7, *range(9, 30, 3)]
-
-
 def test_a_stream_of_what_was_cut_short_since(media: Media) -> None:
     """The scan knew more: half of the pictures, and of the sound, are gone."""
     path = media("a.ts", frames=60)
@@ -441,17 +386,11 @@ def test_a_stream_of_what_was_cut_short_since(media: Media) -> None:
         assert caught.value.reason == "missing"
 
 
-def test_a_stream_of_spoilt_sound(media: Media) -> None:
+def test_a_stream_of_spoilt_sound(media: Media, spoilt: Media) -> None:
     """A third of it: what came before is handed on, and at the end it is refused."""
     path = media("a.mov", video=None)
     scan = scan_packets(path)
-    with av.open(str(path)) as file:
-        places = [(packet.pos, packet.size) for packet in file.demux(audio=0) if packet.size]
-    content = bytearray(path.read_bytes())
-    for first, size in places[len(places) // 2 : -len(places) // 6]:
-        assert first is not None
-        content[first : first + size] = random.Random(0).randbytes(size)
-    path.write_bytes(content)
+    spoilt(path, "audio", slice(45, -15))
     reason = refused(path, video=False).reason
     stream = stream_sound(path, scan)
     assert sum(len(part) for _, part in islice(stream, 20)) > 10_000
@@ -477,48 +416,6 @@ def test_a_stream_that_nobody_follows_leaves_its_file(media: Media) -> None:
     for stream in streams:
         stream.close()  # type: ignore[attr-defined] # a generator
     assert opened() == 0
-
-
-def without_sound(source_path: Path, path: Path, first: float, last: float, later: float = 0.0) -> Path:
-    """A copy whose sound lacks some seconds; what follows may come later than it did."""
-    with av.open(str(source_path)) as source, av.open(str(path), "w") as target:
-        tracks = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            assert packet.stream is not None
-            time, is_sound = float((packet.dts or 0) * packet.time_base), packet.stream.type == "audio"
-            if packet.size and not (is_sound and first < time < last):
-                if is_sound and time >= last:
-                    packet.pts = packet.dts = round((packet.pts or 0) + later / packet.time_base)
-                packet.stream = tracks[packet.stream_index]
-                target.mux(packet)
-    return path
-
-
-def test_a_long_hole_in_the_sound_of_a_film_is_silence(media: Media, tmp_path: Path) -> None:
-    """13 s, as long as the pictures go on: the sound behind it is where it was."""
-    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 20 * 8_000))
-    source = media("a.mkv", frames=100, fps=5, sound=sound, audio="pcm_s16le", rate=8_000)
-    path = without_sound(source, tmp_path / "hole.mkv", 4, 17)
-    found = decode(path, frames=2).waveform
-    assert found is not None and len(found) == 20 * 8_000
-    written = np.rint(sound[0] * 32_767) / 32_768
-    silent = 100 * np.flatnonzero(~found.reshape(-1, 100).any(axis=1))
-    begin, end = silent.min() - 100, silent.max() + 200
-    assert len(silent) == (end - begin) // 100 - 2, "one hole"
-    assert begin / 8_000 == pytest.approx(4, abs=0.2) and end / 8_000 == pytest.approx(17, abs=0.2)
-    np.testing.assert_allclose(found[:begin], written[:begin], atol=1e-6)
-    np.testing.assert_allclose(found[end:], written[end:], atol=1e-6)
-    np.testing.assert_array_equal(streamed(path), found)
-
-
-def test_sound_that_goes_on_long_after_the_pictures_comes_where_it_says(media: Media, tmp_path: Path) -> None:
-    """2 s of pictures, and sound that goes on a minute later."""
-    source = media("a.mkv", audio="pcm_s16le")
-    path = without_sound(source, tmp_path / "leap.mkv", 1.0, 1.0, later=60)
-    found = decode(path, frames=2).waveform
-    assert found is not None and len(found) == pytest.approx(62 * 44_100, abs=2_000)
-    silent = np.flatnonzero(~found[: len(found) // 100 * 100].reshape(-1, 100).any(axis=1))
-    assert len(silent) == pytest.approx(60 * 441, abs=1) and np.ptp(silent) == len(silent) - 1
 
 
 def test_the_nearest_picture() -> None:

@@ -17,17 +17,9 @@ TOLERANCE = 0.01  # dB
 def by_librosa(sound: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
     import librosa
 
-    power = librosa.feature.melspectrogram(
-        y=np.asarray(sound, np.float64),
-        sr=rate,
-        n_fft=1380,
-        hop_length=345,
-        n_mels=128,
-        fmin=50,
-        fmax=min(14_000, rate / 2),
-    )
-    decibels: np.ndarray = librosa.power_to_db(power, top_db=80)
-    return decibels
+    settings = {"n_fft": 1380, "hop_length": 345, "n_mels": 128, "fmin": 50, "fmax": min(14_000, rate / 2)}
+    power = librosa.feature.melspectrogram(y=np.asarray(sound, np.float64), sr=rate, **settings)
+    return np.asarray(librosa.power_to_db(power, top_db=80))
 
 
 @settings(max_examples=25, deadline=None)
@@ -46,8 +38,8 @@ def test_any_sound_agrees_with_librosa(length: int, rate: int, level: float, see
 
 
 def test_real_recordings_agree_with_librosa(shared: Path) -> None:
-    takes = sorted((shared / "ravdess/audio").glob("Actor_*/*.flac"))[::48]
-    assert len(takes) == 30
+    takes = sorted((shared / "ravdess/audio").glob("Actor_*/*.flac"))[::96]
+    assert len(takes) == 15
     for take in takes:
         found = decode(take, video=False, threads=1)
         assert found.waveform is not None

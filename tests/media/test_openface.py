@@ -1,10 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cfnsr.errors import InputError
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import (
     ACTION_UNITS,
@@ -21,21 +21,23 @@ from cfnsr.media.openface import (
 EVERYTHING = ("frame", "timestamp", "confidence", "success", *GAZE, *POSE, *LANDMARKS, *ACTION_UNITS)
 
 
-def write(
-    path: Path, columns: dict[str, np.ndarray], *, before: str = "", shuffle: int | None = None
-) -> Path:
+def text(columns: dict[str, np.ndarray], *, before: str = "", shuffle: int | None = None) -> str:
     """A table with `before` in front of each name; `shuffle` is the seed of a random order."""
     names = list(columns)
     if shuffle is not None:
         names = [names[i] for i in np.random.default_rng(shuffle).permutation(len(names))]
-    rows = zip(*(columns[name].tolist() for name in names), strict=True)
     lines = [",".join(before + name for name in names)]
-    lines += [",".join(f"{value:g}" for value in row) for row in rows]
-    path.write_text("\n".join(lines) + "\n")
+    for row in zip(*(columns[name].tolist() for name in names), strict=True):
+        lines.append(",".join(f"{value:g}" for value in row))
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, columns: dict[str, np.ndarray], **settings: Any) -> Path:
+    path.write_text(text(columns, **settings))
     return path
 
 
-def table(rows: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
+def table(rows: int = 6) -> dict[str, np.ndarray]:
     """Each cell of a column is 10 times its place in `EVERYTHING` plus its row; see `column`."""
     columns = {name: cells(name, rows) for name in EVERYTHING}
     return columns | {
@@ -69,19 +71,11 @@ def test_columns_are_found_by_name(tmp_path: Path, before: str, shuffle: int | N
     assert track.landmarks[:, 8, 1].tolist() == column("y_8")
     assert track.pose is not None and track.pose[:, 3].tolist() == column("pose_Rx")
     assert track.gaze is not None and track.gaze.shape == (6, 8)
-    assert track.gaze[:, 4].tolist() == column("gaze_1_y") and track.gaze[:, 7].tolist() == column(
-        "gaze_angle_y"
-    )
+    assert track.gaze[:, 4].tolist() == column("gaze_1_y")
+    assert track.gaze[:, 7].tolist() == column("gaze_angle_y")
     assert track.frame_numbers.tolist() == [0, 1, 2, 3, 4, 5]
     assert track.timestamps == pytest.approx(np.arange(6) / 30, abs=1e-6)
     assert track.success.all() and track.confidence == pytest.approx(0.98)
-
-
-def test_landmarks_pose_and_gaze_may_be_absent(tmp_path: Path) -> None:
-    columns = {name: values for name, values in table().items() if name not in (*LANDMARKS, *POSE, *GAZE)}
-    track = read_openface(write(tmp_path / "a.csv", columns))
-    assert track.landmarks is track.pose is track.gaze is None
-    assert track.action_units.shape == (6, 35)
 
 
 def test_of_two_faces_the_one_seen_longest_is_kept(tmp_path: Path) -> None:
@@ -105,46 +99,51 @@ def test_a_track_at_chosen_pictures(tmp_path: Path) -> None:
     assert chosen.landmarks is not None and chosen.landmarks.shape == (6, 68, 2)
 
 
-def test_one_row(tmp_path: Path) -> None:
-    track = read_openface(write(tmp_path / "a.csv", table(1)))
-    assert track.at(np.array([0, 7])).frame_numbers.tolist() == [0, 0]
+def refused(path: Path, message: str, read: Callable[[Path], object] = read_openface) -> None:
+    with pytest.raises(MediaError) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value)
 
 
-def refused(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        read_openface(path)
-    assert isinstance(caught.value, MediaError)
-    message = str(caught.value)
-    assert str(path) in message and "\n" not in message
-    return message
+TEXT = text(table())
+WITHOUT = {name: values for name, values in table().items() if name not in ("AU12_r", "AU28_c")}
 
 
-def test_missing_columns_are_named(tmp_path: Path) -> None:
-    columns = table()
-    del columns["AU12_r"], columns["AU28_c"]
-    message = refused(write(tmp_path / "a.csv", columns))
-    assert "AU12_r, AU28_c" in message
-    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
-    assert "and 33 more" in refused(tmp_path / "b.csv")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        (TEXT.splitlines()[0], "has a header but no rows: expected one for each picture"),
+        (
+            TEXT.replace("0.98", "high"),
+            "'high' as confidence in the row of frame 1: expected a number; write",
+        ),
+        (TEXT + "7,0.2\n", "line 8: has 2 cells where the header has 189; add what is missing"),
+        (TEXT + TEXT.splitlines()[-1][:60], "line 8: has"),  # cut off
+        (
+            text(table() | {"AU01_r": np.full(6, np.nan)}),
+            "nan as AU01_r in the row of frame 1: expected a fin",
+        ),
+        (text(WITHOUT), "lacks the columns AU12_r, AU28_c: expected OpenFace 2's table; run it with -aus"),
+        (TEXT.replace("AU02_r", "AU01_r", 1), "lacks the columns AU02_r"),
+        (text(table() | {" AU01_r": np.zeros(6)}), "has 2 columns AU01_r: expected one; remove the others"),
+        ("time,happy\n0,1\n", "and 33 more: expected OpenFace 2's table; see whether it is one"),
+        (TEXT.replace(",", "~"), "separate the cells by commas, semicolons or tabs"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        ("PK\3\4\24\0\6\0 a workbook", "save it as CSV"),
+        ("\xff\xfe\1\2\3", "expected an OpenFace CSV"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(content, encoding="latin-1")
+    refused(tmp_path / "a.csv", message)
 
 
-def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    assert "does not exist" in refused(path)
-    path.write_text("")
-    refused(path)
-    write(path, table(0))
-    assert "no rows" in refused(path)
-    write(path, table())
-    path.write_text(path.read_text().replace("0.98", "high"))
-    assert "'high' as confidence in the row of frame 1: expected a number; write it again" in refused(path)
-    path.write_text("\n".join([*write(path, table()).read_text().splitlines(), "7,0.2"]) + "\n")
-    assert "line 8: has 2 cells where the header has 189; add what is missing" in refused(path)
-    write(path, table() | {"AU01_r": np.full(6, np.nan)})
-    assert "nan as AU01_r in the row of frame 1: expected a finite number" in refused(path)
-    path.write_bytes(bytes(range(256)) * 10)
-    refused(path)
-    refused(tmp_path)
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    for read in (read_openface, read_means):
+        refused(tmp_path / "none.csv", "does not exist", read)
+        refused(tmp_path, "is no file", read)
 
 
 @pytest.mark.parametrize(
@@ -156,37 +155,15 @@ def test_an_action_unit_beyond_its_range_is_refused(
     """In a row that saw a face; what rounding adds does no harm."""
     there, path = table(), tmp_path / "a.csv"
     there[name][3] = value
-    message = (
-        f"{value:g} as {name} in the row of frame 4: expected 0 to {highest}; write it again with OpenFace"
-    )
-    assert message in refused(write(path, there))
+    message = f"{value:g} as {name} in the row of frame 4: expected 0 to {highest}; write it again with Open"
+    refused(write(path, there), message)
     there["success"][3] = 0
     read_openface(write(path, there))
     there["success"][3], there[name][3] = 1, highest + 0.005
     read_openface(write(path, there))
-    means_path = tmp_path / "m.csv"
-    text = means(means_path, ["a", "b"]).read_text().splitlines()
-    row = text[2].split(",")
-    row[text[0].split(",").index(name)] = f"{value:g}"
-    means_path.write_text("\n".join([*text[:2], ",".join(row)]) + "\n")
+    path = spoilt(means(tmp_path / "m.csv", ["a", "b"]), f"{value:g}", 2, name)
     message = f"{value:g} as {name} in the row of 'b': expected 0 to {highest}; mend or remove that row"
-    assert message in means_refused(means_path)
-
-
-def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", table())
-    path.write_text(path.read_text().replace("AU02_r", "AU01_r", 1))
-    assert "lacks the columns AU02_r" in refused(path)
-    path = write(tmp_path / "a.csv", table() | {"again": np.zeros(6)})
-    path.write_text(path.read_text().replace("again", " AU01_r"))
-    assert "has 2 columns AU01_r: expected one; remove the others" in refused(path)
-    assert "has 2 columns AU12_r" in means_refused(means(tmp_path / "m.csv", ["a"], extra=("AU12_r",)))
-
-
-def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", table())
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read_openface(path).frame_numbers.tolist() == [0, 1, 2, 3, 4, 5]
+    refused(path, message, read_means)
 
 
 def test_every_real_table(shared: Path) -> None:
@@ -212,9 +189,13 @@ def means(path: Path, takes: list[str], *, before: str = "", extra: tuple[str, .
     return path
 
 
-@pytest.mark.parametrize("before", ["", " "])
-def test_a_row_of_means_is_a_track_of_one_row(tmp_path: Path, before: str) -> None:
-    path = means(tmp_path / "m.csv", ["b", "a 1", "c"], before=before, extra=("frames",))
+@pytest.mark.parametrize(
+    ("before", "groups", "width"), [("", (), 35), (" ", (*LANDMARKS, *POSE, *GAZE), 185)]
+)
+def test_a_row_of_means_is_a_track_of_one_row(
+    tmp_path: Path, before: str, groups: tuple[str, ...], width: int
+) -> None:
+    path = means(tmp_path / "m.csv", ["b", "a 1", "c"], before=before, extra=("frames", *groups))
     assert is_means(path)
     found = read_means(path)
     assert sorted(found) == ["a 1", "b", "c"]
@@ -222,50 +203,40 @@ def test_a_row_of_means_is_a_track_of_one_row(tmp_path: Path, before: str) -> No
     assert track.action_units == pytest.approx(0.25 + np.arange(35)[None] / 1000, abs=1e-6)
     assert track.frame_numbers.tolist() == [0] and track.timestamps.tolist() == [0.0]
     assert track.confidence.tolist() == [1.0] and track.success.tolist() == [True]
-    assert track.landmarks is track.pose is track.gaze is None
-    assert track.seen().features().shape == (1, 35)
+    assert [group is None for group in (track.landmarks, track.pose, track.gaze)] == [not groups] * 3
+    assert track.seen().features().shape == (1, width)
 
 
-def test_means_may_have_the_other_groups(tmp_path: Path) -> None:
-    path = means(tmp_path / "m.csv", ["a", "b"], extra=(*LANDMARKS, *POSE, *GAZE))
-    track = read_means(path)["b"]
-    assert track.landmarks is not None and track.landmarks.shape == (1, 68, 2)
-    assert track.features().shape == (1, 185)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "0.257",
+            "nan",
+            "nan as AU10_r in the row of 'b': expected a finite number; mend or remove that r",
+        ),
+        ("0.257", "1e300", "expected a finite number"),
+        ("0.257", " ", "'' as AU10_r in the row of 'b': expected a number; mend or remove that row"),
+        ("0.257", "high", "'high' as AU10_r in the row of 'b'"),
+        ("AU12_r", "AU99_r", "lacks the columns AU12_r"),
+        ("AU12_r", "AU12_r, AU12_r", "has 2 columns AU12_r"),
+        ("name", "take", "lacks the columns name"),
+        (",b\n", ",\n", "without a name"),
+    ],
+)
+def test_what_is_no_table_of_means_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = means(tmp_path / "m.csv", ["a", "b"])
+    path.write_text(path.read_text().replace(old, new))
+    refused(path, message, read_means)
 
 
-def means_refused(path: Path) -> str:
-    with pytest.raises(MediaError) as caught:
-        read_means(path)
-    message = str(caught.value)
-    assert str(path) in message and "\n" not in message
-    return message
-
-
-def test_what_is_no_table_of_means_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.csv"
-    assert "does not exist" in means_refused(path)
-    assert "no rows" in means_refused(means(path, []))
-    means(path, ["a", "b"])
-    text = path.read_text()
-    for bad, said in (
-        ("nan", "nan as AU10_r in the row of 'b': expected a finite number; mend or remove that row"),
-        ("1e300", "expected a finite number"),
-        ("", "'' as AU10_r in the row of 'b': expected a number; mend or remove that row"),
-        (" ", "'' as AU10_r in the row of 'b'"),
-        ("high", "'high' as AU10_r in the row of 'b'"),
-    ):
-        path.write_text(text.replace("0.257", bad))
-        assert said in means_refused(path)
-    path.write_text(text.replace("AU12_r", "AU99_r"))
-    assert "lacks the columns AU12_r" in means_refused(path)
-    path.write_text(text.replace("name", "take"))
-    assert "lacks the columns name" in means_refused(path) and not is_means(path)
-    path.write_text(text.replace(",b\n", ",\n"))
-    assert "without a name" in means_refused(path)
-    path.write_bytes(bytes(range(256)) * 10)
-    means_refused(path)
-    means_refused(tmp_path)
+def test_what_is_a_table_of_means(tmp_path: Path) -> None:
+    refused(means(tmp_path / "m.csv", []), "no rows", read_means)
+    path = write(tmp_path / "a.csv", table())
+    refused(path, "lacks the columns name", read_means)
     assert not is_means(path) and not is_means(tmp_path) and not is_means(tmp_path / "none")
+    path.write_bytes(bytes(range(256)))
+    assert not is_means(path)
 
 
 def test_a_take_may_stand_in_the_means_twice_with_the_same_values_alone(tmp_path: Path) -> None:
@@ -274,15 +245,8 @@ def test_a_take_may_stand_in_the_means_twice_with_the_same_values_alone(tmp_path
     path.write_text("".join([*lines, lines[2]]))
     assert list(read_means(path)) == ["a", "b"]
     path.write_text("".join([*lines, lines[2].replace("0.257", "0.258")]))
-    assert "two different rows of one take: expected one; mend or remove the row of 'b'" in means_refused(
-        path
-    )
-
-
-def test_a_track_is_no_table_of_means(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", table())
-    assert not is_means(path)
-    assert "lacks the columns name" in means_refused(path)
+    message = "two different rows of one take: expected one; mend or remove the row of 'b'"
+    refused(path, message, read_means)
 
 
 def columns_without(*groups: tuple[str, ...], rows: int = 3) -> dict[str, np.ndarray]:
@@ -292,12 +256,11 @@ def columns_without(*groups: tuple[str, ...], rows: int = 3) -> dict[str, np.nda
 
 @pytest.mark.parametrize("rows", [1, 2, 100])
 def test_features_are_a_beginning_of_the_wider_ones(tmp_path: Path, rows: int) -> None:
-    tracks = [
-        read_openface(
-            write(tmp_path / "a.csv", columns_without(*groups, rows=rows), before=" ", shuffle=rows)
-        )
-        for groups in ((), (LANDMARKS,), (LANDMARKS, GAZE), (LANDMARKS, GAZE, POSE))
-    ]
+    tracks = []
+    for groups in ((), (LANDMARKS,), (LANDMARKS, GAZE), (LANDMARKS, GAZE, POSE)):
+        columns = columns_without(*groups, rows=rows)
+        tracks.append(read_openface(write(tmp_path / "a.csv", columns, before=" ", shuffle=rows)))
+    assert tracks[-1].landmarks is tracks[-1].pose is tracks[-1].gaze is None
     widest = tracks[0].features()
     assert widest.dtype == np.float32 and np.isfinite(widest).all()
     widths = np.cumsum(list(FEATURES.values())).tolist()
@@ -309,9 +272,8 @@ def test_features_are_a_beginning_of_the_wider_ones(tmp_path: Path, rows: int) -
 
 def test_a_missing_group_ends_the_features(tmp_path: Path) -> None:
     for left_out, width in ((GAZE, 41), (POSE, 35)):
-        assert (
-            read_openface(write(tmp_path / "a.csv", columns_without(left_out))).features().shape[1] == width
-        )
+        track = read_openface(write(tmp_path / "a.csv", columns_without(left_out)))
+        assert track.features().shape[1] == width
 
 
 def test_what_the_features_hold(tmp_path: Path) -> None:
@@ -385,15 +347,15 @@ def test_a_row_without_a_face_counts_for_nothing(tmp_path: Path, cell: str) -> N
     assert gone.frame_numbers.tolist() == track.frame_numbers.tolist()
     assert np.array_equal(gone.success, track.success)
     faced = spoilt(write(tmp_path / "c.csv", table()), cell, 3, "AU12_r")
-    assert "AU12_r in the row of frame 3: expected" in refused(faced)
+    refused(faced, "AU12_r in the row of frame 3: expected")
 
 
 @pytest.mark.parametrize("cell", ["nan", ""])
 @pytest.mark.parametrize("gone", [range(4), range(2, 5), range(3, 6), [0, 2, 3, 5]])
-def test_rows_of_which_nothing_is_told_count_as_rows_without_a_face(
+def test_rows_of_which_nothing_is_known_count_as_rows_without_a_face(
     tmp_path: Path, cell: str, gone: Sequence[int]
 ) -> None:
-    """Which picture they are of and when, their place tells."""
+    """Which picture they are of and when, their place says."""
     columns = table() | {"face_id": np.zeros(6)}
     path = write(tmp_path / "a.csv", columns)
     for row in gone:
@@ -416,16 +378,16 @@ def test_whether_there_is_a_face_in_words(tmp_path: Path) -> None:
     for row in range(6):
         spoilt(path, "False" if row in (1, 4) else "True", row + 1, "success")
     assert read_openface(path).success.tolist() == [True, False, True, True, False, True]
-    assert "'perhaps' as success in the row of frame 2" in refused(spoilt(path, "perhaps", 2, "success"))
+    refused(spoilt(path, "perhaps", 2, "success"), "'perhaps' as success in the row of frame 2")
 
 
 def test_where_the_face_is_needs_no_more(tmp_path: Path) -> None:
     """What is not asked for may be anything, or not be there."""
     whole = read_openface(write(tmp_path / "a.csv", table()))
     path = spoilt(write(tmp_path / "b.csv", table()), "-nan(ind)", 3, "AU12_r", "gaze_0_x")
-    assert "AU12_r" in refused(path)
+    refused(path, "AU12_r")
     without = write(tmp_path / "c.csv", {name: row for name, row in table().items() if "AU" not in name})
-    assert "lacks the columns AU01_r" in refused(without) and "run it with -aus" in refused(without)
+    refused(without, "lacks the columns AU01_r")
     for each in (path, without):
         track = read_openface(each, points_only=True)
         assert whole.landmarks is not None and track.landmarks is not None
@@ -433,8 +395,9 @@ def test_where_the_face_is_needs_no_more(tmp_path: Path) -> None:
         assert track.action_units.shape == (6, 0) and track.pose is None and track.gaze is None
 
 
-@pytest.mark.parametrize("between", [";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("between", "encoding"), [(";", "utf-8"), ("\t", "utf-8-sig"), (";", "utf-8-sig"), ("\t", "utf-16")]
+)
 def test_a_table_as_spreadsheets_save_it(tmp_path: Path, between: str, encoding: str) -> None:
     whole = read_openface(write(tmp_path / "a.csv", table()))
     text = (tmp_path / "a.csv").read_text().replace(",", between).replace(".", ",")
@@ -443,28 +406,11 @@ def test_a_table_as_spreadsheets_save_it(tmp_path: Path, between: str, encoding:
     assert np.array_equal(track.features(), whole.features())
     assert np.array_equal(track.timestamps, whole.timestamps)
     path = means(tmp_path / "m.csv", ["a", "b"])
-    told = read_means(path)
+    before = read_means(path)
     path.write_text(path.read_text().replace(",", between).replace(".", ","), encoding=encoding)
     assert is_means(path)
     again = read_means(path)
-    assert all(np.array_equal(again[name].features(), told[name].features()) for name in ("a", "b"))
-
-
-def test_the_advice_fits_the_fault(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(write(path, table()).read_text().replace(",", "~"))
-    assert "separate the cells by commas, semicolons or tabs" in refused(path)
-    path.write_text("time,happy\n0,1\n")
-    assert "see whether it is one" in refused(path) and "-aus" not in refused(path)
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    assert "git lfs pull" in refused(path)
-    path.write_text("")
-    assert "is empty" in refused(path)
-    path.write_bytes(b"PK\x03\x04\x14\x00\x06\x00 a workbook")
-    assert "save it as CSV" in refused(path)
-    lines = write(path, table()).read_text().splitlines()
-    path.write_text("\n".join([*lines, lines[-1][:60]]))
-    assert "line 8: has" in refused(path) and "cells where the header has" in refused(path)
+    assert all(np.array_equal(again[name].features(), before[name].features()) for name in ("a", "b"))
 
 
 def test_text_that_is_no_utf8_and_excels_first_line(tmp_path: Path) -> None:
@@ -482,14 +428,14 @@ def test_text_that_is_no_utf8_and_excels_first_line(tmp_path: Path) -> None:
     assert list(read_means(path)) == ["a", r"caf\xe9"]
 
 
-def test_the_tables_that_people_have(shared: Path) -> None:
+def test_the_tables_that_people_have(cases: Path) -> None:
     """No-number as Windows writes it in rows without a face, two faces, a spreadsheet's semicolons."""
-    seen = {}
-    for path in sorted((shared / "cases" / "openface").glob("*/*.csv")):
+    lost = {}
+    for path in sorted((cases / "openface").glob("*/*.csv")):
         track = read_openface(path)
-        seen[path.stem] = int((~track.success).sum())
+        lost[path.stem] = int((~track.success).sum())
         assert np.isfinite(track.seen().features()).all() and np.isfinite(track.timestamps).all()
-    assert seen == {
+    assert lost == {
         "01-01-01-01-01-01-01": 0,
         "01-01-01-01-01-02-01": 5,
         "01-01-01-01-02-01-01": 5,

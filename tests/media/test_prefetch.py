@@ -8,52 +8,52 @@ from contextlib import closing
 
 import pytest
 
-from cfnsr.media.prefetch import mapped, prefetch
+from cfnsr.media.prefetch import map_ordered, prefetch
 
 
-def numbers(told: list[int], stop: int = 100, error: Exception | None = None) -> Iterator[int]:
+def numbers(made: list[int], stop: int = 100, error: Exception | None = None) -> Iterator[int]:
     for number in range(stop):
-        told.append(number)
+        made.append(number)
         yield number
     if error is not None:
         raise error
 
 
-def settled(told: list[int]) -> int:
-    """How many were told of, once no more come."""
+def settled(made: list[int]) -> int:
+    """How many were made, once no more come."""
     before = -1
-    while before != len(told):
-        before = len(told)
+    while before != len(made):
+        before = len(made)
         time.sleep(0.05)
     return before
 
 
 def test_items_are_made_ahead_by_another_thread() -> None:
-    told: list[int] = []
+    made: list[int] = []
     makers = set()
 
     def items() -> Iterator[int]:
-        for number in numbers(told):
+        for number in numbers(made):
             makers.add(threading.get_ident())
             yield number
 
     before = threading.active_count()
     with closing(prefetch(items(), 3)) as coming:
-        assert told == [], "nothing before it is asked for"
-        assert next(coming) == 0 and settled(told) == 4
-        assert next(coming) == 1 and settled(told) == 5
+        assert made == [], "nothing before it is asked for"
+        assert next(coming) == 0 and settled(made) == 4
+        assert next(coming) == 1 and settled(made) == 5
         assert list(coming) == list(range(2, 100))
     assert len(makers) == 1 and threading.get_ident() not in makers
     assert threading.active_count() == before
 
 
 def test_closing_ends_the_thread() -> None:
-    told: list[int] = []
+    made: list[int] = []
     before = threading.active_count()
-    coming = prefetch(numbers(told), 3)
+    coming = prefetch(numbers(made), 3)
     next(coming)
     coming.close()
-    assert threading.active_count() == before and settled(told) <= 5
+    assert threading.active_count() == before and settled(made) <= 5
 
 
 def test_an_error_comes_where_the_item_would_have() -> None:
@@ -65,7 +65,7 @@ def test_an_error_comes_where_the_item_would_have() -> None:
 
 
 def test_what_is_made_in_a_pool_comes_in_order() -> None:
-    told: list[int] = []
+    made: list[int] = []
     both = threading.Barrier(2)
 
     def double(number: int) -> int:
@@ -75,8 +75,8 @@ def test_what_is_made_in_a_pool_comes_in_order() -> None:
         return 2 * number
 
     with ThreadPoolExecutor(2) as pool:
-        coming = mapped(double, numbers(told), pool, 4)
-        assert next(coming) == 0 and len(told) == 5
+        coming = map_ordered(double, numbers(made), pool, 4)
+        assert next(coming) == 0 and len(made) == 5
         assert list(coming) == [2 * number for number in range(1, 100)]
 
 
@@ -85,10 +85,10 @@ def test_an_error_in_a_pool_comes_in_its_place() -> None:
         return 1 / (number - 3)
 
     with ThreadPoolExecutor(2) as pool:
-        coming = mapped(half, numbers([], 9), pool, 2)
+        coming = map_ordered(half, numbers([], 9), pool, 2)
         assert [next(coming) for _ in range(3)] == [-1 / 3, -1 / 2, -1]
         with pytest.raises(ZeroDivisionError):
             next(coming)
-        coming = mapped(float, numbers([], 4, ValueError("four")), pool, 2)
+        coming = map_ordered(float, numbers([], 4, ValueError("four")), pool, 2)
         with pytest.raises(ValueError, match="four"):
             list(coming)

@@ -8,14 +8,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.container import OutputContainer
 from av.stream import Disposition
 
 from cfnsr.errors import InputError
 from cfnsr.media.capture import Player
-from cfnsr.media.container import Streams, probe, scan_packets
+from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.decode import decode, stream_pictures, stream_sound
 from cfnsr.media.errors import MediaError
-from cfnsr.media.redraw import redraw
+from cfnsr.media.overlay import write_overlay
+from cfnsr.media.scan import first_picture, scan_packets
 
 Media = Callable[..., Path]
 RATE = 8_000
@@ -66,8 +68,8 @@ def _say(stream: Any, words: str) -> None:
         stream.metadata["title"] = title
 
 
-def loudness(path: Path, streams: Streams | None = None) -> float:
-    found = decode(path, video=False, **({} if streams is None else {"streams": streams}))
+def loudness(path: Path, streams: Streams = USUAL) -> float:
+    found = decode(path, video=False, streams=streams)
     assert found.waveform is not None
     return round(float(np.abs(found.waveform).mean()), 2)
 
@@ -92,7 +94,7 @@ def test_the_stream_of_sound(
     assert scan.notes == (() if note is None else (note,)) == decode(path, streams=streams).notes
     streamed = np.concatenate([part for _, part in stream_sound(path, scan)])
     assert round(float(np.abs(streamed).mean()), 2) == expected
-    out = redraw(path, tmp_path / "out.mkv", lambda picture, second: None, streams=streams)
+    out = write_overlay(path, tmp_path / "out.mkv", lambda picture, second: None, streams=streams)
     assert loudness(out) == expected
     assert Player(path, streams).scan.notes == scan.notes
 
@@ -107,57 +109,46 @@ def test_the_stream_of_sound(
 )
 def test_the_stream_of_pictures(pictures: list[str], streams: Streams, place: int, tmp_path: Path) -> None:
     path = film(tmp_path / "a.mkv", pictures=pictures, sounds=[""])
-    found, info = decode(path, frames=3, streams=streams), probe(path, streams)
+    found = decode(path, frames=3, streams=streams)
     assert found.frames is not None and found.frames.mean() == pytest.approx(60 * place + 40, abs=3)
-    assert found.frames.shape[2] == info.width == 64 + 32 * place
+    assert found.frames.shape[2] == first_picture(path, streams)[1][1] == 64 + 32 * place
     scan = scan_packets(path, streams)
     assert [note.split(" is taken")[0] for note in scan.notes] == [f"picture stream {place + 1} of 2"]
     (streamed,) = stream_pictures(path, scan, np.array([5]))
     np.testing.assert_array_equal(streamed, found.frames[0])
     drawn = []
-    redraw(path, tmp_path / "out.mp4", lambda picture, _: drawn.append(picture.copy()), streams=streams)
+    write_overlay(
+        path, tmp_path / "out.mp4", lambda picture, _: drawn.append(picture.copy()), streams=streams
+    )
     np.testing.assert_array_equal(drawn[0], found.frames[0])
 
 
-def test_cover_art_is_not_counted(media: Media, tmp_path: Path) -> None:
-    source, path = media("in.mp4"), tmp_path / "a.mp4"
-    with av.open(str(source)) as reading, av.open(str(path), "w") as writing:
-        cover: Any = writing.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
-        cover.disposition = Disposition.attached_pic
-        tracks = {each.index: writing.add_stream_from_template(each) for each in reading.streams}
-        for packet in cover.encode(av.VideoFrame(32, 32, "yuvj420p")) + cover.encode(None):
-            writing.mux(packet)
-        for packet in reading.demux():
-            if packet.size:
-                packet.stream = tracks[packet.stream_index]
-                writing.mux(packet)
+def test_cover_art_is_not_counted(media: Media, remux: Media) -> None:
+    def cover(file: OutputContainer) -> list[av.Packet]:
+        stream: Any = file.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p"
+        stream.disposition = Disposition.attached_pic
+        return [*stream.encode(av.VideoFrame(32, 32, "yuvj420p")), *stream.encode(None)]
+
+    path = remux("a.mp4", media("in.mp4"), first=cover)
     with av.open(str(path)) as file:
         assert len(file.streams.video) == 2, "the cover is among them"
-    assert probe(path, Streams(video=1)).width == 64 and not scan_packets(path).notes
+    assert first_picture(path, Streams(video=1))[1] == (48, 64) and not scan_packets(path).notes
 
 
 @pytest.mark.parametrize(
     ("streams", "reason", "message"),
     [
-        (
-            Streams(audio=3),
-            "no sound",
-            "no stream 3 of sound: expected a number up to 2; correct --audio-stream",
-        ),
-        (
-            Streams(video=2),
-            "no picture",
-            "no stream 2 of pictures: expected a number up to 1; correct --video",
-        ),
+        (Streams(audio=3), "no sound", "no stream 3 of sound: expected a number up to 2; correct --audio"),
+        (Streams(video=2), "no picture", "no stream 2 of pictures: expected a number up to 1; correct --vid"),
     ],
 )
 def test_a_stream_that_is_not_there(streams: Streams, reason: str, message: str, tmp_path: Path) -> None:
     path = film(tmp_path / "a.mkv")
-    for call in (probe, scan_packets, Player, lambda *given: decode(given[0], streams=given[1])):
-        with pytest.raises(MediaError) as error:
+    for call in (first_picture, scan_packets, Player, lambda *given: decode(given[0], streams=given[1])):
+        with pytest.raises(MediaError, match=message) as error:
             call(path, streams)
-        assert error.value.reason == reason and message in str(error.value) and str(path) in str(error.value)
+        assert error.value.reason == reason and str(path) in str(error.value)
 
 
 def test_a_number_that_is_none() -> None:
@@ -166,10 +157,8 @@ def test_a_number_that_is_none() -> None:
             Streams(**given)
 
 
-def test_the_given_film_of_two_tracks(shared: Path) -> None:
-    path = shared / "cases/streams/obs_two_tracks.mkv"
-    if not path.exists():
-        pytest.skip("no such case here")
+def test_the_given_film_of_two_tracks(cases: Path) -> None:
+    path = cases / "streams/obs_two_tracks.mkv"
     first, second, usual = (
         decode(path, video=False, streams=streams).waveform
         for streams in (Streams(audio=1), Streams(audio=2), Streams())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import time
 import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,9 +18,10 @@ import pytest
 pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 httpx = pytest.importorskip("httpx")
 
-from cfnsr.data import clip  # noqa: E402 - skipped above
+from cfnsr.data import preparer  # noqa: E402 - skipped above
 from cfnsr.emotions import RAVDESS  # noqa: E402
 from cfnsr.features.preparation import Preparation  # noqa: E402
+from cfnsr.inference.recogniser import Recogniser  # noqa: E402
 from cfnsr.serve.app import create_app  # noqa: E402
 from cfnsr.serve.server import Server, listen  # noqa: E402
 
@@ -27,12 +29,8 @@ RATE = 16_000
 PATIENCE = 60.0  # seconds until a test gives up: the machine may be loaded
 
 
-class Ear:
-    """A recogniser that hears, and is quick: louder is happier.
-
-    Args:
-        gate: where given, a prediction waits for it, and `reached` tells that it does.
-    """
+class Ear(Recogniser):
+    """A quick recogniser that hears: louder is happier. It waits for `gate`, and `reached` says so."""
 
     name, labels = "ear", RAVDESS
     reads: Mapping[str, str] = {"audio": "audio"}
@@ -49,9 +47,9 @@ class Ear:
             raise RuntimeError("nobody opened the gate")
         happy = np.array([0.2 + 0.6 / (1 + np.exp(-(clip["level"][0] + 30) / 10)) for clip in clips])
         rest = (1 - happy) / (len(RAVDESS) - 1)
-        told = np.repeat(rest[:, None], len(RAVDESS), axis=1)
-        told[:, RAVDESS.index("happy")] = happy
-        return told
+        answers = np.repeat(rest[:, None], len(RAVDESS), axis=1)
+        answers[:, RAVDESS.index("happy")] = happy
+        return answers
 
 
 def sound(seconds: float, *, loudness: float = 0.3, silent: tuple[float, float] = (0, 0)) -> np.ndarray:
@@ -73,16 +71,9 @@ def write_wav(path: Path, samples: np.ndarray) -> Path:
 
 @dataclass
 class Served:
-    """A running server.
+    """A running server."""
 
-    Args:
-        address: without a slash at the end.
-        client: that asks it.
-        app: what it serves.
-        server: that does.
-    """
-
-    address: str
+    address: str  # without a slash at the end
     client: Any
     app: Any
     server: Server
@@ -92,7 +83,7 @@ class Served:
         return int(self.address.rpartition(":")[2])
 
     def left(self) -> list[str]:
-        """What there is of uploads: files, and folders within the server's own."""
+        """All of uploads: files, and folders within the server's own."""
         root = self.app.state.jobs.root
         return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
@@ -101,9 +92,9 @@ class Served:
         parameters = {key: str(value).lower() for key, value in query.items()}
         return self.client.post(where, params=parameters, files={"file": (name, content)})
 
-    def job(self, file: Path, **query: Any) -> dict[str, Any]:
+    def job(self, file: Path | bytes, name: str = "", **query: Any) -> dict[str, Any]:
         """Send a recording and wait until its job is over."""
-        sent = self.upload("/jobs", file, file.name, **query)
+        sent = self.upload("/jobs", file, name or getattr(file, "name", "talk.wav"), **query)
         assert sent.status_code == 202, sent.text
         return self.over(sent.json()["id"])
 
@@ -117,12 +108,10 @@ class Served:
 
 def wait_until(true: Callable[[], bool]) -> None:
     """Return as soon as it is true; fail where it never gets so."""
-    patience = threading.Event()
-    for _ in range(int(PATIENCE / 0.01)):
-        if true():
-            return
-        patience.wait(0.01)
-    raise AssertionError("it never happened")
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
 
 
 @contextmanager
@@ -211,7 +200,7 @@ class Patches:
 def patches() -> Iterator[None]:
     """Coloured patches are taken for faces."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip, "detector", Patches)
+        patch.setattr(preparer, "detector", Patches)
         yield
 
 
@@ -261,6 +250,13 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return write_video(path, pictures(), fps, sound(seconds, **how).astype(np.float32), RATE)
 
     return film
+
+
+@pytest.fixture
+def small_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples are drawn anew, and small."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("cfnsr.serve.examples.SIZE", (128, 96))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 
 import cfnsr
+from cfnsr.data import preparer
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import Preparation
+from cfnsr.media.encode import write_video
+from cfnsr.serve import work
 from cfnsr.serve.app import create_app
 
 Make = Callable[..., Any]
@@ -42,9 +46,8 @@ def refused(answer: httpx.Response, status: int, reason: str) -> str:
 
 
 def expected(new_ear: Make, file: Path, **how: Any) -> dict[str, Any]:
-    """What the library tells of the same file, under the name that the server gives it."""
-    told = json.loads(json.dumps(cfnsr.predict(new_ear(), file, **how).as_json()))
-    return {**told, "file": "upload.wav"}
+    """The library's answer about the same file, under the name that the server gives it."""
+    return json.loads(json.dumps({**cfnsr.predict(new_ear(), file, **how).as_json(), "file": "upload.wav"}))
 
 
 @pytest.mark.parametrize("how", [{}, {"window": 4.0, "hop": 2.5}])
@@ -60,7 +63,7 @@ def test_predict_answers_what_the_library_does(
     assert ear.left() == []
 
 
-def test_a_job_tells_its_result_and_nothing_of_the_recording_is_left(
+def test_a_job_has_its_result_and_nothing_of_the_recording_is_left(
     ear: Any, new_ear: Make, talk: Path
 ) -> None:
     sent = ear.upload("/jobs", talk)
@@ -101,12 +104,6 @@ def test_timelines_to_download(ear: Any, talk: Path, kind: str) -> None:
     assert ear.left() == []
 
 
-def test_a_timeline_of_another_kind_or_of_no_job(ear: Any, talk: Path) -> None:
-    job = ear.job(talk)
-    assert "kind is 'exe'" in refused(ear.client.get(f"/jobs/{job['id']}/timeline.exe"), 422, "bad request")
-    refused(ear.client.get("/jobs/guessed/timeline.csv"), 404, "not found")
-
-
 @pytest.mark.parametrize(
     ("content", "name", "reason"),
     [
@@ -122,16 +119,11 @@ def test_what_is_no_recording_is_declined_in_one_line(
 ) -> None:
     message = refused(ear.upload("/predict", content, name), 422, reason)
     assert message.startswith("upload.mp4 " if name.endswith("mp4") else "upload ")
-    job = ear.over(ear.upload("/jobs", content, name).json()["id"])
+    job = ear.job(content, name)
     assert (job["state"], job["result"]) == ("failed", None)
     assert job["error"] == {"reason": reason, "message": message}
     refused(ear.client.get(f"/jobs/{job['id']}/timeline.csv"), 422, reason)
     assert ear.left() == []
-
-
-def test_a_film_that_breaks_off_is_declined(ear: Any, talk: Path) -> None:
-    message = refused(ear.upload("/predict", talk.read_bytes()[:-60_000]), 422, "truncated")
-    assert message.startswith("upload.wav is truncated: ")
 
 
 def test_the_stream_that_is_asked_for(
@@ -144,9 +136,9 @@ def test_the_stream_that_is_asked_for(
     alone = expected(new_ear, talk)["timeline"]
     note = "sound stream {} of 2 is taken, {}"
     for query, why in (({}, "marked default"), ({"audio_stream": 2}, "as asked for")):
-        told = ear.upload("/predict", both, "both.mka", **query).json()
-        assert told["timeline"] == alone and told["notes"] == [note.format(2, why)]
-    job = ear.job(both, audio_stream=1)
+        answer = ear.upload("/predict", both, "both.mka", **query).json()
+        assert answer["timeline"] == alone and answer["notes"] == [note.format(2, why)]
+    job = ear.job(both, "both.mka", audio_stream=1)
     assert job["result"]["notes"] == [note.format(1, "as asked for")] and not job["result"]["emotion"]
     assert job["words"][0].endswith("Sound stream 1 of 2 is taken, as asked for.")
     message = refused(ear.upload("/predict", both, "both.mka", audio_stream=3), 422, "no sound")
@@ -155,17 +147,15 @@ def test_the_stream_that_is_asked_for(
     assert ear.left() == []
 
 
-def test_what_is_too_long(ear: Any, record: Make) -> None:
+def test_what_is_too_long_too_large_or_broken_off(ear: Any, record: Make) -> None:
     message = refused(ear.upload("/predict", record(15.5)), 422, "too long")
     assert message == "the recording is 15.5 s long: expected at most 15 s; cut it"
-    message = refused(ear.upload("/predict", record(9), hop=0.25), 422, "too long")
+    content = record(9).read_bytes()
+    message = refused(ear.upload("/predict", content, hop=0.25), 422, "too long")
     assert message == "a hop of 0.25 s makes 25 windows: expected at most 15; give a longer hop"
-    assert ear.left() == []
-
-
-def test_what_is_too_large(ear: Any, record: Make) -> None:
-    file = record(9)
-    fits = file.read_bytes().ljust(600_000, b"\0")
+    message = refused(ear.upload("/predict", content[:-60_000]), 422, "truncated")
+    assert message.startswith("upload.wav is truncated: ")
+    fits = content.ljust(600_000, b"\0")
     assert ear.upload("/predict", fits).status_code == 200
     message = refused(ear.upload("/predict", fits + b"\0"), 413, "too large")
     assert message == "the file is too large: expected at most 0.572 MiB; cut it or compress it"
@@ -265,7 +255,7 @@ def test_a_stopped_job_stops_at_its_next_window(
         assert model.heard == 4 and served.left() == []
 
 
-def test_a_fault_of_the_model_is_told_to_the_log_alone(
+def test_a_fault_of_the_model_goes_to_the_log_alone(
     serve: Make, new_ear: Make, talk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = new_ear()
@@ -282,28 +272,28 @@ def test_health_and_settings(ear: Any) -> None:
     assert health["status"] == "ok" and health["model"] == "ear" and health["version"] == cfnsr.__version__
     assert health["labels"][:2] == ["neutral", "calm"] and health["reads"] == {"audio": "audio"}
     assert (health["explains"], health["all_faces"]) == (False, False)
-    assert health["limits"] == {
-        "max_bytes": 600_000,
-        "max_seconds": 15,
-        "windows": 15,
-        "keep_seconds": 600,
-    }
+    limits = {"max_bytes": 600_000, "max_seconds": 15, "windows": 15, "keep_seconds": 600}
+    assert health["limits"] == limits
     settings = ear.client.get("/settings").json()
     assert list(settings["colours"]) == health["labels"] and settings["examples"] == []
     refused(ear.client.get("/examples/happy.mp4"), 404, "not found")
 
 
+def test_an_example_is_drawn_when_it_is_asked_for(serve: Make, new_ear: Make, small_examples: None) -> None:
+    with serve(new_ear(), examples=True) as served:
+        names = [each["name"] for each in served.client.get("/settings").json()["examples"]]
+        assert names == ["happy", "angry", "changing"]
+        film = served.client.get("/examples/happy.mp4")
+        assert film.headers["content-type"] == "video/mp4"
+        assert served.upload("/predict", film.content, "happy.mp4").status_code == 200
+        assert served.left() == [], "it is kept in the cache of the user"
+        refused(served.client.get("/examples/none.mp4"), 404, "not found")
+
+
 def test_answers_are_not_kept_by_browsers_and_nothing_is_let_in(ear: Any, talk: Path) -> None:
-    job = ear.job(talk)
-    addresses = [
-        "/",
-        "/health",
-        "/settings",
-        f"/jobs/{job['id']}",
-        f"/jobs/{job['id']}/timeline.csv",
-        "/none",
-    ]
-    for address in [*addresses, "/docs", "/openapi.json", "/page/page.js", "/page/style.css"]:
+    job = f"/jobs/{ear.job(talk)['id']}"
+    changing = ["/health", "/settings", job, f"{job}/timeline.csv", "/none"]
+    for address in [*changing, "/", "/docs", "/openapi.json", "/page/page.js", "/page/style.css"]:
         headers = ear.client.get(address).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
@@ -312,7 +302,7 @@ def test_answers_are_not_kept_by_browsers_and_nothing_is_let_in(ear: Any, talk: 
         assert "unsafe" not in headers["content-security-policy"]
         assert not [name for name in headers if name.startswith("access-control")]
         assert "server" not in headers
-        if address in addresses[1:]:
+        if address in changing:
             assert headers["cache-control"] == "no-store"
 
 
@@ -336,7 +326,7 @@ def test_strange_names_and_other_sites(ear: Any, talk: Path) -> None:
     refused(answer, 403, "forbidden")
 
 
-def test_the_description_tells_of_all_there_is(ear: Any) -> None:
+def test_the_description_names_all_there_is(ear: Any) -> None:
     api = ear.client.get("/openapi.json").json()
     operations = {(path, method) for path, methods in api["paths"].items() for method in methods}
     assert operations == {
@@ -367,7 +357,10 @@ def test_the_documentation_loads_nothing_from_elsewhere(ear: Any) -> None:
     assert "<script" not in page and "`" not in page
 
 
-def test_addresses_that_are_not_there(ear: Any) -> None:
+def test_addresses_that_are_not_there(ear: Any, talk: Path) -> None:
+    job = ear.job(talk)
+    assert "kind is 'exe'" in refused(ear.client.get(f"/jobs/{job['id']}/timeline.exe"), 422, "bad request")
+    refused(ear.client.get("/jobs/guessed/timeline.csv"), 404, "not found")
     refused(ear.client.get("/nothing"), 404, "not found")
     refused(ear.client.put("/jobs"), 405, "bad request")
     for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page/"):
@@ -389,33 +382,28 @@ def test_limits_that_leave_nothing(new_ear: Make, limits: dict[str, Any], messag
         create_app(new_ear(), **limits)
 
 
-def test_models_that_need_more_than_a_recording(new_ear: Make) -> None:
-    from dataclasses import replace
-
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalised": True}, "standardised over all their takes"),
+        ({"preparation": Preparation(modalities=("openface",))}, "sees OpenFace tracks"),
+        ({"preparation": Preparation(modalities=("video",))}, "CFNSR_YUNET names nowhere"),
+    ],
+)
+def test_models_that_need_more_than_a_recording(
+    new_ear: Make, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setenv("CFNSR_YUNET", "nowhere")
+    preparer.detector.cache_clear()
     model = new_ear()
-    model.normalised = True
-    with pytest.raises(InputError, match="standardised over all their takes"):
+    vars(model).update(changes)
+    with pytest.raises(InputError, match=message):
         create_app(model)
-    model = new_ear()
-    model.preparation = replace(model.preparation, modalities=("openface",))
-    with pytest.raises(InputError, match="sees OpenFace tracks"):
-        create_app(model)
-    model.preparation = replace(model.preparation, modalities=("video",))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CFNSR_YUNET", "nowhere")
-        from cfnsr.data import clip
-
-        getattr(clip.detector, "cache_clear", lambda: None)()
-        with pytest.raises(InputError, match="CFNSR_YUNET names nowhere"):
-            create_app(model)
 
 
 def test_pictures_that_are_too_large(
     serve: Make, new_ear: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cfnsr.media.encode import write_video
-    from cfnsr.serve import work
-
     monkeypatch.setattr(work, "MOST_PIXELS", 64 * 48 - 1)
     film = write_video(tmp_path / "film.mp4", np.zeros((10, 48, 64, 3), np.uint8), 10)
     with serve(new_ear()) as served:

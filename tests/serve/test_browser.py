@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfnsr.inference.prediction import Prediction, Window
-from cfnsr.inference.segments import segments
+from cfnsr.inference.timeline import Prediction, Window, segments
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright to test the page")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -244,7 +243,7 @@ VALUE = "document.querySelector('#track').getAttribute('aria-valuenow') === ({})
 
 def test_by_keyboard_alone(serve: Make, new_seer: Make, open_page: Make, small_examples: None) -> None:
     with serve(new_seer(modality_dropout=0.3), examples=True) as served:
-        page = open_page(served, fine="404", reduced_motion="reduce")  # while examples are drawn
+        page = open_page(served, reduced_motion="reduce")
         tab_to(page, "#file")
         tab_to(page, "#record")
         tab_to(page, "#examples li:nth-child(3) button")
@@ -276,20 +275,11 @@ def test_by_keyboard_alone(serve: Make, new_seer: Make, open_page: Make, small_e
         tab_to(page, "#forget")
 
 
-@pytest.fixture
-def small_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples are drawn anew, and small."""
-    from cfnsr.serve import examples
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(examples, "SIZE", (128, 96))
-
-
 def test_an_example_at_a_click(
     serve: Make, new_ear: Make, open_page: Make, small_examples: None, tmp_path: Path
 ) -> None:
     with serve(new_ear(), examples=True) as served:
-        page = open_page(served, fine="404")
+        page = open_page(served)
         names = page.locator("#examples button").all_inner_texts()
         assert names == [
             "A drawn woman, happy",
@@ -380,7 +370,7 @@ def test_recording_with_the_webcam(open_page: Make, served: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         (
             "navigator.mediaDevices.getUserMedia = () => Promise.reject({ name: 'NotAllowedError' })",
@@ -393,11 +383,11 @@ def test_recording_with_the_webcam(open_page: Make, served: Any) -> None:
         ("delete window.MediaRecorder", "The browser lets no page record here"),
     ],
 )
-def test_a_webcam_that_is_refused(open_page: Make, served: Any, script: str, told: str) -> None:
+def test_a_webcam_that_is_refused(open_page: Make, served: Any, script: str, message: str) -> None:
     page = open_page(served, script=script)
     page.click("#record")
     page.get_by_role("alert").wait_for()
-    assert page.get_by_role("alert").inner_text().startswith(told)
+    assert page.get_by_role("alert").inner_text().startswith(message)
     assert page.locator("#studio").is_hidden()
 
 
@@ -455,16 +445,16 @@ def test_what_a_screen_reader_hears(open_page: Make, served: Any, talk: Path) ->
     look(page, talk)
     page.click("#options summary")
     assert page.evaluate(NAMELESS) == ["player"], "which browsers name"
-    heard = page.locator("main").aria_snapshot()
-    assert 'slider "Timeline"' in heard and 'heading "A recording"' in heard
-    assert 'button "Choose a file"' in heard and "group" in heard
+    read = page.locator("main").aria_snapshot()
+    assert 'slider "Timeline"' in read and 'heading "A recording"' in read
+    assert 'button "Choose a file"' in read and "group" in read
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.locator("h1").count() == 1
 
 
 CUT = """async (timeline) => {
-  const { stretches, joined, mark } = await import('/page/stretches.js');
-  const cut = stretches(timeline, timeline[0].start, timeline.at(-1).end);
+  const { segments, joined, mark } = await import('/page/segments.js');
+  const cut = segments(timeline, timeline[0].start, timeline.at(-1).end);
   return {
     cut: cut.map(each => [each.start, each.end, each.emotion, mark(each), each.window]),
     joined: joined(cut).map(each => [each.start, each.end, each.emotion, mark(each), each.probability]),
@@ -482,8 +472,8 @@ def test_the_page_cuts_a_timeline_as_the_library_does(open_page: Make, served: A
             face, speech = rng.uniform(size=2) < 0.7
             uses = tuple(np.array(["video", "audio"])[[face, speech]].tolist())
             happy = float(rng.uniform())
-            told = {"happy": happy, "sad": 1 - happy} if uses else None
-            windows.append(Window(start, start + 3.0, told, bool(face), bool(speech), uses))
+            answer = {"happy": happy, "sad": 1 - happy} if uses else None
+            windows.append(Window(start, start + 3.0, answer, bool(face), bool(speech), uses))
         prediction = Prediction("", None, None, tuple(windows))
         found = page.evaluate(CUT, [window.as_json() for window in windows])
         cut = segments(prediction, join=False)

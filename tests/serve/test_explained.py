@@ -35,8 +35,15 @@ def crossing(film: Make) -> Path:
     return file
 
 
-def explanation(served: Any, job: str, **query: Any) -> Any:
-    return served.client.get(f"/jobs/{job}/explanation", params=query)
+def explanation(served: Any, job: dict[str, Any], **query: Any) -> Any:
+    return served.client.get(f"/jobs/{job['id']}/explanation", params=query)
+
+
+def explains(served: Any, job: dict[str, Any], window: dict[str, Any], **query: Any) -> dict[str, Any]:
+    """An explanation, which is of what was predicted from: it has the same answer as the window."""
+    explained: dict[str, Any] = explanation(served, job, **query).json()
+    assert explained["probabilities"] == pytest.approx(window["probabilities"], abs=1e-5)
+    return explained
 
 
 def test_each_window_is_explained_by_what_was_predicted_from(served: Any, crossing: Path) -> None:
@@ -47,22 +54,21 @@ def test_each_window_is_explained_by_what_was_predicted_from(served: Any, crossi
     answers = [window["probabilities"] for window in windows]
     assert all(apart(one, other) > 1e-3 for one, other in combinations(answers, 2)), "else it proves nothing"
     for number, window in enumerate(windows):
-        told = explanation(served, job["id"], window=number).json()
-        assert told["window"] == number
-        assert apart(told["probabilities"], window["probabilities"]) < 1e-5
-        assert {each["modality"] for each in told["contributions"]} == {"video", "audio"}
-        (block,) = told["blocks"]
+        explained = explains(served, job, window, window=number)
+        assert explained["window"] == number
+        assert {each["modality"] for each in explained["contributions"]} == {"video", "audio"}
+        (block,) = explained["blocks"]
         assert sum(sum(map(sum, plane)) for plane in block["places"]) == pytest.approx(1, abs=1e-5)
-        assert told["tolerant"]
-    picture = explanation(served, job["id"], window=0, format="png")
+        assert explained["tolerant"]
+    picture = explanation(served, job, window=0, format="png")
     assert picture.headers["content-type"] == "image/png" and picture.content.startswith(b"\x89PNG")
 
-    assert explanation(served, job["id"], window=len(windows)).status_code == 404
-    assert explanation(served, job["id"], window=-1).status_code == 422
-    assert explanation(served, job["id"], window=0, person=1).status_code == 404
+    assert explanation(served, job, window=len(windows)).status_code == 404
+    assert explanation(served, job, window=-1).status_code == 422
+    assert explanation(served, job, window=0, person=1).status_code == 404
     assert served.client.delete(f"/jobs/{job['id']}").status_code == 204
     assert served.left() == []
-    assert explanation(served, job["id"], window=0).status_code == 404
+    assert explanation(served, job, window=0).status_code == 404
 
 
 def test_each_person_is_explained_by_their_own_face(served: Any, crossing: Path) -> None:
@@ -71,8 +77,7 @@ def test_each_person_is_explained_by_their_own_face(served: Any, crossing: Path)
     assert len(people) == 2 and len(job["words"]) == 3
     for person in people:
         place = len(person["timeline"]) // 2
-        told = explanation(served, job["id"], window=place, person=person["person"]).json()
-        assert told["probabilities"] == pytest.approx(person["timeline"][place]["probabilities"], abs=1e-5)
+        explains(served, job, person["timeline"][place], window=place, person=person["person"])
     first, second = [{each["start"]: each["probabilities"] for each in one["timeline"]} for one in people]
     both = [start for start in first if start in second and first[start] and second[start]]
     assert max(apart(first[start], second[start]) for start in both) > 1e-3, "else it proves nothing"
@@ -83,16 +88,15 @@ def test_a_lone_window_is_explained_as_a_take(served: Any, film: Make) -> None:
     file = film(3, lambda time: [("r", 60)])
     job = served.job(file, explain=True)
     (window,) = job["result"]["timeline"]
-    told = explanation(served, job["id"], window=0).json()
-    assert told["probabilities"] == pytest.approx(window["probabilities"], abs=1e-5)
+    explains(served, job, window, window=0)
     served.client.delete(f"/jobs/{job['id']}")
 
 
 def test_all_windows_at_once(served: Any, new_seer: Make, crossing: Path) -> None:
     answer = served.upload("/predict", crossing, "film.mp4", explain=True, hop=2.5).json()
     explanations = answer.pop("explanations")
-    told = [number for number, window in enumerate(answer["timeline"]) if window["probabilities"]]
-    assert [each["window"] for each in explanations] == told
+    answered = [number for number, window in enumerate(answer["timeline"]) if window["probabilities"]]
+    assert [each["window"] for each in explanations] == answered
     for each in explanations:
         window = answer["timeline"][each["window"]]
         assert each["probabilities"] == pytest.approx(window["probabilities"], abs=1e-5)
@@ -119,14 +123,14 @@ def test_where_the_model_abstained_there_is_nothing_to_explain(
         job = served.job(crossing, explain=True)
         windows = job["result"]["timeline"]
         silent = next(place for place, each in enumerate(windows) if each["probabilities"] is None)
-        answer = explanation(served, job["id"], window=silent)
+        answer = explanation(served, job, window=silent)
         assert answer.status_code == 422 and answer.json()["error"]["reason"] == "no answer"
 
 
 def test_a_recording_that_was_not_kept_is_gone(served: Any, crossing: Path) -> None:
     job = served.job(crossing)
     assert not job["explainable"] and served.left() == []
-    answer = explanation(served, job["id"], window=0)
+    answer = explanation(served, job, window=0)
     assert answer.status_code == 410 and "without explain=true" in answer.text
 
 
@@ -139,10 +143,10 @@ def test_only_some_recordings_and_sheets_are_kept(
     monkeypatch.setattr(jobs, "MOST_KEPT", 3)
     file = film(9, lambda time: [("r", 60)])
     with serve(new_seer()) as served:
-        told = [served.job(file, explain=True, hop=3)["id"] for _ in range(4)]
+        sent = [served.job(file, explain=True, hop=3) for _ in range(4)]
         until(lambda: len(served.left()) == 4)
-        answers = [served.client.get(f"/jobs/{each}") for each in told]
+        answers = [served.client.get(f"/jobs/{each['id']}") for each in sent]
         assert [answer.status_code for answer in answers] == [404, 200, 200, 200]
         assert [answer.json()["explainable"] for answer in answers[1:]] == [False, True, True]
-        assert explanation(served, told[1], window=0).status_code == 410
+        assert explanation(served, sent[1], window=0).status_code == 410
     assert served.left() == []

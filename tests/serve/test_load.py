@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 psutil = pytest.importorskip("psutil")
+pytestmark = pytest.mark.long
 
 Make = Callable[..., Any]
 CLIENTS, REQUESTS = 8, 200
 MOST_GROWTH = 16 * 1024 * 1024  # bytes; what is sent is 40 MB
 
 
-@pytest.mark.long
 def test_eight_clients_and_two_hundred_requests(
     serve: Make, new_ear: Make, record: Make, until: Make
 ) -> None:
@@ -32,21 +32,17 @@ def test_eight_clients_and_two_hundred_requests(
         status: int = sent.status_code
         return status
 
-    def rss() -> int:
-        found: int = psutil.Process().memory_info().rss
-        return found
-
+    process = psutil.Process()
     with serve(new_ear()) as served, ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(ask, range(40)))
-        before = rss()
+        before = process.memory_info().rss
         statuses = list(clients.map(ask, range(REQUESTS)))
         until(lambda: served.client.get("/health").json()["queue"]["busy"] == 0)
-        grown = rss() - before
+        grown = process.memory_info().rss - before
         expected = [422 if number % 5 == 4 else 202 if number % 5 == 3 else 200 for number in range(REQUESTS)]
         assert statuses == expected
         assert served.left() == []
         assert grown < MOST_GROWTH
-        print(f"grown by {grown / 1e6:.1f} MB")
 
 
 def test_films_leave_no_threads_and_no_memory(serve: Make, new_seer: Make, film: Make, until: Make) -> None:

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 
 import cfnsr
-from cfnsr.data import clip
+from cfnsr.data import preparer
 from cfnsr.emotions import RAVDESS
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
+from cfnsr.serve.examples import draw
 
 Make = Callable[..., Any]
 
@@ -19,7 +19,7 @@ Make = Callable[..., Any]
 @pytest.fixture
 def model(yunet: Path) -> Any:
     """A small model; no detector that was made for another test."""
-    getattr(clip.detector, "cache_clear", lambda: None)()
+    getattr(preparer.detector, "cache_clear", lambda: None)()
     settings = {"classes": 8, "mfcc_steps": 212, "width": 1 / 8}
     model = cfnsr.create_model("cfn_sr", **settings)
     preparation = Preparation(frames=10, size=64)
@@ -29,25 +29,22 @@ def model(yunet: Path) -> Any:
 
 def test_real_clips(serve: Make, shared: Path, model: Any) -> None:
     files = sorted((shared / "clips").rglob("*.*"))[::3]
-    assert files
     with serve(model) as served:
         for file in files:
-            told = served.upload("/predict", file, file.name).json()
-            (window,) = told["timeline"]
+            answer = served.upload("/predict", file, file.name).json()
+            (window,) = answer["timeline"]
             assert window["face"] and window["speech"], file
-            assert told == {**cfnsr.predict(model, file).as_json(), "file": f"upload{file.suffix}"}
+            assert answer == {**cfnsr.predict(model, file).as_json(), "file": f"upload{file.suffix}"}
         assert served.left() == []
 
 
-def test_a_face_is_seen_in_the_examples(model: Any, tmp_path: Path) -> None:
-    from cfnsr.serve.examples import EXAMPLES, make
-
-    changing = EXAMPLES[2]
-    assert changing.name == "changing"
-    film = make(changing, tmp_path, Event())
+@pytest.mark.long
+def test_a_face_is_seen_in_the_examples(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    film = draw("changing", tmp_path)
     windows = cfnsr.predict(model, film, window=2).timeline
     assert [window.face for window in windows[:2]] == [True, True]
     assert windows[-1].face and windows[-1].speech
     assert any((window.face, window.speech) == (False, False) for window in windows)
     before = film.stat().st_mtime_ns
-    assert make(changing, tmp_path, Event()).stat().st_mtime_ns == before, "it is made once"
+    assert draw("changing", tmp_path).stat().st_mtime_ns == before, "it is drawn once"

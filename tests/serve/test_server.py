@@ -10,12 +10,12 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-
-pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 
 from cfnsr.errors import InputError
 from cfnsr.serve import server, uploads
@@ -32,33 +32,26 @@ def connect(served: Any) -> socket.socket:
 
 
 def head(served: Any, length: int, where: str = "/jobs") -> bytes:
-    lines = [
-        f"POST {where} HTTP/1.1",
-        f"Host: 127.0.0.1:{served.port}",
-        "Content-Type: multipart/form-data; boundary=b",
-        f"Content-Length: {length}",
-    ]
-    return "\r\n".join([*lines, "", ""]).encode()
+    kind = f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {length}"
+    return f"POST {where} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n{kind}\r\n\r\n".encode()
 
 
-PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+BEGIN = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
 
 
 def read_all(line: socket.socket) -> bytes:
     """What comes until the server closes the line."""
     got = b""
-    try:
+    with suppress(ConnectionResetError):
         while chunk := line.recv(65_536):
             got += chunk
-    except ConnectionResetError:
-        pass
     return got
 
 
 def test_half_an_upload_is_deleted_when_its_client_goes_away(ear: Any, until: Until) -> None:
     busy = ear.app.state.jobs
     with connect(ear) as line:
-        line.sendall(head(ear, 400_000) + PART + bytes(200_000))
+        line.sendall(head(ear, 400_000) + BEGIN + bytes(200_000))
         until(lambda: busy.busy == 1)
     until(lambda: busy.busy == 0)
     assert ear.left() == [] and busy.jobs == {}
@@ -70,7 +63,7 @@ def test_a_client_that_waits_no_longer_stops_the_work(
     gate = threading.Event()
     model = new_ear(gate)
     with serve(model) as served:
-        body = PART + record(30).read_bytes() + b"\r\n--b--\r\n"
+        body = BEGIN + record(30).read_bytes() + b"\r\n--b--\r\n"
         try:
             with connect(served) as line:
                 line.sendall(head(served, len(body), "/predict") + body)
@@ -90,7 +83,7 @@ def test_an_upload_that_stalls_is_answered_and_deleted(
 ) -> None:
     monkeypatch.setattr(uploads, "DRAIN_SECONDS", 0.1)
     with serve(new_ear(), **{limit: 0.3}) as served, connect(served) as line:
-        line.sendall(head(served, 400_000) + PART + bytes(1_000))
+        line.sendall(head(served, 400_000) + BEGIN + bytes(1_000))
         answer = read_all(line)
         assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing arrived for " in answer
         assert served.left() == [] and served.app.state.jobs.busy == 0
@@ -98,7 +91,7 @@ def test_an_upload_that_stalls_is_answered_and_deleted(
 
 def test_too_large_an_upload_is_answered_while_it_is_sent(ear: Any) -> None:
     """Beyond what any buffer between the two holds: who only sends, as most clients do, sees the answer."""
-    body = PART + bytes(8_000_000) + b"\r\n--b--\r\n"
+    body = BEGIN + bytes(8_000_000) + b"\r\n--b--\r\n"
     with connect(ear) as line:
         line.sendall(head(ear, len(body)) + body)
         assert read_all(line).startswith(b"HTTP/1.1 413 ")
@@ -120,10 +113,8 @@ def test_other_machines_are_let_in_only_on_purpose() -> None:
         with pytest.raises(InputError, match="lets other machines in"):
             listen(host, 0)
     listen("0.0.0.0", 0, public=True).close()
-    with (
-        listen("127.0.0.1", 0) as taken,
-        pytest.raises(InputError, match=r"cannot listen at .* another --port"),
-    ):
+    cannot = pytest.raises(InputError, match=r"cannot listen at .* another --port")
+    with listen("127.0.0.1", 0) as taken, cannot:
         listen("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="port 70000"):
         listen("127.0.0.1", 70_000)
@@ -193,12 +184,12 @@ def test_a_second_ctrl_c_does_not_cut_the_end_short(new_ear: Make) -> None:
     assert process._captured_signals == [signal.SIGINT], "which ends the process then"
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "by", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM, signal.SIGKILL]
+)
 def test_a_server_that_is_told_to_stop_leaves_nothing(
     record: Make, tmp_path: Path, until: Until, by: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import httpx
-
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary)}
@@ -208,13 +199,13 @@ def test_a_server_that_is_told_to_stop_leaves_nothing(
             assert process.stdout is not None
             address = process.stdout.readline().strip()
             assert address.startswith("http://127.0.0.1:")
-            (folder,) = temporary.glob("cfnsr-serve-*")
-            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
                 for _ in range(2):
                     files = {"file": ("a.wav", record(30).read_bytes())}
                     assert client.post("jobs", files=files).status_code == 202
                 until((tmp_path / "reached").exists)
+            (folder,) = temporary.glob("cfnsr-serve-*")
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             process.send_signal(by)
             process.wait(60)
         finally:

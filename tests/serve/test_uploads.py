@@ -13,9 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
-
 from starlette.requests import Request
 
 from cfnsr.serve import uploads
@@ -51,8 +48,8 @@ def request(chunks: Iterable[bytes | None], *, kind: str = KIND, **headers: str)
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     named = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    told = [(name.encode(), value.encode()) for name, value in named.items()]
-    return Request({"type": "http", "method": "POST", "path": "/jobs", "headers": told}, come)
+    coded = [(name.encode(), value.encode()) for name, value in named.items()]
+    return Request({"type": "http", "method": "POST", "path": "/jobs", "headers": coded}, come)
 
 
 def taken(chunks: Iterable[bytes | None], folder: Path, *, limits: Limits | None = None, **how: Any) -> Path:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
-
-from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
+from cfnsr.inference.timeline import Prediction, Window, most_probable, summary
 from cfnsr.serve.words import in_words
 
 SURE = {
@@ -16,7 +14,7 @@ SURE = {
 }
 
 
-def told(*kinds: str, length: float = 10.0) -> str:
+def words_of(*kinds: str, length: float = 10.0) -> str:
     """Words for windows side by side: an emotion, with `-` and what is missing, or what is missing alone."""
     windows = []
     for place, kind in enumerate(kinds):
@@ -54,8 +52,8 @@ def told(*kinds: str, length: float = 10.0) -> str:
     ],
 )
 def test_words(kinds: Sequence[str], words: str) -> None:
-    assert told(*kinds) == words
+    assert words_of(*kinds) == words
 
 
 def test_long_recordings_have_hours() -> None:
-    assert "from 1:00:00 to 2:00:00" in told("calm", "-f", length=3600)
+    assert "from 1:00:00 to 2:00:00" in words_of("calm", "-f", length=3600)

@@ -1,11 +1,8 @@
 """The hub: three files fetched and sent, nothing else, and one line for whatever goes wrong."""
 
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,10 +57,12 @@ def test_a_model_is_fetched_once(hub: Hub, shared: Path, synthetic: Path, tmp_pa
     assert not hub.fetched, "whether there is a newer one is asked, no file is"
 
 
-def test_a_newer_commit_is_fetched_and_an_older_one_is_kept(hub: Hub, shared: Path) -> None:
+def test_a_newer_commit_is_fetched_and_an_older_one_is_kept(hub: Hub, shared: Path, tmp_path: Path) -> None:
     found = hub.add(NAME, shared)
     first = found.sha
     cfnsr.from_pretrained(NAME)
+    elsewhere = cfnsr.from_pretrained(NAME, cache_dir=tmp_path / "mine")
+    assert elsewhere.folder.is_relative_to(tmp_path / "mine")
     told = json.loads(found.files["config.json"])
     found.files["config.json"] = json.dumps({**told, "temperature": 0.5}).encode()
     hub.asked.clear()
@@ -72,28 +71,6 @@ def test_a_newer_commit_is_fetched_and_an_older_one_is_kept(hub: Hub, shared: Pa
     assert not any(line.startswith("GET /stored/") for line in hub.asked), "the weights are the same"
     older = cfnsr.from_pretrained(NAME, revision=first, local_files_only=True)
     assert older.folder.name == first and older.config.temperature == told["temperature"] != 0.5
-
-
-def test_a_download_that_breaks_off_goes_on_where_it_was(
-    hub: Hub, shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import constants, file_download
-
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
-    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
-    found = hub.add(NAME, shared)
-    weights = found.files["model.safetensors"]
-    cfnsr.from_pretrained(NAME, local_files_only=False)
-    (stored,) = hub.stored
-    shutil.rmtree(constants.HF_HUB_CACHE)
-    hub.asked.clear()
-    hub.cut[f"/stored/{stored}"] = 1
-    model = cfnsr.from_pretrained(NAME)
-    ranges = [line.split()[2] for line in hub.asked if "bytes=" in line]
-    assert (
-        ranges and int(ranges[0].removeprefix("bytes=").removesuffix("-")) == len(weights) // 2 // 1000 * 1000
-    )
-    assert (model.folder / "model.safetensors").read_bytes() == weights
 
 
 def test_only_our_three_files_are_asked_for(hub: Hub, shared: Path) -> None:
@@ -150,19 +127,18 @@ def test_damaged_weights(hub: Hub, shared: Path) -> None:
     refused(r"model\.safetensors cannot be read as safetensors.*: get the model", cfnsr.from_pretrained, NAME)
 
 
-def test_nobody_has_it(hub: Hub, shared: Path) -> None:
-    """A model that is not there, and one that is another's, look alike to who is not signed in."""
+def test_a_model_that_is_not_there_or_not_shown(hub: Hub, shared: Path) -> None:
+    """One that is not there and one that is another's look alike to who is not signed in."""
     hub.add(NAME, shared).private = True
-    message = r"me/.* is no folder here, and the hub has no such model or does not show it to you \(401\)"
+    message = r"me/.* is no folder here, and the hub refuses it: RepositoryNotFoundError: 401 .*authenticated"
     refused(message, cfnsr.from_pretrained, "me/none")
     refused(message, cfnsr.from_pretrained, NAME)
-    refused(r"does not show it to you \(404\): check the name", cfnsr.from_pretrained, NAME, token=OTHERS)
+    refused("RepositoryNotFoundError: 404", cfnsr.from_pretrained, NAME, token=OTHERS)
     assert states(cfnsr.from_pretrained(NAME, token=MINE)) == states(cfnsr.load_model(shared))
-    assert hub.told_elsewhere == [""], "the store that the hub leads to is not told the token"
     hub.add("me/gated", shared).gated = True
-    refused(r"me/gated is gated on the hub \(403\): accept its terms", cfnsr.from_pretrained, "me/gated")
+    refused("the hub refuses it: GatedRepoError: 403.*gated", cfnsr.from_pretrained, "me/gated")
     hub.add("me/open", shared)
-    refused("me/open on the hub has no revision v9", cfnsr.from_pretrained, "me/open", revision="v9")
+    refused("RevisionNotFoundError: 404.*/v9", cfnsr.from_pretrained, "me/open", revision="v9")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +154,7 @@ def test_what_is_no_name(hub: Hub, name: str, tmp_path: Path, monkeypatch: pytes
 
 def test_names_that_only_the_hub_refuses(hub: Hub) -> None:
     refused(
-        r"a--b is no folder here, and no name on the hub: Cannot have --", cfnsr.from_pretrained, "me/a--b"
+        r"a--b is no folder here, and no name on the hub: .*Cannot have --", cfnsr.from_pretrained, "me/a--b"
     )
     assert not hub.asked
 
@@ -196,17 +172,14 @@ def test_without_a_network_the_cache_serves(hub: Hub, shared: Path, monkeypatch:
     expected = states(cfnsr.from_pretrained(NAME))
     hub.faults["GET /api/models"] = 503
     assert states(cfnsr.from_pretrained(NAME)) == expected
-    refused(r"me/other is no folder here and not in the cache, and the hub answers 503: expected",
-            cfnsr.from_pretrained, "me/other")  # fmt: skip
+    missing = "me/other is no folder here and is not in the cache, and "
+    refused(f"{missing}the hub answers 503: expected", cfnsr.from_pretrained, "me/other")
     hub.stop()
     assert states(cfnsr.from_pretrained(NAME)) == expected
-    refused(
-        r"and the hub is out of reach \(ConnectError\): expected a network", cfnsr.from_pretrained, "me/other"
-    )
+    message = rf"{missing}the hub is out of reach \(ConnectError\): expected a network"
+    refused(message, cfnsr.from_pretrained, "me/other")
     assert states(cfnsr.from_pretrained(NAME, local_files_only=True)) == expected
-    refused(
-        "local_files_only forbids to ask the hub", cfnsr.from_pretrained, "me/other", local_files_only=True
-    )
+    refused("forbids to ask the hub", cfnsr.from_pretrained, "me/other", local_files_only=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert states(cfnsr.from_pretrained(NAME)) == expected
     refused(r"out of reach \(OfflineModeIsEnabled\)", cfnsr.from_pretrained, "me/other")
@@ -215,16 +188,10 @@ def test_without_a_network_the_cache_serves(hub: Hub, shared: Path, monkeypatch:
 def test_what_fails_halfway_is_not_half_there(hub: Hub, shared: Path) -> None:
     hub.add(NAME, shared)
     hub.faults["GET /stored/"] = 403
-    refused(r"me/cfn-sr cannot be fetched from the hub \(.*403", cfnsr.from_pretrained, NAME)
-    refused("not in the cache, and local_files_only", cfnsr.from_pretrained, NAME, local_files_only=True)
+    refused(r"me/cfn-sr is no folder here and cannot be fetched \(.*403", cfnsr.from_pretrained, NAME)
+    refused("is not in the cache, and local_files_only", cfnsr.from_pretrained, NAME, local_files_only=True)
     hub.faults.clear()
     assert states(cfnsr.from_pretrained(NAME)) == states(cfnsr.load_model(shared))
-
-
-def test_another_cache(hub: Hub, shared: Path, tmp_path: Path) -> None:
-    hub.add(NAME, shared)
-    model = cfnsr.from_pretrained(NAME, cache_dir=tmp_path / "mine")
-    assert model.folder.is_relative_to(tmp_path / "mine") and not (tmp_path / "cache").exists()
 
 
 def test_without_huggingface_hub_one_line_says_what_to_install(
@@ -246,7 +213,7 @@ def test_a_run_is_sent_as_three_files_in_one_commit(hub: Hub, run: Path, shared:
     assert sent.messages == [f"A model of cfnsr {cfnsr.__version__}"] and not sent.private
     assert states(cfnsr.from_pretrained(NAME)) == states(cfnsr.load_model(run))
     puts = [line for line in hub.asked if line.startswith("PUT ")]
-    assert len(puts) == 1 and not any(hub.told_elsewhere), "the weights go apart, where no token is told"
+    assert len(puts) == 1, "the weights go apart"
     sharing.upload(run, "me/run", token=MINE)
     assert set(hub.repositories["me/run"].files) == {"config.json", "model.safetensors"}
 
@@ -271,29 +238,10 @@ def test_what_else_a_repository_has_stays(hub: Hub, shared: Path) -> None:
     assert set(hub.repositories[NAME].files) == {*FILES, "LICENSE"}
 
 
-def test_the_way_the_hub_sends_files_today(hub: Hub, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With hf_xet, as far as this hub goes: it takes the weights beside the texts, not by Xet's service."""
-    pytest.importorskip("hf_xet")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False, raising=False)
-    hub.large = ()
-    push_to_hub(shared, NAME, token=MINE)
-    assert hub.repositories[NAME].files == {path.name: path.read_bytes() for path in shared.iterdir()}
-    assert len(hub.repositories[NAME].messages) == 1
-
-
-def test_xet_is_asked_for_leave_to_write(hub: Hub, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The weights' first step by Xet; its service, which takes them in chunks, is not to be had here."""
-    pytest.importorskip("hf_xet")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False, raising=False)
-    hub.faults["GET /api/models/me/cfn-sr/xet-write-token/main"] = 403
-    refused(r"me/cfn-sr was not written \(.*403 Forbidden", push_to_hub, shared, NAME, token=MINE)
-    assert not hub.repositories[NAME].files
-
-
 def test_private_is_private(hub: Hub, shared: Path) -> None:
     push_to_hub(shared, NAME, private=True, token=MINE)
     assert hub.repositories[NAME].private and set(hub.repositories[NAME].files) == FILES
-    refused(r"\(401\)", cfnsr.from_pretrained, NAME)
+    refused("RepositoryNotFoundError: 401", cfnsr.from_pretrained, NAME)
     push_to_hub(shared, NAME, private=True, token=MINE)
     hub.repositories["me/open"] = type(hub.repositories[NAME])()
     refused("me/open is public on the hub already", push_to_hub, shared, "me/open", private=True, token=MINE)
@@ -301,29 +249,19 @@ def test_private_is_private(hub: Hub, shared: Path) -> None:
 
 
 def test_who_may_not_write(hub: Hub, shared: Path) -> None:
-    refused(
-        r"me/cfn-sr was not written: the hub does not know you \(401\); log in", push_to_hub, shared, NAME
-    )
-    refused(r"does not know you \(401\)", push_to_hub, shared, NAME, token=NOBODYS)
-    message = r"other/model was not written: you may not write there \(403\); expected a name under your own"
+    refused("me/cfn-sr was not written: .*401", push_to_hub, shared, NAME)
+    refused("me/cfn-sr was not written: .*401", push_to_hub, shared, NAME, token=NOBODYS)
+    message = "other/model was not written: .*403 Forbidden.*Make sure your token has the correct permissions"
     refused(message, push_to_hub, shared, "other/model", token=MINE)
     hub.add("other/model", shared)
     refused(message, push_to_hub, shared, "other/model", token=MINE)
     assert set(hub.repositories) == {"other/model"}
 
 
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("PUT /stored", r"you may not write there \(403\)"),
-        ("POST /me/cfn-sr.git", r"you may not write there \(403\)"),
-        ("POST /api/models/me/cfn-sr/preupload", r"you may not write there \(403\)"),
-        ("POST /api/models/me/cfn-sr/commit", r"you may not write there \(403\)"),
-    ],
-)
-def test_an_upload_that_fails_leaves_no_half_of_it(hub: Hub, shared: Path, fault: str, message: str) -> None:
+@pytest.mark.parametrize("fault", ["PUT /stored", "POST /me/cfn-sr.git", "POST /api/models/me/cfn-sr/commit"])
+def test_an_upload_that_fails_leaves_no_half_of_it(hub: Hub, shared: Path, fault: str) -> None:
     hub.faults[fault] = 403
-    refused(message, push_to_hub, shared, NAME, token=MINE)
+    refused("me/cfn-sr was not written: .*403 Forbidden", push_to_hub, shared, NAME, token=MINE)
     assert not hub.repositories[NAME].files
     hub.faults.clear()
     push_to_hub(shared, NAME, token=MINE)
@@ -332,74 +270,26 @@ def test_an_upload_that_fails_leaves_no_half_of_it(hub: Hub, shared: Path, fault
 
 def test_a_hub_that_is_full_or_away(hub: Hub, shared: Path) -> None:
     hub.faults["POST /api/models"] = 507
-    refused(r"the hub refuses it \(HfHubHTTPError 507 fault 507", push_to_hub, shared, NAME, token=MINE)
+    refused("was not written: HfHubHTTPError: .*507.*fault 507", push_to_hub, shared, NAME, token=MINE)
     hub.stop()
-    refused(r"me/cfn-sr was not written \(ConnectError .*\): check the network", push_to_hub, shared, NAME)
+    refused("me/cfn-sr was not written: ConnectError: ", push_to_hub, shared, NAME)
 
 
 def test_a_card_the_hub_refuses(hub: Hub, shared: Path, tmp_path: Path) -> None:
     edited = Path(shutil.copytree(shared, tmp_path / "edited"))
     text = (edited / "README.md").read_text()
     (edited / "README.md").write_text(text.replace("library_name: cfnsr", "library_name cfnsr"))
-    refused(
-        r"refuses it \(ValueError Invalid metadata in README.*bad line library_name cfnsr",
-        push_to_hub,
-        edited,
-        NAME,
-        token=MINE,
-    )
+    message = "was not written: ValueError: Invalid metadata in README.*bad line library_name cfnsr"
+    refused(message, push_to_hub, edited, NAME, token=MINE)
     assert not hub.repositories[NAME].files
 
 
 def test_what_cannot_be_shared_is_not_sent(hub: Hub, run: Path, tmp_path: Path) -> None:
-    refused(
-        "nowhere is no folder: expected that of a run", push_to_hub, tmp_path / "nowhere", NAME, token=MINE
-    )
+    nowhere = tmp_path / "nowhere"
+    refused("nowhere is no folder: expected that of a run", push_to_hub, nowhere, NAME, token=MINE)
     refused("does not say what it is", push_to_hub, cfnsr.create_model("audio"), NAME, token=MINE)
     unfinished = Path(shutil.copytree(run, tmp_path / "run"))
     told = json.loads((run / "run.json").read_text())
     (unfinished / "run.json").write_text(json.dumps({**told, "finished": False}))
     refused("is a run that is not finished", push_to_hub, unfinished, NAME, token=MINE)
     assert not hub.asked
-
-
-THERE_AND_BACK = """
-import sys
-import torch
-import cfnsr
-from cfnsr.sharing.pretrained import push_to_hub
-
-print(push_to_hub(sys.argv[1], "me/cfn-sr"))
-fetched, ours = cfnsr.from_pretrained("me/cfn-sr").state_dict(), cfnsr.load_model(sys.argv[1]).state_dict()
-print(fetched.keys() == ours.keys() and all(torch.equal(fetched[name], ours[name]) for name in ours))
-try:
-    cfnsr.from_pretrained("me/none")
-except cfnsr.InputError as error:
-    print(error)
-"""
-
-
-def test_there_and_back_in_a_process_of_its_own(server: Hub, run: Path, tmp_path: Path) -> None:
-    """As a user has it: the hub's address, the token and the cache by the environment."""
-    pytest.importorskip("huggingface_hub")
-    settings = {
-        "HF_ENDPOINT": server.address,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_TOKEN": MINE,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", THERE_AND_BACK, str(run)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **settings},
-    )
-    page, same, none = done.stdout.splitlines()
-    assert page == f"{server.address}/me/cfn-sr" and same == "True" and "(404)" in none
-    assert set(server.repositories["me/cfn-sr"].files) == FILES
-    assert (tmp_path / "home" / "hub" / "models--me--cfn-sr" / "snapshots").is_dir()
-    assert not any(
-        "/stored/" not in line and " /me/" not in line and " /api/" not in line for line in server.asked
-    )

@@ -4,47 +4,40 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from cfnsr.synthesis.acting import ACTION_UNITS
 from cfnsr.synthesis.cast import cast
-from cfnsr.synthesis.face import AVERAGE, at_rest, move
-
-
-def moved(**intensities: float) -> NDArray[np.float64]:
-    """The average face under units named `au12=5.0`, less the face at rest; (68, 2)."""
-    units = np.zeros((1, len(ACTION_UNITS)))
-    for name, value in intensities.items():
-        units[0, ACTION_UNITS.index(int(name[2:]))] = value
-    return move(AVERAGE, units)[0] - AVERAGE
+from cfnsr.synthesis.face import AVERAGE, MIRRORED, at_rest, move
 
 
 @pytest.mark.parametrize(
     ("unit", "point", "axis", "sign"),
     [
-        ("au1", 21, 1, -1),  # inner brow up
-        ("au2", 18, 1, -1),  # outer brow up
-        ("au4", 21, 1, +1),  # brow down
-        ("au5", 37, 1, -1),  # upper lid up
-        ("au6", 41, 1, -1),  # lower lid up
-        ("au9", 31, 1, -1),  # nose wing up
-        ("au10", 51, 1, -1),  # upper lip up
-        ("au12", 48, 0, -1),  # corner of the mouth out
-        ("au12", 48, 1, -1),  # and up
-        ("au15", 48, 1, +1),  # corner down
-        ("au17", 57, 1, -1),  # lower lip up
-        ("au20", 48, 0, -1),  # corner out
-        ("au26", 8, 1, +1),  # chin down
-        ("au45", 37, 1, +1),  # upper lid down
+        (1, 21, 1, -1),  # inner brow up
+        (2, 18, 1, -1),  # outer brow up
+        (4, 21, 1, +1),  # brow down
+        (5, 37, 1, -1),  # upper lid up
+        (6, 41, 1, -1),  # lower lid up
+        (9, 31, 1, -1),  # nose wing up
+        (10, 51, 1, -1),  # upper lip up
+        (12, 48, 0, -1),  # corner of the mouth out
+        (12, 48, 1, -1),  # and up
+        (15, 48, 1, +1),  # corner down
+        (17, 57, 1, -1),  # lower lip up
+        (20, 48, 0, -1),  # corner out
+        (26, 8, 1, +1),  # chin down
+        (45, 37, 1, +1),  # upper lid down
     ],
 )
-def test_unit_moves_its_point(unit: str, point: int, axis: int, sign: int) -> None:
-    assert sign * moved(**{unit: 5.0})[point, axis] > 0.02
-    assert abs(moved(**{unit: 2.5})[point, axis]) < abs(moved(**{unit: 5.0})[point, axis])
+def test_unit_moves_its_point(unit: int, point: int, axis: int, sign: int) -> None:
+    units = np.zeros((2, len(ACTION_UNITS)))
+    units[:, ACTION_UNITS.index(unit)] = 2.5, 5.0
+    half, full = sign * (move(AVERAGE, units) - AVERAGE)[:, point, axis]
+    assert full > 0.02 and full > abs(half)
 
 
 def test_a_blink_closes_the_eye() -> None:
-    points = AVERAGE + moved(au45=5.0)
+    points = move(AVERAGE, 5.0 * np.eye(len(ACTION_UNITS))[[ACTION_UNITS.index(45)]])[0]
     np.testing.assert_allclose(points[[37, 38], 1], points[[41, 40], 1], atol=0.02)
 
 
@@ -56,4 +49,5 @@ def test_no_face_is_broken(units: list[float], actor: int) -> None:
     inner_upper, inner_lower = points[[61, 62, 63], 1], points[[67, 66, 65], 1]
     assert (points[[50, 51, 52], 1] < inner_upper).all() and (inner_upper < inner_lower).all()
     assert (inner_lower < points[[58, 57, 56], 1]).all(), "lips crossed"
-    np.testing.assert_allclose(points[48, 0], -points[54, 0], atol=1e-9)  # both sides alike
+    np.testing.assert_allclose(points[MIRRORED], points * (-1, 1), atol=1e-9)
+    np.testing.assert_allclose(points[48, 0], -points[54, 0], atol=1e-9)

@@ -1,14 +1,24 @@
-"""Stores of made-up clips: no media needed, and each emotion can be told from either modality."""
+"""Stores of made-up clips, of which each modality tells the emotion, and grids that are trained on them."""
 
-from collections.abc import Callable
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.features.preparation import Preparation
+from cfnsr.training.config import Recipe
+from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.job import Job
+from cfnsr.training.loop import State, Trainer
+from cfnsr.training.prepared import PreparedCorpus
 
 LABELS = LabelSet("three", ("calm", "happy", "angry"))
 SIZE = 64
@@ -58,6 +68,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
+def pictures(store: Store) -> PreparedCorpus:
+    """Pictures and MFCCs of six actors, two takes of each of three emotions."""
+    return PreparedCorpus(store)
+
+
+@pytest.fixture(scope="session")
 def fill() -> Callable[..., Store]:
     """Fills a folder with made-up clips."""
     return _fill
@@ -92,6 +108,85 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
+def tracks(features: Store) -> PreparedCorpus:
+    """OpenFace tracks and a speech encoder's states of five actors, two takes of each of two emotions."""
+    return PreparedCorpus(features)
+
+
+@pytest.fixture(scope="session")
 def fill_features() -> Callable[..., Store]:
     """Fills a folder with made-up features."""
     return _fill_features
+
+
+def _train(
+    corpus: PreparedCorpus,
+    out: Path,
+    *models: str,
+    recipe: Recipe,
+    protocol: str = "nested",
+    folds: Sequence[int] = (1,),
+    seeds: Sequence[int] = (0,),
+    **options: Any,
+) -> list[Path]:
+    jobs = plan(models, corpus, protocol=protocol, recipe=recipe, folds=folds, seeds=seeds)
+    return crossval(jobs, corpus, out, accelerator=Accelerator(), **options)
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., list[Path]]:
+    """Trains models on the first fold, their encoders before them; returns the folders of the runs."""
+    return _train
+
+
+def _job(corpus: PreparedCorpus, model: str, recipe: Recipe, protocol: str = "nested") -> Job:
+    return plan([model], corpus, protocol=protocol, recipe=recipe, folds=[1])[-1]
+
+
+@pytest.fixture(scope="session")
+def job_of() -> Callable[..., Job]:
+    """Plans one model on the first fold."""
+    return _job
+
+
+def _rows(path: Path, part: str | None = None) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if part in (None, row.get("split"), row.get("condition"))]
+
+
+@pytest.fixture(scope="session")
+def rows() -> Callable[..., list[dict[str, str]]]:
+    """Reads a table of predictions: all of it, or one split or condition."""
+    return _rows
+
+
+def _history(folder: Path, name: str = "history.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def history() -> Callable[..., list[dict[str, Any]]]:
+    """Reads the history of a training."""
+    return _history
+
+
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """Within it a grid is cut off before its n-th fit."""
+
+    @contextmanager
+    def within(number: int) -> Iterator[None]:
+        fit, begun = Trainer.fit, []
+
+        def failing(self: Trainer, *, resume: bool = False) -> State:
+            begun.append(self)
+            if len(begun) == number:
+                raise KeyboardInterrupt
+            return fit(self, resume=resume)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Trainer, "fit", failing)
+            yield
+
+    return within

@@ -1,21 +1,18 @@
 """The audit of the exchange, against the maps and vectors computed one clip at a time."""
 
-import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cfnsr.data.dataset import Batch
-from cfnsr.data.store import Store
 from cfnsr.features.base import Look
 from cfnsr.models import zoo
 from cfnsr.models.streams import TwoStream
 from cfnsr.training.config import find_recipe
-from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.interaction import (
     OTHER_AUDIO,
     OTHER_VIDEO,
@@ -26,6 +23,7 @@ from cfnsr.training.interaction import (
     entropies,
     pooled,
 )
+from cfnsr.training.job import Job
 from cfnsr.training.prepared import PreparedCorpus
 
 EVERY = (WITHOUT, OTHER_AUDIO, OTHER_VIDEO)
@@ -174,18 +172,11 @@ def test_entropy_is_one_where_weights_are_uniform() -> None:
     assert torch.cat(noted).max() < 0.5
 
 
-@pytest.fixture(scope="module")
-def corpus(features: Store) -> PreparedCorpus:
-    return PreparedCorpus(features)
-
-
-def test_the_others_stand_behind_the_batch(corpus: PreparedCorpus) -> None:
-    job = plan(["cfn_sr_features"], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
-    places = corpus.places("nested", job.fold.test)
-    held = corpus.clips({"video": "openface", "audio": "speech"}, Look(8, 64))
-    batch = Batch(
-        *(torch.stack(column) for column in zip(*(held[place] for place in places[:2]), strict=True))
-    )
+def test_the_others_stand_behind_the_batch(tracks: PreparedCorpus, job_of: Callable[..., Job]) -> None:
+    job = job_of(tracks, "cfn_sr_features", RECIPE)
+    places = tracks.places(job.protocol, job.fold.test)
+    held = tracks.clips({"video": "openface", "audio": "speech"}, Look(8, 64))
+    batch = Batch(*map(torch.stack, zip(*(held[place] for place in places[:2]), strict=True)))
     double = beside(held, places)(batch)
     for at, place in enumerate(places[:2]):
         (other,) = (each for each in places if torch.equal(double.video[2 + at], held[each].video))
@@ -199,28 +190,24 @@ def test_the_others_stand_behind_the_batch(corpus: PreparedCorpus) -> None:
     assert beside(held, alike)(batch._replace(place=torch.tensor(alike[:2]))).video.shape[0] == 4
 
 
-def test_a_run_has_its_audit(corpus: PreparedCorpus, tmp_path: Path) -> None:
-    models = ["cfn_sr_features", "concat_fc+openface+speech", "averaging+openface+speech"]
-    jobs = plan(models, corpus, protocol="nested", recipe=RECIPE, folds=[1])
-    folders = dict(
-        zip(
-            [job.model for job in jobs],
-            crossval(jobs, corpus, tmp_path, accelerator=Accelerator()),
-            strict=True,
-        )
-    )
-    tested = [
-        row["clip"]
-        for row in csv.DictReader((folders[models[0]] / "predictions.csv").open())
-        if row["split"] == "test"
-    ]
-    for name, expected in zip(models, (EVERY, (WITHOUT,), ()), strict=True):
-        path = folders[name] / "interaction.csv"
-        assert path.exists() == bool(expected)
-        rows = list(csv.DictReader(path.open())) if expected else []
-        assert [(row["condition"], row["clip"]) for row in rows] == [
-            (how, clip) for how in expected for clip in tested
-        ]
-        entropy = json.loads((folders[name] / "run.json").read_text())["attention_entropy"]
+def test_a_run_has_its_audit(
+    tracks: PreparedCorpus,
+    tmp_path: Path,
+    train: Callable[..., list[Path]],
+    rows: Callable[..., list[dict[str, str]]],
+) -> None:
+    expected: dict[str, tuple[str, ...]] = {
+        "cfn_sr_features": EVERY,
+        "concat_fc+openface+speech": (WITHOUT,),
+        "averaging+openface+speech": (),
+    }
+    folders = {each.parents[1].name: each for each in train(tracks, tmp_path, *expected, recipe=RECIPE)}
+    for name, hows in expected.items():
+        folder, path = folders[name], folders[name] / "interaction.csv"
+        tested = [row["clip"] for row in rows(folder / "predictions.csv", "test")]
+        assert path.exists() == bool(hows)
+        audited = [(row["condition"], row["clip"]) for row in (rows(path) if hows else [])]
+        assert audited == [(how, clip) for how in hows for clip in tested]
+        entropy = json.loads((folder / "run.json").read_text())["attention_entropy"]
         assert (entropy is not None) == (name == "cfn_sr_features")
         assert entropy is None or 0 < entropy <= 1

@@ -2,38 +2,41 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate import Accelerator
 
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
-from cfnsr.evaluation.runs import read_run
 from cfnsr.training.config import TUNED, find_recipe
-from cfnsr.training.crossval import crossval, plan
+from cfnsr.training.crossval import plan
 from cfnsr.training.fold import train_fold
-from cfnsr.training.loop import State, Trainer
+from cfnsr.training.job import Job
 from cfnsr.training.prepared import PreparedCorpus
+from cfnsr.training.run import Run
 
 RECIPE = find_recipe("features").changed(epochs=2, fused_epochs=1, batch_size=8, tune=True)
 FUSED = "mmtm+openface+speech"
 
 
+Trained = Callable[..., dict[str, Path]]
+
+
+@pytest.fixture(scope="session")
+def run(train: Callable[..., list[Path]]) -> Trained:
+    def run(corpus: PreparedCorpus, out: Path, **options: Any) -> dict[str, Path]:
+        folders = train(corpus, out, FUSED, recipe=RECIPE, **options)
+        return {folder.parents[1].name: folder for folder in folders}
+
+    return run
+
+
 @pytest.fixture(scope="module")
-def corpus(features: Store) -> PreparedCorpus:
-    return PreparedCorpus(features)
-
-
-def run(corpus: PreparedCorpus, out: Path, *, resume: bool = False) -> dict[str, Path]:
-    jobs = plan([FUSED], corpus, protocol="nested", recipe=RECIPE, folds=[1])
-    folders = crossval(jobs, corpus, out, accelerator=Accelerator(), resume=resume)
-    return {job.model: folder for job, folder in zip(jobs, folders, strict=True)}
-
-
-@pytest.fixture(scope="module")
-def tuned(corpus: PreparedCorpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return run(corpus, tmp_path_factory.mktemp("runs"))
+def tuned(tracks: PreparedCorpus, run: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return run(tracks, tmp_path_factory.mktemp("runs"))
 
 
 def test_the_best_choice_on_validation_is_trained(tuned: dict[str, Path]) -> None:
@@ -48,7 +51,7 @@ def test_the_best_choice_on_validation_is_trained(tuned: dict[str, Path]) -> Non
     assert len(history) == about["epochs"]
     chosen = max(tried["figures"])
     assert [history[-1]["validation_accuracy"], -history[-1]["validation_loss"]] == pytest.approx(chosen)
-    assert read_run(tuned[FUSED]).epochs == about["epochs"]
+    assert Run.read(tuned[FUSED]).epochs == about["epochs"]
     assert not (tuned[FUSED] / "tried").exists()
 
 
@@ -60,15 +63,17 @@ def test_an_encoder_alone_is_trained_as_the_recipe_says(tuned: dict[str, Path]) 
 
 
 def test_test_actors_choose_nothing(
-    tuned: dict[str, Path], fill_features: Callable[..., Store], tmp_path: Path
+    tuned: dict[str, Path],
+    tracks: PreparedCorpus,
+    fill_features: Callable[..., Store],
+    job_of: Callable[..., Job],
+    run: Trained,
+    tmp_path: Path,
 ) -> None:
-    job = plan(
-        [FUSED], PreparedCorpus(fill_features(tmp_path / "a")), protocol="nested", recipe=RECIPE, folds=[1]
-    )
-    changed = PreparedCorpus(fill_features(tmp_path / "b", changed=tuple(job[-1].fold.test)))
-    other = run(changed, tmp_path / "runs")
-    assert (other[FUSED] / "tried.json").read_bytes() == (tuned[FUSED] / "tried.json").read_bytes()
-    assert (other[FUSED] / "predictions.csv").read_bytes() != (tuned[FUSED] / "predictions.csv").read_bytes()
+    tested = job_of(tracks, FUSED, RECIPE).fold.test
+    other = run(PreparedCorpus(fill_features(tmp_path / "store", changed=tuple(tested))), tmp_path / "runs")
+    for file, alike in (("tried.json", True), ("predictions.csv", False)):
+        assert ((other[FUSED] / file).read_bytes() == (tuned[FUSED] / file).read_bytes()) is alike
 
 
 @pytest.mark.parametrize("fatal", [4, 7])
@@ -76,34 +81,25 @@ def test_test_actors_choose_nothing(
 def test_cut_off_and_resumed_it_ends_alike(
     fatal: int,
     tuned: dict[str, Path],
-    corpus: PreparedCorpus,
+    tracks: PreparedCorpus,
+    run: Trained,
+    cut_off: Callable[[int], AbstractContextManager[None]],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Four trainings of the encoders, four choices, the chosen one and its refit."""
-    fit, calls = Trainer.fit, []
-
-    def failing(self: Trainer, *, resume: bool = False) -> State:
-        calls.append(self)
-        if len(calls) == 1 + fatal:
-            raise KeyboardInterrupt
-        return fit(self, resume=resume)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "fit", failing)
-        with pytest.raises(KeyboardInterrupt):
-            run(corpus, tmp_path)
-    folder = run(corpus, tmp_path, resume=True)[FUSED]
+    with cut_off(1 + fatal):
+        run(tracks, tmp_path)
+    folder = run(tracks, tmp_path, resume=True)[FUSED]
     for file in ("model.safetensors", "predictions.csv", "history.jsonl", "tried.json", "config.json"):
         assert (folder / file).read_bytes() == (tuned[FUSED] / file).read_bytes(), file
 
 
-def test_it_needs_inner_validation_actors(corpus: PreparedCorpus) -> None:
+def test_it_needs_inner_validation_actors(tracks: PreparedCorpus) -> None:
     recipe = find_recipe("small").changed(tune=True)
     with pytest.raises(InputError, match="has no inner validation actors, and --tune needs them"):
-        plan(["video+openface"], corpus, protocol="paper", recipe=recipe)
+        plan(["video+openface"], tracks, protocol="paper", recipe=recipe)
     with pytest.raises(InputError, match="--no-pretrain starts none"):
-        plan([FUSED], corpus, protocol="nested", recipe=RECIPE.changed(pretrain=False))
+        plan([FUSED], tracks, protocol="nested", recipe=RECIPE.changed(pretrain=False))
 
 
 @pytest.mark.parametrize(
@@ -112,17 +108,13 @@ def test_it_needs_inner_validation_actors(corpus: PreparedCorpus) -> None:
         {},
         {"multiples": [[1, 1.0], [3, 9.0]], "figures": [[0.5, -1.0], [0.6, -1.0]]},
         {"multiples": TUNED, "figures": [[0.5, -1.0]] * 5},
-        {"multiples": TUNED, "figures": ["half"]},
         {"multiples": TUNED, "figures": [[0.5, None]]},
         [1],
     ],
 )
 def test_what_was_tried_of_other_choices_is_refused(
-    content: object, corpus: PreparedCorpus, tmp_path: Path
+    content: object, tracks: PreparedCorpus, job_of: Callable[..., Job], tmp_path: Path
 ) -> None:
-    job = plan([FUSED], corpus, protocol="nested", recipe=RECIPE, folds=[1])[-1]
-    folder = job.folder(tmp_path)
-    folder.mkdir(parents=True)
-    (folder / "tried.json").write_text(json.dumps(content))
+    (tmp_path / "tried.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"tried\.json"):
-        train_fold(job, corpus, folder, accelerator=Accelerator(), resume=True)
+        train_fold(job_of(tracks, FUSED, RECIPE), tracks, tmp_path, accelerator=Accelerator(), resume=True)

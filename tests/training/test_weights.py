@@ -23,7 +23,7 @@ from cfnsr.training import fold
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.weights import begin_with, find_weights, our_name, read_weights
+from cfnsr.training.weights import find_weights, initialise_from, our_name, read_weights
 
 WIDTH = 1 / 8
 DEPTHS = (3, 4, 6, 3)
@@ -105,7 +105,7 @@ def test_the_encoder_computes_what_theirs_does(
     file: Path, theirs: Theirs, pooled: Callable[..., Tensor]
 ) -> None:
     model = zoo.create_model("video", width=WIDTH)
-    matched = begin_with(model, find_weights(file))
+    matched = initialise_from(model, find_weights(file))
     assert matched is not None and not matched.missing and not matched.misshapen
     assert set(matched.left_out) == {"module.fc.weight", "module.fc.bias"}
     assert matched.lines()[1] == "2 left out: module.fc.bias, module.fc.weight"
@@ -124,7 +124,7 @@ def test_every_name_of_the_full_network_is_mapped_once() -> None:
 def test_our_own_runs_fit_too(tmp_path: Path) -> None:
     trained, other = (zoo.create_model(name, width=WIDTH) for name in ("cfn_sr", "video"))
     save_file(trained.state_dict(), tmp_path / "model.safetensors")
-    matched = begin_with(other, find_weights(tmp_path / "model.safetensors"))
+    matched = initialise_from(other, find_weights(tmp_path / "model.safetensors"))
     assert matched is not None and not matched.missing and len(matched.left_out) > 3
     for name, value in other.encoder.state_dict().items():
         assert torch.equal(value, trained.state_dict()[f"video.{name}"]), name
@@ -134,7 +134,8 @@ def test_models_without_pixels_are_left_alone(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     for name in ("audio", "cfn_sr_features", "eranns"):
         assert (
-            begin_with(zoo.create_model(name, width=WIDTH), find_weights(tmp_path / "x.safetensors")) is None
+            initialise_from(zoo.create_model(name, width=WIDTH), find_weights(tmp_path / "x.safetensors"))
+            is None
         )
 
 
@@ -144,7 +145,7 @@ def refusal(path: Path, content: Any) -> str:
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(InputError) as refused:
-        begin_with(zoo.create_model("video", width=WIDTH), find_weights(path))
+        initialise_from(zoo.create_model("video", width=WIDTH), find_weights(path))
     said = str(refused.value)
     assert path.name in said and "\n" not in said
     return said
@@ -159,7 +160,7 @@ def test_other_shapes(theirs: Theirs, tmp_path: Path) -> None:
     save_file(some, tmp_path / "some.safetensors")
     model = zoo.create_model("video", width=WIDTH)
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
-    matched = begin_with(model, find_weights(tmp_path / "some.safetensors"))
+    matched = initialise_from(model, find_weights(tmp_path / "some.safetensors"))
     assert matched is not None
     assert matched.misshapen == ("module.conv1.weight (8, 2, 7, 7, 7), ours (8, 3, 7, 7, 7)",)
     assert matched.missing == ("stages.0.0.0.weight", "stages.0.0.1.weight")
@@ -209,7 +210,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, by: str) -> None:
     else:
         torch.save(content, path)
     with pytest.raises(InputError, match=r"evil.pth holds more than tensors.*pickled code is never run"):
-        begin_with(zoo.create_model("video", width=WIDTH), find_weights(path))
+        initialise_from(zoo.create_model("video", width=WIDTH), find_weights(path))
     assert not (tmp_path / "owned").exists()
     pickle.loads(pickle.dumps(content))  # noqa: S301 - to show that it would have
     assert (tmp_path / "owned").exists()

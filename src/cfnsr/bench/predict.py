@@ -3,8 +3,6 @@
 A model of the paper's size with random weights is measured, because weights do not change the time.
 """
 
-from __future__ import annotations
-
 import datetime
 import platform
 import statistics
@@ -19,21 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
-from cfnsr.bench.server import ask, serving
-from cfnsr.bench.subjects import LONG, Progress, Subjects, prepare
+from cfnsr.bench.subjects import CFNSR, LONG, Progress, Subjects, ask, prepare, serving
 from cfnsr.errors import InputError
-from cfnsr.media.container import probe
+from cfnsr.media.scan import first_picture, scan_packets
 from cfnsr.processes import cores
 
 ROUNDS = 5  # of everything, in alternation; the median is reported
 HOP = 1.0
-# Ways to run a model.
+# Ways to run a model, and of them those that are compared with PyTorch.
 CALLED = {
     "torch": "PyTorch",
     "onnx": "exported (.onnx)",
     "int8": "exported (int8)",
     "features": "PyTorch, `cfn_sr_features`",
 }
+COMPARED = ("onnx", "int8")
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ class Figure:
 
     def as_json(self) -> dict[str, object]:
         """Return the form `cfnsr bench predict --json` prints."""
-        told = {"what": self.what, "plain": self.plain, "ours": self.ours, "ratio": self.ratio}
-        return {**told, "unit": self.unit, "goal": self.goal}
+        row = {"what": self.what, "plain": self.plain, "ours": self.ours, "ratio": self.ratio}
+        return {**row, "unit": self.unit, "goal": self.goal}
 
 
 def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda what: None) -> list[Figure]:
@@ -74,107 +72,78 @@ def measure(clip: Path, *, rounds: int = ROUNDS, progress: Progress = lambda wha
     Raises:
         InputError: the clip has no pictures or no sound, or the extra `export` is not installed.
     """
-    info = probe(clip)
-    if not (info.has_video and info.has_audio):
+    scan = scan_packets(clip)
+    if not (scan.frame_count and scan.sample_rate):
         raise InputError(f"{clip} has no pictures or no sound: expected a clip of a person who speaks")
     with tempfile.TemporaryDirectory(prefix="cfnsr-bench-") as folder:
         subjects = prepare(Path(folder), clip, progress)
         return [
-            *starts(rounds, progress),
-            *one_file(subjects, rounds, progress),
-            *long_video(subjects, rounds, progress),
-            *in_front_of_it(subjects, progress),
+            *measure_starts(rounds, progress),
+            *measure_one_file(subjects, rounds, progress),
+            *measure_long_video(subjects, rounds, progress),
+            *measure_live(subjects, progress),
         ]
 
 
-def starts(rounds: int, progress: Progress) -> list[Figure]:
+def measure_starts(rounds: int, progress: Progress) -> list[Figure]:
     """Measure importing the package and asking for help, each in a process of its own."""
     progress("import and help")
-    measured = alternated(
+    seconds = alternate(
         {
-            "import": lambda: run([sys.executable, "-c", "import cfnsr"]),
-            "help": lambda: run([*CFNSR, "--help"]),
-            "nothing": lambda: run([sys.executable, "-c", "pass"]),
+            "import": partial(run, [sys.executable, "-c", "import cfnsr"]),
+            "help": partial(run, [*CFNSR, "--help"]),
+            "nothing": partial(run, [sys.executable, "-c", "pass"]),
         },
         rounds,
     )
+    beyond = seconds["import"] - seconds["nothing"]
     return [
-        Figure(
-            "`import cfnsr`, beyond an empty process",
-            None,
-            measured["import"] - measured["nothing"],
-            "s",
-            0.3,
-        ),
-        Figure("`cfnsr --help`", None, measured["help"], "s", 0.5),
+        Figure("`import cfnsr`, beyond an empty process", None, beyond, "s", 0.3),
+        Figure("`cfnsr --help`", None, seconds["help"], "s", 0.5),
     ]
 
 
-def one_file(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
+def measure_one_file(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
     """Measure one file: in a new process, within a running one, and by a running server."""
+    models, clip = subjects.pixels, subjects.clip
     progress("one file, in new processes")
-    new = alternated({name: command(path, subjects.clip) for name, path in subjects.pixels.items()}, rounds)
+    command = [*CFNSR, "predict"]
+    new = {name: partial(run, [*command, str(path), str(clip), "--json"]) for name, path in models.items()}
+    figures = compare(
+        "`cfnsr predict` on one file, start to end, ", alternate(new, rounds), torch=5.0, int8=2.0
+    )
     progress("one file, within a running process")
-    running = alternated(
-        {name: recognise(path, subjects.clip) for name, path in subjects.pixels.items()}, rounds
-    )
+    running = {name: predictor(path, clip) for name, path in models.items()}
+    figures += compare("one file within a running process, ", alternate(running, rounds))
     progress("one file, by a running server")
-    with serving(subjects.pixels["torch"]) as plain, serving(subjects.pixels["int8"]) as ours:
-        servers = {"torch": plain, "int8": ours}
-        for address in servers.values():
-            ask(address, subjects.clip)  # the first time loads what is loaded when needed
-        served = alternated(
-            {name: partial(ask, address, subjects.clip) for name, address in servers.items()}, rounds
-        )
-    start, within, server = (
-        "`cfnsr predict` on one file, start to end, ",
-        "one file within a running process, ",
-        "one file by a running `cfnsr serve`, ",
-    )
-    return [
-        Figure(start + CALLED["torch"], None, new["torch"], "s", 5.0),
-        Figure(start + CALLED["onnx"], new["torch"], new["onnx"], "s"),
-        Figure(start + CALLED["int8"], new["torch"], new["int8"], "s", 2.0),
-        Figure(within + CALLED["torch"], None, running["torch"], "s"),
-        Figure(within + CALLED["onnx"], running["torch"], running["onnx"], "s"),
-        Figure(within + CALLED["int8"], running["torch"], running["int8"], "s"),
-        Figure(server + CALLED["torch"], None, served["torch"], "s"),
-        Figure(server + CALLED["int8"], served["torch"], served["int8"], "s", 0.8),
-    ]
+    with serving(models["torch"]) as plain, serving(models["int8"]) as ours:
+        for address in (plain, ours):
+            ask(address, clip)  # the first time loads what is loaded when needed
+        served = {"torch": partial(ask, plain, clip), "int8": partial(ask, ours, clip)}
+        return figures + compare("one file by a running `cfnsr serve`, ", alternate(served, rounds), int8=0.8)
 
 
-def long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
+def measure_long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
     """Measure seconds of work for a second of video, in windows a second apart."""
     progress(f"a video of {LONG:g} s")
-    tasks = {name: recognise(path, subjects.long, hop=HOP) for name, path in subjects.pixels.items()}
+    tasks = {name: predictor(path, subjects.long) for name, path in subjects.pixels.items()}
     if subjects.features is not None:
-        tasks["features"] = recognise(subjects.features, subjects.long, hop=HOP, openface=subjects.track)
-    measured = alternated(tasks, max(1, rounds // 2))
-    share = {name: seconds / LONG for name, seconds in measured.items()}
-    what = f"{LONG:g} s of video, hop {HOP:g} s, "
-    figures = [
-        Figure(what + CALLED["torch"], None, share["torch"], "s/s"),
-        Figure(what + CALLED["onnx"], share["torch"], share["onnx"], "s/s"),
-        Figure(what + CALLED["int8"], share["torch"], share["int8"], "s/s", 0.35),
-    ]
-    if "features" in share:
-        figures.append(Figure(what + CALLED["features"], None, share["features"], "s/s", 0.2))
-    return figures
+        tasks["features"] = predictor(subjects.features, subjects.long, openface=subjects.track)
+    measured = alternate(tasks, max(1, rounds // 2))
+    seconds = {name: each / LONG for name, each in measured.items()}
+    return compare(f"{LONG:g} s of video, hop {HOP:g} s, ", seconds, "s/s", int8=0.35, features=0.2)
 
 
-def in_front_of_it(subjects: Subjects, progress: Progress) -> list[Figure]:
+def measure_live(subjects: Subjects, progress: Progress) -> list[Figure]:
     """Measure rate and delay of `cfnsr live`, with the long video played as if live."""
     from cfnsr.inference.exported import load_exported
     from cfnsr.inference.live import live
     from cfnsr.media.capture import Player
 
     progress(f"{LONG:g} s live")
-    told = [
-        (moment.second, moment.delay)
-        for moment in live(load_exported(subjects.pixels["int8"]), Player(subjects.long))
-        if moment.delay is not None
-    ]
-    seconds, delays = zip(*told, strict=True)
+    moments = live(load_exported(subjects.pixels["int8"]), Player(subjects.long))
+    answered = [(each.second, each.delay) for each in moments if each.delay is not None]
+    seconds, delays = zip(*answered, strict=True)
     what = f"`cfnsr live` for {LONG:g} s, {CALLED['int8']}, "
     return [
         Figure(what + "from one answer to the next", None, float(np.diff(seconds).mean()), "s", 0.5),
@@ -182,7 +151,7 @@ def in_front_of_it(subjects: Subjects, progress: Progress) -> list[Figure]:
     ]
 
 
-def alternated(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def alternate(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of some tasks that take turns, so that what slows the machine slows all."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
@@ -193,7 +162,14 @@ def alternated(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-CFNSR = (sys.executable, "-m", "cfnsr")
+def compare(what: str, seconds: Mapping[str, float], unit: str = "s", **goals: float) -> list[Figure]:
+    """Make a figure of each way to run a model; exported ones stand beside PyTorch."""
+    return [
+        Figure(
+            what + CALLED[name], seconds["torch"] if name in COMPARED else None, each, unit, goals.get(name)
+        )
+        for name, each in seconds.items()
+    ]
 
 
 def run(command: Sequence[str]) -> None:
@@ -204,36 +180,23 @@ def run(command: Sequence[str]) -> None:
         raise InputError(f"{' '.join(command[1:4])} ended with {done.returncode}: {last}")
 
 
-def command(model: Path, clip: Path) -> Callable[[], None]:
-    """Return a task that runs `cfnsr predict` in a process of its own."""
-    return lambda: run([*CFNSR, "predict", str(model), str(clip), "--json"])
+def predictor(model: Path, file: Path, openface: Path | None = None) -> Callable[[], object]:
+    """Return a task that predicts in this process, with the model loaded before."""
+    from cfnsr.inference.predict import predict
+    from cfnsr.inference.recogniser import as_recogniser
+    from cfnsr.sharing.loading import load
 
-
-def recognise(
-    model: Path, file: Path, hop: float = HOP, openface: Path | None = None
-) -> Callable[[], object]:
-    """Return a task that predicts in this process, with the model loaded and used once before."""
-    from cfnsr.inference.predict import as_recogniser, predict
-
-    if model.is_dir():
-        from cfnsr.training.checkpoint import load_model
-
-        recogniser = as_recogniser(load_model(model))
-    else:
-        from cfnsr.inference.exported import load_exported
-
-        recogniser = load_exported(model)
-    return lambda: predict(recogniser, file, hop=hop, openface=openface)
+    return partial(predict, as_recogniser(load(model)), file, hop=HOP, openface=openface)
 
 
 def page(figures: Sequence[Figure], clip: Path) -> str:
     """Write the figures as docs/benchmarks.md has them."""
-    info = probe(clip)
+    duration, (_, (height, width)) = scan_packets(clip).duration, first_picture(clip)
     lines = [
         "# Benchmarks",
         "",
         f"`cfnsr bench predict CLIP --out docs/benchmarks.md` on {datetime.date.today().isoformat()}: "
-        f"{cores()} cores of {processor()}; a clip of {info.duration:.1f} s, {info.width} x {info.height}; "
+        f"{cores()} cores of {processor()}; a clip of {duration:.1f} s, {width} x {height}; "
         "`cfn_sr` at the paper's size with random weights, because weights do not change the time. Medians "
         "of rounds in which all take turns.",
         "",
@@ -258,8 +221,8 @@ def page(figures: Sequence[Figure], clip: Path) -> str:
 def processor() -> str:
     """Name of the processor."""
     try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in told if line.startswith("model name"))
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())

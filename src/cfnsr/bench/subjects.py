@@ -1,23 +1,30 @@
-"""Subjects of the benchmark: models of full size with random weights, a clip, and a long video of it."""
-
-from __future__ import annotations
+"""Subjects of the benchmark: models of full size with random weights, a clip, a long video, and a server."""
 
 import csv
 import itertools
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cfnsr.media.container import probe
+from cfnsr.errors import InputError
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_video
+from cfnsr.media.scan import scan_packets
 
+if TYPE_CHECKING:
+    from cfnsr.features.spec import ModelSpec
+
+CFNSR = (sys.executable, "-m", "cfnsr")
 LONG = 60.0  # seconds of the long video
 WIDTH = 1.0  # of the network of pictures: the paper's
+PATIENCE = 120  # seconds until a server has to answer
 Progress = Callable[[str], object]
 
 
@@ -48,80 +55,78 @@ def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
     from cfnsr.features.speech_encoder import VARIABLE
 
     progress("a model of the paper's size is exported")
-    pixels = _pixels(folder, clip)
-    features = None
-    if os.environ.get(VARIABLE):
-        features = _features(folder / "features")
+    pixels = _export(folder, clip)
+    features = _features(folder / "features") if os.environ.get(VARIABLE) else None
     progress(f"the clip is repeated for {LONG:g} s")
-    long = repeated(clip, folder / "long.mp4", LONG)
-    return Subjects(pixels, features, clip, long, _track(folder / "long.csv", probe(long).frame_count))
+    long = repeat(clip, folder / "long.mp4", LONG)
+    return Subjects(pixels, features, clip, long, _track(folder / "long.csv", scan_packets(long).frame_count))
 
 
-def _pixels(folder: Path, clip: Path) -> dict[str, Path]:
-    import torch
-
+def _export(folder: Path, clip: Path) -> dict[str, Path]:
     from cfnsr.corpus.take import Take
     from cfnsr.data.clip import prepare_clip
     from cfnsr.export.onnx import export_onnx
     from cfnsr.export.openvino import export_int8
     from cfnsr.features.preparation import Preparation
     from cfnsr.features.spec import ModelSpec
-    from cfnsr.models.zoo import create_model
-    from cfnsr.training.checkpoint import save_weights
 
-    paths = {"torch": folder / "checkpoint", "onnx": folder / "model.onnx", "int8": folder / "int8.xml"}
-    settings: dict[str, Any] = {"classes": 8, "mfcc_steps": 212, "width": WIDTH}
-    paths["torch"].mkdir()
-    torch.manual_seed(0)
-    save_weights(create_model("cfn_sr", **settings), paths["torch"])
-    ModelSpec("cfn_sr", settings).write(paths["torch"])
+    spec = ModelSpec("cfn_sr", {"classes": 8, "mfcc_steps": 212, "width": WIDTH})
+    checkpoint = _checkpoint(folder / "checkpoint", spec)
     prepared = prepare_clip(Take(clip.stem, "", 0, video=clip, audio=clip), Preparation()).tensors
-    export_onnx(paths["torch"], paths["onnx"], [prepared])
-    export_int8(paths["torch"], paths["int8"], [prepared])
-    return paths
+    onnx = export_onnx(checkpoint, folder / "model.onnx", [prepared]).path
+    return {
+        "torch": checkpoint,
+        "onnx": onnx,
+        "int8": export_int8(checkpoint, folder / "int8.xml", [prepared]).path,
+    }
 
 
 def _features(folder: Path) -> Path:
-    import torch
-
     from cfnsr.features.preparation import Preparation
     from cfnsr.features.spec import ModelSpec
     from cfnsr.features.speech_encoder import find_encoder
     from cfnsr.media.openface import ACTION_UNITS
-    from cfnsr.models.zoo import create_model
-    from cfnsr.training.checkpoint import save_weights
 
     encoder = find_encoder("")
     preparation = Preparation(
         modalities=("openface", "speech"), speech_encoder=encoder.name, speech_sha256=encoder.sha256
     )
-    heard = encoder.features(np.zeros(16_000, np.float32))
+    layers, _, width = encoder.features(np.zeros(16_000, np.float32)).shape
     settings = {
         "classes": 8,
         "mfcc_steps": preparation.mfcc_steps,
         "openface_features": len(ACTION_UNITS),
-        "speech_layers": heard.shape[0],
-        "speech_width": heard.shape[2],
+        "speech_layers": layers,
+        "speech_width": width,
     }
+    return _checkpoint(folder, ModelSpec("cfn_sr_features", settings, preparation=preparation))
+
+
+def _checkpoint(folder: Path, spec: "ModelSpec") -> Path:
+    """Write a model with random weights."""
+    import torch
+
+    from cfnsr.models.zoo import create_model
+    from cfnsr.training.checkpoint import save_weights
+
     folder.mkdir()
     torch.manual_seed(0)
-    save_weights(create_model("cfn_sr_features", **settings), folder)
-    ModelSpec("cfn_sr_features", settings, preparation=preparation).write(folder)
+    save_weights(create_model(spec.model, **spec.settings), folder)
+    spec.write(folder)
     return folder
 
 
-def repeated(clip: Path, out: Path, seconds: float) -> Path:
+def repeat(clip: Path, out: Path, seconds: float) -> Path:
     """Repeat a clip, as one video of some seconds."""
-    info = probe(clip)
-    whole = decode(clip, frames=info.frame_count)
+    scan = scan_packets(clip)
+    whole = decode(clip, frames=scan.frame_count)
     assert whole.frames is not None and whole.waveform is not None  # noqa: S101 - asked for
-    length = round(info.frame_count / info.fps * whole.sample_rate)
+    length = round(scan.frame_count / scan.fps * whole.sample_rate)
     sound = np.pad(whole.waveform, (0, max(0, length - len(whole.waveform))))[:length]
     height, width = (side // 2 * 2 for side in whole.frames.shape[1:3])
-    pictures = itertools.islice(itertools.cycle(whole.frames[:, :height, :width]), round(seconds * info.fps))
-    times = int(seconds * info.fps / info.frame_count) + 1
-    waveform = np.tile(sound, times)[: round(seconds * whole.sample_rate)]
-    return write_video(out, pictures, info.fps, waveform, whole.sample_rate)
+    pictures = itertools.islice(itertools.cycle(whole.frames[:, :height, :width]), round(seconds * scan.fps))
+    waveform = np.resize(sound, round(seconds * whole.sample_rate))
+    return write_video(out, pictures, scan.fps, waveform, whole.sample_rate)
 
 
 def _track(path: Path, frames: int) -> Path:
@@ -137,3 +142,33 @@ def _track(path: Path, frames: int) -> Path:
         for row, units in enumerate(values.round(2).tolist()):
             table.writerow([row + 1, round(row * LONG / frames, 3), 0.98, 1, *units])
     return path
+
+
+@contextmanager
+def serving(model: Path) -> Iterator[str]:
+    """Run a server of a model while this lasts; yields its address.
+
+    Raises:
+        InputError: it does not start.
+    """
+    command = [*CFNSR, "serve", str(model), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None and server.stderr is not None  # noqa: S101 - pipes
+            address = server.stdout.readline().split(" ")[0].strip()
+            if not address.startswith("http"):
+                server.terminate()
+                raise InputError(f"`cfnsr serve` does not start: {server.stderr.read().strip()[-300:]}")
+            yield address.rstrip("/")
+        finally:
+            server.terminate()
+
+
+def ask(address: str, file: Path) -> None:
+    """Have a file recognised by `POST /predict`; raise `InputError` where that is refused."""
+    import requests
+
+    form = {"file": (f"clip{file.suffix}", file.read_bytes(), "application/octet-stream")}
+    answer = requests.post(f"{address}/predict", files=form, timeout=PATIENCE)
+    if not answer.ok:
+        raise InputError(f"the server answers {answer.status_code}: {answer.text[:300]}")

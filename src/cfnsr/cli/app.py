@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from cfnsr import __version__
 from cfnsr.console import hang_up, say, show_all
@@ -26,20 +27,28 @@ app = typer.Typer(
     epilog="--debug, anywhere, shows the traceback of an error.",
 )
 
-DataOption = Annotated[Path, typer.Option("--data", help="Folder made by `cfnsr prepare`.")]
+
+def check_workers(workers: int | None) -> int | None:
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers is {workers}: expected 1 or more")
+    return workers
+
+
+WorkersOption = Annotated[
+    int | None, Option(help="Processes; all cores if not given.", callback=check_workers)
+]
 VideoStreamOption = Annotated[
     int | None,
-    typer.Option(
+    Option(
         help="Which stream of pictures, of a file that has several, from 1; if not given, the one marked "
         "default, else the first."
     ),
 ]
-AudioStreamOption = Annotated[int | None, typer.Option(help="Which stream of sound; the same.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
+AudioStreamOption = Annotated[int | None, Option(help="Which stream of sound; the same.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 CheckpointArgument = Annotated[
     str,
-    typer.Argument(
+    Argument(
         help="Folder with config.json and model.safetensors, an exported .onnx or .xml, or a name on the "
         "Hugging Face hub."
     ),
@@ -125,11 +134,11 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     plugin: Annotated[
         list[Path] | None,
-        typer.Option(help="A Python file of yours that registers models; before the verb, may be repeated."),
+        Option(help="A Python file of yours that registers models; before the verb, may be repeated."),
     ] = None,
 ) -> None:
     if plugin:
@@ -137,11 +146,6 @@ def _options(
 
         for path in plugin:
             load_plugin(path)
-
-
-def check_workers(workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers is {workers}: expected 1 or more")
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from cfnsr.cli.app import (
     AudioStreamOption,
     JsonOption,
     Numbers,
     VideoStreamOption,
+    WorkersOption,
     app,
-    check_workers,
     names,
     parse_numbers,
 )
@@ -33,29 +34,24 @@ SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
 
 @app.command(epilog="Example: cfnsr synthesize corpus --actors 24 --seed 0")
 def synthesize(
-    folder: Annotated[Path, typer.Argument(help="Receives Actor_NN/*.mp4 and landmarks/*.csv.")],
-    actors: Annotated[int, typer.Option(help="Number of actors.")] = 24,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    folder: Annotated[Path, Argument(help="Receives Actor_NN/*.mp4 and landmarks/*.csv.")],
+    actors: Annotated[int, Option(help="Number of actors.")] = 24,
+    seed: Annotated[int, Option(help="The same seed gives the same files.")] = 0,
+    workers: WorkersOption = None,
 ) -> None:
     """Write a synthetic corpus in RAVDESS's layout: drawn faces that speak."""
-    check_workers(workers)
-    if actors < 1:
-        raise InputError(f"--actors is {actors}: expected 1 or more")
     total = write_synthetic(folder, actors=actors, seed=seed, workers=workers)
     print(f"{total} takes in {folder}")
 
 
 @app.command(epilog="Example: cfnsr download ravdess ravdess --actors 1-4")
 def download(
-    corpus: Annotated[str, typer.Argument(help="ravdess")],
-    folder: Annotated[Path, typer.Argument(help="Receives the unpacked corpus.")],
-    actors: Annotated[
-        Numbers | None, typer.Option(help="Actors, such as 1-4,7; all 24 if not given.")
-    ] = None,
-    what: Annotated[str, typer.Option(help="Among video, audio and landmarks.")] = "video,landmarks",
-    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the zip files.")] = False,
-    base_url: Annotated[str, typer.Option(help="A mirror with Zenodo's API.")] = "https://zenodo.org",
+    corpus: Annotated[str, Argument(help="ravdess")],
+    folder: Annotated[Path, Argument(help="Receives the unpacked corpus.")],
+    actors: Annotated[Numbers | None, Option(help="Actors, such as 1-4,7; all 24 if not given.")] = None,
+    what: Annotated[str, Option(help="Among video, audio and landmarks.")] = "video,landmarks",
+    keep_archives: Annotated[bool, Option("--keep-archives", help="Keep the zip files.")] = False,
+    base_url: Annotated[str, Option(help="A mirror with Zenodo's API.")] = "https://zenodo.org",
 ) -> None:
     """Fetch RAVDESS from Zenodo: checked, resumable, unpacked. Non-commercial licence."""
     from cfnsr.corpus.download import plan_download
@@ -68,53 +64,49 @@ def download(
     )
     say(plan.summary())
     with bar("download", 1) as step:
-        plan.run(lambda name, done, total: step(completed=done, total=total, note=name))
+        plan.run(lambda name, done, total: step(done, total, note=name))
     print(f"RAVDESS is in {folder}")
 
 
 @app.command(epilog="Example: cfnsr prepare ravdess prepared --workers 4")
 def prepare(
-    corpus: Annotated[
-        Path, typer.Argument(help="A RAVDESS or CREMA-D folder, or a CSV of path,label,speaker.")
-    ],
-    out: Annotated[Path, typer.Argument(help="Receives the prepared clips.")],
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    corpus: Annotated[Path, Argument(help="A RAVDESS or CREMA-D folder, or a CSV of path,label,speaker.")],
+    out: Annotated[Path, Argument(help="Receives the prepared clips.")],
+    workers: WorkersOption = None,
     modalities: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Among video, audio, log_mel (for ERANNs), speech and openface; video,audio (as far as "
             "there) if not given."
         ),
     ] = None,
-    frames: Annotated[int, typer.Option(help="Pictures a clip.")] = 30,
-    sampling: Annotated[str, typer.Option(help="even, or consecutive from the middle.")] = "even",
-    size: Annotated[int, typer.Option(help="Side of the face crop in pixels.")] = 224,
-    margin: Annotated[
-        float | None, typer.Option(help="Room around the face, as a part of its height.")
-    ] = None,
+    frames: Annotated[int, Option(help="Pictures a clip.")] = 30,
+    sampling: Annotated[str, Option(help="even, or consecutive from the middle.")] = "even",
+    size: Annotated[int, Option(help="Side of the face crop in pixels.")] = 224,
+    margin: Annotated[float | None, Option(help="Room around the face, as a part of its height.")] = None,
     speech_encoder: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="For speech: a pretrained Whisper, wav2vec 2.0, HuBERT or WavLM, a folder or a name on the "
             "Hugging Face hub; CFNSR_SPEECH_ENCODER names a folder too."
         ),
     ] = None,
-    song: Annotated[bool, typer.Option("--song", help="Take RAVDESS's songs too.")] = False,
+    song: Annotated[bool, Option("--song", help="Take RAVDESS's songs too.")] = False,
     openface: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="A folder with the OpenFace CSVs; or one CSV of clip means, a row a take (column name): the "
             "takes it lacks are left out."
         ),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="The label set of a CSV of takes, in class order, such as calm,tense.")
+        str | None, Option(help="The label set of a CSV of takes, in class order, such as calm,tense.")
     ] = None,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
     lenient: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--lenient",
             help="Keep takes that are silent where a model listens, and those with a face in fewer than half "
             "of the pictures.",
@@ -125,7 +117,6 @@ def prepare(
     from cfnsr.corpus.scan import scan
     from cfnsr.features.preparation import Preparation
 
-    check_workers(workers)
     found = scan(corpus, song=song, openface=openface, labels=names(labels or ""))
     chosen = _modalities_there(found) if modalities is None else names(modalities)
     encoder, sha256 = _speech_encoder(chosen, speech_encoder)
@@ -149,19 +140,19 @@ def prepare(
 @app.command("check-split", epilog="Example: cfnsr check-split split.csv --media ravdess")
 def check_split(
     table: Annotated[
-        Path, typer.Argument(help="A CSV with the columns path, split or fold, and optionally actor.")
+        Path, Argument(help="A CSV with the columns path, split or fold, and optionally actor.")
     ],
     column: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="NAME=THEIRS",
             help="What the CSV calls its column path, split, fold or actor, such as path=file; repeatable.",
         ),
     ] = None,
     media: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings, if they do not lie as the CSV says.")
+        Path | None, Option(help="Folder of the recordings, if they do not lie as the CSV says.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores if not given.")] = None,
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name what a split leaks: shared actors and takes, copies of a recording, a reused validation.
@@ -173,15 +164,9 @@ def check_split(
     from cfnsr.data.leaks import check_split as check
     from cfnsr.data.split import read_split
 
-    check_workers(workers)
     split = read_split(table, dict(_renamed(text) for text in column or ()))
     with bar("compare", len(split.recordings)) as step:
-        findings = check(
-            split,
-            media=media,
-            workers=workers,
-            progress=lambda done, total: step(completed=done, total=total),
-        )
+        findings = check(split, media=media, workers=workers, progress=step)
     print(json.dumps(findings.as_json(), indent=2) if as_json else "\n".join(findings.lines()))
     if not findings.clean:
         raise typer.Exit(1)
@@ -217,13 +202,10 @@ def prepare_takes(
     write_text(out / "left_out.txt", "".join(f"{line}\n" for line in aside))
     for line in corpus.notes():
         say(line)
-    done = 0
     with bar("prepare", len(corpus.takes)) as step:
 
         def progress(take: "Take", state: str) -> None:
-            nonlocal done
-            done += 1
-            step(completed=done, note="" if state == "made" else f"{take.name} {state}")
+            step(advance=1, note="" if state == "made" else f"{take.name} {state}")
 
         outcome = prepare_corpus(corpus.takes, store, preparation, workers=workers, progress=progress)
     for failure in outcome.failures[:SHOWN]:
@@ -295,13 +277,10 @@ def write_synthetic(folder: Path, *, actors: int, seed: int, workers: int | None
     from cfnsr.synthesis.corpus import synthesize as write
 
     total = len(plan(actors=actors))
-    done = 0
     with bar("synthesize", total) as step:
 
         def progress(part: "Part") -> None:
-            nonlocal done
-            done += 1
-            step(completed=done, note=part.name)
+            step(advance=1, note=part.name)
 
         write(folder, actors=actors, seed=seed, workers=workers, progress=progress)
     return total

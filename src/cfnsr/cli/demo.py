@@ -4,7 +4,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from cfnsr.cli.app import app
 from cfnsr.cli.corpus import prepare_takes, write_synthetic
@@ -21,11 +21,12 @@ PICTURES = 64  # pixels of the small preset
 
 @app.command(epilog="Example: cfnsr demo --out demo")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic corpus and of the training.")] = 0,
+    out: Annotated[Path, Option(help="Folder for all that is made.")] = Path("demo"),
+    seed: Annotated[int, Option(help="Seed of the synthetic corpus and of the training.")] = 0,
 ) -> None:
     """Synthetic corpus, preparation, cross-validation, report and a prediction: the whole job in minutes."""
     from cfnsr.corpus.scan import scan
+    from cfnsr.data.folds import PROTOCOLS
     from cfnsr.data.store import Store
     from cfnsr.features.preparation import Preparation
     from cfnsr.inference.predict import predict
@@ -52,7 +53,7 @@ def demo(
     say("4/5 report")
     write_report(runs, explain=prepared)
     say("5/5 a prediction for a take of an actor the model never saw")
-    fold = PreparedCorpus(Store(prepared)).folds("nested")[FOLDS[0] - 1]
+    fold = PreparedCorpus(Store(prepared)).folds(PROTOCOLS["nested"])[FOLDS[0] - 1]
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")
     checkpoint = runs / "nested" / MODEL / f"seed_{seed}" / f"fold_{FOLDS[0]}"
     assert unseen.video is not None  # noqa: S101 - the synthetic corpus has pictures

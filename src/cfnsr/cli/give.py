@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from cfnsr.cli.app import JsonOption, app
 from cfnsr.console import say
@@ -21,20 +22,17 @@ CHECKED, CALIBRATION, MEASURED = 6, 48, 200
 
 @app.command(epilog="Example: cfnsr export runs/nested/cfn_sr/seed_0/fold_1 model.onnx --data prepared")
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder with config.json and model.safetensors.")],
-    out: Annotated[Path, typer.Argument(help="The file to write: .onnx, or .xml for OpenVINO.")],
+    checkpoint: Annotated[Path, Argument(help="Folder with config.json and model.safetensors.")],
+    out: Annotated[Path, Argument(help="The file to write: .onnx, or .xml for OpenVINO.")],
     precision: Annotated[
-        str, typer.Option(help="f32; with an .xml file also bf16, or int8, which is calibrated on --data.")
+        str, Option(help="f32; with an .xml file also bf16, or int8, which is calibrated on --data.")
     ] = "f32",
     data: Annotated[
-        Path | None,
-        typer.Option(help="Folder made by `cfnsr prepare`: clips to check on, and to calibrate int8."),
+        Path | None, Option(help="Folder made by `cfnsr prepare`: clips to check on, and to calibrate int8.")
     ] = None,
 ) -> None:
     """Write a model as one file that needs no PyTorch: bytes of pictures and a waveform in, answers out."""
     require("export", "onnx", "onnxruntime", "onnxscript", "openvino")
-    from cfnsr.export.onnx import export_onnx
-    from cfnsr.export.openvino import export_int8, export_openvino
     from cfnsr.features.spec import PRECISIONS
     from cfnsr.inference.exported import RUNTIMES
 
@@ -48,13 +46,12 @@ def export(
     check_file(out)
     if precision == "int8" and data is None:
         raise InputError("int8 is calibrated on training clips: expected --data with a prepared corpus")
+    from cfnsr.export.onnx import export_onnx  # loads torch, which a refusal need not wait for
+    from cfnsr.export.openvino import export_int8, export_openvino
+
     if precision == "int8":
-        done = export_int8(
-            checkpoint,
-            out,
-            [clip for clip, _ in _clips(checkpoint, data, CALIBRATION)],
-            _clips(checkpoint, data, MEASURED, tested=True),
-        )
+        calibration = [clip for clip, _ in _clips(checkpoint, data, CALIBRATION)]
+        done = export_int8(checkpoint, out, calibration, _clips(checkpoint, data, MEASURED, tested=True))
         found = "on them "
         if done.float_accuracy is not None and done.accuracy is not None:
             cost = 100 * (done.accuracy - done.float_accuracy)
@@ -84,11 +81,11 @@ def _clips(
 ) -> "list[tuple[Mapping[str, np.ndarray], int]]":
     """Load some prepared clips and their classes; of a run those of its training, or tested, actors."""
     from cfnsr.data.store import Store
-    from cfnsr.evaluation.runs import ABOUT, read_run
     from cfnsr.media.decode import spread
     from cfnsr.training.checkpoint import read_spec
+    from cfnsr.training.run import ABOUT, Run
 
-    run = read_run(checkpoint) if (checkpoint / ABOUT).exists() else None
+    run = Run.read(checkpoint) if (checkpoint / ABOUT).exists() else None
     if data is None or (tested and run is None):
         return []
     store, labels = Store(data), read_spec(checkpoint).labels
@@ -102,14 +99,12 @@ def _clips(
 
 @app.command(epilog="Example: cfnsr share runs/nested/cfn_sr/seed_0/fold_1 owner/name")
 def share(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    to: Annotated[str, typer.Argument(help="owner/name on the Hugging Face hub, or with --folder a folder.")],
+    run: Annotated[Path, Argument(help="Folder of a run.")],
+    to: Annotated[str, Argument(help="owner/name on the Hugging Face hub, or with --folder a folder.")],
     folder: Annotated[
-        bool, typer.Option("--folder", help="Write a folder instead of putting it on the hub.")
+        bool, Option("--folder", help="Write a folder instead of putting it on the hub.")
     ] = False,
-    private: Annotated[
-        bool, typer.Option("--private", help="A new repository is for its owner alone.")
-    ] = False,
+    private: Annotated[bool, Option("--private", help="A new repository is for its owner alone.")] = False,
 ) -> None:
     """Share a model with its card, by the Hugging Face hub or as a folder."""
     if folder and private:
@@ -143,10 +138,10 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: cfnsr bench predict clip.mp4 --out docs/benchmarks.md")
 def bench(
-    what: Annotated[str, typer.Argument(help="predict")],
-    clip: Annotated[Path, typer.Argument(help="A video of a few seconds: a face, and speech.")],
-    out: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
-    rounds: Annotated[int, typer.Option(help="Of everything; the median counts.")] = 5,
+    what: Annotated[str, Argument(help="predict")],
+    clip: Annotated[Path, Argument(help="A video of a few seconds: a face, and speech.")],
+    out: Annotated[Path | None, Option(help="Write the page here.")] = None,
+    rounds: Annotated[int, Option(help="Of everything; the median counts.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how long a prediction takes on this machine."""

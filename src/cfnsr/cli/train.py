@@ -9,49 +9,47 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from cfnsr.cli.app import DataOption, JsonOption, Numbers, app, check_workers, names, parse_numbers
+from cfnsr.cli.app import JsonOption, Numbers, app, check_workers, names, parse_numbers
 from cfnsr.console import bar, say, speaks
 from cfnsr.errors import InputError
 from cfnsr.files import check_folder
 
 if TYPE_CHECKING:
-    from cfnsr.evaluation.page import Examples
-    from cfnsr.evaluation.summary import Row
+    from cfnsr.evaluation.html import Examples
+    from cfnsr.evaluation.rows import Row
     from cfnsr.training.config import Recipe
     from cfnsr.training.fold import Progress
+    from cfnsr.training.job import Job
     from cfnsr.training.loop import Step
     from cfnsr.training.prepared import PreparedCorpus
-    from cfnsr.training.record import Job
 
 ProtocolOption = Annotated[
     str,
-    typer.Option(
+    Option(
         help="nested (inner validation actors choose the epoch), leave_one_actor_out or paper (optimistic)."
     ),
 ]
-VideoOption = Annotated[
-    str | None, typer.Option(help="Video encoder: pixels (the default) or openface tracks.")
-]
+VideoOption = Annotated[str | None, Option(help="Video encoder: pixels (the default) or openface tracks.")]
 AudioOption = Annotated[
-    str | None, typer.Option(help="Audio encoder: mfcc (the default) or speech, a pretrained one.")
+    str | None, Option(help="Audio encoder: mfcc (the default) or speech, a pretrained one.")
 ]
 SpeakerOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--speaker-normalisation",
         help="Standardise each person's features over all their takes, without labels, the tested ones too "
         "(transductive): needs all emotions in balance. The protocol is then called ..._normalised.",
     ),
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with what was cut off.")]
+ResumeOption = Annotated[bool, Option("--resume", help="Go on with what was cut off.")]
 
 
 @app.command(epilog="Example: cfnsr models --json")
 def models(
     as_json: JsonOption = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    as_markdown: Annotated[bool, Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """List every model: its parameters beside the paper's, and the accuracy the paper reports."""
     from cfnsr.models import listing
@@ -65,48 +63,44 @@ def models(
 def _recipe(
     preset: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="paper (30 frames of 224 px, 70 epochs; the default), recommended (our changes to it), "
             "small (for a CPU), or features (OpenFace and speech)."
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="A recipe as TOML, as `cfnsr train --show-config` prints it, or a part of one."),
+        Option(help="A recipe as TOML, as `cfnsr train --show-config` prints it, or a part of one."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting of a recipe, such as schedule=cosine; may be repeated."),
+        Option("--set", help="Any setting of a recipe, such as schedule=cosine; may be repeated."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs, if not the preset's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips a step, if not the preset's.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Learning rate of Adam, if not the preset's.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="no (float32) or bf16 (mixed precision).")] = None,
+    epochs: Annotated[int | None, Option(help="Epochs, if not the preset's.")] = None,
+    batch_size: Annotated[int | None, Option(help="Clips a step, if not the preset's.")] = None,
+    learning_rate: Annotated[float | None, Option(help="Learning rate of Adam, if not the preset's.")] = None,
+    precision: Annotated[str | None, Option(help="no (float32) or bf16 (mixed precision).")] = None,
     pretrain: Annotated[
         bool | None,
-        typer.Option(
-            "--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."
-        ),
+        Option("--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."),
     ] = None,
     modality_dropout: Annotated[
         float | None,
-        typer.Option(help="Probability that pictures or sound of a training clip are dropped, 0 to 0.9."),
+        Option(help="Probability that pictures or sound of a training clip are dropped, 0 to 0.9."),
     ] = None,
     openface_steps: Annotated[
-        int | None, typer.Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
+        int | None, Option(help="Steps in time of an OpenFace track; 1 is its mean over the take.")
     ] = None,
     video_weights: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="Weights that the 3D ResNeXt-50 begins with, such as those published for Kinetics: "
             "safetensors or a PyTorch state dict. Those of ResNeXt-101 do not fit."
         ),
     ] = None,
     tune: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--tune",
             help="Choose epochs and learning rate of a fused model on each fold's inner validation actors, "
             "from the same grid.",
@@ -154,18 +148,18 @@ def _with_recipe(command: Callable[..., None]) -> Callable[..., None]:
 @_with_recipe
 def train(
     recipe: "Recipe",
-    model: Annotated[str | None, typer.Argument(help="One of `cfnsr models`.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder made by `cfnsr prepare`.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the checkpoint.")] = None,
-    fold: Annotated[int, typer.Option(help="Number of the fold, from 1.")] = 1,
+    model: Annotated[str | None, Argument(help="One of `cfnsr models`.")] = None,
+    data: Annotated[Path | None, Option(help="Folder made by `cfnsr prepare`.")] = None,
+    out: Annotated[Path | None, Option(help="Folder of the checkpoint.")] = None,
+    fold: Annotated[int, Option(help="Number of the fold, from 1.")] = 1,
     video: VideoOption = None,
     audio: AudioOption = None,
     protocol: ProtocolOption = "nested",
     speaker_normalisation: SpeakerOption = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, Option(help="Of everything random.")] = 0,
     resume: ResumeOption = False,
     show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print the recipe as TOML for --config, and train nothing.")
+        bool, Option("--show-config", help="Print the recipe as TOML for --config, and train nothing.")
     ] = False,
 ) -> None:
     """Train one model on one fold of whole actors; its encoders alone first, in OUT/pretrained."""
@@ -194,15 +188,15 @@ def train(
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
     _say_notes(jobs, corpus)
-    encoders = {job.model: out / "pretrained" / job.model for job in jobs[:-1]}
+    folders = {job: out / "pretrained" / job.model for job in jobs[:-1]}
     with _training_bar(jobs) as progress:
         for job in jobs:
             train_fold(
                 job,
                 corpus,
-                encoders.get(job.model, out),
+                folders.get(job, out),
                 accelerator=accelerator(recipe),
-                start_from=encoders if encoders and job is jobs[-1] else None,
+                start_from=[folders[stream] for stream in job.encoders],
                 resume=resume,
                 progress=progress,
             )
@@ -220,27 +214,28 @@ def train(
 @_with_recipe
 def crossval(
     recipe: "Recipe",
-    data: DataOption,
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")],
-    models: Annotated[list[str] | None, typer.Argument(help="Some of `cfnsr models`.")] = None,
+    data: Annotated[Path, Option(help="Folder made by `cfnsr prepare`.")],
+    out: Annotated[Path, Option(help="Folder of the runs.")],
+    models: Annotated[list[str] | None, Argument(help="Some of `cfnsr models`.")] = None,
     table: Annotated[
-        list[int] | None, typer.Option(help="All rows of the paper's table 1 or 2; may be repeated.")
+        list[int] | None, Option(help="All rows of the paper's table 1 or 2; may be repeated.")
     ] = None,
     video: VideoOption = None,
     audio: AudioOption = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="nested (the default), paper (optimistic), or both: nested,paper (with --table). "
             "Or leave_one_actor_out with a fold each. To measure habits: best_epoch_on_test, shared_actors, "
             "repeated_takes."
         ),
     ] = None,
     speaker_normalisation: SpeakerOption = False,
-    seeds: Annotated[Numbers, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
-    folds: Annotated[Numbers | None, typer.Option(help="Folds, such as 1,2; all if not given.")] = None,
+    seeds: Annotated[Numbers, Option(help="Seeds, such as 0,1,2.")] = "0",
+    folds: Annotated[Numbers | None, Option(help="Folds, such as 1,2; all if not given.")] = None,
     workers: Annotated[
-        int, typer.Option(help="Processes on a CPU, each of which trains some of the folds.")
+        int,
+        Option(help="Processes on a CPU, each of which trains some of the folds.", callback=check_workers),
     ] = 1,
     resume: ResumeOption = False,
 ) -> None:
@@ -248,7 +243,6 @@ def crossval(
     from cfnsr.data.folds import with_normalised_speakers
     from cfnsr.models.zoo import choose_models
 
-    check_workers(workers)
     alone = speaker_normalisation or recipe.needs_validation
     usual = "nested,paper" if table and not alone else "nested"
     protocols = names(protocol or usual)
@@ -270,23 +264,23 @@ def crossval(
 
 @app.command(epilog="Example: cfnsr report runs --compare cfn_sr,audio")
 def report(
-    runs: Annotated[Path, typer.Argument(help="Folder of runs.")],
+    runs: Annotated[Path, Argument(help="Folder of runs.")],
     explain: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="The prepared folder that the runs were given: the page then shows what two test answers of "
             "each row rest on."
         ),
     ] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="A,B",
             help="Two models whose difference is tested, such as cfn_sr,audio; give it once a pair.",
         ),
     ] = None,
     margin: Annotated[
-        float, typer.Option(help="Points of accuracy that do not matter: the tests of equivalence use it.")
+        float, Option(help="Points of accuracy that do not matter: the tests of equivalence use it.")
     ] = 2.0,
 ) -> None:
     """Write report.html, tables.md and results.json into the folder of the runs."""
@@ -313,7 +307,7 @@ def _training_bar(jobs: Sequence["Job"]) -> Iterator["Progress"]:
                 state = f"loss {at.loss:.2f}, accuracy {100 * at.accuracy:.0f} %"
             step(
                 completed=round(sum(epochs.values()), 2),
-                note=f"{job.model} {job.protocol} seed {job.seed} fold {job.fold.number}: {state}",
+                note=f"{job.model} {job.protocol.name} seed {job.seed} fold {job.fold.number}: {state}",
             )
 
         yield progress
@@ -361,7 +355,7 @@ def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
     """Report clips without a search for copies, and the matches in a file of video weights."""
     from cfnsr.training.crossval import match_weights
 
-    if warning := corpus.unheard():
+    if warning := corpus.uncompared():
         say(f"note: {warning}")
     found = match_weights(jobs, corpus)
     for line in found.lines() if found is not None else ():
@@ -384,8 +378,8 @@ def write_report(
     """
     from cfnsr.evaluation.comparison import MARGIN
     from cfnsr.evaluation.metrics import TOO_FEW
+    from cfnsr.evaluation.render import figure, limits, tested
     from cfnsr.evaluation.report import report as write
-    from cfnsr.evaluation.tables import limits, mean_and_deviation, versus
 
     if not speaks():
         return
@@ -396,14 +390,11 @@ def write_report(
         explained=lambda rows: {} if explain is None else _explained(rows, explain),
     )
     for row in written.rows:
-        spread = row.spreads["accuracy"]
-        interval = f"95 % interval {limits(spread)}" if spread.ci95 else f"no interval ({TOO_FEW})"
-        print(
-            f"{row.model}: accuracy {mean_and_deviation(spread)} %, {interval}, "
-            f"{row.protocol_label}, {row.progress}"
-        )
+        accuracy = row.estimates["accuracy"]
+        interval = f"95 % interval {limits(accuracy)}" if accuracy.ci95 else f"no interval ({TOO_FEW})"
+        print(f"{row.model}: accuracy {figure(accuracy)} %, {interval}, {row.protocol_label}, {row.progress}")
     for each in written.compared:
-        said = f"not compared: {each.found}" if isinstance(each.found, str) else versus(each.found)
+        said = f"not compared: {each.found}" if isinstance(each.found, str) else tested(each.found)
         print(f"{each.a} less {each.b}, {each.protocol_label}: {said}")
     print(f"report: {written.html}")
 
@@ -411,7 +402,7 @@ def write_report(
 def _explained(rows: "Sequence[Row]", prepared: Path) -> "Examples":
     """Explain two test clips of the first run of each row."""
     from cfnsr.data.store import Store
-    from cfnsr.inference.examples import examples
+    from cfnsr.inference.explained import examples
 
     store = Store(prepared)
     made = {}

@@ -4,11 +4,11 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from typer import Argument, Option
 
 from cfnsr.cli.app import AudioStreamOption, CheckpointArgument, JsonOption, VideoStreamOption, app
 from cfnsr.console import Step, bar, say
@@ -17,53 +17,54 @@ from cfnsr.files import check_file, escaped, visible, write_atomically
 
 if TYPE_CHECKING:
     from cfnsr.inference.predict import Progress
-    from cfnsr.inference.prediction import Prediction
-    from cfnsr.inference.recogniser import Recogniser
+    from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
+    from cfnsr.inference.timeline import Prediction
     from cfnsr.media.container import Streams
 
 FEWEST_OF_A_BAR = 10  # windows
+Outputs = list[tuple[str, Path]]  # option and path, where {name} stands for a file's name without its suffix
 WindowOption = Annotated[
-    float | None, typer.Option(help="Seconds of a window; as much as a training clip has if not given.")
+    float | None, Option(help="Seconds of a window; as much as a training clip has if not given.")
 ]
 
 
 @app.command(epilog="Example: cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 --plot talk.png")
 def predict(
     checkpoint: CheckpointArgument,
-    files: Annotated[list[Path], typer.Argument(help="Videos, or sound files for an audio model.")],
+    files: Annotated[list[Path], Argument(help="Videos, or sound files for an audio model.")],
     window: Annotated[
         float | None,
-        typer.Option(
+        Option(
             help="Seconds of a window, of whose sound as much is read as of a training clip. If not given, "
             "a file of up to 6 s is one, and a longer one is cut into windows as long as that sound."
         ),
     ] = None,
-    hop: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 1.0,
+    hop: Annotated[float, Option(help="Seconds from one window to the next.")] = 1.0,
     all_faces: Annotated[
-        bool, typer.Option("--all-faces", help="Follow everyone in the picture, not only the largest face.")
+        bool, Option("--all-faces", help="Follow everyone in the picture, not only the largest face.")
     ] = False,
     write: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             help="Write the timeline: a name ending in .csv, .json, .txt, .srt or .vtt; several times for "
             "several. {name} stands for the file's own name."
         ),
     ] = None,
-    plot: Annotated[list[Path] | None, typer.Option(help="Draw the timeline, as .png, .svg or .pdf.")] = None,
+    plot: Annotated[list[Path] | None, Option(help="Draw the timeline, as .png, .svg or .pdf.")] = None,
     annotate: Annotated[
         list[Path] | None,
-        typer.Option(help="Write the video with box, label and bars, and its sound, as .mp4, .mov or .mkv."),
+        Option(help="Write the video with box, label and bars, and its sound, as .mp4, .mov or .mkv."),
     ] = None,
     openface: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="A folder with OpenFace CSVs of the files, or a table of clip means; a model of "
             "pictures does without, the face detector then finds the face."
         ),
     ] = None,
     speech_encoder: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Folder or hub name of the speech encoder that the model was trained with, if it needs one."
         ),
     ] = None,
@@ -75,10 +76,17 @@ def predict(
     from cfnsr.inference.predict import predict as recognise
     from cfnsr.inference.writers import to_table
     from cfnsr.media.container import Streams
+    from cfnsr.media.scan import scan_packets
 
-    outputs = Outputs(tuple(write or ()), tuple(plot or ()), tuple(annotate or ()))
     streams = Streams(video_stream, audio_stream)
-    outputs.check(files)
+    outputs: Outputs = [
+        (option, path)
+        for option, paths in (("--write", write), ("--plot", plot), ("--annotate", annotate))
+        for path in paths or ()
+    ]
+    _check_outputs(outputs, files)
+    if not any(file.exists() for file in files):
+        scan_packets(files[0])  # refuses it without the seconds that torch takes to load
     model = _load(checkpoint, speech_encoder)
     predictions, well = [], True
     for file in files:
@@ -101,7 +109,7 @@ def predict(
             predictions.append(prediction.as_json())  # before it is written, which may fail
             if not as_json:
                 print(to_table(prediction), flush=True)
-            outputs.write(prediction, file, streams)
+            _write_outputs(outputs, prediction, file, streams)
         except BrokenPipeError:  # nobody reads any more
             raise
         except (InputError, OSError) as error:
@@ -115,20 +123,19 @@ def predict(
 
 @app.command(epilog="Example: cfnsr explain runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 why.png --at 12.5")
 def explain(
-    checkpoint: Annotated[str, typer.Argument(help="Folder of a checkpoint, or a name on the hub.")],
-    file: Annotated[Path, typer.Argument(help="Video, or sound file for an audio model.")],
-    out: Annotated[Path, typer.Argument(help="The picture to write, .png.")],
-    at: Annotated[float | None, typer.Option(help="Second of the file; its middle if not given.")] = None,
+    checkpoint: Annotated[str, Argument(help="Folder of a checkpoint, or a name on the hub.")],
+    file: Annotated[Path, Argument(help="Video, or sound file for an audio model.")],
+    out: Annotated[Path, Argument(help="The picture to write, .png.")],
+    at: Annotated[float | None, Option(help="Second of the file; its middle if not given.")] = None,
     window: WindowOption = None,
-    openface: Annotated[Path | None, typer.Option(help="The file's OpenFace CSV; see predict.")] = None,
+    openface: Annotated[Path | None, Option(help="The file's OpenFace CSV; see predict.")] = None,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
 ) -> None:
     """Draw the attention maps of a model over video and audio, and the effect of each modality."""
-    from cfnsr.inference.explained import explain_second
     from cfnsr.inference.exported import RUNTIMES
-    from cfnsr.inference.recogniser import TorchRecogniser
-    from cfnsr.media.container import Streams, scan_packets
+    from cfnsr.media.container import Streams
+    from cfnsr.media.scan import scan_packets
 
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} has another ending: expected .png")
@@ -136,9 +143,10 @@ def explain(
     if Path(checkpoint).suffix.lower() in RUNTIMES:
         raise InputError(f"{checkpoint} is exported, and cannot be explained: give its checkpoint's folder")
     streams = Streams(video_stream, audio_stream)
-    _say_notes(file, scan_packets(file, streams).notes)  # and refuse it before a model is loaded for it
-    model = _load(checkpoint)
-    assert isinstance(model, TorchRecogniser)  # noqa: S101 - it is not exported
+    _say_notes(file, scan_packets(file, streams).notes)
+    from cfnsr.inference.explained import explain_second  # loads torch, which a refusal need not wait for
+
+    model = cast("TorchRecogniser", _load(checkpoint))  # it is not exported
     explained = explain_second(model, file, at, window=window, openface=openface, streams=streams)
     start, end = explained.span
     picture = explained.as_png(f"{escaped(file.name)}, {start:.1f} to {end:.1f} s")
@@ -149,13 +157,13 @@ def explain(
 @app.command(epilog="Example: cfnsr serve runs/nested/cfn_sr/seed_0/fold_1")
 def serve(
     checkpoint: CheckpointArgument,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    host: Annotated[str, Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port; 0 takes a free one.")] = 8000,
     public: Annotated[
-        bool, typer.Option("--public", help="Let other machines in: no passwords, no encryption.")
+        bool, Option("--public", help="Let other machines in: no passwords, no encryption.")
     ] = False,
-    max_megabytes: Annotated[int, typer.Option(help="Of an upload, in MiB.")] = 200,
-    minutes: Annotated[float, typer.Option(help="Longest recording.")] = 10.0,
+    max_megabytes: Annotated[int, Option(help="Of an upload, in MiB.")] = 200,
+    minutes: Annotated[float, Option(help="Longest recording.")] = 10.0,
 ) -> None:
     """Serve a web page and a REST API on this machine: upload or record, see the timeline."""
     require("serve", "fastapi", "uvicorn", "python_multipart")
@@ -163,43 +171,42 @@ def serve(
         raise InputError(f"--max-megabytes is {max_megabytes}: expected 1 or more")
     if not 1 <= 60 * minutes < math.inf:
         raise InputError(f"--minutes is {minutes:g}: expected a second or more, such as 10")
+    from cfnsr.serve import server
+
+    server.listen(host, port, public=public).close()  # refuse an address before torch is loaded
     from cfnsr.serve.app import create_app
     from cfnsr.serve.limits import MEBIBYTE
-    from cfnsr.serve.server import hosts_of
-    from cfnsr.serve.server import serve as run
 
     app = create_app(
         _load(checkpoint),
         max_bytes=max_megabytes * MEBIBYTE,
         max_seconds=60 * minutes,
-        hosts=hosts_of(host),
+        hosts=server.hosts_of(host),
     )
+
+    def started(address: str) -> None:
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
+
     with suppress(KeyboardInterrupt):  # the way to end it
-        run(
-            app,
-            host=host,
-            port=port,
-            public=public,
-            started=lambda address: print(f"{address}  (Ctrl-C ends it)", flush=True),
-        )
+        server.serve(app, host=host, port=port, public=public, started=started)
 
 
 @app.command(epilog="Example: cfnsr live model.onnx   or: cfnsr live model.onnx --from talk.mp4")
 def live(
     checkpoint: CheckpointArgument,
-    file: Annotated[Path | None, typer.Option("--from", help="Play this file as if live.")] = None,
+    file: Annotated[Path | None, Option("--from", help="Play this file as if live.")] = None,
     camera: Annotated[
-        str | None, typer.Option(help="Its number, or its name, such as /dev/video0; 0 if not given.")
+        str | None, Option(help="Its number, or its name, such as /dev/video0; 0 if not given.")
     ] = None,
     microphone: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Its number or a part of its name, as `python -m sounddevice` lists them; the system's own "
             "if not given."
         ),
     ] = None,
     window: WindowOption = None,
-    every: Annotated[float, typer.Option(help="Seconds from one answer to the next.")] = 0.4,
+    every: Annotated[float, Option(help="Seconds from one answer to the next.")] = 0.4,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
     as_json: JsonOption = False,
@@ -215,15 +222,15 @@ def live(
     for option, device in (("--camera", camera), ("--microphone", microphone)):
         if file is not None and device is not None:
             raise InputError(f"--from {file} with {option} {device}: expected one of the two; leave one out")
-    source: Player | Devices | None = None
-    if file is None:
-        if streams != USUAL:
-            raise InputError("--video-stream and --audio-stream are of a file: expected --from, or neither")
-    else:
+    source: Player | Devices
+    if file is not None:
         source = Player(file, streams)
         _say_notes(file, source.scan.notes)
-    model = _load(checkpoint)
-    if source is None:
+        model = _load(checkpoint)
+    elif streams != USUAL:
+        raise InputError("--video-stream and --audio-stream are of a file: expected --from, or neither")
+    else:
+        model = _load(checkpoint)
         source = Devices(
             (camera or "0") if "video" in model.reads else None,
             (microphone or "default") if "audio" in model.reads else None,
@@ -236,78 +243,51 @@ def live(
     )
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Files to write of each prediction; `{name}` in a path stands for the file's name without its suffix.
+def _check_outputs(outputs: Outputs, files: Sequence[Path]) -> None:
+    """Refuse what could not be written in the end, before any work is done."""
+    from cfnsr.inference.plot import FORMATS
+    from cfnsr.inference.writers import WRITERS
+    from cfnsr.media.overlay import SUFFIXES
 
-    Args:
-        written: tables and subtitles, whose suffix says which: .csv, .json, .txt, .srt or .vtt.
-        plots: pictures of the timeline, .png, .svg or .pdf.
-        annotated: videos with box, label and bars, .mp4, .mov or .mkv.
-    """
+    suffixes = {"--write": WRITERS, "--plot": FORMATS, "--annotate": SUFFIXES}
+    for option, path in outputs:
+        if path.suffix.lower() not in suffixes[option]:
+            expected = ", ".join(suffixes[option])
+            raise InputError(f"{option} {path}: expected a name that ends in {expected}")
+        targets = [_named_after(file, path) for file in files]
+        if len(set(targets)) < len(files):
+            raise InputError(
+                f"{option} {path} for {len(files)} files: expected {{name}} in it, such as "
+                f"{{name}}{path.suffix}, and files of different names"
+            )
+        for file, target in zip(files, targets, strict=True):
+            check_file(target)
+            if target.resolve() == file.resolve():
+                raise InputError(f"{option} {path}: it is the file to predict; give another name")
 
-    written: tuple[Path, ...] = ()
-    plots: tuple[Path, ...] = ()
-    annotated: tuple[Path, ...] = ()
 
-    def check(self, files: Sequence[Path]) -> None:
-        """Refuse what could not be written in the end, before any work is done.
+def _named_after(file: Path, path: Path) -> Path:
+    return Path(str(path).replace("{name}", file.stem))
 
-        Raises:
-            InputError: an unknown suffix, one path for several files, or a place where none can be written.
-        """
-        from cfnsr.inference.plot import FORMATS
-        from cfnsr.inference.writers import WRITERS
-        from cfnsr.media.redraw import SUFFIXES
 
-        known = (
-            ("--write", self.written, WRITERS),
-            ("--plot", self.plots, FORMATS),
-            ("--annotate", self.annotated, SUFFIXES),
-        )
-        for option, paths, suffixes in known:
-            for path in paths:
-                if path.suffix.lower() not in suffixes:
-                    raise InputError(f"{option} {path}: expected a name that ends in {', '.join(suffixes)}")
-                if len({self.of(path, file) for file in files}) < len(files):
-                    raise InputError(
-                        f"{option} {path} for {len(files)} files: expected {{name}} in it, such as "
-                        f"{{name}}{path.suffix}, and files of different names"
-                    )
-                for file in files:
-                    check_file(self.of(path, file))
-                    if self.of(path, file).resolve() == file.resolve():
-                        raise InputError(f"{option} {path}: it is the file to predict; give another name")
+def _write_outputs(outputs: Outputs, prediction: "Prediction", file: Path, streams: "Streams") -> None:
+    from cfnsr.inference.annotate import annotate
+    from cfnsr.inference.plot import plot
+    from cfnsr.inference.writers import write
 
-    @staticmethod
-    def of(path: Path, file: Path) -> Path:
-        """Replace `{name}` in a path by the file's name."""
-        return Path(str(path).replace("{name}", file.stem))
-
-    def write(self, prediction: "Prediction", file: Path, streams: "Streams") -> None:
-        """Write all of it for one file, of which some streams were predicted from."""
-        from cfnsr.inference.annotate import annotate
-        from cfnsr.inference.plot import plot
-        from cfnsr.inference.writers import write
-
-        for path in self.written:
-            say(visible(f"written: {write(prediction, self.of(path, file))}"))
-        for path in self.plots:
-            say(visible(f"written: {plot(prediction, self.of(path, file))}"))
-        for path in self.annotated:
+    for option, path in outputs:
+        target = _named_after(file, path)
+        if option == "--write":
+            write(prediction, target)
+        elif option == "--plot":
+            plot(prediction, target)
+        else:
             with bar("annotate", 1) as step:
-                written = annotate(
-                    file,
-                    prediction,
-                    self.of(path, file),
-                    progress=lambda done, total: step(completed=done, total=total),
-                    streams=streams,
-                )
-            say(visible(f"written: {written}"))
+                annotate(file, prediction, target, progress=step, streams=streams)
+        say(visible(f"written: {target}"))
 
 
 def _say_notes(file: Path, notes: Sequence[str]) -> None:
-    """Print notes on how a file was read."""
     for note in notes:
         say(visible(f"{file}: {note}"))
 
@@ -331,11 +311,11 @@ def _timeline_bar(file: Path) -> Iterator["Progress"]:
 
 def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
     """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
-    from cfnsr.inference.predict import as_recogniser, find_speech_encoder
+    from cfnsr.inference.recogniser import as_recogniser
     from cfnsr.sharing.loading import is_hub_name, load
 
     if is_hub_name(checkpoint):
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
     model = as_recogniser(load(checkpoint))
-    find_speech_encoder(model, speech_encoder)
+    model.find_speech_encoder(speech_encoder)
     return model

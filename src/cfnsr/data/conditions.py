@@ -3,8 +3,9 @@ speakers of whom fewer takes are known.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,29 +22,38 @@ from cfnsr.features.mel import PCM, Mel
 BLUR = 1 / 16  # deviation of the Gaussian, as a part of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
 KEPT = 2**28  # bytes of sound features that are not computed again
-SILENCE = "silent_sound"
-NO_PICTURE = "no_picture"
+CLEAN = "clean"
 
 Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Pictures = Callable[[Tensor], Tensor]
 
 
-class Condition(NamedTuple):
+@dataclass(frozen=True)
+class Condition:
     """A corruption of one modality while the other one stays, or of the takes a speaker is known by.
 
     Args:
+        name: in `conditions.csv`, and of `label` in words.
+        meaning: what it does, in the report.
         modality: "video" or "audio"; empty where it concerns both.
-        absent: whether nothing of it is left.
+        absent: nothing of it is left.
         sound: waveform (N,) and a source of randomness -> waveform; for "audio".
         pictures: (B, 3, T, H, W) in 0..255 -> the same; for "video".
         among: the takes by which a tested speaker is standardised, if speakers are.
     """
 
-    modality: str
+    name: str
+    meaning: str
+    modality: str = ""
     absent: bool = False
     sound: Sound | None = None
     pictures: Pictures | None = None
     among: Among | None = None
+
+
+def silent(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Replace a waveform by silence."""
+    return np.zeros_like(waveform)
 
 
 def noisy(decibels: float) -> Sound:
@@ -82,6 +92,11 @@ def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
     return frames.view(video.shape)
 
 
+def dark(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
+    """Take most of the light away."""
+    return DARK * video
+
+
 def few(takes: int | None = None, emotions: int | None = None) -> Among:
     """Choose a take itself and some others of its speaker, as of a person of whom no more is known.
 
@@ -97,14 +112,14 @@ def few(takes: int | None = None, emotions: int | None = None) -> Among:
 
     def among(headers: Sequence[Header]) -> Bool[Tensor, "N N"]:
         there = sorted(
-            {header.emotion for header in headers}, key=lambda each: (_lot(headers[0].actor, each), each)
+            {header.emotion for header in headers}, key=lambda each: (_hash(headers[0].actor, each), each)
         )
         emotion = np.array([there.index(header.emotion) for header in headers])
         own, other = emotion[:, None], emotion[None, :]
         # Beside its own the first that were drawn, of which its own may be one.
         beside = len(there) if emotions is None else emotions - 1
         allowed = (other == own) | (other < beside + (own < beside))
-        lots = np.array([_lot(header.name) for header in headers], dtype=float)
+        lots = np.array([_hash(header.name) for header in headers], dtype=float)
         itself = np.eye(len(headers), dtype=bool)
         order = np.where(itself, -1.0, np.where(allowed, lots, np.inf)).argsort(axis=1).argsort(axis=1)
         return torch.from_numpy((order < (takes or len(headers))) & (allowed | itself))
@@ -112,23 +127,61 @@ def few(takes: int | None = None, emotions: int | None = None) -> Among:
     return among
 
 
-def _lot(*words: object) -> int:
+def _hash(*words: object) -> int:
     """Hash words to a number that looks random, but is always the same."""
     return int.from_bytes(hashlib.sha256(" ".join(map(str, words)).encode()).digest()[:8])
 
 
-CONDITIONS: dict[str, Condition] = {
-    SILENCE: Condition("audio", absent=True, sound=lambda waveform, rng: np.zeros_like(waveform)),
-    "noise_20db": Condition("audio", sound=noisy(20)),
-    "noise_10db": Condition("audio", sound=noisy(10)),
-    "noise_0db": Condition("audio", sound=noisy(0)),
-    NO_PICTURE: Condition("video", absent=True, pictures=no_picture),
-    "blurred_face": Condition("video", pictures=blurred),
-    "dark_face": Condition("video", pictures=lambda video: DARK * video),
-    "five_takes": Condition("", among=few(5)),
-    "two_emotions": Condition("", among=few(16, emotions=2)),
-    "one_emotion": Condition("", among=few(emotions=1)),
-}
+_EVERY = (
+    Condition("silent_sound", "no sound: the recording is silent", "audio", absent=True, sound=silent),
+    Condition("noise_20db", "white noise 20 dB below the sound", "audio", sound=noisy(20)),
+    Condition("noise_10db", "white noise 10 dB below the sound", "audio", sound=noisy(10)),
+    Condition("noise_0db", "white noise as strong as the sound", "audio", sound=noisy(0)),
+    Condition(
+        "no_picture",
+        "no pictures: every frame is one plain colour",
+        "video",
+        absent=True,
+        pictures=no_picture,
+    ),
+    Condition(
+        "blurred_face",
+        "the pictures are blurred until the features of a face melt",
+        "video",
+        pictures=blurred,
+    ),
+    Condition("dark_face", "most of the light is gone", "video", pictures=dark),
+    Condition(
+        "five_takes", "the speaker is standardised by five takes, this one and four others", among=few(5)
+    ),
+    Condition(
+        "two_emotions",
+        "the speaker is standardised by 16 takes, of the emotion of this one and another",
+        among=few(16, emotions=2),
+    ),
+    Condition(
+        "one_emotion",
+        "the speaker is standardised by takes of the emotion of this one alone",
+        among=few(emotions=1),
+    ),
+)
+CONDITIONS = {condition.name: condition for condition in _EVERY}  # in the order of the report
+MEANINGS = {CLEAN: "the test clips as they are", **{each.name: each.meaning for each in _EVERY}}
+
+
+def label(name: str) -> str:
+    """Write a condition's name in words.
+
+    >>> label("noise_20db"), label("silent_sound")
+    ('noise 20 dB', 'silent sound')
+    """
+    return name.replace("_", " ").replace("0db", "0 dB")
+
+
+def in_order(rows: Iterable[Iterable[str]]) -> list[str]:
+    """List the names in some rows once: clean first, then the conditions in the order of the report."""
+    there = dict.fromkeys(name for row in rows for name in row)
+    return sorted(there, key=lambda name: [*MEANINGS, name].index(name))
 
 
 def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict[str, Condition]:
@@ -151,7 +204,7 @@ def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict
     }
 
 
-class BadSound:
+class CorruptedSound:
     """Sound features of a store's clips under bad conditions; computed once, as far as memory goes.
 
     A clip's noise depends on its name and the condition alone, so that it is the same for every model.
@@ -161,18 +214,15 @@ class BadSound:
         self.store = store
         self._kept: dict[tuple[str, str, str], Tensor] = {}
 
-    def __call__(self, name: str, condition: str, reads: str) -> Float[Tensor, "F S"]:
-        """Return the features of one clip: its name, the condition, and "audio" or "log_mel"."""
-        key = name, condition, reads
+    def __call__(self, name: str, condition: Condition, reads: str) -> Float[Tensor, "F S"]:
+        """Return the features of one clip: its name, a condition of sound, and "audio" or "log_mel"."""
+        key = name, condition.name, reads
         if key not in self._kept:
-            change = CONDITIONS[condition].sound
-            if change is None:
-                raise ValueError(f"{condition} is no condition of sound")
             waveform = self.store.load(name, ["waveform"])["waveform"] / PCM
-            rng = np.random.default_rng(_lot(name, condition))
-            mel = cast(Mel, FEATURES[reads])
-            heard = torch.from_numpy(mel.compute(change(waveform, rng)))
-            if len(self._kept) * heard.nbytes >= KEPT:
-                return heard
-            self._kept[key] = heard
+            rng = np.random.default_rng(_hash(name, condition.name))
+            corrupt, mel = cast(Sound, condition.sound), cast(Mel, FEATURES[reads])
+            features = torch.from_numpy(mel.compute(corrupt(waveform, rng)))
+            if len(self._kept) * features.nbytes >= KEPT:
+                return features
+            self._kept[key] = features
         return self._kept[key]

@@ -107,12 +107,7 @@ def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
             group.extend(members[start : start + size])
             start += size
         dealt += extra
-    folds = []
-    for index, test in enumerate(groups):
-        validation = groups[(index + 1) % count]
-        train = tuple(sorted(set(sexes).difference(test, validation)))
-        folds.append(Fold(index + 1, train, tuple(sorted(validation)), tuple(sorted(test))))
-    return folds
+    return _in_turn(groups)
 
 
 def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
@@ -128,11 +123,17 @@ def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
             f"the corpus has {len(actors)} actors: leaving one out needs at least 3, "
             "one each to train, to validate and to test"
         )
+    return _in_turn([[actor] for actor in actors])
+
+
+def _in_turn(groups: Sequence[Sequence[Unit]]) -> list[Fold]:
+    """Test each group in turn; the next one is the inner validation, and all others train."""
+    every = {actor for group in groups for actor in group}
     folds = []
-    for number, test in enumerate(actors, 1):
-        validation = actors[number % len(actors)]
-        train = tuple(actor for actor in actors if actor not in (test, validation))
-        folds.append(Fold(number, train, (validation,), (test,)))
+    for number, test in enumerate(groups, 1):
+        validation = groups[number % len(groups)]
+        train = every.difference(test, validation)
+        folds.append(Fold(number, *(tuple(sorted(part)) for part in (train, validation, test))))
     return folds
 
 
@@ -146,10 +147,11 @@ def random_folds(strata: Mapping[Unit, str | None]) -> list[Fold]:
     order = sorted(strata, key=lambda unit: hashlib.sha256(str(unit).encode()).digest())
     dealt = nested_folds({place: strata[unit] for place, unit in enumerate(order)})
 
-    def named(part: tuple[Unit, ...]) -> tuple[Unit, ...]:
-        return tuple(order[int(place)] for place in part)
-
-    return [Fold(fold.number, named(fold.train), named(fold.validation), named(fold.test)) for fold in dealt]
+    folds = []
+    for fold in dealt:
+        parts = (fold.train, fold.validation, fold.test)
+        folds.append(Fold(fold.number, *(tuple(order[int(place)] for place in part) for part in parts)))
+    return folds
 
 
 @dataclass(frozen=True)
@@ -188,17 +190,18 @@ class Protocol:
     """A way to measure: folds, the part that chooses the epoch, and leaks on purpose.
 
     Args:
+        name: as the command line, folders and reports have it.
         deal: units and their strata -> folds.
         selected_on: the part whose accuracy chooses the epoch.
         units: a clip -> what it is dealt as.
         leaks: on both sides of a fold on purpose; nothing where actors are dealt whole.
-        normalised: whether each speaker's features are standardised by all of that speaker's takes, without
-            their labels: transductive, and no figure for a stranger of whom there are few takes, or takes
-            of few emotions.
+        normalised: each speaker's features are standardised by all of that speaker's takes, without their
+            labels: transductive, and no figure for a stranger of whom there are few takes or emotions.
     """
 
+    name: str
     deal: Callable[[Mapping[Unit, str | None]], list[Fold]]
-    selected_on: str
+    selected_on: str = "validation"
     units: Callable[[Header], tuple[Dealt, ...]] = with_its_actor
     leaks: str = ""
     normalised: bool = False
@@ -211,21 +214,25 @@ class Protocol:
         return "; ".join(filter(None, [optimistic, leaky, NORMALISED if self.normalised else ""]))
 
 
-PROTOCOLS: dict[str, Protocol] = {
-    "nested": Protocol(nested_folds, "validation"),
-    "paper": Protocol(paper_folds, "test"),
-    "leave_one_actor_out": Protocol(leave_one_actor_out_folds, "validation"),
+_EVERY = (
+    Protocol("nested", nested_folds),
+    Protocol("paper", paper_folds, "test"),
+    Protocol("leave_one_actor_out", leave_one_actor_out_folds),
     # The same folds with standardised speakers, which not every use can do: a protocol of its own.
-    "nested_normalised": Protocol(nested_folds, "validation", normalised=True),
-    "leave_one_actor_out_normalised": Protocol(leave_one_actor_out_folds, "validation", normalised=True),
+    Protocol("nested_normalised", nested_folds, normalised=True),
+    Protocol("leave_one_actor_out_normalised", leave_one_actor_out_folds, normalised=True),
     # Habits of the field, to measure what they add (docs/protocols.md): one step away from "nested" each,
     # but for the last, which is a step further than "shared_actors".
-    "best_epoch_on_test": Protocol(nested_folds, "test"),
-    "shared_actors": Protocol(random_folds, "validation", alone, "actors shared between training and test"),
-    "repeated_takes": Protocol(
-        random_folds, "validation", twice, "actors and copies of takes shared between training and test"
+    Protocol("best_epoch_on_test", nested_folds, "test"),
+    Protocol("shared_actors", random_folds, units=alone, leaks="actors shared between training and test"),
+    Protocol(
+        "repeated_takes",
+        random_folds,
+        units=twice,
+        leaks="actors and copies of takes shared between training and test",
     ),
-}
+)
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _EVERY}
 
 
 def find_protocol(name: str) -> Protocol:

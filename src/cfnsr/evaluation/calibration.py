@@ -1,184 +1,159 @@
 """Calibration, temperature scaling and abstention of a row.
 
-Test actors choose nothing here: each fold's temperature and its thresholds of abstention come from the
-fold's own inner validation clips.
+Test actors choose nothing here: each fold's temperature and its thresholds of abstention come from the fold's
+own inner validation clips.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cfnsr.corpus.take import Actor
 from cfnsr.errors import InputError
+from cfnsr.evaluation.estimates import Estimate, Interval, Tally, as_interval, over_folds, tally
 from cfnsr.evaluation.metrics import Floats, Ints, probabilities, share_interval
-from cfnsr.evaluation.predictions import AGAIN, Predictions
-from cfnsr.evaluation.runs import ABOUT, Run
-from cfnsr.evaluation.spread import Spread, Tally, as_pair, over_folds, tally
+from cfnsr.training.predictions import AGAIN, Predictions
+from cfnsr.training.run import ABOUT, Run
 
 COVERAGES = (0.9, 0.8, 0.7, 0.5)  # shares of the clips that are to be answered
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of confidence, fixed: nobody chose them
 FLOOR = -1000.0  # nats: one clip whose emotion was held impossible must not make the mean infinite
 TOLERANCE = 1e-3  # nats: predictions are written with 7 digits
+NO_VALIDATION = (
+    "no temperature is fitted and no threshold chosen: the protocol leaves no validation clips, and on test "
+    "clips both would flatter"
+)
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Coverage and accuracy of answers whose confidence reaches a threshold.
+    """Coverage and accuracy of answers whose confidence reaches a threshold, with 95 % intervals by actor.
 
     Args:
         threshold: of confidence; None where each fold has its own.
         wanted: share of the clips it was chosen to answer on validation; None where nobody chose it.
         coverage: share of the test clips that are answered, over all of them.
         accuracy: of the answered clips; None where none is.
-        coverage_ci95, accuracy_ci95: their 95 % intervals by actor; None where it has too few.
     """
 
     threshold: float | None
     wanted: float | None
     coverage: float
-    coverage_ci95: tuple[float, float] | None
+    coverage_ci95: Interval | None
     accuracy: float | None
-    accuracy_ci95: tuple[float, float] | None
+    accuracy_ci95: Interval | None
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Calibration of a row's confidence.
+    """Calibration of a row's confidence: "raw", and "tempered" where its runs have validation clips.
 
     Args:
-        raw: the row's predictions as they were written, counted.
-        actors: the tested actors, in the order of the counts.
         temperatures: of each run; empty where there are no validation clips to fit them on.
+        tallies: the predictions, counted.
+        ece: expected calibration error.
+        nll: mean negative log-likelihood in nats, without an interval.
+        brier: Brier score, without an interval.
+        abstention: everything answered, then one entry for each of `COVERAGES`; empty without a temperature.
+        curve: at each of `THRESHOLDS`, on the tempered confidence where there is one.
     """
 
-    raw: Tally
-    actors: tuple[Actor, ...]
     temperatures: tuple[float, ...]
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        return self.raw.runs
+    tallies: Mapping[str, Tally]
+    ece: Mapping[str, Estimate]
+    nll: Mapping[str, Estimate]
+    brier: Mapping[str, Estimate]
+    abstention: tuple[Answered, ...]
+    curve: tuple[Answered, ...]
 
     @property
     def reason(self) -> str:
         """The reason why there is no temperature; empty where there is one."""
-        if self.temperatures:
-            return ""
-        return (
-            "no temperature is fitted and no threshold chosen: the protocol leaves no validation clips, and "
-            "on test clips both would flatter"
-        )
-
-    @cached_property
-    def predictions(self) -> tuple[Predictions, ...]:
-        """The test clips of each run: tempered where there is a temperature."""
-        return tuple(
-            temper(run.test, temperature)
-            for run, temperature in zip(self.runs, self.temperatures or [1.0] * len(self.runs), strict=True)
-        )
-
-    @cached_property
-    def tempered(self) -> Tally | None:
-        """The tempered predictions, counted."""
-        return tally(self.runs, self.predictions, self.actors) if self.temperatures else None
-
-    @cached_property
-    def ece(self) -> dict[str, Spread]:
-        """Expected calibration error, "raw" and "tempered"."""
-        tallies = {"raw": self.raw, "tempered": self.tempered}
-        return {name: each.spread("ece") for name, each in tallies.items() if each is not None}
-
-    @cached_property
-    def nll(self) -> dict[str, Spread]:
-        """Mean negative log-likelihood in nats, "raw" and "tempered"; without intervals."""
-        return self._proper(nll)
-
-    @cached_property
-    def brier(self) -> dict[str, Spread]:
-        """Brier score, "raw" and "tempered"; without intervals."""
-        return self._proper(brier)
-
-    @cached_property
-    def abstention(self) -> tuple[Answered, ...]:
-        """Everything answered, then one entry for each of `COVERAGES`, thresholds chosen on validation."""
-        if not self.temperatures:
-            return ()
-        every = self._answered([0.0] * len(self.runs), wanted=1.0)
-        chosen = []
-        for wanted in COVERAGES:
-            thresholds = [
-                float(np.quantile(confidence(temper(run.validation, temperature)), 1 - wanted))
-                for run, temperature in zip(self.runs, self.temperatures, strict=True)
-            ]
-            chosen.append(self._answered(thresholds, wanted=wanted))
-        return (every, *chosen)
-
-    @cached_property
-    def curve(self) -> tuple[Answered, ...]:
-        """Coverage and accuracy at each of `THRESHOLDS`, on the tempered confidence where there is one."""
-        return tuple(self._answered([value] * len(self.runs), threshold=value) for value in THRESHOLDS)
-
-    def _proper(self, score: Callable[[Predictions], float]) -> dict[str, Spread]:
-        raw = over_folds(self.runs, [score(run.test) for run in self.runs])
-        found = {"raw": Spread(*raw, None)}
-        if self.temperatures:
-            tempered = over_folds(self.runs, [score(part) for part in self.predictions])
-            found["tempered"] = Spread(*tempered, None)
-        return found
-
-    def _answered(
-        self, thresholds: Sequence[float], *, threshold: float | None = None, wanted: float | None = None
-    ) -> Answered:
-        index = {actor: place for place, actor in enumerate(self.actors)}
-        sums = np.zeros((len(self.actors), 3))  # clips, answered, right
-        for part, least in zip(self.predictions, thresholds, strict=True):
-            sure = confidence(part) >= least
-            found = sure & (part.log_probabilities.argmax(axis=1) == part.labels)
-            places = [index[actor] for actor in part.actors]
-            np.add.at(sums, places, np.stack([np.ones(len(sure)), sure, found], axis=1))
-        clips, answered, right = sums.T
-        return Answered(
-            threshold=threshold,
-            wanted=wanted,
-            coverage=float(answered.sum() / clips.sum()),
-            coverage_ci95=as_pair(share_interval(answered, clips)),
-            accuracy=float(right.sum() / answered.sum()) if answered.any() else None,
-            accuracy_ci95=as_pair(share_interval(right, answered)),
-        )
+        return "" if self.temperatures else NO_VALIDATION
 
 
-def calibrate(raw: Tally, actors: Sequence[Actor]) -> Calibration:
-    """Fit each run's temperature on its validation clips and check it against what the training wrote.
+def calibrate(raw: Tally) -> Calibration:
+    """Fit each run's temperature on its validation clips, and score the test clips with it and without.
 
     Raises:
-        InputError: a run names a temperature that is not that of its validation clips.
+        InputError: the training wrote a temperature that is not that of the run's validation clips.
     """
+    runs = raw.runs
+    temperatures: tuple[float, ...] = ()
+    tested = {"raw": [run.test for run in runs]}
+    tallies = {"raw": raw}
+    abstention: list[Answered] = []
+    if all(run.validation.clips for run in runs):
+        temperatures = tuple(_fitted_temperature(run) for run in runs)
+        pairs = list(zip(runs, temperatures, strict=True))
+        tempered = [temper(run.test, value) for run, value in pairs]
+        tested["tempered"], tallies["tempered"] = tempered, tally(runs, tempered)
+        inner = [confidence(temper(run.validation, value)) for run, value in pairs]
+        for wanted in (1.0, *COVERAGES):
+            least = [float(np.quantile(each, 1 - wanted)) if wanted < 1 else 0.0 for each in inner]
+            abstention.append(_answered(tempered, raw.names, least, wanted=wanted))
+
+    def scored(score: Callable[[Predictions], float]) -> dict[str, Estimate]:
+        return {kind: over_folds(runs, [score(part) for part in parts]) for kind, parts in tested.items()}
+
+    last = tested.get("tempered", tested["raw"])
+    return Calibration(
+        temperatures,
+        tallies,
+        ece={kind: each.estimate("ece") for kind, each in tallies.items()},
+        nll=scored(nll),
+        brier=scored(brier),
+        abstention=tuple(abstention),
+        curve=tuple(_answered(last, raw.names, [each] * len(runs), threshold=each) for each in THRESHOLDS),
+    )
+
+
+def _fitted_temperature(run: Run) -> float:
     from cfnsr.training.calibration import fit_temperature
 
-    if not all(run.validation.clips for run in raw.runs):
-        return Calibration(raw, tuple(actors), ())
-    temperatures = []
-    for run in raw.runs:
-        fitted = fit_temperature(run.validation.log_probabilities, run.validation.labels)
-        if run.temperature is not None:
-            # Compared by what they do: where the likelihood is flat, one temperature is as good as another.
-            likely = nll(temper(run.validation, fitted)) + TOLERANCE
-            if not (run.temperature > 0 and nll(temper(run.validation, run.temperature)) < likely):
-                raise InputError(
-                    f"{run.folder / ABOUT} has temperature {run.temperature:.4g}: its validation clips give "
-                    f"{fitted:.4g}; {AGAIN}"
-                )
-        temperatures.append(fitted)
-    return Calibration(raw, tuple(actors), tuple(temperatures))
+    fitted = fit_temperature(run.validation.log_probabilities, run.validation.labels)
+    if run.temperature is not None:
+        # Compared by what they do: where the likelihood is flat, one temperature is as good as another.
+        likely = nll(temper(run.validation, fitted)) + TOLERANCE
+        if not (run.temperature > 0 and nll(temper(run.validation, run.temperature)) < likely):
+            raise InputError(
+                f"{run.folder / ABOUT} has temperature {run.temperature:.4g}: its validation clips give "
+                f"{fitted:.4g}; {AGAIN}"
+            )
+    return fitted
+
+
+def _answered(
+    parts: Sequence[Predictions],
+    actors: Sequence[Actor],
+    thresholds: Sequence[float],
+    *,
+    threshold: float | None = None,
+    wanted: float | None = None,
+) -> Answered:
+    """Count the answers of each run that reach its threshold."""
+    index = {actor: place for place, actor in enumerate(actors)}
+    sums = np.zeros((len(actors), 3))  # clips, answered, right
+    for part, least in zip(parts, thresholds, strict=True):
+        sure = confidence(part) >= least
+        right = sure & (part.log_probabilities.argmax(axis=1) == part.labels)
+        places = [index[actor] for actor in part.actors]
+        np.add.at(sums, places, np.stack([np.ones(len(sure)), sure, right], axis=1))
+    clips, answered, right = sums.T
+    return Answered(
+        threshold,
+        wanted,
+        coverage=float(answered.sum() / clips.sum()),
+        coverage_ci95=as_interval(share_interval(answered, clips)),
+        accuracy=float(right.sum() / answered.sum()) if answered.any() else None,
+        accuracy_ci95=as_interval(share_interval(right, answered)),
+    )
 
 
 def confidence(part: Predictions) -> Floats:
     """(N,) probability of the answer."""
-    values: Floats = probabilities(part.log_probabilities).max(axis=1)
-    return values
+    return np.asarray(probabilities(part.log_probabilities).max(axis=1))
 
 
 def nll(part: Predictions) -> float:
@@ -195,8 +170,8 @@ def nll(part: Predictions) -> float:
 def brier(part: Predictions) -> float:
     """Brier score: the squared distance of the probabilities from the truth, summed over emotions.
 
-    Source: Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather
-    Review 78 (1950).
+    Source: Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78
+        (1950).
 
     >>> brier(Predictions(("a",), (1,), np.array([0]), np.log([[0.5, 0.5]])))
     0.5
@@ -207,27 +182,21 @@ def brier(part: Predictions) -> float:
 
 
 def reliability(bins: Floats) -> tuple[Floats, Floats, Ints]:
-    """The points of a reliability diagram, one a bin that has clips.
+    """Mean confidence, accuracy and clips of each bin that has clips.
 
     Args:
         bins: (15, 3) of `metrics.Counts`.
-
-    Returns:
-        mean confidence, accuracy and clips of each.
 
     >>> bins = np.zeros((15, 3)); bins[13] = 4, 3, 3.6
     >>> [values.tolist() for values in reliability(bins)]
     [[0.9], [0.75], [4]]
     """
     clips, right, total = bins[bins[:, 0] > 0].T
-    number: NDArray[np.int64] = np.rint(clips).astype(np.int64)
-    return total / clips, right / clips, number
+    return total / clips, right / clips, np.rint(clips).astype(np.int64)
 
 
 def temper(part: Predictions, temperature: float) -> Predictions:
-    """The same predictions with their log-probabilities divided by a temperature; as they are by 1."""
+    """Divide the log-probabilities of some predictions by a temperature."""
     from cfnsr.training.calibration import tempered
 
-    if temperature == 1:
-        return part
     return replace(part, log_probabilities=tempered(part.log_probabilities, temperature))

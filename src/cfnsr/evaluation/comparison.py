@@ -1,24 +1,23 @@
 """Paired tests of difference and equivalence, by fold, because a fold's actors share one network.
 
-The unit of the test is the fold. Its actors are answered by the same trained network, so chance in the
-training moves all of them together: a test that takes them for independent calls too many pairs of equal
-models different. Of several seeds a fold's accuracies are averaged first: the seeds of a fold share its
-actors and its training actors, so they are no units of their own, but they make each unit steadier.
+Chance in the training moves all actors of a fold together: a test that takes them for independent calls too
+many pairs of equal models different. Of several seeds a fold's accuracies are averaged first: its seeds share
+its actors and its training actors, so they are no units of their own, but they make each unit steadier.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cfnsr.errors import InputError
+from cfnsr.evaluation.encoders import entry_of
+from cfnsr.evaluation.estimates import Interval, fold_means
 from cfnsr.evaluation.metrics import FEWEST, LEVEL, TOO_FEW, Floats
-from cfnsr.evaluation.names import entry_of
-from cfnsr.evaluation.spread import fold_means
 
 if TYPE_CHECKING:
-    from cfnsr.evaluation.summary import Row
+    from cfnsr.evaluation.rows import Row
 
 FEWEST_FOLDS = 3  # two networks a row say next to nothing of how far networks differ
 MARGIN = 0.02  # of accuracy: rows that differ by less are as good as each other
@@ -35,35 +34,39 @@ SHOWN = 5  # differences of settings that are named
 
 
 @dataclass(frozen=True)
+class Equivalence:
+    """The p value of a difference within a margin, the largest that would not matter."""
+
+    margin: float
+    p: float
+
+
+@dataclass(frozen=True)
 class Difference:
     """The accuracy of a row less another's on the same folds, as fractions.
 
     Args:
-        mean: over folds, of the difference of the two accuracies.
-        ci95: 95 % interval of it.
-        p: that there is a difference, two-sided.
+        mean: over folds.
+        p: of a difference, two-sided.
         p_holm: the same, corrected for the number of pairs compared.
-        margin: the largest difference that would not matter.
-        p_equivalent: that the difference lies within the margin.
         folds, actors: how many they were compared on.
     """
 
     mean: float
-    ci95: tuple[float, float]
+    ci95: Interval
     p: float
     p_holm: float
-    margin: float
-    p_equivalent: float
+    equivalence: Equivalence
     folds: int
     actors: int
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two rows of one protocol: `a` less `b`, or the reason why nothing can be said.
+    """Two models under one protocol, `a` less `b`; `protocol_label` has the caveat.
 
     Args:
-        protocol_label: the protocol with its caveat.
+        found: the difference, or the reason why there is none.
     """
 
     a: str
@@ -76,16 +79,14 @@ class Comparison:
 def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Difference:
     """Student's paired t test over folds, its interval, and two one-sided tests of equivalence.
 
-    A fold's difference is what its actors and its two networks make of the models' difference; folds share
-    neither, so their mean over its standard error has Student's t distribution with folds - 1 degrees of
-    freedom, whatever share the networks and the actors have in the spread. Sign flips over folds would be
-    exact too, but with 5 folds they never come below p = 0.0625. The interval is that of the same t, so it
-    leaves zero out exactly where p is below 0.05. p of equivalence is the larger of two one-sided tests, that
-    the difference is not above -margin and that it is not below +margin; below 0.05 both are refuted.
-    Sources: Dietterich, "Approximate statistical tests for comparing supervised classification learning
-    algorithms", Neural Computation 10 (1998), for the paired t test over folds and for its limit: training
-    sets that overlap make folds a little alike, which no test on one cross-validation can see; Schuirmann,
-    "A comparison of the two one-sided tests procedure", Journal of Pharmacokinetics and Biopharmaceutics 15
+    Folds share neither actors nor networks, so their mean difference over its standard error has Student's t
+    distribution with folds - 1 degrees of freedom. Sign flips over folds would be exact too, but with 5 folds
+    they never come below p = 0.0625. p of equivalence is the larger of two one-sided tests, that the
+    difference is not above -margin and that it is not below +margin; below 0.05 both are refuted. Sources:
+    Dietterich, "Approximate statistical tests for comparing supervised classification learning algorithms",
+    Neural Computation 10 (1998), for the paired t test over folds and for its limit: training sets that
+    overlap make folds a little alike, which no test on one cross-validation can see; Schuirmann, "A
+    comparison of the two one-sided tests procedure", Journal of Pharmacokinetics and Biopharmaceutics 15
     (1987).
 
     Args:
@@ -97,7 +98,7 @@ def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Dif
         the difference; Holm's p is its own p, as of a single pair.
 
     >>> found = paired_test(np.array([0.01, 0.02, 0.03, 0.02]), actors=16)
-    >>> round(found.mean, 3), round(found.p, 3), round(found.p_equivalent, 3)
+    >>> round(found.mean, 3), round(found.p, 3), round(found.equivalence.p, 3)
     (0.02, 0.016, 0.5)
     """
     from scipy.special import stdtr, stdtrit
@@ -108,7 +109,7 @@ def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Dif
     reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
 
     def below(distance: float) -> float:
-        """The chance of a mean that lies so far below the one supposed, or farther."""
+        """Chance of a mean that lies so far below the one supposed, or farther."""
         if error == 0:
             return 0.5 * (1 + float(np.sign(distance)))
         return float(stdtr(freedom, distance / error))
@@ -119,19 +120,18 @@ def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Dif
         ci95=(max(-1.0, mean - reach), min(1.0, mean + reach)),
         p=p,
         p_holm=p,
-        margin=margin,
-        p_equivalent=below(abs(mean) - margin),
+        equivalence=Equivalence(margin, below(abs(mean) - margin)),
         folds=folds,
         actors=actors,
     )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: the p values of several tests, so that the chance of any false alarm stays theirs.
+    """Correct the p values of several tests by Holm's step-down method.
 
-    The smallest is multiplied by the number of tests, the next by one less, and so on; none becomes
-    smaller than the one before it. Source: Holm, "A simple sequentially rejective multiple test
-    procedure", Scandinavian Journal of Statistics 6 (1979).
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+        Statistics 6
+    (1979).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -144,18 +144,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def corrected(found: Sequence[Difference | str]) -> list[Difference | str]:
-    """Differences with Holm's p over all of them; the reasons among them stay as they are."""
-    p_holm = iter(holm([each.p for each in found if isinstance(each, Difference)]))
-    return [replace(each, p_holm=next(p_holm)) if isinstance(each, Difference) else each for each in found]
+def corrected(found: Sequence[Difference | str], families: Sequence[Hashable]) -> list[Difference | str]:
+    """Give differences Holm's p over those of the same family; the reasons among them stay as they are."""
+    result = list(found)
+    for family in set(families):
+        tested = [
+            (place, each)
+            for place, each in enumerate(found)
+            if families[place] == family and isinstance(each, Difference)
+        ]
+        for (place, each), p in zip(tested, holm([each.p for _, each in tested]), strict=True):
+            result[place] = replace(each, p_holm=p)
+    return result
 
 
 def compare(row: "Row", other: "Row", margin: float = MARGIN) -> Difference | str:
-    """The difference of a row to another of the same protocol, over the folds that both have.
+    """Compare a row with another of the same protocol, over the folds that both have.
 
     Returns:
-        the difference, or the reason why there is none: rows whose corpus, settings or seeds differ are not
-        compared, nor what too few folds or actors say nothing of.
+        the difference, or why there is none: other corpora, settings or seeds, too few folds or actors.
     """
     unlike = _unlike(row, other)
     if unlike:
@@ -174,6 +181,14 @@ def compare(row: "Row", other: "Row", margin: float = MARGIN) -> Difference | st
     return paired_test(np.array([ours[fold] - theirs[fold] for fold in folds]), actors, margin)
 
 
+def by_model(rows: Iterable["Row"]) -> dict[str, dict[str, "Row"]]:
+    """Index rows by model and protocol."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row.model, {})[row.protocol] = row
+    return found
+
+
 def comparisons(
     rows: Sequence["Row"], pairs: Iterable[tuple[str, str]], margin: float = MARGIN
 ) -> list[Comparison]:
@@ -184,66 +199,59 @@ def comparisons(
     Raises:
         InputError: a model without a row, the same model twice, or two that share no protocol.
     """
-    by_model: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        by_model.setdefault(row.model, {})[row.protocol] = row
-    found: dict[str, list[Comparison]] = {}
+    rows_of = by_model(rows)
+    found: list[Comparison] = []
     for a, b in dict.fromkeys(pairs):
         for model in (a, b):
-            if model not in by_model:
-                raise InputError(f"no run of {model} to compare: expected one of {', '.join(by_model)}")
+            if model not in rows_of:
+                raise InputError(f"no run of {model} to compare: expected one of {', '.join(rows_of)}")
         if a == b:
             raise InputError(f"{a} is to be compared with itself: give two models")
-        common = [protocol for protocol in by_model[a] if protocol in by_model[b]]
+        common = [protocol for protocol in rows_of[a] if protocol in rows_of[b]]
         if not common:
             raise InputError(
-                f"{a} was run under {', '.join(by_model[a])} and {b} under {', '.join(by_model[b])}: "
+                f"{a} was run under {', '.join(rows_of[a])} and {b} under {', '.join(rows_of[b])}: "
                 "expected a protocol that both were run under"
             )
         for protocol in common:
-            row = by_model[a][protocol]
-            versus = compare(row, by_model[b][protocol], margin)
-            found.setdefault(protocol, []).append(Comparison(a, b, protocol, row.protocol_label, versus))
-    return [
-        replace(pair, found=versus)
-        for asked in found.values()
-        for pair, versus in zip(asked, corrected([pair.found for pair in asked]), strict=True)
-    ]
+            row, other = rows_of[a][protocol], rows_of[b][protocol]
+            found.append(Comparison(a, b, protocol, row.protocol_label, compare(row, other, margin)))
+    order = list(dict.fromkeys(each.protocol for each in found))
+    found.sort(key=lambda each: order.index(each.protocol))
+    differences = corrected([each.found for each in found], [each.protocol for each in found])
+    return [replace(each, found=versus) for each, versus in zip(found, differences, strict=True)]
 
 
 def _unlike(row: "Row", other: "Row") -> str:
-    """The reason why two rows of a protocol cannot be compared; empty when they can."""
+    """Say why two rows of a protocol cannot be compared; empty when they can."""
     ours, theirs = row.runs[0], other.runs[0]
     if ours.leaky or theirs.leaky:
         return "the protocol leaks, so its folds share their actors"
     for what in ("corpus", "fingerprint", "clips", "labels", "preset"):
         if getattr(ours, what) != getattr(theirs, what):
             return f"run with another {'corpus' if what != 'preset' else what} than {other.model}"
-    return trained_otherwise(row, other)
-
-
-def trained_otherwise(row: "Row", other: "Row") -> str:
-    """In what the training of two rows differs beside the model; empty where it does not."""
-    found = [(f"{name} {ours}", theirs) for name, (ours, theirs) in different_settings(row, other).items()]
-    if row.seeds != other.seeds:
-        ours, theirs = (
-            f"seed{'s' if len(each.seeds) > 1 else ''} {', '.join(map(str, each.seeds))}"
-            for each in (row, other)
-        )
-        found.insert(0, (ours, theirs))
-    elif unequal := _folds_of_other_seeds(row, other):
-        found.insert(0, (f"other seeds in fold {', '.join(map(str, unequal))}", "all of them"))
+    differing: list[tuple[str, str]] = []
     if _choice(row) != _choice(other):
-        found.insert(0, (_choice(row), _choice(other)))
-    if not found:
+        differing.append((_choice(row), _choice(other)))
+    if row.seeds != other.seeds:
+        differing.append((_seeds(row), _seeds(other)))
+    elif folds := _folds_of_other_seeds(row, other):
+        differing.append((f"other seeds in fold {', '.join(map(str, folds))}", "all of them"))
+    two_streams = all((*row.encoders, *other.encoders))
+    for name in dict.fromkeys([*ours.settings, *theirs.settings]):
+        same = ours.settings.get(name) == theirs.settings.get(name)
+        if not same and (two_streams or name not in OF_TWO_STREAMS):
+            mine, its = (str(run.settings.get(name, "not told")) for run in (ours, theirs))
+            differing.append((f"{name} {mine}", its))
+    if not differing:
         return ""
-    ours, theirs = (" and ".join(values) for values in zip(*found[:SHOWN], strict=True))
-    more = f"; {len(found) - SHOWN} more settings differ" if len(found) > SHOWN else ""
-    return f"trained with {ours}, {other.model} with {theirs}{more}"
+    mine, its = (" and ".join(values) for values in zip(*differing[:SHOWN], strict=True))
+    more = f"; {len(differing) - SHOWN} more settings differ" if len(differing) > SHOWN else ""
+    return f"trained with {mine}, {other.model} with {its}{more}"
 
 
 def _choice(row: "Row") -> str:
-    """The choices that the inner validation actors had, beside an epoch of one training."""
+    """Name the choices that the inner validation actors had, beside an epoch of one training."""
     entry = entry_of(row.model)
     if entry is not None and entry.solver is not None:
         return f"{len(entry.solver.strengths)} strengths to choose from"
@@ -252,21 +260,15 @@ def _choice(row: "Row") -> str:
     return "one recipe"
 
 
+def _seeds(row: "Row") -> str:
+    return f"seed{'s' if len(row.seeds) > 1 else ''} {', '.join(map(str, row.seeds))}"
+
+
 def _folds_of_other_seeds(row: "Row", other: "Row") -> list[int]:
-    """The folds that both rows have, and not with the same seeds: their means are of other trainings."""
-    ours, theirs = (
-        {fold: {run.seed for run in one.runs if run.fold == fold} for fold in {run.fold for run in one.runs}}
-        for one in (row, other)
-    )
+    """Find the folds that both rows have, and not with the same seeds: their means are of other trainings."""
+    seeds: list[dict[int, set[int]]] = [{}, {}]
+    for found, each in zip(seeds, (row, other), strict=True):
+        for run in each.runs:
+            found.setdefault(run.fold, set()).add(run.seed)
+    ours, theirs = seeds
     return sorted(fold for fold in ours.keys() & theirs.keys() if ours[fold] != theirs[fold])
-
-
-def different_settings(row: "Row", other: "Row") -> dict[str, tuple[str, str]]:
-    """The settings that differ, with both values, of those that concern both models."""
-    ours, theirs = row.runs[0].settings, other.runs[0].settings
-    one_stream = not all(row.encoders) or not all(other.encoders)
-    return {
-        name: (str(ours.get(name, "not told")), str(theirs.get(name, "not told")))
-        for name in dict.fromkeys([*ours, *theirs])
-        if ours.get(name) != theirs.get(name) and not (one_stream and name in OF_TWO_STREAMS)
-    }

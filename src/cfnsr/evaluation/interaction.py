@@ -2,34 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cfnsr.evaluation.comparison import Difference, compare, corrected
+from cfnsr.evaluation.encoders import entry_of
+from cfnsr.evaluation.estimates import over_folds
 from cfnsr.evaluation.metrics import probabilities
-from cfnsr.evaluation.names import entry_of
-from cfnsr.evaluation.runs import Run
-from cfnsr.evaluation.spread import over_folds
+from cfnsr.training.interaction import DISTURBANCES
+from cfnsr.training.run import Run
 
 if TYPE_CHECKING:
-    from cfnsr.evaluation.summary import Row
+    from cfnsr.evaluation.rows import Row
 
-DISTURBANCES = {  # in the order of the report; `cfnsr.training.interaction` makes them
-    "without_exchange": "without the exchange",
-    "other_audio": "another clip's sound in it",
-    "other_video": "another clip's picture in it",
-}
-LATE = "late"  # the fusion of the rules that a fused row is held against
 FEWEST_CHANGED = 0.01  # of the answers: an exchange that changes fewer has hardly any part in them
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The change of the answers to the test clips under a disturbance.
+    """The change of the answers to the test clips under a disturbance, mean over folds.
 
     Args:
-        changed: share of the answers that become another emotion, mean over folds.
+        changed: share of the answers that become another emotion.
         moved: mean absolute change of an emotion's probability.
     """
 
@@ -61,28 +56,20 @@ class Interaction:
 
 
 def audits(rows: Sequence["Row"], margin: float) -> list[Interaction | None]:
-    """The audit of each row; p of what is beyond late fusion has Holm's correction over a protocol's rows."""
+    """Audit each row that has two modalities; Holm's correction is over the rows of a protocol."""
     found = [_audit(row, rows, margin) for row in rows]
-    for protocol in {row.protocol for row in rows}:
-        places = [at for at, each in enumerate(found) if each is not None and rows[at].protocol == protocol]
-        beyond = corrected([cast(Interaction, found[at]).beyond for at in places])
-        for at, versus in zip(places, beyond, strict=True):
-            found[at] = replace(cast(Interaction, found[at]), beyond=versus)
-    return found
+    beyond = corrected([each.beyond if each else "" for each in found], [row.protocol for row in rows])
+    return [each and replace(each, beyond=versus) for each, versus in zip(found, beyond, strict=True)]
 
 
 def _audit(row: "Row", rows: Sequence["Row"], margin: float) -> Interaction | None:
-    """The audit of a two-stream row beside the late rules of the same encoders; None for one modality."""
     if not all(row.encoders) or row.fusion in (None, "none"):
         return None
     effects = {}
-    for how in DISTURBANCES:
-        if all(how in run.interaction for run in row.runs):
-            each = [_effect(run, how) for run in row.runs]
-            effects[how] = Effect(
-                over_folds(row.runs, [one.changed for one in each])[0],
-                over_folds(row.runs, [one.moved for one in each])[0],
-            )
+    for name in DISTURBANCES:
+        if all(name in run.interaction for run in row.runs):
+            changed, moved = zip(*(_effect(run, name) for run in row.runs), strict=True)
+            effects[name] = Effect(over_folds(row.runs, changed).mean, over_folds(row.runs, moved).mean)
     entropies = [run.attention_entropy for run in row.runs if run.attention_entropy is not None]
     late = _best_late_rule(row, rows)
     return Interaction(
@@ -93,30 +80,23 @@ def _audit(row: "Row", rows: Sequence["Row"], margin: float) -> Interaction | No
     )
 
 
-def _effect(run: Run, how: str) -> Effect:
-    """Of one run; the disturbed answers stand in the order of the test's."""
-    place = {clip: index for index, clip in enumerate(run.interaction[how].clips)}
+def _effect(run: Run, disturbance: str) -> tuple[float, float]:
+    """Share of the answers of one run that change, and the mean change of a probability."""
+    disturbed = run.interaction[disturbance]
+    place = {clip: index for index, clip in enumerate(disturbed.clips)}
     before = probabilities(run.test.log_probabilities)
-    after = probabilities(run.interaction[how].log_probabilities)[[place[clip] for clip in run.test.clips]]
-    return Effect(
-        float(np.mean(before.argmax(axis=1) != after.argmax(axis=1))), float(np.abs(before - after).mean())
-    )
+    after = probabilities(disturbed.log_probabilities)[[place[clip] for clip in run.test.clips]]
+    return float(np.mean(before.argmax(axis=1) != after.argmax(axis=1))), float(np.abs(before - after).mean())
 
 
 def _best_late_rule(row: "Row", rows: Sequence["Row"]) -> "Row | None":
-    """Chosen by the inner validation clips; None where none of them was run under this protocol."""
-    rules = [
-        each
-        for each in rows
-        if each.fusion == LATE
-        and each is not row
-        and (each.protocol, _parts(each)) == (row.protocol, _parts(row))
-        and each.validation_accuracy is not None
-    ]
-    return max(rules, key=lambda each: each.validation_accuracy or 0.0, default=None)
+    """Choose by the inner validation clips; None where no rule was run under this protocol."""
 
+    def parts(each: "Row") -> tuple[object, ...]:
+        """The encoders, and the models of one modality that it starts from."""
+        entry = entry_of(each.model)
+        return each.protocol, each.encoders, entry and entry.starts_from
 
-def _parts(row: "Row") -> tuple[object, ...]:
-    """The encoders of a row, and the models of one modality that it starts from."""
-    found = entry_of(row.model)
-    return row.encoders, found and found.starts_from
+    rules = [each for each in rows if each.fusion == "late" and each is not row and parts(each) == parts(row)]
+    scored = [each for each in rules if each.validation_accuracy is not None]
+    return max(scored, key=lambda each: each.validation_accuracy or 0.0, default=None)

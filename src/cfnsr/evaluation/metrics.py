@@ -1,23 +1,24 @@
 """The figures of merit, computed from counts.
 
-Clips are counted once, actor by actor (`count`). Every figure is a function of such counts with any
-number of leading axes, so the figure of a fold and the figures with each actor left out in turn are the
-same few lines, and leaving out costs one matrix product.
+Clips are counted once, actor by actor (`count`). Every figure is a function of such counts with any number of
+leading axes, so leaving out each actor in turn costs one matrix product.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cfnsr.errors import InputError
+from cfnsr.training.calibration import probabilities as probabilities
 
 BINS = 15
 FEWEST = 8  # actors: where accuracies crowd below 100 %, a 95 % interval of 8 holds 92 %, of fewer less
 TOO_FEW = f"fewer than {FEWEST} actors: an interval by actor would not hold"
 LEVEL = 0.05
-SUM_TOLERANCE = 1e-3  # leaves room for log-probabilities written with four decimals
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,41 +36,16 @@ class Counts:
     confusion: Floats
     bins: Floats
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.confusion + other.confusion, self.bins + other.bins)
+
     def pooled(self, weights: ArrayLike | None = None) -> "Counts":
-        """The groups of the first axis put together, group i `weights[..., i]` times (default: once)."""
+        """Pool the groups of the first axis, group i `weights[..., i]` times (default: once)."""
         times = np.ones(len(self.confusion)) if weights is None else np.asarray(weights, dtype=float)
         return Counts(np.tensordot(times, self.confusion, axes=1), np.tensordot(times, self.bins, axes=1))
 
 
 Figure = Callable[[Counts], Floats]
-
-
-def probabilities(log_probabilities: ArrayLike) -> Floats:
-    """Probabilities (clips, classes) from natural-log probabilities, checked.
-
-    Raises:
-        InputError: a value is NaN, or a row does not sum to one (within 0.001).
-
-    >>> probabilities([[np.log(0.75), np.log(0.25)]]).round(2).tolist()
-    [[0.75, 0.25]]
-    """
-    logs = np.asarray(log_probabilities, dtype=float)
-    if np.isnan(logs).any():
-        row = int(np.isnan(logs).any(axis=1).argmax()) + 1
-        raise InputError(
-            f"prediction {row} has NaN: expected natural-log probabilities; train the run again, it diverged"
-        )
-    with np.errstate(over="ignore"):
-        values: Floats = np.exp(logs)
-    total = values.sum(axis=1)
-    wrong = ~(np.abs(total - 1) <= SUM_TOLERANCE)
-    if wrong.any():
-        row = int(wrong.argmax()) + 1
-        raise InputError(
-            f"prediction {row}: probabilities sum to {total[row - 1]:.4g}, expected 1; "
-            "give natural-log probabilities of every class"
-        )
-    return values
 
 
 def count(
@@ -83,11 +59,8 @@ def count(
     Args:
         labels: (clips,) class indices.
         log_probabilities: (clips, classes), natural logarithms.
-        actors: (clips,) actor indices from 0; without it all clips count as one actor's.
-        number: how many actors there are; by default as many as the indices name.
-
-    Returns:
-        counts whose first axis is the actor.
+        actors: (clips,) indices from 0, the first axis of the counts; all clips are one actor's by default.
+        number: of actors; as many as the indices name by default.
 
     Raises:
         InputError: no clips, or log-probabilities that are none.
@@ -105,30 +78,19 @@ def count(
     groups = int(who.max()) + 1 if number is None else number
 
     predicted = values.argmax(axis=1)
-    pair = (who * classes + truth) * classes + predicted
-    confusion = np.bincount(pair, minlength=groups * classes**2).astype(float)
+    confusion = np.zeros((groups, classes, classes))
+    np.add.at(confusion, (who, truth, predicted), 1)
 
     confidence = np.minimum(values.max(axis=1), 1.0)
     bin_of = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    cell = who * BINS + bin_of
-    sums = [
-        np.bincount(cell, weights=weight, minlength=groups * BINS)
-        for weight in (np.ones(len(truth)), (predicted == truth).astype(float), confidence)
-    ]
-    return Counts(
-        confusion.reshape(groups, classes, classes),
-        np.stack(sums, axis=-1).reshape(groups, BINS, 3).astype(float),
-    )
+    bins = np.zeros((groups, BINS, 3))
+    np.add.at(bins, (who, bin_of), np.stack([np.ones(len(truth)), predicted == truth, confidence], axis=1))
+    return Counts(confusion, bins)
 
 
 def accuracy(counts: Counts) -> Floats:
-    """Share of clips whose class was found.
-
-    >>> float(accuracy(Counts(np.array([[3.0, 1.0], [2.0, 2.0]]), np.zeros((15, 3)))))
-    0.625
-    """
-    correct = np.trace(counts.confusion, axis1=-2, axis2=-1)
-    return _ratio(correct, counts.confusion.sum(axis=(-2, -1)))
+    """Share of clips whose class was found."""
+    return _ratio(np.trace(counts.confusion, axis1=-2, axis2=-1), counts.confusion.sum(axis=(-2, -1)))
 
 
 def recalls(counts: Counts) -> Floats:
@@ -141,20 +103,12 @@ def recalls(counts: Counts) -> Floats:
 
 
 def uar(counts: Counts) -> Floats:
-    """Unweighted average recall: the mean recall over the classes that are present.
-
-    >>> float(uar(Counts(np.array([[3.0, 1.0], [4.0, 4.0]]), np.zeros((15, 3)))))
-    0.625
-    """
+    """Unweighted average recall: the mean recall over the classes that are present."""
     return _mean_of_present(recalls(counts), counts)
 
 
 def macro_f1(counts: Counts) -> Floats:
-    """Mean F1 over the classes that are present; a present class that was never found counts 0.
-
-    >>> float(macro_f1(Counts(np.array([[2.0, 0.0], [2.0, 0.0]]), np.zeros((15, 3))))) == (2 / 3) / 2
-    True
-    """
+    """Mean F1 over the classes that are present; a present class that was never found counts 0."""
     found = np.diagonal(counts.confusion, axis1=-2, axis2=-1)
     f1 = _ratio(2 * found, counts.confusion.sum(axis=-1) + counts.confusion.sum(axis=-2))
     return _mean_of_present(f1, counts)
@@ -178,30 +132,29 @@ FIGURES: Mapping[str, Figure] = {"accuracy": accuracy, "uar": uar, "macro_f1": m
 
 
 def average(counts: Sequence[Counts]) -> Counts:
-    """The mean of several seeds' counts, actor by actor; a seed that has not tested an actor is left out.
+    """Average several seeds' counts, actor by actor; a seed that has not tested an actor is left out.
 
     >>> one, two = count([0], np.log([[0.9, 0.1]])), count([0], np.log([[0.2, 0.8]]))
     >>> average([one, two]).confusion.tolist()
     [[[0.5, 0.5], [0.0, 0.0]]]
     """
-    confusion = np.stack([each.confusion for each in counts])
-    bins = np.stack([each.bins for each in counts])
-    seeds = np.maximum((confusion.sum(axis=(-2, -1)) > 0).sum(axis=0), 1)[:, None, None]
-    return Counts(confusion.sum(axis=0) / seeds, bins.sum(axis=0) / seeds)
+    total = reduce(add, counts)
+    tested = np.sum([each.confusion.any(axis=(-2, -1)) for each in counts], axis=0)
+    seeds = np.maximum(tested, 1)[:, None, None]
+    return Counts(total.confusion / seeds, total.bins / seeds)
 
 
 def interval(figure: Figure, counts: Counts, about: float | None = None) -> Floats:
-    """A 95 % interval of a figure by actor: Student's t with the delete-one-actor jackknife's error.
+    """Compute a 95 % interval of a figure by actor: Student's t with the delete-one-actor jackknife's error.
 
-    Clips of one actor are not independent, actors are. The figure is computed with each of the n actors
-    left out in turn; sqrt((n - 1) / n * sum of squared deviations of these from their mean) is its standard
-    error, and the interval reaches t(n - 1) of them to both sides. For the accuracy of actors with equally
-    many clips this is the t interval of the actors' accuracies. Source: Tukey, "Bias and confidence in
-    not-quite large samples", Annals of Mathematical Statistics 29 (1958); Efron and Stein, "The jackknife
-    estimate of variance", Annals of Statistics 9 (1981).
+    Clips of one actor are not independent, actors are. The figure is computed with each of the n actors left
+    out in turn; sqrt((n - 1) / n * sum of squared deviations of these from their mean) is its standard error.
+    For the accuracy of actors with equally many clips this is the t interval of the actors' accuracies.
+    Source: Tukey, "Bias and confidence in not-quite large samples", Annals of Mathematical Statistics 29
+    (1958); Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9 (1981).
 
     Args:
-        figure: one of `FIGURES`, or any function of counts with values from 0 to 1.
+        figure: a function of counts with values from 0 to 1.
         counts: first axis the actors.
         about: the interval's middle; by default the figure of all clips together.
 
@@ -214,13 +167,10 @@ def interval(figure: Figure, counts: Counts, about: float | None = None) -> Floa
 
 
 def share_interval(part: ArrayLike, whole: ArrayLike) -> Floats:
-    """A 95 % interval of `sum(part) / sum(whole)` by actor, as `interval` computes it.
+    """Compute a 95 % interval of `sum(part) / sum(whole)` by actor, as `interval` does.
 
     Args:
-        part, whole: (actors,) of each actor; one whose whole is nothing says nothing of the share.
-
-    Returns:
-        lower and upper limit, (2,); NaN with fewer than `FEWEST` actors that have a whole.
+        part, whole: (actors,); an actor whose whole is nothing is left out.
 
     >>> share_interval([0, 60] * 6, [60] * 12).round(2).tolist()  # six actors always wrong, six right
     [0.17, 0.83]
@@ -244,7 +194,7 @@ def _limits(middle: Floats, without: Floats) -> Floats:
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
-    """`part / whole`, NaN where the whole is nothing."""
+    """Divide, with NaN where the whole is nothing."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(whole > 0, part / whole, np.nan), dtype=float)
 

@@ -1,12 +1,11 @@
-"""Words of the report: how its figures are computed, and what a reader must know before comparing them."""
+"""Notes of the report: how its figures are computed, and what a reader must know before comparing them."""
 
 from collections.abc import Iterable, Sequence
 
+from cfnsr.data.conditions import MEANINGS, label
 from cfnsr.data.folds import OPTIMISTIC
-from cfnsr.evaluation.layout import Group
 from cfnsr.evaluation.metrics import FEWEST, TOO_FEW
-from cfnsr.evaluation.predictions import MEANINGS, label
-from cfnsr.evaluation.summary import Row
+from cfnsr.evaluation.rows import Row
 
 ACCURACY = (
     "Accuracy is the mean ± deviation over folds (n − 1; of several seeds each fold's mean first). "
@@ -54,55 +53,44 @@ ABSTENTION = (
 
 
 def conditions(names: Iterable[str]) -> str:
-    """The meaning of some conditions."""
-    said = "; ".join(f"{label(name)}: {MEANINGS[name]}" for name in names if name in MEANINGS)
-    return f"Accuracy in per cent, mean ± deviation over folds. {said}. The models were not trained again."
-
-
-def reasons(group: Group) -> list[str]:
-    """Reasons why rows that were run have no difference to CFN-SR, a sentence each."""
-    without: dict[str, list[str]] = {}
-    for place in group.places:
-        if place.nested is not None and isinstance(place.versus, str) and not place.is_reference:
-            without.setdefault(place.versus, []).append(place.title)
-    return [f"No difference to CFN-SR for {', '.join(rows)}: {why}." for why, rows in without.items()]
+    """Explain some conditions of bad input."""
+    meanings = "; ".join(f"{label(name)}: {MEANINGS[name]}" for name in names if name in MEANINGS)
+    return (
+        f"Accuracy in per cent, mean ± deviation over folds. {meanings}. The models were not trained again."
+    )
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """Warnings that a reader needs before comparing figures, a sentence each."""
-    said = []
+    """Warn of what a reader must know before comparing figures, a sentence each."""
+    warnings = []
     for reason in dict.fromkeys(row.incomparable for row in rows if row.incomparable):
         concerned = [row for row in rows if row.incomparable == reason]
         models = ", ".join(dict.fromkeys(row.model for row in concerned))
         which = "" if len(concerned) == len(rows) else f" for {models}"
-        said.append(f"The paper's figures are not comparable with ours{which} ({reason}).")
+        warnings.append(f"The paper's figures are not comparable with ours{which} ({reason}).")
     optimistic = dict.fromkeys(row.protocol for row in rows if row.runs[0].optimistic)
     if optimistic:
-        said.append(
+        warnings.append(
             f"Under the {' and the '.join(optimistic)} protocol each fold's epoch is chosen by the accuracy "
             "on the fold's own test actors, so these figures, and the paper's own, are too high "
             f"({OPTIMISTIC}); the nested protocol leaves the choice to other actors."
         )
     leaky = {row.protocol: row.caveat for row in rows if row.runs[0].leaky}
-    said += [
-        f"The {protocol} protocol leaks on purpose, to show what that adds ({caveat}): no figure of it "
-        "stands for the model."
-        for protocol, caveat in leaky.items()
-    ]
-    conditional = {
-        row.protocol: row.caveat for row in rows if not (row.runs[0].optimistic or row.runs[0].leaky)
-    }
-    said += [
-        f"The figures of the {protocol} protocol hold on a condition alone ({caveat})."
-        for protocol, caveat in conditional.items()
-        if caveat
-    ]
-    few = [row.name for row in rows if len(row.actors) < FEWEST]
+    for protocol, caveat in leaky.items():
+        warnings.append(
+            f"The {protocol} protocol leaks on purpose, to show what that adds ({caveat}): no figure of it "
+            "stands for the model."
+        )
+    honest = [row for row in rows if not (row.runs[0].optimistic or row.runs[0].leaky)]
+    for protocol, caveat in {row.protocol: row.caveat for row in honest}.items():
+        if caveat:
+            warnings.append(f"The figures of the {protocol} protocol hold on a condition alone ({caveat}).")
+    few = [row.name for row in rows if len(row.tally.names) < FEWEST]
     if few:
-        said.append(f"No 95 % interval for {', '.join(few)}: {TOO_FEW}.")
+        warnings.append(f"No 95 % interval for {', '.join(few)}: {TOO_FEW}.")
     partly = [row.name for row in rows if len({frozenset(run.conditions) for run in row.runs}) > 1]
     if partly:
-        said.append(
+        warnings.append(
             f"{', '.join(partly)}: not every run was scored under the same bad input, so what some lack is "
             "left out."
         )
@@ -110,8 +98,9 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if not row.complete:
             incomplete.setdefault((row.protocol_label, row.progress), []).append(row.model)
-    said += [
-        f"Incomplete under the {label} ({progress}): {', '.join(models)}; figures are of these folds alone."
-        for (label, progress), models in incomplete.items()
-    ]
-    return said
+    for (protocol, progress), models in incomplete.items():
+        warnings.append(
+            f"Incomplete under the {protocol} ({progress}): {', '.join(models)}; figures are of these folds "
+            "alone."
+        )
+    return warnings

@@ -6,7 +6,7 @@ Matplotlib knows no CSS variables, so it draws with one stand-in colour per vari
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from cfnsr.data.conditions import label
 from cfnsr.evaluation import calibration
 from cfnsr.evaluation.calibration import Answered
+from cfnsr.evaluation.estimates import Estimate, Interval
 from cfnsr.evaluation.metrics import Floats, interval, recalls
-from cfnsr.evaluation.predictions import label
-from cfnsr.evaluation.spread import Spread
-from cfnsr.evaluation.summary import Row
-from cfnsr.evaluation.tables import percent
+from cfnsr.evaluation.render import percent
+from cfnsr.evaluation.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 INK, FAINT, OURS, OTHER = "#010203", "#020304", "#030405", "#040506"
 VARIABLES = {INK: "var(--ink)", FAINT: "var(--line)", OURS: "var(--ours)", OTHER: "var(--other)"}
 WIDTH = 4.8  # inches of 72 points: about a phone's width, two beside each other on a desk
-APART = 6  # per cent of the axis between the names of two points
-HANDFUL = 0.01  # of the clips: the accuracy of fewer is no point of a curve
+SPACING = 6  # per cent of the axis between the names of two points
+FEWEST_ANSWERED = 0.01  # of the clips: the accuracy of fewer is no point of a curve
 LABELLED = 30  # actors whose names fit under the axis
 
+ABOVE = {"frameon": False, "ncols": 3, "loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cfnsr",
@@ -54,15 +55,15 @@ STYLE: dict[Any, Any] = {
 
 
 def learning_curves(row: Row) -> Markup:
-    """Loss and accuracy by epoch: each run faint, their mean strong, the chosen epochs marked."""
+    """Plot loss and accuracy by epoch: each run faint, their mean strong, the chosen epochs marked."""
     histories, chosen = [run.history for run in row.runs], [run.epoch for run in row.runs]
     split = "validation" if "validation_accuracy" in histories[0][-1] else "test"
-    mark = "last epoch" if row.keeps_last else "chosen epoch"
+    mark = "last epoch" if row.runs[0].keeps_last else "chosen epoch"
     alt = f"Learning curves of {row.name}; {split} (dashed: train); {row.epoch_label}"
-    with _figure(WIDTH, 3.9) as figure:
-        axes = figure.subplots(2, 1, sharex=True)
+    with _figure(3.9) as figure:
+        loss, accuracy = figure.subplots(2, 1, sharex=True)
         for part, style, colour in (("train", "--", OTHER), (split, "-", OURS)):
-            for axis, what, scale in zip(axes, ("loss", "accuracy"), (1, 100), strict=True):
+            for axis, what, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
                 curves = _padded(histories, f"{part}_{what}") * scale
                 if np.isnan(curves).all():
                     continue
@@ -74,33 +75,27 @@ def learning_curves(row: Row) -> Markup:
                     at = np.array([chosen[run] for run in runs], dtype=int)
                     marks = {"color": colour, "markersize": 4, "label": mark, "clip_on": False}
                     axis.plot(at, curves[runs, at - 1], "o", **marks)
-        axes[0].set_ylabel("loss")
-        axes[0].set_ylim(bottom=0)
-        axes[0].legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-        axes[1].set_ylabel("accuracy %")
-        axes[1].set_ylim(0, 100)
-        axes[1].set_xlabel("epoch")
-        axes[1].xaxis.get_major_locator().set_params(integer=True)
+        loss.set(ylabel="loss", ylim=(0, None))
+        loss.legend(**ABOVE)
+        accuracy.set(ylabel="accuracy %", ylim=(0, 100), xlabel="epoch")
+        accuracy.xaxis.get_major_locator().set_params(integer=True)
         return _svg(figure, alt)
 
 
 def actor_bars(row: Row) -> Markup:
-    """Accuracy of each actor as bars, with a line at the mean."""
+    """Plot accuracy of each actor as bars, with a line at the mean."""
     names, accuracies = list(map(str, row.accuracy_of)), np.array([*row.accuracy_of.values()])
     low, high = int(accuracies.argmin()), int(accuracies.argmax())
     alt = (
         f"Accuracy of each test actor of {row.name}: from {percent(accuracies[low])} % "
         f"(actor {names[low]}) to {percent(accuracies[high])} % (actor {names[high]})"
     )
-    with _figure(WIDTH, 2.6) as figure:
+    with _figure(2.6) as figure:
         axis = figure.subplots()
         places = np.arange(len(names))
         axis.bar(places, accuracies * 100, width=0.7, color=OURS, alpha=0.75)
-        axis.axhline(row.spreads["accuracy"].mean * 100, color=INK, linewidth=1, linestyle="--")
-        axis.set_ylim(0, 100)
-        axis.set_xlim(-0.6, len(names) - 0.4)
-        axis.set_ylabel("accuracy %")
-        axis.set_xlabel("actor")
+        axis.axhline(row.estimates["accuracy"].mean * 100, color=INK, linewidth=1, linestyle="--")
+        axis.set(ylim=(0, 100), xlim=(-0.6, len(names) - 0.4), ylabel="accuracy %", xlabel="actor")
         axis.grid(visible=False, axis="x")
         shown = places[:: -(-len(names) // LABELLED)]
         upright = max(map(len, names)) * len(shown) > 60
@@ -109,21 +104,20 @@ def actor_bars(row: Row) -> Markup:
 
 
 def emotion_bars(row: Row) -> Markup:
-    """Accuracy of each emotion as bars with its 95 % interval by actor, and a line at the mean accuracy."""
+    """Plot accuracy of each emotion as bars with 95 % intervals by actor, and a line at the mean accuracy."""
     names, counts = row.emotions, row.tally.actors
     accuracies, limits = recalls(counts.pooled()), interval(recalls, counts)
-    said = ", ".join(f"{name} {percent(value)} %" for name, value in zip(names, accuracies, strict=True))
-    alt = f"Accuracy of each emotion of {row.name}: {said}"
-    with _figure(WIDTH, 0.8 + 0.27 * len(names)) as figure:
+    shares = ", ".join(f"{name} {percent(value)} %" for name, value in zip(names, accuracies, strict=True))
+    alt = f"Accuracy of each emotion of {row.name}: {shares}"
+    with _figure(0.8 + 0.27 * len(names)) as figure:
         axis = figure.subplots()
         places = np.arange(len(names))
         axis.barh(places, accuracies * 100, height=0.65, color=OURS, alpha=0.75)
         axis.hlines(places, limits[0] * 100, limits[1] * 100, color=INK, linewidth=1.2)
-        axis.axvline(row.spreads["accuracy"].mean * 100, color=INK, linewidth=1, linestyle="--")
+        axis.axvline(row.estimates["accuracy"].mean * 100, color=INK, linewidth=1, linestyle="--")
         axis.set_yticks(places, names)
         axis.invert_yaxis()
-        axis.set_xlim(0, 100)
-        axis.set_xlabel("accuracy %")
+        axis.set(xlim=(0, 100), xlabel="accuracy %")
         axis.grid(visible=False, axis="y")
         figures = axis.secondary_yaxis("right")
         figures.set_yticks(places, ["–" if np.isnan(value) else f"{100 * value:.0f}" for value in accuracies])
@@ -132,95 +126,83 @@ def emotion_bars(row: Row) -> Markup:
 
 
 def reliability(row: Row) -> Markup:
-    """Accuracy of the clips of like confidence, and below how many clips there are; raw and tempered."""
+    """Plot accuracy of the clips of like confidence, and below how many clips there are; raw and tempered."""
     found = row.calibration
-    counted = [("raw", found.raw, OTHER, "--"), ("tempered", found.tempered, OURS, "-")]
-    drawn = [
-        (name, calibration.reliability(tally.actors.pooled().bins), colour, style)
-        for name, tally, colour, style in counted
-        if tally is not None
-    ]
-    errors = ", ".join(f"{percent(spread.mean)} % {name}" for name, spread in found.ece.items())
+    errors = ", ".join(f"{percent(estimate.mean)} % {kind}" for kind, estimate in found.ece.items())
     alt = f"Reliability diagram of {row.name}; expected calibration error {errors}"
-    with _figure(WIDTH, 4.0) as figure:
+    styles = {"raw": (OTHER, "--", -0.8), "tempered": (OURS, "-", 0.8)}
+    with _figure(4.0) as figure:
         axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         axis.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=":", label="as it should be")
-        for place, (name, (confidence, right, clips), colour, style) in enumerate(drawn):
-            line = {"color": colour, "linewidth": 1.5, "markersize": 4, "label": name}
+        for kind, tally in found.tallies.items():
+            confidence, right, clips = calibration.reliability(tally.actors.pooled().bins)
+            colour, style, side = styles[kind]
+            line = {"color": colour, "linewidth": 1.5, "markersize": 4, "label": kind}
             axis.plot(confidence * 100, right * 100, style, marker="o", **line)
-            side = 0.0 if len(drawn) == 1 else 1.6 * place - 0.8
-            below.bar(confidence * 100 + side, clips, width=1.6, color=colour)
-        axis.set_ylim(0, 100)
-        axis.set_ylabel("accuracy %")
-        axis.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-        below.set_xlim(0, 100)
-        below.set_xlabel("confidence %")
-        below.set_ylabel("clips")
+            beside = side if len(found.tallies) > 1 else 0.0
+            below.bar(confidence * 100 + beside, clips, width=1.6, color=colour)
+        axis.set(ylim=(0, 100), ylabel="accuracy %")
+        axis.legend(**ABOVE)
+        below.set(xlim=(0, 100), xlabel="confidence %", ylabel="clips")
         return _svg(figure, alt)
 
 
 def abstention(row: Row) -> Markup:
-    """Accuracy of the answered clips against their share, at fixed thresholds and those of validation."""
+    """Plot accuracy of the answered clips against their share, at fixed thresholds and at chosen ones."""
     curve, chosen = row.calibration.curve, row.calibration.abstention
-    said = ", ".join(f"{percent(each.accuracy)} % of {percent(each.coverage)} %" for each in chosen or curve)
-    alt = f"Accuracy of the answered clips of {row.name} against their share: {said}"
-    coverage = np.array([each.coverage for each in curve])
-    accuracy = np.where(coverage < HANDFUL, np.nan, _accuracies(curve))
-    limits = np.array([each.accuracy_ci95 or (np.nan, np.nan) for each in curve]).T
-    with _figure(WIDTH, 3.0) as figure:
+    points = ", ".join(
+        f"{percent(each.accuracy)} % of {percent(each.coverage)} %" for each in chosen or curve
+    )
+    alt = f"Accuracy of the answered clips of {row.name} against their share: {points}"
+    coverage, accuracy = _answered(curve)
+    accuracy = np.where(coverage < 100 * FEWEST_ANSWERED, np.nan, accuracy)
+    limits = _limits(each.accuracy_ci95 for each in curve)
+    with _figure(3.0) as figure:
         axis = figure.subplots()
-        axis.fill_between(coverage * 100, *(limits * 100), color=OURS, alpha=0.15, linewidth=0)
-        axis.plot(coverage * 100, accuracy * 100, "-o", color=OURS, linewidth=1.5, markersize=3)
+        axis.fill_between(coverage, *limits, color=OURS, alpha=0.15, linewidth=0)
+        axis.plot(coverage, accuracy, "-o", color=OURS, linewidth=1.5, markersize=3)
         free = np.inf  # coverage falls as the threshold rises: names must not stand upon each other
-        for threshold, x, y in zip(calibration.THRESHOLDS, coverage * 100, accuracy * 100, strict=True):
+        for threshold, x, y in zip(calibration.THRESHOLDS, coverage, accuracy, strict=True):
             if not np.isnan(y) and x <= free:
                 axis.annotate(f"{threshold:g}", (x, y), (0, -11), textcoords="offset points", ha="center")
-                free = x - APART
-        if len(chosen):
-            x, y = np.array([each.coverage for each in chosen]) * 100, _accuracies(chosen) * 100
-            said = "threshold chosen on validation"
-            axis.plot(x, y, "o", color=OTHER, markersize=7, markerfacecolor="none", label=said)
-            axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-        axis.set_xlim(0, 102)
-        axis.set_ylim(0, 102)
-        axis.set_xlabel("clips answered %")
-        axis.set_ylabel("accuracy of these %")
+                free = x - SPACING
+        if chosen:
+            marks = {"color": OTHER, "markersize": 7, "markerfacecolor": "none"}
+            axis.plot(*_answered(chosen), "o", label="threshold chosen on validation", **marks)
+            axis.legend(**ABOVE)
+        axis.set(xlim=(0, 102), ylim=(0, 102), xlabel="clips answered %", ylabel="accuracy of these %")
         return _svg(figure, alt)
 
 
 def condition_dots(condition: str, rows: Sequence[Row]) -> Markup:
-    """Accuracy of several rows of a protocol under one condition, with 95 % intervals by actor.
+    """Plot accuracy of several rows of a protocol under one condition, with 95 % intervals by actor.
 
     The hollow dot is the row's accuracy on clean clips, the line from it what the condition costs. A row
     without the condition keeps its line, so that the panels can be read across.
     """
     names = [row.model for row in rows]
-    under = [row.conditions.get(condition, Spread(np.nan, None, None)) for row in rows]
-    accuracies, clean = (
-        np.array([each.mean for each in spreads])
-        for spreads in (under, [row.spreads["accuracy"] for row in rows])
-    )
-    limits = np.array([each.ci95 or (np.nan, np.nan) for each in under]).T
+    under = [row.conditions.get(condition, Estimate(np.nan)) for row in rows]
+    accuracies = 100 * np.array([each.mean for each in under])
+    clean = 100 * np.array([row.estimates["accuracy"].mean for row in rows])
+    low, high = _limits(each.ci95 for each in under)
     means = ", ".join(f"{name} {percent(each.mean)}" for name, each in zip(names, under, strict=True))
     alt = f"Accuracy in per cent, {label(condition)}, {rows[0].protocol_label}: {means}"
-    with _figure(WIDTH, 0.75 + 0.23 * len(names)) as figure:
+    with _figure(0.75 + 0.23 * len(names)) as figure:
         axis = figure.subplots()
         places = np.arange(len(names))
-        axis.hlines(places, accuracies * 100, clean * 100, color=OTHER, linewidth=1, linestyle=":")
-        axis.plot(clean * 100, places, "o", color=OTHER, markersize=5, markerfacecolor="none")
-        axis.hlines(places, limits[0] * 100, limits[1] * 100, color=OURS, linewidth=1.6)
-        axis.plot(accuracies * 100, places, "o", color=OURS, markersize=5)
+        axis.hlines(places, accuracies, clean, color=OTHER, linewidth=1, linestyle=":")
+        axis.plot(clean, places, "o", color=OTHER, markersize=5, markerfacecolor="none")
+        axis.hlines(places, low, high, color=OURS, linewidth=1.6)
+        axis.plot(accuracies, places, "o", color=OURS, markersize=5)
         axis.axvline(100 / len(rows[0].emotions), color=INK, linewidth=0.8, linestyle="--")
         axis.set_yticks(places, names)
-        axis.set_ylim(len(names) - 0.4, -0.6)
-        axis.set_xlim(0, 100)
-        axis.set_xlabel("accuracy %")
+        axis.set(ylim=(len(names) - 0.4, -0.6), xlim=(0, 100), xlabel="accuracy %")
         return _svg(figure, alt)
 
 
 def picture(row: Row) -> Markup:
-    """Accuracy, its interval, chance and the paper's figure on a line from 0 to 100 %."""
-    accuracy, chance = row.spreads["accuracy"], 100 / len(row.emotions)
+    """Draw accuracy, its interval, chance and the paper's figure on a line from 0 to 100 %."""
+    accuracy, chance = row.estimates["accuracy"], 100 / len(row.emotions)
     drawn = ['<line class="axis" x1="0" x2="100" y1="5" y2="5"/>']
     drawn.append(f'<line class="chance" x1="{chance}" x2="{chance}" y1="0" y2="10"/>')
     if accuracy.ci95:
@@ -235,17 +217,17 @@ def picture(row: Row) -> Markup:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator["Figure"]:
-    """A figure of its own: no pyplot, so no window system and no state between plots."""
+def _figure(height: float) -> Iterator["Figure"]:
+    """Make a figure of its own: no pyplot, so no window system and no state between plots."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 def _svg(figure: "Figure", alt: str) -> Markup:
-    """The figure as an `<svg>` element, without anything that names an outside resource."""
+    """Write the figure as an `<svg>` element, without anything that names an outside resource."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()
@@ -262,8 +244,15 @@ def _svg(figure: "Figure", alt: str) -> Markup:
     return Markup(tag + text.split(">", 1)[1])  # noqa: S704 - matplotlib escapes what it writes
 
 
-def _accuracies(answered: Sequence[Answered]) -> Floats:
-    return np.array([np.nan if each.accuracy is None else each.accuracy for each in answered])
+def _answered(answered: Sequence[Answered]) -> tuple[Floats, Floats]:
+    """Coverage and accuracy in per cent."""
+    accuracies = [np.nan if each.accuracy is None else each.accuracy for each in answered]
+    return 100 * np.array([each.coverage for each in answered]), 100 * np.array(accuracies)
+
+
+def _limits(intervals: Iterable[Interval | None]) -> Floats:
+    """(2, N) lower and upper limits in per cent; NaN where there are none."""
+    return 100 * np.array([each or (np.nan, np.nan) for each in intervals]).T
 
 
 def _padded(histories: Sequence[Sequence[Mapping[str, Any]]], key: str) -> Floats:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from cfnsr.errors import InputError
 from cfnsr.evaluation.comparison import MARGIN, Comparison, comparisons
-from cfnsr.evaluation.page import Examples, html
+from cfnsr.evaluation.html import Examples, html
+from cfnsr.evaluation.paper_tables import tables
 from cfnsr.evaluation.results import results
+from cfnsr.evaluation.rows import Row, summarise
 from cfnsr.evaluation.runs import read_runs, unfinished_runs
-from cfnsr.evaluation.sections import tables
-from cfnsr.evaluation.summary import Row, summarise
 from cfnsr.files import write_json, write_text
 
 
@@ -50,14 +50,12 @@ def report(
     rows = summarise(read_runs(runs_folder), margin)
     compared = comparisons(rows, compare, margin)
     unfinished = unfinished_runs(runs_folder)
-    folder = Path(runs_folder if out is None else out)
-    written = Written(
-        folder / "report.html", folder / "tables.md", folder / "results.json", tuple(rows), tuple(compared)
-    )
     # Everything is computed before the first file is replaced.
     content, text = results(rows, unfinished, compared), tables(rows, unfinished, compared)
     page = html(rows, unfinished, explained(rows), compared)
-    write_json(written.results, content)
-    write_text(written.tables, text)
-    write_text(written.html, page)
-    return written
+    folder = Path(runs_folder if out is None else out)
+    write_json(folder / "results.json", content)
+    write_text(folder / "tables.md", text)
+    write_text(folder / "report.html", page)
+    paths = (folder / name for name in ("report.html", "tables.md", "results.json"))
+    return Written(*paths, tuple(rows), tuple(compared))

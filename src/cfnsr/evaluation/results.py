@@ -1,16 +1,18 @@
 """`results.json`: every figure of the report for other people's scripts. Keys are added, never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 from cfnsr.evaluation.calibration import Answered, Calibration
 from cfnsr.evaluation.comparison import Comparison, Difference
+from cfnsr.evaluation.encoders import Encoders
+from cfnsr.evaluation.estimates import Estimate
 from cfnsr.evaluation.interaction import Interaction
-from cfnsr.evaluation.layout import layout
-from cfnsr.evaluation.names import Encoders
+from cfnsr.evaluation.paper_tables import layout
+from cfnsr.evaluation.rows import Row
 from cfnsr.evaluation.runs import Unfinished
-from cfnsr.evaluation.spread import Spread
-from cfnsr.evaluation.summary import Row
+from cfnsr.training.run import Run
 
 VERSION = 1
 
@@ -18,7 +20,7 @@ VERSION = 1
 def results(
     rows: Sequence[Row], unfinished: Sequence[Unfinished] = (), compared: Sequence[Comparison] = ()
 ) -> dict[str, Any]:
-    """All figures as fractions, one row a model and protocol.
+    """Collect all figures as fractions, one row a model and protocol.
 
     `interaction` is None for a row of one modality, else by disturbance of the exchange the share of answers
     that change and the mean change of a probability; `beyond_late` is the difference to the late rule `late`.
@@ -39,7 +41,7 @@ def results(
             {
                 "name": group.name,
                 "encoders": _encoders(group.pair),
-                "lines": [{"title": place.title, "model": place.model} for place in group.places],
+                "lines": [{"title": title, "model": model} for title, model in group.lines],
             }
             for group in layout(rows)
         ],
@@ -49,40 +51,29 @@ def results(
 
 
 def _row(row: Row) -> dict[str, Any]:
-    paper = None if row.paper is None else {"accuracy": row.paper.accuracy, "params": row.paper.params}
+    run = row.runs[0]
     return {
         "model": row.model,
         "encoders": _encoders(row.encoders),
         "fusion": row.fusion,
         "protocol": row.protocol,
-        "optimistic": row.runs[0].optimistic,
+        "optimistic": run.optimistic,
         "caveat": row.caveat,
         "seeds": list(row.seeds),
-        "params": row.runs[0].params,
-        "trained_params": row.runs[0].trained_params,
-        **{name: _spread(spread) for name, spread in row.spreads.items()},
+        "params": run.params,
+        "trained_params": run.trained_params,
+        **{name: _estimate(each) for name, each in row.estimates.items()},
         "difference_to_cfn_sr": _difference(row.versus),
         "validation_accuracy": row.validation_accuracy,
-        "folds": [
-            {
-                "fold": run.fold,
-                "seed": run.seed,
-                **figures,
-                "test_actors": list(run.test_actors),
-                "epoch": run.epoch,
-                "seconds": run.seconds,
-                "last_epoch_test_accuracy": run.history[-1].get("test_accuracy"),
-            }
-            for run, figures in zip(row.runs, row.fold_figures, strict=True)
-        ],
-        "paper": paper,
+        "folds": [_fold(*each) for each in zip(row.runs, row.fold_figures, strict=True)],
+        "paper": row.paper and row.paper._asdict(),
         "comparable": not row.incomparable,
         "complete": row.complete,
-        "preset": row.runs[0].preset,
-        "corpus": row.runs[0].corpus,
-        "calibration": _calibration(row.calibration),
+        "preset": run.preset,
+        "corpus": run.corpus,
+        "calibration": _calibration(row.calibration, row.runs),
         "abstention": [{"wanted": each.wanted, **_answered(each)} for each in row.calibration.abstention],
-        "conditions": {name: _spread(spread) for name, spread in row.conditions.items()},
+        "conditions": {name: _estimate(each) for name, each in row.conditions.items()},
         "interaction": _interaction(row.interaction),
         "emotions": list(row.emotions),
         "confusion": row.tally.actors.pooled().confusion.tolist(),
@@ -90,11 +81,23 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
+def _fold(run: Run, figures: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "fold": run.fold,
+        "seed": run.seed,
+        **figures,
+        "test_actors": list(run.test_actors),
+        "epoch": run.epoch,
+        "seconds": run.seconds,
+        "last_epoch_test_accuracy": run.history[-1].get("test_accuracy"),
+    }
+
+
 def _interaction(found: Interaction | None) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
-        **{how: {"changed": each.changed, "moved": each.moved} for how, each in found.effects.items()},
+        **{name: asdict(effect) for name, effect in found.effects.items()},
         "entropy": found.entropy,
         "inert": found.inert,
         "late": found.late or None,
@@ -107,42 +110,32 @@ def _encoders(encoders: Encoders) -> dict[str, str | None]:
     return {"video": encoders.video or None, "audio": encoders.audio or None}
 
 
-def _spread(spread: Spread) -> dict[str, Any]:
-    return {"mean": spread.mean, "std": spread.std, "ci95": list(spread.ci95 or (None, None))}
+def _estimate(found: Estimate) -> dict[str, Any]:
+    return {"mean": found.mean, "std": found.std, "ci95": list(found.ci95 or (None, None))}
 
 
 def _difference(versus: Difference | str) -> dict[str, Any] | None:
-    if isinstance(versus, str):
-        return None
-    return {
-        "mean": versus.mean,
-        "ci95": list(versus.ci95),
-        "p": versus.p,
-        "p_holm": versus.p_holm,
-        "equivalence": {"margin": versus.margin, "p": versus.p_equivalent},
-        "folds": versus.folds,
-        "actors": versus.actors,
-    }
+    return None if isinstance(versus, str) else {**asdict(versus), "ci95": list(versus.ci95)}
 
 
 def _comparison(each: Comparison) -> dict[str, Any]:
-    figures = dict.fromkeys(("mean", "ci95", "p", "p_holm", "equivalence", "folds", "actors"))
+    nothing = dict.fromkeys(field.name for field in fields(Difference))
     return {
         "a": each.a,
         "b": each.b,
         "protocol": each.protocol,
-        **(_difference(each.found) or figures),
+        **(_difference(each.found) or nothing),
         "reason": each.found if isinstance(each.found, str) else None,
     }
 
 
-def _calibration(found: Calibration) -> dict[str, Any]:
+def _calibration(found: Calibration, runs: Sequence[Run]) -> dict[str, Any]:
     scores = {"ece": found.ece, "nll": found.nll, "brier": found.brier}
     return {
-        **{name: {kind: _spread(each) for kind, each in score.items()} for name, score in scores.items()},
+        **{name: {kind: _estimate(each) for kind, each in score.items()} for name, score in scores.items()},
         "temperatures": [
             {"fold": run.fold, "seed": run.seed, "temperature": temperature}
-            for run, temperature in zip(found.runs, found.temperatures, strict=False)
+            for run, temperature in zip(runs, found.temperatures, strict=False)
         ],
         "reason": found.reason or None,
         "curve": [{"threshold": each.threshold, **_answered(each)} for each in found.curve],

@@ -1,6 +1,6 @@
 """Comparison of an exported file with the model in PyTorch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 
 from cfnsr.errors import InputError
-from cfnsr.export.graph import exported_spec
 from cfnsr.features.base import FEATURES, Arrays
 from cfnsr.features.mel import Mel, as_float
 from cfnsr.features.spec import ModelSpec
@@ -46,26 +45,20 @@ class Checked:
     agreement: float
 
 
-def reference(model: Model, config: ModelSpec, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
+def reference(model: Model, spec: ModelSpec, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
     """Calibrated log-probabilities as PyTorch has them, by the way that `predict` and training go.
 
     Only the waveform of the audio is taken from the clip, not the features that were made before it was
     rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model cannot
     read.
     """
-    recogniser, spec = TorchRecogniser(model), exported_spec(model, config)
-    rows = []
+    recogniser, rows = TorchRecogniser(model), []
+    mels = [each for name in spec.reads.values() if isinstance(each := FEATURES[name], Mel)]
     with torch.inference_mode():
         for clip in clips:
             spec.batch([clip])  # says what is missing
-            features = [FEATURES[name] for name in model.reads.values()]
-            mel = {
-                each.name: each.compute(as_float(clip["waveform"]))
-                for each in features
-                if isinstance(each, Mel)
-            }
-            batch = recogniser.batch([{**clip, **mel}])
-            scores = answer(model, batch) / config.temperature
+            heard = {mel.name: mel.compute(as_float(clip["waveform"])) for mel in mels}
+            scores = answer(model, recogniser.batch([{**clip, **heard}])) / spec.temperature
             rows.append(scores.double().log_softmax(dim=1).numpy())
     return np.concatenate(rows)
 
@@ -100,22 +93,19 @@ def refuse(path: Path, found: float) -> None:
         )
 
 
-def clips_for(spec: ModelSpec, given: Iterable[Mapping[str, np.ndarray]]) -> tuple[list[Arrays], bool]:
-    """The given clips, or made-up ones where there are none, and whether they were given."""
-    clips: list[Arrays] = list(given)
-    return (clips, True) if clips else (made_up(spec, MADE_UP), False)
+def clips_for(spec: ModelSpec, given: Iterable[Arrays]) -> tuple[list[Arrays], bool]:
+    """The given clips, or made-up ones where there are none, and whether they were given.
 
-
-def made_up(spec: ModelSpec, count: int) -> list[Arrays]:
-    """Clips of noise, as prepared ones are; the last one is silent where there are several."""
-    clips: list[Arrays] = []
-    for number in range(count):
+    Made-up clips are noise in the form of prepared ones; the last one is silent.
+    """
+    if clips := list(given):
+        return clips, True
+    for number in range(MADE_UP):
         rng = np.random.default_rng(number)
         clip: dict[str, np.ndarray] = {}
-        for name in spec.reads.values():
-            shape = spec.shapes[FEATURES[name].entry]
-            clip |= FEATURES[name].noise(rng, shape, spec.preparation)
-        if "waveform" in clip and number and number == count - 1:
-            clip["waveform"] *= 0
+        for feature in (FEATURES[name] for name in spec.reads.values()):
+            clip |= feature.noise(rng, spec.shapes[feature.entry], spec.preparation)
         clips.append(clip)
-    return clips
+    if "waveform" in clip:
+        clip["waveform"] *= 0
+    return clips, False

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
+def constant(values: NDArray[np.float64]) -> nn.Buffer:
+    """Make a float32 constant of a graph."""
+    return nn.Buffer(torch.from_numpy(np.ascontiguousarray(values)).float(), persistent=False)
+
+
 class Fourier(nn.Module):
     """Spectrum of real values: two matrix products with a rotation between them.
 
@@ -28,14 +33,6 @@ class Fourier(nn.Module):
     True
     """
 
-    window: Tensor
-    first_cosines: Tensor
-    first_sines: Tensor
-    turn_cosines: Tensor
-    turn_sines: Tensor
-    second_real: Tensor
-    second_imaginary: Tensor
-
     def __init__(
         self, values: int, kept: int | None = None, window: NDArray[np.float64] | None = None
     ) -> None:
@@ -49,16 +46,11 @@ class Fourier(nn.Module):
         angles = 2 * np.pi * np.outer(a, c) / first
         turns = 2 * np.pi * np.outer(c, b) / values
         last = 2 * np.pi * np.outer(b, d) / second
-        self._constant("window", (np.ones(values) if window is None else window).reshape(first, second).T)
-        self._constant("first_cosines", np.cos(angles))
-        self._constant("first_sines", -np.sin(angles))
-        self._constant("turn_cosines", np.cos(turns))
-        self._constant("turn_sines", np.sin(turns))
-        self._constant("second_real", np.concatenate([np.cos(last), np.sin(last)]))
-        self._constant("second_imaginary", np.concatenate([-np.sin(last), np.cos(last)]))
-
-    def _constant(self, name: str, values: NDArray[np.float64]) -> None:
-        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).float(), persistent=False)
+        self.window = constant((np.ones(values) if window is None else window).reshape(first, second).T)
+        self.first_cosines, self.first_sines = constant(np.cos(angles)), constant(-np.sin(angles))
+        self.turn_cosines, self.turn_sines = constant(np.cos(turns)), constant(np.sin(turns))
+        self.second_real = constant(np.concatenate([np.cos(last), np.sin(last)]))
+        self.second_imaginary = constant(np.concatenate([-np.sin(last), np.cos(last)]))
 
     def forward(self, values: Float[Tensor, "*B n"]) -> tuple[Float[Tensor, "*B k"], Float[Tensor, "*B k"]]:
         """Real and imaginary parts.

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
@@ -13,8 +14,10 @@ from cfnsr.export.sound import LogMel, Mfcc
 from cfnsr.features.base import FEATURES
 from cfnsr.features.spec import ModelSpec
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
+from cfnsr.models.shapes import Scores, Vector
 from cfnsr.models.streams import TwoStream
 from cfnsr.models.zoo import Model, Settings
+from cfnsr.training.checkpoint import config_of, load_model
 
 
 class Pictures(nn.Module):
@@ -24,13 +27,12 @@ class Pictures(nn.Module):
     torch.Size([1, 3, 2, 4, 4])
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        for name, values in (("mean", augment.RGB_MEAN), ("deviation", augment.RGB_STD)):
-            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1, 1), persistent=False)
+        self.mean, self.deviation = (
+            nn.Buffer(255 * torch.tensor(values).view(1, 3, 1, 1, 1), persistent=False)
+            for values in (augment.RGB_MEAN, augment.RGB_STD)
+        )
 
     def forward(self, frames: UInt8[Tensor, "B T H W 3"]) -> Float[Tensor, "B 3 T H W"]:
         return (frames.permute(0, 4, 1, 2, 3).float() - self.mean) / self.deviation
@@ -46,15 +48,14 @@ class ByProducts(CompactBilinear):
         self.load_state_dict(head.state_dict())
         self.fourier = Fourier(width)
 
-    def pool(self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]) -> Float[Tensor, "B sketch"]:
+    def pool(self, video: Vector, audio: Vector) -> Float[Tensor, "B sketch"]:
         """Sketch of the outer product: the two sketches convolved."""
-        seen, heard = self.fourier(self.video_sketch(video)), self.fourier(self.audio_sketch(audio))
-        real = seen[0] * heard[0] - seen[1] * heard[1]
-        imaginary = seen[0] * heard[1] + seen[1] * heard[0]
+        (a, b), (c, d) = self.fourier(self.video_sketch(video)), self.fourier(self.audio_sketch(audio))
+        real, imaginary = a * c - b * d, a * d + b * c
         # Back again by the same transform: of real values the spectrum's real part is even and its
         # imaginary part odd, so the real part of the transform has the one and its imaginary part the other.
-        back = self.fourier(real + imaginary)
-        sketch: Tensor = (back[0] + back[1]) / self.sketch_dim
+        real, imaginary = self.fourier(real + imaginary)
+        sketch: Tensor = (real + imaginary) / self.sketch_dim
         return sketch
 
 
@@ -71,20 +72,20 @@ class Graph(nn.Module):
     at each speed. Output: calibrated log-probabilities (B, classes).
     """
 
-    def __init__(self, model: Model, config: ModelSpec) -> None:
+    def __init__(self, model: Model, spec: ModelSpec) -> None:
         super().__init__()
-        model = deepcopy(model).cpu().float().eval()
+        model = deepcopy(model).cpu().float()
         if isinstance(model, TwoStream) and isinstance(model.head, CompactBilinear):
             model.head = ByProducts(model.head)
         self.model = model
-        self.temperature = config.temperature
+        self.temperature = spec.temperature
         self.reads = dict(model.reads)
         self.before = nn.ModuleDict(
-            {modality: BEFORE.get(name, nn.Identity)() for modality, name in model.reads.items()}
+            {modality: BEFORE.get(name, nn.Identity)() for modality, name in self.reads.items()}
         )
         self.eval()
 
-    def forward(self, first: Tensor, second: Tensor | None = None) -> Float[Tensor, "B classes"]:
+    def forward(self, first: Tensor, second: Tensor | None = None) -> Scores:
         return self.answer(self.features(first, second))
 
     def features(self, first: Tensor, second: Tensor | None = None) -> dict[str, Tensor]:
@@ -92,7 +93,7 @@ class Graph(nn.Module):
         given = zip(self.reads, (first, second), strict=False)
         return {modality: self.before[modality](tensor) for modality, tensor in given}
 
-    def answer(self, features: dict[str, Tensor]) -> Float[Tensor, "B classes"]:
+    def answer(self, features: dict[str, Tensor]) -> Scores:
         """Calibrated answer of the model; of speech at several speeds their mean, as in training."""
         video, audio = features.get("video"), features.get("audio")
         if audio is None or not FEATURES[self.reads["audio"]].several:
@@ -107,6 +108,10 @@ class Graph(nn.Module):
         return scores
 
 
-def exported_spec(model: Model, spec: ModelSpec) -> ModelSpec:
-    """Description of an exported file of a model."""
-    return replace(spec, reads=dict(model.reads), settings={**asdict(Settings()), **spec.settings})
+def describe(model: Model | str | Path) -> tuple[Model, ModelSpec]:
+    """Return a model, loaded where it is the folder of a checkpoint, and the description of its export."""
+    if isinstance(model, str | Path):
+        model = load_model(model)
+    config = config_of(model)
+    settings = {**asdict(Settings()), **config.settings}
+    return model, replace(config, reads=dict(model.reads), settings=settings)

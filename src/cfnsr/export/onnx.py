@@ -6,7 +6,8 @@ import json
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,12 @@ from torch import Tensor, nn
 from cfnsr import __version__
 from cfnsr.errors import InputError, is_installed, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
-from cfnsr.export.graph import Graph, exported_spec
+from cfnsr.export.graph import Graph, describe
 from cfnsr.features.spec import KEY, OUTPUT, ModelSpec
 from cfnsr.files import write_atomically
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import RUNTIMES, load_onnx
 from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import config_of, load_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -52,13 +52,15 @@ def export_onnx(
         InputError: when the folder is no checkpoint, a package is missing, or the file's answers differ from
             PyTorch's by more than `TOLERANCE`; no file is left then.
     """
-    out = named(out, ".onnx")
+    out = check_path(out, ".onnx")
     require("export", "onnx", "onnxscript", "onnxruntime")
-    model, config = loaded(model)
-    spec = exported_spec(model, config)
+    model, spec = describe(model)
     given, real = clips_for(spec, clips)
-    expected = reference(model, config, given)
-    data = sealed(graph_of(Graph(model, config), spec), spec)
+    expected = reference(model, spec, given)
+    written = trace(Graph(model, spec), spec)
+    entry = written.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(spec.as_json())
+    data = checksum.with_onnx_checksum(written.SerializeToString())
     found = [
         difference(load_onnx(data, out, runtime), given, expected)
         for runtime in RUNTIMES[".onnx"]
@@ -70,14 +72,7 @@ def export_onnx(
     return Checked(out, len(data), len(given), real, worst, min(agreement for _, agreement in found))
 
 
-def loaded(model: Model | str | Path) -> tuple[Model, ModelSpec]:
-    """Return a model and the configuration of its training."""
-    if isinstance(model, str | Path):
-        model = load_model(model)
-    return model, config_of(model)
-
-
-def named(out: str | Path, suffix: str) -> Path:
+def check_path(out: str | Path, suffix: str) -> Path:
     """Check that a path has a format's suffix; raise `InputError` for another."""
     out = Path(out)
     if out.suffix.lower() != suffix:
@@ -87,22 +82,17 @@ def named(out: str | Path, suffix: str) -> Path:
     return out
 
 
-def graph_of(graph: Graph, spec: ModelSpec) -> ModelProto:
-    """The graph in ONNX, as a message without metadata of ours.
-
-    Args:
-        graph: what is exported.
-        spec: of it.
-    """
+def trace(graph: Graph, spec: ModelSpec) -> ModelProto:
+    """Trace a graph into ONNX, a message without metadata of ours."""
     require("export", "onnxscript")
-    inputs = spec.inputs
+    inputs, shapes = spec.inputs, spec.shapes
     batch = torch.export.Dim("batch", max=MOST_CLIPS)
     traced = _Traced(graph)
     examples = tuple(  # two clips, because one would fix the batch
-        torch.zeros(2, *spec.shapes[name], dtype=getattr(torch, numbers)) for name, numbers in inputs.items()
+        torch.zeros(2, *shapes[name], dtype=getattr(torch, numbers)) for name, numbers in inputs.items()
     )
     try:
-        with _silent(), torch.no_grad():
+        with quiet("torch.onnx"), torch.no_grad():
             program = torch.onnx.export(
                 traced,
                 examples,
@@ -123,23 +113,14 @@ def graph_of(graph: Graph, spec: ModelSpec) -> ModelProto:
     assert program is not None  # noqa: S101 - of this exporter always
     written: ModelProto = program.model_proto
     del written.graph.output[1:]  # the name stays with the value
-    for node in written.graph.node:
-        # Where in whose source it came from: of no use to others, and with paths of this machine.
-        node.ClearField("metadata_props")
+    # Where in whose source it came from: of no use to others, and with paths of this machine.
+    content = written.graph
+    for part in (written, content, *content.node, *content.value_info, *content.input, *content.output):
+        part.ClearField("metadata_props")
+    for node in content.node:
         node.ClearField("doc_string")
-    for value in (*written.graph.value_info, *written.graph.input, *written.graph.output):
-        value.ClearField("metadata_props")
-    written.graph.ClearField("metadata_props")
-    written.ClearField("metadata_props")
     written.producer_name, written.producer_version = "cfnsr", __version__
     return written
-
-
-def sealed(written: ModelProto, spec: ModelSpec) -> bytes:
-    """Serialise the file's content."""
-    entry = written.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(spec.as_json())
-    return checksum.with_onnx_checksum(written.SerializeToString())
 
 
 class _Traced(nn.Module):
@@ -157,13 +138,13 @@ class _Traced(nn.Module):
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Silence the exporter, which warns of missing packages and of its own doings; failures are raised."""
-    logger = logging.getLogger("torch.onnx")
+def quiet(name: str) -> Iterator[None]:
+    """Silence a package that logs, warns and prints what it does; failures are raised."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,8 +16,8 @@ import numpy as np
 
 from cfnsr.errors import InputError, require
 from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
-from cfnsr.export.graph import Graph, exported_spec
-from cfnsr.export.onnx import SOUND, graph_of, loaded, named
+from cfnsr.export.graph import Graph, describe
+from cfnsr.export.onnx import SOUND, check_path, quiet, trace
 from cfnsr.features.spec import KEY, PRECISIONS, ModelSpec
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import WEIGHTS_KEY, load_xml
@@ -85,17 +83,17 @@ def export_openvino(
         InputError: when the folder is no checkpoint, a package is missing, or the file's answers differ from
             PyTorch's by more than `TOLERANCE`; no file is left then.
     """
-    out = named(out, ".xml")
+    out = check_path(out, ".xml")
     if precision not in PRECISIONS[:2]:
         raise InputError(
             f"precision is {precision!r}: expected f32 or bf16; int8 needs clips to calibrate on"
         )
     require("export", "openvino")
-    model, config = loaded(model)
-    spec = replace(exported_spec(model, config), precision=precision)
+    model, spec = describe(model)
+    spec = replace(spec, precision=precision)
     given, real = clips_for(spec, clips)
-    expected = reference(model, config, given)
-    pair = _pair(_converted(Graph(model, config), spec), spec)
+    expected = reference(model, spec, given)
+    pair = _serialise(_convert(Graph(model, spec), spec), spec)
     found, agreement = difference(load_xml(*pair, out, "f32"), given, expected)
     refuse(out, found)
     if precision != "f32":
@@ -127,24 +125,23 @@ def export_int8(
             nor a spectrogram, there is no clip to calibrate on, or the answers in floating-point numbers
             differ from PyTorch's.
     """
-    out = named(out, ".xml")
+    out = check_path(out, ".xml")
     require("export", "openvino", "nncf")
-    model, config = loaded(model)
+    model, spec = describe(model)
     if not set(model.reads.values()) & set(LARGE):
         raise InputError(
-            f"model {config.model} reads no pictures, and is small without int8: export it as f32 or bf16"
+            f"model {spec.model} reads no pictures, and is small without int8: export it as f32 or bf16"
         )
-    spec = exported_spec(model, config)
     scaling = list(calibration)
     if not scaling:
         raise InputError("there is no clip to calibrate int8 on: give the prepared clips it was trained on")
-    expected = reference(model, config, scaling[:CHECKED])
-    converted = _converted(Graph(model, config), spec)
-    exact = load_xml(*_pair(converted, spec), out, "f32")
+    expected = reference(model, spec, scaling[:CHECKED])
+    converted = _convert(Graph(model, spec), spec)
+    exact = load_xml(*_serialise(converted, spec), out, "f32")
     refuse(out, difference(exact, scaling[:CHECKED], expected)[0])
 
     spec = replace(spec, precision="int8")
-    pair = _pair(_quantised(converted, scaling, spec), spec)
+    pair = _serialise(_quantise(converted, scaling, spec), spec)
     measured = list(labelled)
     clips = [clip for clip, _ in measured] or scaling
     before, after = (_answers(each, clips) for each in (exact, load_xml(*pair, out)))
@@ -168,17 +165,17 @@ def _answers(exported: Any, clips: Sequence[Clip]) -> np.ndarray:
     return np.concatenate([exported.probabilities([clip]) for clip in clips])
 
 
-def _converted(graph: Graph, spec: ModelSpec) -> openvino.Model:
+def _convert(graph: Graph, spec: ModelSpec) -> openvino.Model:
     """Convert the graph to OpenVINO, by way of ONNX."""
-    written = BytesIO(graph_of(graph, spec).SerializeToString())
+    written = BytesIO(trace(graph, spec).SerializeToString())
     with telemetry_off():
         import openvino
 
         return openvino.convert_model(written)
 
 
-def _quantised(model: openvino.Model, clips: Sequence[Clip], spec: ModelSpec) -> openvino.Model:
-    with telemetry_off(), _silent():
+def _quantise(model: openvino.Model, clips: Sequence[Clip], spec: ModelSpec) -> openvino.Model:
+    with telemetry_off(), quiet("nncf"):
         import nncf
 
         return nncf.quantize(
@@ -193,47 +190,36 @@ def _quantised(model: openvino.Model, clips: Sequence[Clip], spec: ModelSpec) ->
 
 def _untouched(model: openvino.Model) -> set[str]:
     """Names of the operations that only the audio passes through, and of those that make its features."""
-    names = _sound(model)
-    behind = {each.get_any_name(): _behind(each.get_node()) for each in model.inputs}
-    if "frames" in behind:
-        seen = behind.pop("frames")
-        names |= set().union(*behind.values()) - seen
+    features = [
+        node for node in model.get_ordered_ops() if any(SOUND in each.get_names() for each in node.outputs())
+    ]
+    names = _reached(features, lambda node: [value.get_node() for value in node.input_values()])
+    after = {each.get_any_name(): _reached([each.get_node()], _following) for each in model.inputs}
+    if "frames" in after:
+        pictures = after.pop("frames")
+        names |= set().union(*after.values()) - pictures
     ends = {node.get_friendly_name() for node in (*model.get_parameters(), *model.get_results())}
     return names - ends
 
 
-def _behind(node: openvino.Node) -> set[str]:
-    """Names of all operations that an input goes into, directly or not."""
-    found: set[str] = set()
-    waiting = [node]
+def _following(node: openvino.Node) -> list[openvino.Node]:
+    return [target.get_node() for output in node.outputs() for target in output.get_target_inputs()]
+
+
+def _reached(
+    waiting: list[openvino.Node], neighbours: Callable[[openvino.Node], list[openvino.Node]]
+) -> set[str]:
+    """Names of some operations and of all that are reached from them, directly or not."""
+    found = set()
     while waiting:
-        for output in waiting.pop().outputs():
-            for target in output.get_target_inputs():
-                following = target.get_node()
-                if following.get_friendly_name() not in found:
-                    found.add(following.get_friendly_name())
-                    waiting.append(following)
+        node = waiting.pop()
+        if node.get_friendly_name() not in found:
+            found.add(node.get_friendly_name())
+            waiting += neighbours(node)
     return found
 
 
-def _sound(model: openvino.Model) -> set[str]:
-    """Names of the operations that make features of the waveform; none where the model takes no waveform."""
-    waiting = [
-        node
-        for node in model.get_ordered_ops()
-        if any(SOUND in output.get_names() for output in node.outputs())
-    ]
-    found = {node.get_friendly_name() for node in waiting}
-    while waiting:
-        for value in waiting.pop().input_values():
-            node = value.get_node()
-            if node.get_friendly_name() not in found:
-                found.add(node.get_friendly_name())
-                waiting.append(node)
-    return found
-
-
-def _pair(model: openvino.Model, spec: ModelSpec) -> Pair:
+def _serialise(model: openvino.Model, spec: ModelSpec) -> Pair:
     """Serialise both files."""
     with telemetry_off():
         import openvino
@@ -283,16 +269,3 @@ def _write(pair: Pair, out: Path) -> None:
     finally:
         for path in temporary:
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Silence NNCF, which draws its progress on stdout, meant for results, and logs all it does."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cfnsr.export.fourier import Fourier
+from cfnsr.export.fourier import Fourier, constant
 from cfnsr.media import log_mel, mfcc
 
 
@@ -19,23 +19,16 @@ class Decibels(nn.Module):
 
     Args:
         filters: mel filters (n_mels, 1 + n_fft // 2).
-        hop: samples from frame to frame, a part of n_fft.
+        hop: samples from frame to frame, a half, a quarter, ... of n_fft.
     """
-
-    filters: Tensor
 
     def __init__(self, filters: NDArray[np.float64], hop: int) -> None:
         super().__init__()
         bins = filters.shape[1]
         self.n_fft, self.hop = 2 * (bins - 1), hop
-        if self.n_fft % (2 * hop):
-            raise ValueError(
-                f"hop is {hop}: expected a half, a quarter, ... of a frame of {self.n_fft} samples"
-            )
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.n_fft) / self.n_fft)
         self.fourier = Fourier(self.n_fft, bins, hann)
-        weights = np.pad(filters.T, ((0, self.fourier.kept - bins), (0, 0)))
-        self.register_buffer("filters", torch.from_numpy(weights).float(), persistent=False)
+        self.filters = constant(np.pad(filters.T, ((0, self.fourier.kept - bins), (0, 0))))
 
     def forward(self, waveform: Float[Tensor, "B N"]) -> Float[Tensor, "B S n_mels"]:
         samples, hops = waveform.shape[1], self.n_fft // self.hop  # of a frame
@@ -61,19 +54,14 @@ class Mfcc(nn.Module):
     torch.Size([2, 13, 212])
     """
 
-    cosines: Tensor
-    of_level: Tensor
-
     def __init__(self) -> None:
         super().__init__()
         self.decibels = Decibels(mfcc.mel_filters(), mfcc.HOP)
         angles = np.pi / mfcc.N_MELS * np.outer(np.arange(mfcc.N_MELS) + 0.5, np.arange(mfcc.N_MFCC))
         cosines = np.cos(angles) * np.sqrt(2 / mfcc.N_MELS)  # the orthonormal DCT-II
         cosines[:, 0] /= np.sqrt(2)
-        self.register_buffer("cosines", torch.from_numpy(cosines).float(), persistent=False)
-        of_level = torch.zeros(mfcc.N_MFCC)
-        of_level[0] = math.sqrt(mfcc.N_MELS)
-        self.register_buffer("of_level", of_level, persistent=False)
+        self.cosines = constant(cosines)
+        self.of_level = constant(math.sqrt(mfcc.N_MELS) * np.eye(1, mfcc.N_MFCC)[0])
 
     def forward(self, waveform: Float[Tensor, "B N"]) -> Float[Tensor, "B 13 S"]:
         decibels = self.decibels(waveform)

@@ -112,11 +112,6 @@ class Preparation:
         """MFCC columns a clip has."""
         return 1 + self.samples // mfcc.HOP
 
-    @property
-    def least_found(self) -> float:
-        """Share of a take's pictures, or rows of its track, that must show a face."""
-        return 0.0 if self.lenient else face.LEAST_FOUND
-
     def listens(self, start: float, end: float) -> tuple[float, float]:
         """When in a recording that lasts from `start` to `end` a clip's sound begins and ends, in seconds.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from textwrap import wrap
 from typing import NamedTuple
@@ -15,11 +13,11 @@ from numpy.typing import NDArray
 
 from cfnsr.inference.lettering import letters, line_height, write_text
 from cfnsr.inference.palette import colours, ink, rgb
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.segments import Segment, everyone, labels, segments
-from cfnsr.media.container import USUAL, Streams, probe
+from cfnsr.inference.timeline import Prediction, Segment, everyone, labels, segments
+from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.errors import MediaError
-from cfnsr.media.redraw import Progress, redraw
+from cfnsr.media.overlay import Progress, write_overlay
+from cfnsr.media.scan import first_picture, scan_packets
 
 LETTERS = 0.027  # height of the letters, as a part of the picture's
 SIZES = (11, 48)  # pixels; the least that is legible
@@ -44,7 +42,7 @@ def annotate(
     The square that the model saw is drawn around each face, in the colour of the emotion and with its name.
     Bars beside it show all probabilities, and a line says what was missing. Bars that would hide a face stand
     beneath the picture, which then grows. Memory does not grow with the video, and its pictures keep their
-    times (see `cfnsr.media.redraw`).
+    times (see `cfnsr.media.overlay`).
 
     Args:
         prediction: of this video, by `predict`.
@@ -57,13 +55,14 @@ def annotate(
         InputError: `out` has another suffix, or is the source itself.
         OSError: the file cannot be written.
     """
-    info = probe(source, streams)
-    if not info.has_video:
+    if not scan_packets(Path(source), streams).frame_count:
         raise MediaError(
             "no picture", f"{source} has no pictures to draw upon: give a video, or write subtitles or a plot"
         )
-    artist = Artist(prediction, info.width, info.height)
-    return redraw(source, out, artist.draw, below=artist.layout.below, progress=progress, streams=streams)
+    _, (height, width) = first_picture(Path(source), streams)
+    overlay = Overlay(prediction, width, height)
+    below = overlay.layout.below
+    return write_overlay(source, out, overlay.draw, below=below, progress=progress, streams=streams)
 
 
 class Square(NamedTuple):
@@ -74,7 +73,7 @@ class Square(NamedTuple):
     side: float
 
 
-class Whereabouts:
+class FacePositions:
     """Position of a face at any moment.
 
     Args:
@@ -87,7 +86,7 @@ class Whereabouts:
         steps = np.sort(np.diff(self.times))
         self.gap = max(HOLD, STEPS * float(steps[(len(steps) - 1) // 2])) if len(steps) else HOLD
 
-    def gone(self, start: float, end: float) -> bool:
+    def missing(self, start: float, end: float) -> bool:
         """True if there may be moments from `start` to `end`, seconds, without a face."""
         if not len(self.times) or self.times[0] - start > HOLD / 2 or end - self.times[-1] > HOLD / 2:
             return True
@@ -98,8 +97,8 @@ class Whereabouts:
 
         A square that leaps by more than its side is another face's, and there is nothing between them.
 
-        >>> whereabouts = Whereabouts(np.array([[0.0, 10, 10, 8], [0.2, 14, 10, 8], [3.0, 14, 10, 8]]))
-        >>> whereabouts.at(0.1), whereabouts.at(2.0)
+        >>> positions = FacePositions(np.array([[0.0, 10, 10, 8], [0.2, 14, 10, 8], [3.0, 14, 10, 8]]))
+        >>> positions.at(0.1), positions.at(2.0)
         (Square(x=12.0, y=10.0, side=8.0), None)
         """
         after = int(np.searchsorted(self.times, second, side="right"))
@@ -118,14 +117,14 @@ class Whereabouts:
         return Square(*self.faces[nearest, 1:].tolist())
 
 
-class Speaker:
-    """Answers about one person over time."""
+class PersonTrack:
+    """Answers about one person, or about nobody, over time."""
 
     def __init__(self, prediction: Prediction) -> None:
         self.person = prediction.person
         self.segments = segments(prediction, join=False)
         self.starts = [each.start for each in self.segments]
-        self.whereabouts = Whereabouts(prediction.faces)
+        self.positions = FacePositions(prediction.faces)
 
     def at(self, second: float) -> Segment | None:
         """Segment at that moment; for a moment longer the last one, then None."""
@@ -134,24 +133,24 @@ class Speaker:
             return None
         return self.segments[place]
 
-    def face_at(self, second: float) -> Square | None:
-        """Square of the face; None where none was found in most of the pictures around."""
-        segment = self.at(second)
-        return None if segment is None or segment.face is False else self.whereabouts.at(second)
-
     @property
     def marks(self) -> set[str]:
         """Every mark that may be shown of what is missing."""
-        gone = self.segments and self.whereabouts.gone(self.starts[0], self.segments[-1].end)
+        gone = self.segments and self.positions.missing(self.starts[0], self.segments[-1].end)
         ways = (False, True) if gone else (False,)
         return {_mark(each, gone=gone) for each in self.segments for gone in ways}
 
 
-def _mark(said: Segment, *, gone: bool) -> str:
-    return ", ".join(part for part in ("face not seen" if gone else "", said.mark) if part)
+def _mark(segment: Segment, *, gone: bool) -> str:
+    return ", ".join(part for part in ("face not seen" if gone else "", segment.mark) if part)
 
 
-class Artist:
+def _heading(segment: Segment) -> str:
+    answer = segment.answer or "no answer"
+    return answer if segment.person is None else f"{segment.person}: {answer}"
+
+
+class Overlay:
     """Draws a prediction on the pictures of a video.
 
     Args:
@@ -160,50 +159,49 @@ class Artist:
     """
 
     def __init__(self, prediction: Prediction, width: int, height: int) -> None:
-        told = everyone(prediction)
-        self.speakers = [Speaker(each) for each in told]
-        self.names = labels(told)
+        people = everyone(prediction)
+        self.people = [PersonTrack(each) for each in people]
+        self.names = labels(people)
         self.paint = {name: rgb(colour) for name, colour in colours(self.names).items()}
-        self.layout = Layout(self.speakers, self.names, width // 2 * 2, height // 2 * 2)
+        self.layout = Layout(self.people, self.names, width // 2 * 2, height // 2 * 2)
 
     def draw(self, picture: NDArray[np.uint8], second: float) -> None:
         """Draw on a picture (H, W, 3) RGB, in place."""
-        shown = [(speaker, said) for speaker in self.speakers if (said := speaker.at(second)) is not None]
-        squares = [speaker.face_at(second) for speaker, _ in shown]
-        there = [
-            (said, square) for (_, said), square in zip(shown, squares, strict=True) if square is not None
-        ]
-        for said, square in there:
-            self._box(picture, said, square)
-        for (speaker, said), where in zip(shown, squares, strict=True):
-            corner = self.layout.corners.get(self.speakers.index(speaker))
-            if corner is not None:
-                gone = where is None and said.face is True and len(speaker.whereabouts.faces) > 0
-                self._panel(picture, said, corner, gone=gone)
-        for said, square in there:
-            self._label(picture, said, square)
+        shown: list[tuple[int, Segment, Square | None]] = []
+        for place, person in enumerate(self.people):
+            if (segment := person.at(second)) is not None:
+                square = None if segment.face is False else person.positions.at(second)
+                shown.append((place, segment, square))
+        for _, segment, square in shown:
+            if square is not None:
+                self._box(picture, segment, square)
+        for place, segment, square in shown:
+            if place in self.layout.corners:
+                faces = self.people[place].positions.faces
+                gone = square is None and segment.face is True and len(faces) > 0
+                self._panel(picture, segment, self.layout.corners[place], _mark(segment, gone=gone))
+        for _, segment, square in shown:
+            if square is not None:
+                self._label(picture, segment, square)
 
-    def _colour(self, said: Segment) -> tuple[int, int, int]:
-        return rgb(GREY) if said.emotion is None else self.paint[said.emotion]
+    def _colour(self, segment: Segment) -> tuple[int, int, int]:
+        return rgb(GREY) if segment.emotion is None else self.paint[segment.emotion]
 
-    def _box(self, picture: NDArray[np.uint8], said: Segment, square: Square) -> None:
+    def _box(self, picture: NDArray[np.uint8], segment: Segment, square: Square) -> None:
         import cv2
 
         line, half = self.layout.line, square.side / 2
         upper = round(square.x - half), round(square.y - half)
         lower = round(square.x + half), round(square.y + half)
         inside = picture[: self.layout.picture_height]
-        for shade, width in ((BLACK, line + 2), (self._colour(said), line)):
+        for shade, width in ((BLACK, line + 2), (self._colour(segment), line)):
             cv2.rectangle(inside, upper, lower, shade, width)
 
-    def _label(self, picture: NDArray[np.uint8], said: Segment, square: Square) -> None:
+    def _label(self, picture: NDArray[np.uint8], segment: Segment, square: Square) -> None:
         """Draw the label on the square's upper side, within the picture."""
         import cv2
 
-        size, colour = self.layout.size, self._colour(said)
-        text = said.answer or "no answer"
-        if said.person is not None:
-            text = f"{said.person}: {text}"
+        size, colour, text = self.layout.size, self._colour(segment), _heading(segment)
         pad = size // 3
         width = letters(text, size, bold=True).width + 2 * pad
         height = line_height(size) + 2
@@ -214,7 +212,7 @@ class Artist:
         write_text(picture, text, x + pad, y + 1, size, shade, bold=True)
 
     def _panel(
-        self, picture: NDArray[np.uint8], said: Segment, corner: tuple[int, int], *, gone: bool
+        self, picture: NDArray[np.uint8], segment: Segment, corner: tuple[int, int], mark: str
     ) -> None:
         import cv2
 
@@ -223,116 +221,76 @@ class Artist:
         area = picture[max(0, y) : y + layout.height, max(0, x) : x + layout.width]
         area[:] = cv2.addWeighted(area, 1 - OPACITY, np.full_like(area, 255), OPACITY, 0)
         x, y = x + pad, y + pad
-        heading = said.answer or "no answer"
-        heading = heading if said.person is None else f"{said.person}: {heading}"
-        write_text(picture, heading, x, y, size, BLACK, bold=True)
+        write_text(picture, _heading(segment), x, y, size, BLACK, bold=True)
         y += layout.row
-        if layout.bars:
-            begin = x + layout.name + pad
-            for name in self.names:
-                write_text(picture, name, x, y, size, BLACK)
-                top, bottom = y + size // 5, y + size
-                length = 0.0 if said.probabilities is None else said.probabilities[name]
-                end = begin + round(length * layout.bar)
-                cv2.rectangle(picture, (begin, top), (begin + layout.bar, bottom), WHITE, -1)
-                if end > begin:
-                    cv2.rectangle(picture, (begin, top), (end, bottom), self.paint[name], -1)
-                cv2.rectangle(picture, (begin, top), (begin + layout.bar, bottom), (120, 120, 120), 1)
-                y += layout.row
-        for text in layout.wrapped(_mark(said, gone=gone)):
+        for name in self.names if layout.bars else ():
+            write_text(picture, name, x, y, size, BLACK)
+            probability = 0.0 if segment.probabilities is None else segment.probabilities[name]
+            begin, length = x + layout.name + pad, round(probability * layout.bar)
+            top, bottom = y + size // 5, y + size
+            cv2.rectangle(picture, (begin, top), (begin + layout.bar, bottom), WHITE, -1)
+            if length:
+                cv2.rectangle(picture, (begin, top), (begin + length, bottom), self.paint[name], -1)
+            cv2.rectangle(picture, (begin, top), (begin + layout.bar, bottom), (120, 120, 120), 1)
+            y += layout.row
+        for text in layout.wrapped(mark):
             write_text(picture, text, x, y, size, MARK)
             y += layout.row
 
 
-@dataclass(frozen=True)
 class Layout:
-    """Size of letters and bars for a picture, and the place of each speaker's panel.
+    """Sizes in pixels of letters and bars for a picture, and the place of each person's panel.
 
     Args:
-        speakers: each with a panel, as far as there is room.
+        people: each with a panel, as far as there is room.
         names: of the emotions, a bar each.
+
+    Attributes:
+        size: height of the letters.
+        line: width of a box's line.
+        pad: room around the text of a panel.
+        row: from one line of a panel to the next.
+        name: width of the longest name of an emotion.
+        bar: length of a bar of 100 %.
+        bars: there is room for the bars.
+        width, height: of a panel, with room for the longest mark, so that it never grows.
+        corners: upper left corner of each person's panel, by place; none for those for whom there is no room.
+        below: rows that the panels need beneath the picture; an even number.
     """
 
-    speakers: Sequence[Speaker]
-    names: Sequence[str]
-    picture_width: int
-    picture_height: int
-
-    @cached_property
-    def size(self) -> int:
-        """Height of the letters, in pixels."""
-        short = min(self.picture_height, round(self.picture_width * 0.75))
-        return int(np.clip(round(LETTERS * short), *SIZES))
-
-    @cached_property
-    def line(self) -> int:
-        """Width of a box's line, in pixels."""
-        return max(2, round(self.size / 7))
-
-    @cached_property
-    def pad(self) -> int:
-        """Room around the text of a panel."""
-        return max(3, self.size // 2)
-
-    @cached_property
-    def row(self) -> int:
-        """Distance from one line of a panel to the next."""
-        return line_height(self.size) + 1
-
-    @cached_property
-    def name(self) -> int:
-        """Width of the longest name of an emotion."""
-        return max((letters(name, self.size).width for name in self.names), default=0)
-
-    @cached_property
-    def bar(self) -> int:
-        """Length of a bar of 100 %."""
-        return round(BAR * self.size)
-
-    @cached_property
-    def width(self) -> int:
-        """Width of a panel."""
-        number = "8: " if any(each.person is not None for each in self.speakers) else ""
-        headings = [f"{number}{name} 100 %" for name in self.names] or ["no answer"]
+    def __init__(
+        self, people: Sequence[PersonTrack], names: Sequence[str], picture_width: int, picture_height: int
+    ) -> None:
+        self.people, self.picture_width, self.picture_height = people, picture_width, picture_height
+        self.size = int(np.clip(round(LETTERS * min(picture_height, round(picture_width * 0.75))), *SIZES))
+        self.line, self.pad = max(2, round(self.size / 7)), max(3, self.size // 2)
+        self.row = line_height(self.size) + 1
+        self.name = max((letters(name, self.size).width for name in names), default=0)
+        self.bar = round(BAR * self.size)
+        self.bars = self.row * (len(names) + 1) + 2 * self.pad <= 0.8 * picture_height
+        number = "8: " if any(each.person is not None for each in people) else ""
+        headings = [f"{number}{name} 100 %" for name in names] or ["no answer"]
         widest = max(letters(heading, self.size, bold=True).width for heading in headings)
-        return 2 * self.pad + max(widest, self.name + self.pad + self.bar)
-
-    @cached_property
-    def bars(self) -> bool:
-        """True if there is room for the bars."""
-        return self.row * (len(self.names) + 1) + 2 * self.pad <= 0.8 * self.picture_height
-
-    @cached_property
-    def height(self) -> int:
-        """Height of a panel, with room for the longest mark, so that it never grows."""
-        marks = {mark for each in self.speakers for mark in each.marks}
+        self.width = 2 * self.pad + max(widest, self.name + self.pad + self.bar)
+        marks = {mark for each in people for mark in each.marks}
         lines = max((len(self.wrapped(mark)) for mark in marks), default=0)
-        return 2 * self.pad + self.row * (1 + len(self.names) * self.bars + lines)
+        self.height = 2 * self.pad + self.row * (1 + len(names) * self.bars + lines)
+        self.corners, self.below = self._arrange()
 
     def wrapped(self, mark: str) -> list[str]:
         """Break a mark into lines as wide as a panel."""
         letter = letters("n" * 20, self.size).width / 20
         return wrap(mark, max(8, int((self.width - 2 * self.pad) / letter)))
 
-    @cached_property
-    def corners(self) -> dict[int, tuple[int, int]]:
-        """Upper left corner of each speaker's panel, by place; none for those for whom there is no room.
+    def _arrange(self) -> tuple[dict[int, tuple[int, int]], int]:
+        """Place the panels, and count the rows beneath the picture.
 
-        At the top or at the bottom, and a single one at the left or at the right, wherever it hides the least
-        of the faces; beneath the picture if it would hide much of them. Those of several people stand in the
-        order of their faces.
+        They stand at the top or at the bottom, and a single one at the left or at the right, wherever it
+        hides the least of the faces; beneath the picture if it would hide much of them. Those of several
+        people stand in the order of their faces.
         """
-        return self._arrangement[0]
-
-    @cached_property
-    def below(self) -> int:
-        """Rows that the panels need beneath the picture; an even number."""
-        return self._arrangement[1]
-
-    @cached_property
-    def _arrangement(self) -> tuple[dict[int, tuple[int, int]], int]:
-        numbered = [at for at, each in enumerate(self.speakers) if each.person is not None]
-        nobody = [at for at, each in enumerate(self.speakers) if each.person is None]
+        numbered = [at for at, each in enumerate(self.people) if each.person is not None]
+        nobody = [at for at, each in enumerate(self.people) if each.person is None]
         room = max(1, (self.picture_width - self.pad) // (self.width + self.pad))
         placed = sorted(numbered[:room], key=self._across) or nobody
         right = max(self.pad, self.picture_width - self.pad - self.width)
@@ -349,12 +307,12 @@ class Layout:
         return dict(zip(placed, best, strict=True)) | dict.fromkeys(nobody, best[0]), below
 
     def _across(self, at: int) -> float:
-        faces = self.speakers[at].whereabouts.faces
+        faces = self.people[at].positions.faces
         return float(np.median(faces[:, 1])) if len(faces) else 0.0
 
     def _hidden(self, corners: Sequence[tuple[int, int]]) -> float:
         """Part of a face that panels there would hide, the mean over all faces."""
-        faces = np.concatenate([each.whereabouts.faces for each in self.speakers])
+        faces = np.concatenate([each.positions.faces for each in self.people])
         if not len(faces):
             return 0.0
         _, x, y, side = faces.T

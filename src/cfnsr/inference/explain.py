@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any, NamedTuple, cast
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cfnsr.data.dataset import Batch
@@ -31,17 +32,15 @@ LEAST_EFFECT = 0.01  # nats by which an attention map must move the answer to co
 class Block:
     """Attention maps of one cross-modal block; each sums to 1.
 
-    The block's self-attention makes one vector of one modality. The softmax of how well each place of the
-    other's map agrees with it weights that map.
-
     A weight says what the block attends to, not that the answer follows from it: a value may be large and
     lead nowhere, and each place also covers its surroundings. `moved` says how much the weights matter.
 
     Args:
         stage: after which of the encoders' stages it stands, from 1.
-        weighs: the modality under the softmax, "video" or "audio"; self-attention selects in the other.
+        weighted: the modality under the softmax, "video" or "audio"; self-attention selects in the other.
         places: (T, H, W) over the video map: its softmax, or under "audio" the weights of its places
-            in the vector (attention rollout, see `Selection.shares`). Of OpenFace tracks (T, features, 1).
+            in the vector (attention rollout, see `Selection.token_weights`). Of OpenFace tracks
+            (T, features, 1).
         steps: (S,) over the audio map: the weights of its steps in the vector, or its softmax.
         centres: middle of each place's receptive field, along each axis of `places`, from 0 to 1 of what the
             model was shown; in the order of time, height and width.
@@ -49,7 +48,7 @@ class Block:
     """
 
     stage: int
-    weighs: str
+    weighted: str
     places: Floats
     steps: Floats
     centres: tuple[Floats, Floats, Floats]
@@ -121,7 +120,7 @@ class Explanation:
             "blocks": [
                 {
                     "stage": block.stage,
-                    "weighs": block.weighs,
+                    "weighs": block.weighted,
                     "places": block.places.tolist(),
                     "steps": block.steps.tolist(),
                     "centres": [axis.tolist() for axis in block.centres],
@@ -131,13 +130,7 @@ class Explanation:
                 for block in self.blocks
             ],
             "contributions": [
-                {
-                    "modality": each.modality,
-                    "instead": each.instead,
-                    "probabilities": self._named(each.probabilities),
-                    "change": each.change,
-                    "log_change": each.log_change,
-                }
+                {**vars(each), "probabilities": self._named(each.probabilities)}
                 for each in self.contributions
             ],
             "features": list(self.features),
@@ -152,10 +145,9 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
     """Explain a model's answer to one clip.
 
     The contributions compare the answer with the one that the model gives without a modality: see `without`.
-    They measure what this clip's pictures or sound add to what the model knows by the other alone. They do
-    not add up to the answer (what both say is counted in neither, what only both together say in both), and
-    they are the model's, not the person's. A model that was not trained with modality dropout may answer
-    input that it never met with high probabilities: then a contribution says as much of that as of the clip.
+    They do not add up to the answer (what both say is counted in neither, what only both together say in
+    both). A model that was not trained with modality dropout may answer input that it never met with high
+    probabilities: then a contribution says as much of that as of the clip.
 
     Nothing stays on the model, and several threads may explain by one model that is in evaluation. The cost
     is three passes of a model of two modalities, one of a model of one.
@@ -176,27 +168,34 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
     ((1, 2, 2), (26,))
     """
     config = config_of(model)
+    noted: list[_Noted] = []
     with torch.inference_mode(), evaluated(model):
         given = _input(model, clip)
-        both, noted = _watched(model, given) if isinstance(model, TwoStream) else (answer(model, given), [])
-        told = _calibrated(both, config.temperature)
-        chosen = int(told.argmax())
-        blocks = tuple(_block(each, told, chosen, config.temperature) for each in reversed(noted))
+        watched = partial(_forward, model, noted=noted) if isinstance(model, TwoStream) else model
+        both = _calibrated(answer(watched, given), config.temperature)
+        chosen = int(both.argmax())
+        blocks = []
+        for each in reversed(noted):
+            uniform = each.uniform.float().mean(dim=0, keepdim=True).log_softmax(dim=1)  # as `answer` does
+            moved = float(both[chosen] - _calibrated(uniform, config.temperature)[chosen])
+            places, steps = _array(each.places.mean(dim=0)), _array(each.steps.mean(dim=0))
+            centres = _centres(cast(Encoder, model.video), places.shape, tuple(given.video.shape[2:]))
+            blocks.append(Block(each.stage, each.weighted, places, steps, centres, moved))
         contributions = []
         for modality, reads in model.reads.items() if len(model.reads) > 1 else ():
             lacking = _calibrated(without(model, given, modality), config.temperature)
-            change = float(np.exp(told[chosen]) - np.exp(lacking[chosen]))
-            log_change = float(told[chosen] - lacking[chosen])
+            change = float(np.exp(both[chosen]) - np.exp(lacking[chosen]))
+            log_change = float(both[chosen] - lacking[chosen])
             contributions.append(
                 Contribution(modality, FEATURES[reads].nothing, np.exp(lacking), change, log_change)
             )
     known = config.labels.emotions
-    emotions = known if len(known) == len(told) else tuple(f"class {place}" for place in range(len(told)))
+    emotions = known if len(known) == len(both) else tuple(f"class {place}" for place in range(len(both)))
     return Explanation(
         emotions[chosen],
         emotions,
-        np.exp(told),
-        blocks,
+        np.exp(both),
+        tuple(blocks),
         tuple(contributions),
         _features(model),
         config.tolerant,
@@ -220,13 +219,6 @@ def without(model: Model, batch: Batch, modality: str) -> Float[Tensor, "B class
         batch: as the model takes it, see `to_input`.
         modality: "video" or "audio", the missing one.
     """
-    changed = _taken_away(model, batch, modality)
-    computed = FEATURES[model.reads[modality]].computed
-    return answer(model if computed else _Walk(model, muted=modality), changed)
-
-
-def _taken_away(model: Model, batch: Batch, modality: str) -> Batch:
-    """Replace the pictures or the sound of a batch by their missing value."""
     given: Tensor = getattr(batch, modality)
     feature, encoder = FEATURES[model.reads[modality]], getattr(model, modality)
     nothing = torch.zeros_like(given)
@@ -235,89 +227,52 @@ def _taken_away(model: Model, batch: Batch, modality: str) -> Batch:
         nothing = silence.to(given).expand_as(given)
     elif hasattr(encoder, "average"):
         nothing = encoder.average().expand_as(given)
-    return batch._replace(**{modality: nothing})
+    changed = batch._replace(**{modality: nothing})
+    return answer(model if feature.computed else partial(_forward, model, muted=modality), changed)
 
 
 class _Noted(NamedTuple):
     """A block's maps of every clip, and the answers under uniform weights."""
 
     stage: int
-    weighs: str
+    weighted: str
     places: Float[Tensor, "B T H W"]
     steps: Float[Tensor, "B S"]
-    even: Float[Tensor, "B classes"]
-    centres: tuple[Floats, Floats, Floats]
+    uniform: Float[Tensor, "B classes"]
 
 
-class _Walk(nn.Module):
-    """One pass through a model of two streams that notes the attention of its blocks; made for one answer.
+def _forward(
+    model: Model, video: Tensor, audio: Tensor, *, muted: str = "", noted: list[_Noted] | None = None
+) -> Float[Tensor, "B classes"]:
+    """Run a model of two streams as it does itself.
+
+    Hooks would do, but not while another thread predicts by the same model.
 
     Args:
-        model: it is left as it is.
         muted: a modality whose pooled vector is zeros.
-        noting: whether the blocks are asked.
+        noted: takes the attention of its blocks, if given.
     """
+    two = cast(TwoStream, model)
+    encoders = {"video": cast(Encoder, two.video), "audio": cast(Encoder, two.audio)}
 
-    def __init__(self, model: Model, *, muted: str = "", noting: bool = False) -> None:
-        super().__init__()
-        self.model = cast(TwoStream, model)
-        self.muted = muted
-        self.noting = noting
-        self.noted: list[_Noted] = []
-
-    def forward(self, video: Tensor, audio: Tensor) -> Float[Tensor, "B classes"]:
-        """Return the model's own log-probabilities."""
-        encoder = cast(Encoder, self.model.video)
-        shown = video.shape[2:]
-        video, audio = encoder.check(video), cast(Encoder, self.model.audio).check(audio)
-        for stage, exchange in enumerate(cast(Iterable[Any], self.model.exchanges)):
-            video, audio = self._stage(stage, video, audio)
-            if self.noting and hasattr(exchange, "weighs"):
-                places, steps = exchange.attention(video, audio)
-                even = self._rest(stage + 1, *exchange.uniform(video, audio))
-                centres = _centres(encoder, tuple(places.shape[1:]), tuple(shown))
-                self.noted.append(_Noted(stage + 1, exchange.weighs, places, steps, even, centres))
-            video, audio = exchange(video, audio)
-        return self._judged(video, audio)
-
-    def _stage(self, stage: int, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        seen, heard = cast(Encoder, self.model.video), cast(Encoder, self.model.audio)
-        return seen.stages[stage](video), heard.stages[stage](audio)
-
-    def _rest(self, stage: int, video: Tensor, audio: Tensor) -> Tensor:
+    def run(maps: dict[str, Tensor], first: int, noted: list[_Noted] | None = None) -> Tensor:
         """Run from the maps before a stage to the answer."""
-        for later in range(stage, len(self.model.exchanges)):
-            video, audio = self.model.exchanges[later](*self._stage(later, video, audio))
-        return self._judged(video, audio)
-
-    def _judged(self, video: Tensor, audio: Tensor) -> Tensor:
-        pooled = {
-            "video": cast(Encoder, self.model.video).pool(video),
-            "audio": cast(Encoder, self.model.audio).pool(audio),
-        }
-        if self.muted:
-            pooled[self.muted] = torch.zeros_like(pooled[self.muted])
-        log_probabilities: Tensor = self.model.head(pooled["video"], pooled["audio"])
+        for stage, exchange in enumerate(cast(Iterable[Any], two.exchanges)):
+            if stage < first:
+                continue
+            video, audio = (encoder.stages[stage](maps[name]) for name, encoder in encoders.items())
+            if noted is not None and hasattr(exchange, "weighted"):
+                places, steps = exchange.attention(video, audio)
+                uniform = run(dict(zip(encoders, exchange.uniform(video, audio), strict=True)), stage + 1)
+                noted.append(_Noted(stage + 1, exchange.weighted, places, steps, uniform))
+            maps = dict(zip(encoders, exchange(video, audio), strict=True))
+        pooled = {name: encoder.pool(maps[name]) for name, encoder in encoders.items()}
+        if muted:
+            pooled[muted] = torch.zeros_like(pooled[muted])
+        log_probabilities: Tensor = two.head(pooled["video"], pooled["audio"])
         return log_probabilities
 
-
-def _watched(model: TwoStream, given: Batch) -> tuple[Tensor, list[_Noted]]:
-    """Return the answer and its blocks; speech at several speeds is averaged."""
-    walk = _Walk(model, noting=True)
-    both = answer(walk, given)
-    return both, walk.noted
-
-
-def _block(noted: _Noted, told: Floats, chosen: int, temperature: float) -> Block:
-    even = functional.log_softmax(noted.even.float().mean(dim=0, keepdim=True), dim=1)  # as `answer` does
-    return Block(
-        noted.stage,
-        noted.weighs,
-        _array(noted.places.mean(dim=0)),
-        _array(noted.steps.mean(dim=0)),
-        noted.centres,
-        float(told[chosen] - _calibrated(even, temperature)[chosen]),
-    )
+    return run({"video": encoders["video"].check(video), "audio": encoders["audio"].check(audio)}, 0, noted)
 
 
 def _centres(
@@ -369,5 +324,4 @@ def _calibrated(log_probabilities: Tensor, temperature: float) -> Floats:
 
 
 def _array(values: Tensor) -> Floats:
-    array: Floats = values.double().cpu().numpy()
-    return array
+    return cast(Floats, values.double().cpu().numpy())

@@ -1,21 +1,28 @@
-"""One window of a recording, explained: its clip is prepared anew, equal to the predicted one."""
+"""Explanations of a recording's window, prepared anew, and of a finished run's test clips."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cfnsr.data.preparer import PreparedWindow, Span
+from cfnsr.data.windows import HOP, Windows
 from cfnsr.errors import InputError
 from cfnsr.inference.explain import Explanation, explain
-from cfnsr.inference.predict import complete, refuse_standardised, tolerates, used
-from cfnsr.inference.prediction import Prediction
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.inference.sheet import sheet
-from cfnsr.inference.windows import HOP, Span, Stretch, Windows, heard_at
+from cfnsr.inference.timeline import Prediction
 from cfnsr.media.container import USUAL, Streams
+from cfnsr.training.checkpoint import load_model
+
+if TYPE_CHECKING:
+    from cfnsr.data.store import Store
+    from cfnsr.evaluation.html import Example
+    from cfnsr.training.run import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +32,13 @@ class Explained:
     Args:
         clip: the tensors that were explained.
         span: of the window in the file.
-        heard: seconds of the file where the sound that is read begins and ends.
+        sound_span: seconds of the file where the sound that is read begins and ends.
     """
 
     explanation: Explanation
     clip: Mapping[str, np.ndarray]
     span: Span
-    heard: tuple[float, float]
+    sound_span: tuple[float, float]
 
     def as_png(self, name: str) -> bytes:
         """Draw all of it as a sheet with a name, see `sheet`."""
@@ -40,7 +47,7 @@ class Explained:
             frames=self.clip.get("video"),
             times=self.clip.get("times"),
             sound=self.clip.get("waveform", self.clip.get("audio", self.clip.get("log_mel"))),
-            span=self.heard,
+            span=self.sound_span,
             name=name,
         )
 
@@ -66,33 +73,28 @@ def explain_second(
             file has not, or no face or sound then.
         MediaError: the file is broken, or lacks what the model needs.
     """
-    if recogniser.preparation.of_file("openface") and openface is None:
-        raise InputError(
-            f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {file.name}"
-        )
-    refuse_standardised(recogniser)
+    recogniser.check(file.name, openface)
     windows = Windows(
         file,
         recogniser.preparation,
         length=window,
         openface=openface,
-        tolerant=tolerates(recogniser),
+        tolerant=recogniser.handles_missing,
         streams=streams,
     )
-    duration = windows.scan.duration
+    duration = windows.duration
     if second is not None and not 0 <= second <= duration:
         raise InputError(
             f"--at is {second:g} s, and {file} has {duration:.1f} s: expected 0 to {duration:.1f}"
         )
     middle = duration / 2 if second is None else second
     place, _ = min(enumerate(windows.spans), key=lambda each: abs(sum(each[1]) - 2 * middle))
-    stretch = windows.one(place)[0]
-    explained = _explain(recogniser, stretch)
+    prepared = windows.one(place)[0]
+    explained = _explain(recogniser, prepared)
     if explained is None:
-        missing = " and ".join(
-            what for what, there in (("face", stretch.face), ("speech", stretch.speech)) if there is False
-        )
-        start, end = stretch.span
+        there = {"face": prepared.face, "speech": prepared.speech}
+        missing = " and ".join(what for what, found in there.items() if found is False)
+        start, end = prepared.span
         raise InputError(
             f"{file} has no {missing} from {start:.1f} to {end:.1f} s: expected a moment with what the model "
             "needs; give another with --at"
@@ -125,40 +127,88 @@ def explain_window(
     if not 0 <= number < len(prediction.timeline):
         last = len(prediction.timeline) - 1
         raise InputError(f"there is no window {number}: expected one from 0 to {last}")
-    told = prediction.timeline[number]
+    answer = prediction.timeline[number]
     windows = Windows(
         file,
         recogniser.preparation,
         length=window,
         hop=hop,
         everyone=bool(recogniser.preparation.of_file("video")),
-        tolerant=tolerates(recogniser),
+        tolerant=recogniser.handles_missing,
         streams=streams,
     )
     spans = windows.spans
-    place = min(range(len(spans)), key=lambda place: abs(spans[place].start - told.start))
-    stretch = min(windows.one(place), key=lambda stretch: _distance(stretch, prediction))
-    explained = None if told.probabilities is None else _explain(recogniser, stretch)
+    place = min(range(len(spans)), key=lambda place: abs(spans[place].start - answer.start))
+    prepared = min(windows.one(place), key=lambda prepared: _distance(prepared, prediction))
+    explained = None if answer.probabilities is None else _explain(recogniser, prepared)
     if explained is None:
-        raise InputError(f"the model gave no answer from {told.start:.1f} to {told.end:.1f} s")
+        raise InputError(f"the model gave no answer from {answer.start:.1f} to {answer.end:.1f} s")
     return explained
 
 
-def _explain(recogniser: TorchRecogniser, stretch: Stretch) -> Explained | None:
+def _explain(recogniser: TorchRecogniser, window: PreparedWindow) -> Explained | None:
     """Explain a window; None where the model abstains."""
-    uses = used(recogniser, stretch)
-    if not uses:
+    clip = recogniser.clip(window)
+    if clip is None:
         return None
-    clip = complete(recogniser, stretch, uses)
-    heard = heard_at(stretch.span, recogniser.preparation)
-    return Explained(explain(recogniser.model, clip), clip, stretch.span, heard)
+    sound_span = recogniser.preparation.listens(*window.span)
+    return Explained(explain(recogniser.model, clip), clip, window.span, sound_span)
 
 
-def _distance(stretch: Stretch, prediction: Prediction) -> float:
+def _distance(window: PreparedWindow, prediction: Prediction) -> float:
     """Distance of the face in a window from its place in the prediction, in pixels."""
-    if "squares" not in stretch.tensors or not len(prediction.faces):
+    if "squares" not in window.tensors or not len(prediction.faces):
         return np.inf
-    squares: np.ndarray = stretch.tensors["squares"]
-    times = prediction.faces[:, 0]
-    nearest = np.abs(times[None] - stretch.tensors["times"][:, None]).argmin(axis=1)
+    squares, seconds = window.tensors["squares"], window.tensors["times"]
+    nearest = np.abs(prediction.faces[None, :, 0] - seconds[:, None]).argmin(axis=1)
     return float(np.abs(squares[:, :2] - prediction.faces[nearest, 1:3]).mean())
+
+
+def examples(run: Run, store: Store) -> list[Example]:
+    """Explain the test clips that a run is surest of, one right and one wrong, as far as there are such.
+
+    They show what the model attends to, not how well it does: nobody chose them by sight.
+
+    Args:
+        run: with its checkpoint in its folder.
+        store: of the clips that it was tested on.
+
+    Raises:
+        InputError: the checkpoint is missing or was trained on standardised speakers, or the store has no
+            such clip.
+    """
+    from cfnsr.evaluation.html import Example
+
+    recogniser = TorchRecogniser(load_model(run.folder))
+    preparation = recogniser.preparation
+    if recogniser.normalised:
+        raise InputError(
+            f"{run.folder} was trained on standardised speakers, and one clip alone cannot be: expected runs "
+            "without --speaker-normalisation"
+        )
+    test, emotions = run.test, run.labels.emotions
+    answers, sureness = test.log_probabilities.argmax(axis=1), test.log_probabilities.max(axis=1)
+    found = []
+    for title, wanted in (("rightly", answers == test.labels), ("wrongly", answers != test.labels)):
+        if not wanted.any():
+            continue
+        place = int(np.where(wanted, sureness, -np.inf).argmax())
+        name, acted = test.clips[place], emotions[int(test.labels[place])]
+        tensors = store.load(name)
+        explanation = explain(recogniser.model, tensors)
+        sound = tensors.get("waveform") if preparation.of_file("audio") else None
+        length = float(tensors.get("duration", [preparation.skip + preparation.keep])[0])
+        picture = sheet(
+            explanation,
+            frames=tensors.get("video") if preparation.of_file("video") else None,
+            times=tensors.get("times"),
+            sound=sound,
+            span=None if sound is None else preparation.listens(0.0, length),
+            name=name,
+        )
+        caption = (
+            f"The clip answered {title} that it is surest of: {name} of actor {test.actors[place]}, acted "
+            f"{acted}, called {explanation.emotion}"
+        )
+        found.append(Example(caption, picture))
+    return found

@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError, is_installed, require
 from cfnsr.features.base import Arrays
-from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import KEY, OUTPUT, PRECISIONS, ModelSpec
 from cfnsr.files import read_bytes
 from cfnsr.inference import checksum
+from cfnsr.inference.recogniser import Recogniser
 from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.processes import cores
 
@@ -31,57 +30,23 @@ Inputs = Mapping[str, NDArray[np.generic]]
 Run = Callable[[Inputs], NDArray[np.float32]]
 
 
-class ExportedModel:
+class ExportedModel(Recogniser):
     """A model in a file, as `predict` needs it; from `load_exported`.
 
     Args:
         run: the graph: inputs of some clips side by side -> log-probabilities.
+
+    Attributes:
+        frames: pictures of a clip that it reads.
+        size: side of its pictures, in pixels.
     """
 
     def __init__(self, spec: ModelSpec, run: Run, runtime: Runtime) -> None:
-        self.spec = spec
-        self.runtime = runtime
-        self._run = run
-
-    @property
-    def name(self) -> str:
-        """Name of the model in the zoo, its encoders included."""
-        return self.spec.model
-
-    @property
-    def labels(self) -> LabelSet:
-        """The emotions in class order."""
-        return self.spec.labels
-
-    @property
-    def reads(self) -> Mapping[str, str]:
-        """Inputs that it reads for "video", "audio" or both."""
-        return self.spec.reads
-
-    @property
-    def preparation(self) -> Preparation:
-        """Preparation of a file into a clip with just what it reads."""
-        return replace(self.spec.preparation, modalities=tuple(self.spec.reads.values()))
-
-    @property
-    def frames(self) -> int:
-        """Pictures of a clip that it reads."""
-        return self.spec.frames
-
-    @property
-    def size(self) -> int:
-        """Side of its pictures, in pixels."""
-        return self.spec.size
-
-    @property
-    def normalised(self) -> bool:
-        """True if it was trained on features that were standardised over all takes of a speaker."""
-        return self.spec.normalised
-
-    @property
-    def tolerant(self) -> bool:
-        """True if it was trained on clips with dropped pictures or sound."""
-        return self.spec.tolerant
+        self.spec, self.runtime, self._run = spec, runtime, run
+        self.name, self.labels, self.reads = spec.model, spec.labels, spec.reads
+        self.preparation = replace(spec.preparation, modalities=tuple(spec.reads.values()))
+        self.frames, self.size = spec.frames, spec.size
+        self.normalised, self.tolerant = spec.normalised, spec.tolerant
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
         """Calibrated probabilities of the emotions, float64.
@@ -198,9 +163,10 @@ def _onnx_spec(data: bytes, path: Path) -> ModelSpec:
     if len(texts) != 1:
         raise InputError(f"{path} is no exported model: expected an .onnx file of `cfnsr export`")
     # Runtimes follow a path to weights elsewhere wherever it leads, and code in a file is not ours.
-    graphs = list(_graphs(model.graph))
-    domains = {node.domain for graph in graphs for node in graph.node}
-    outside = any(tensor.data_location or tensor.external_data for tensor in _tensors(graphs))
+    inside = list(_messages(model.graph))
+    domains = {each.domain for each in inside if isinstance(each, onnx.NodeProto)}
+    tensors = [each for each in inside if isinstance(each, onnx.TensorProto)]
+    outside = any(each.data_location or each.external_data for each in tensors)
     if outside or model.functions or domains - {"", "ai.onnx"}:
         raise InputError(
             f"{path} reads other files, or has operations of its own: expected what cfnsr wrote; export again"
@@ -208,26 +174,13 @@ def _onnx_spec(data: bytes, path: Path) -> ModelSpec:
     return ModelSpec.from_export(texts[0], path)
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
-    """Yield a graph and those inside its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _graphs(inner)
-
-
-def _tensors(graphs: Sequence[Any]) -> Iterator[Any]:
-    """Yield all the constants of some graphs."""
-    for graph in graphs:
-        attributes = [attribute for node in graph.node for attribute in node.attribute]
-        sparse = list(graph.sparse_initializer)
-        yield from graph.initializer
-        for attribute in attributes:
-            yield from (attribute.t, *attribute.tensors)
-            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
-        for each in sparse:
-            yield from (each.values, each.indices)
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a message of a protocol buffer and all inside it."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(inner)
 
 
 def _xml_spec(text: bytes, weights: bytes, path: Path) -> ModelSpec:
@@ -236,14 +189,14 @@ def _xml_spec(text: bytes, weights: bytes, path: Path) -> ModelSpec:
     checksum.check_xml(text, path)
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
-    told: dict[str, str] = {}
+    entries: dict[str, str] = {}
     with suppress(ElementTree.ParseError):
         net = ElementTree.fromstring(text)  # noqa: S314 - it defines no entities
-        told = {entry.tag: entry.get("value", "") for entry in net.iterfind("rt_info/*")}
-    if not {KEY, WEIGHTS_KEY} <= set(told):
+        entries = {entry.tag: entry.get("value", "") for entry in net.iterfind("rt_info/*")}
+    if not {KEY, WEIGHTS_KEY} <= set(entries):
         raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
-    checksum.check_weights(weights, told[WEIGHTS_KEY], path.with_suffix(".bin"))
-    return ModelSpec.from_export(told[KEY], path)
+    checksum.check_weights(weights, entries[WEIGHTS_KEY], path.with_suffix(".bin"))
+    return ModelSpec.from_export(entries[KEY], path)
 
 
 def _onnxruntime(data: bytes, spec: ModelSpec, threads: int) -> Run:

@@ -3,50 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cfnsr.data import clip
+from cfnsr.data import preparer
+from cfnsr.data.preparer import Picture, Preparer, Span
+from cfnsr.data.windows import HOP, spans
 from cfnsr.errors import InputError
+from cfnsr.features.base import Sound
 from cfnsr.features.speech_encoder import choose_encoder
-from cfnsr.inference.predict import answers, as_recogniser, tolerates
-from cfnsr.inference.prediction import Window
-from cfnsr.inference.rolling import LAG, Rolling, Stream
-from cfnsr.inference.windows import (
-    HOP,
-    SEARCH,
-    Picture,
-    Span,
-    Stretch,
-    cut,
-    heard,
-    main_first,
-    present,
-    sampled,
-    searched,
-    spans,
-)
-from cfnsr.media.capture import Clock, Pace, Source, SystemClock
+from cfnsr.inference.recogniser import Recogniser, as_recogniser
+from cfnsr.inference.timeline import Window
+from cfnsr.media.capture import Clock, LivePicture, LiveSound, Pace, Source
 from cfnsr.media.errors import MediaError, Reason
-from cfnsr.media.face import Follower
 
 if TYPE_CHECKING:
-    from cfnsr.inference.recogniser import Recogniser
     from cfnsr.models.zoo import Model
 
 EVERY = 0.4  # seconds from one answer to the next
 OFTEN = (0.1, 10.0)  # seconds that `every` may be
 PATIENCE = 1.0  # seconds after which to look, though nothing has come
+LAG = 0.5  # seconds that picture or sound waits for the other
 REASONS: dict[str, Reason] = {"video": "no picture", "audio": "no sound"}
 ROUNDING = 1e-6  # of a step
-CLOCK = SystemClock()
-Item = TypeVar("Item")
+CLOCK = Clock()
+Stream = Literal["video", "audio"]
 
 
 @dataclass(frozen=True)
@@ -121,37 +110,32 @@ def live(
     recogniser = as_recogniser(model)
     if speech_encoder is not None:
         choose_encoder(str(speech_encoder))
-    _check(recogniser, source, window, every)
-    preparation = recogniser.preparation
-    length = preparation.skip + preparation.keep if window is None else window
-    return _Listener(recogniser, source, length, every, clock).moments(on_answer)
-
-
-def _check(recogniser: Recogniser, source: Source, window: float | None, every: float) -> None:
-    name = recogniser.name
+    name, preparation = recogniser.name, recogniser.preparation
     if recogniser.normalised:
         raise InputError(
             f"model {name} was trained on speakers standardised over all their takes, and who is live has "
             "none: expected a model trained without --speaker-normalisation"
         )
-    if recogniser.preparation.of_file("openface"):
+    if preparation.of_file("openface"):
         raise InputError(
             f"model {name} sees OpenFace tracks, which cannot be made live: expected a model of pictures"
         )
-    spans(0.0, recogniser.preparation, window, HOP)  # refuses a length that no window can have
+    spans(0.0, preparation, window, HOP)  # refuses a length that no window can have
     if not OFTEN[0] <= every <= OFTEN[1]:
         raise InputError(f"--every is {every:g} s: expected {OFTEN[0]:g} to {OFTEN[1]:g}")
-    there: dict[str, bool] = {"video": source.pictured, "audio": source.sounding}
-    some = any(there[modality] for modality in recogniser.reads)
-    for modality, reason in REASONS.items():
-        if modality in recogniser.reads and not there[modality] and not (some and tolerates(recogniser)):
-            raise MediaError(
-                reason, f"{source.name} has {reason}: model {name} needs it; choose another source or model"
-            )
+    there = {"video": source.has_video, "audio": source.has_audio}
+    missing = [modality for modality in recogniser.reads if not there[modality]]
+    if missing and (len(missing) == len(recogniser.reads) or not recogniser.handles_missing):
+        reason = REASONS[missing[0]]
+        raise MediaError(
+            reason, f"{source.name} has {reason}: model {name} needs it; choose another source or model"
+        )
+    length = preparation.skip + preparation.keep if window is None else window
+    return LiveWindows(recogniser, source, length, every, clock).moments(on_answer)
 
 
-class _Listener:
-    """Assembles the newest window from what the threads put down.
+class LiveWindows:
+    """The newest window, again and again, of what the threads put into a rolling buffer.
 
     Times are counted in steps from one picture to the next: a window has as many as a clip has pictures.
     """
@@ -159,22 +143,17 @@ class _Listener:
     def __init__(
         self, recogniser: Recogniser, source: Source, length: float, every: float, clock: Clock
     ) -> None:
-        self.recogniser, self.preparation = recogniser, recogniser.preparation
-        self.source, self.clock, self.length = source, clock, length
-        self.steps = self.preparation.frames
+        self.recogniser, self.source, self.clock, self.length = recogniser, source, clock, length
+        self.preparer = Preparer(recogniser.preparation, length)
+        self.steps = recogniser.preparation.frames
         self.step = length / self.steps
         self.stride = max(1, round(every / self.step))
-        self.sees, self.hears = "video" in recogniser.reads, "audio" in recogniser.reads
-        self.even = self.preparation.sampling == "even"
-        self.streams: list[Stream] = ["video"] if self.sees and source.pictured else []
-        self.streams += ["audio"] if self.hears and source.sounding else []
-        self.rolling = Rolling(
-            self.streams, self.step if self.even else 0, length + LAG + self.step, source.begun
-        )
+        there: dict[Stream, bool] = {"video": source.has_video, "audio": source.has_audio}
+        self.streams = [stream for stream in there if there[stream] and stream in recogniser.reads]
+        step = self.step if recogniser.preparation.sampling == "even" else 0
+        self.rolling = Rolling(self.streams, step, length + LAG + self.step, source.begun)
         self.pictures: list[tuple[Picture, float]] = []  # and the second at which each arrived
-        self.follower = Follower(forget=math.ceil(length / max(SEARCH, self.step)))
-        self.looked: list[float] = []  # second of the last picture that was searched
-        self.main: int | None = None
+        self.searched: list[float] = []  # second of the last picture that was searched
         self.skipped = 0
 
     def moments(self, on_answer: Callable[[Moment], object]) -> Generator[Moment, None, None]:
@@ -182,15 +161,15 @@ class _Listener:
         rolling = self.rolling
         with self._reading() as pace:
             due = min(self.stride, self.steps)  # when the next moment is due
-            told, over = 0, False  # when the last window ended; whether nothing more comes
+            answered, over = 0, False  # when the last window ended; whether nothing more comes
             while not over:
                 self.clock.wait(PATIENCE, rolling.news)
                 rolling.news.clear()
                 if rolling.error is not None:
                     raise rolling.error
-                self._look()  # takes a while
+                self._take_pictures()  # takes a while
                 begin, reach, over = rolling.state()
-                self._look()  # in what came meanwhile
+                self._take_pictures()  # those that came meanwhile
                 if begin is None:
                     continue
                 now = math.floor(reach / self.step + ROUNDING)
@@ -198,13 +177,13 @@ class _Listener:
                 if missing > 0 and now >= due:
                     yield self._moment(now, missing=missing * self.step)
                     due = now + min(self.stride, missing)
-                elif missing <= 0 and (now >= due or (over and now > told)):
-                    self.skipped += max(0, now - due) // self.stride if told else 0
+                elif missing <= 0 and (now >= due or (over and now > answered)):
+                    self.skipped += max(0, now - due) // self.stride if answered else 0
                     moment = self._answer(now, pace)
                     on_answer(moment)
                     yield moment
-                    told, due = now, now + self.stride
-            if not told:
+                    answered, due = now, now + self.stride
+            if not answered:
                 raise MediaError(
                     "too short",
                     f"{self.source.name} ends after {reach:.2f} s: expected at least {self.length:g} s, a "
@@ -216,13 +195,10 @@ class _Listener:
         """Run a thread for each stream, while this lasts."""
         stop = Event()
         pace = Pace(self.clock, stop)
-        jobs: dict[Stream, Callable[[], object]] = {
-            "video": lambda: self._read(
-                "video", self.source.pictures(self.rolling.step, pace), self.rolling.see
-            ),
-            "audio": lambda: self._read("audio", self.source.sound(pace), self.rolling.hear),
-        }
-        threads = [Thread(target=jobs[name], name=f"cfnsr {name}", daemon=True) for name in self.streams]
+        threads = [
+            Thread(target=self._read, args=(stream, pace), name=f"cfnsr {stream}", daemon=True)
+            for stream in self.streams
+        ]
         try:
             for thread in threads:
                 thread.start()
@@ -233,24 +209,27 @@ class _Listener:
                 if thread.ident is not None:  # it was started
                     thread.join()
 
-    def _read(self, stream: Stream, items: Iterator[Item], put: Callable[[Item], None]) -> None:
+    def _read(self, stream: Stream, pace: Pace) -> None:
         error: BaseException | None = None
         try:
-            for item in items:
-                put(item)
+            if stream == "video":
+                for picture in self.source.pictures(self.rolling.step, pace):
+                    self.rolling.add_picture(picture)
+            else:
+                for piece in self.source.sound(pace):
+                    self.rolling.add_sound(piece)
         except BaseException as raised:  # the caller raises it
             error = raised
         self.rolling.end(stream, error)
 
-    def _look(self) -> None:
+    def _take_pictures(self) -> None:
         """Search the pictures that have come for faces, as many as `predict` does."""
         for seen in self.rolling.take():
-            *_, due = searched(np.array([*self.looked, seen.time]))
             found = None
-            if due or not self.even:
-                self.looked = [seen.time]
-                found = self.follower.add(clip.detector().detect(seen.frame))
-            self.pictures.append((Picture(seen.time, seen.frame, found), seen.arrived))
+            if self.preparer.due(np.array([*self.searched, seen.time]))[-1]:
+                self.searched = [seen.time]
+                found = preparer.detector().detect(seen.frame)
+            self.pictures.append((self.preparer.follow(seen.time, seen.frame, found), seen.arrived))
         if self.pictures:
             oldest = self.pictures[-1][0].time - self.rolling.keep
             self.pictures = [each for each in self.pictures if each[0].time >= oldest]
@@ -259,34 +238,21 @@ class _Listener:
         """Recognise the window that ends now."""
         start = (now - self.steps) * self.step
         span = Span(start, start + self.length)
-        tensors: dict[str, np.ndarray] = {}
-        arrived = 0.0
-        speech = False if self.hears else None
-        if "audio" in self.streams:
-            sound = self.rolling.between(*span)
-            tensors |= heard(sound.samples, sound.rate, self.preparation)
-            speech = bool(tensors) and clip.loud(sound.samples, sound.rate, self.preparation)
-            arrived = sound.arrived
-        pictures = self._pictures(span)
-        arrived = max([arrived, *(each for _, each in pictures)])
-        people = main_first(present([picture for picture, _ in pictures]), self.main)
-        person = square = None
-        if people:
-            person, track = people[0]
-            self.main = person
-            tensors |= cut([picture for picture, _ in pictures], track, self.preparation)
-            x, y, side = tensors["squares"][-1].tolist()
+        pictures: list[tuple[Picture, float]] = []
+        if self.pictures:
+            times = np.array([picture.time for picture, _ in self.pictures])
+            pictures = [self.pictures[place] for place in self.preparer.sample(times, span).tolist()]
+        piece = self.rolling.between(*span)
+        sound = Sound(piece.samples, piece.rate, self.recogniser.preparation)
+        hears = "audio" in self.recogniser.reads
+        prepared = self.preparer.prepare(span, [picture for picture, _ in pictures], sound if hears else None)
+        ((window, answer),) = self.recogniser.recognise(prepared)
+        arrived = max([piece.arrived, *(each for _, each in pictures)])
+        square = None
+        if window.face:
+            x, y, side = window.tensors["squares"][-1].tolist()
             square = x, y, side
-        stretch = Stretch(span, tensors, bool(people) if self.sees else None, speech, person)
-        ((_, window),) = answers(self.recogniser, [stretch])
-        return self._moment(now, window, square, pace.second() - arrived)
-
-    def _pictures(self, span: Span) -> list[tuple[Picture, float]]:
-        """Pictures of a window."""
-        if not self.pictures:
-            return []
-        times = np.array([picture.time for picture, _ in self.pictures])
-        return [self.pictures[at] for at in sampled(times, span, self.length, self.preparation).tolist()]
+        return self._moment(now, answer, square, pace.second() - arrived)
 
     def _moment(
         self,
@@ -298,3 +264,108 @@ class _Listener:
     ) -> Moment:
         dropped = self.rolling.dropped + self.source.dropped
         return Moment(now * self.step, window, square, delay, missing, dropped, self.skipped)
+
+
+class Piece(NamedTuple):
+    """Some sound: samples (N,), their rate in Hz, and the second of its newest sample's arrival."""
+
+    samples: NDArray[np.float32]
+    rate: int
+    arrived: float
+
+
+class Rolling:
+    """Buffer filled by a thread for each stream and emptied by a reader; it holds at most `keep` seconds.
+
+    Args:
+        step: seconds between pictures; 0 where all come.
+        begun: whether all streams begin at second 0, before anything has come.
+    """
+
+    def __init__(self, streams: Iterable[Stream], step: float, keep: float, begun: bool = False) -> None:
+        self.step, self.keep = step, keep
+        self.news = Event()  # set whenever something has come or ended
+        self.dropped = 0  # pictures that nobody took in time
+        self.error: BaseException | None = None
+        self._lock = Lock()
+        self._pictures: deque[LivePicture] = deque()
+        self._sound: deque[LiveSound] = deque()
+        self._last = 0.0  # second of the newest picture
+        self._running: set[Stream] = set(streams)
+        self._begins: dict[Stream, float] = dict.fromkeys(self._running, 0.0) if begun else {}
+        self._ends: dict[Stream, float] = {}
+
+    def add_picture(self, seen: LivePicture) -> None:
+        """Put a picture in; where nobody takes them, the oldest go."""
+        with self._lock:
+            self._pictures.append(seen)
+            while self._pictures[0].time < seen.time - self.keep:
+                self._pictures.popleft()
+                self.dropped += 1
+            self._last = seen.time
+            # The multiple of the step that it is nearest to has its picture, so all is there until the next.
+            end = (round(seen.time / self.step) + 1) * self.step if self.step else seen.time
+            self._reach("video", seen.time, end)
+        self.news.set()
+
+    def add_sound(self, piece: LiveSound) -> None:
+        """Put a piece of sound in; sound older than `keep` goes."""
+        with self._lock:
+            self._sound.append(piece)
+            while self._sound[0].end < piece.end - self.keep:
+                self._sound.popleft()
+            self._reach("audio", piece.first / piece.rate, piece.end)
+        self.news.set()
+
+    def _reach(self, stream: Stream, begin: float, end: float) -> None:
+        self._begins.setdefault(stream, begin)
+        self._ends[stream] = end
+
+    def end(self, stream: Stream, error: BaseException | None = None) -> None:
+        """Note that nothing more comes of a stream, and the error, if there was one."""
+        with self._lock:
+            self._running.discard(stream)
+            self.error = self.error or error
+            if stream == "video" and stream in self._ends:
+                self._ends[stream] = self._last
+        self.news.set()
+
+    def state(self) -> tuple[float | None, float, bool]:
+        """State of the buffer.
+
+        Returns:
+            The second at which all streams have begun, None before that; the second up to which all have
+            come, or that is half a second past; whether everything is over.
+        """
+        with self._lock:
+            if not self._ends or not self._running <= self._begins.keys():
+                return None, 0.0, not self._running
+            newest = max(self._ends.values())
+            reach = min((self._ends.get(stream, 0.0) for stream in self._running), default=newest)
+            return max(self._begins.values()), max(reach, newest - LAG), not self._running
+
+    def take(self) -> list[LivePicture]:
+        """Take the pictures that came since the last time."""
+        with self._lock:
+            taken = list(self._pictures)
+            self._pictures.clear()
+        return taken
+
+    def between(self, start: float, end: float) -> Piece:
+        """Sound from one second to another, as far as it is kept."""
+        with self._lock:
+            parts = list(self._sound)
+        rate = parts[0].rate if parts else 1
+        begin = round(start * rate)
+        stop = begin + round((end - start) * rate)
+        parts = [part for part in parts if part.first + len(part.samples) > begin and part.first < stop]
+        if not parts:
+            return Piece(np.empty(0, np.float32), rate, 0.0)
+        first = parts[0].first
+        samples = np.concatenate([part.samples for part in parts])
+        return Piece(samples[max(0, begin - first) : max(0, stop - first)], rate, parts[-1].arrived)
+
+    def size(self) -> tuple[int, int]:
+        """Numbers of pictures and samples that are kept."""
+        with self._lock:
+            return len(self._pictures), sum(len(part.samples) for part in self._sound)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from cfnsr.console import say
 from cfnsr.inference.palette import colours
-from cfnsr.inference.segments import Segment
+from cfnsr.inference.timeline import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cfnsr.inference.live import Moment
-    from cfnsr.inference.prediction import Window
+    from cfnsr.inference.timeline import Window
 
 Form = Literal["screen", "lines", "json"]
 
 BAR = 30  # characters of a probability of 1
 RECENT = 12  # answers that the rate is computed from
-
-
-Show = Callable[["Tally"], object]
 
 
 @dataclass
@@ -55,26 +52,26 @@ class Tally:
             self.delays.append(moment.delay)
             self.ends.append(moment.window.end)
 
-    def rate(self, recent: int | None = None) -> float | None:
+    def rate(self, recent: int = 0) -> float | None:
         """Answers a second, over all or the newest ones; None before the second answer.
 
         >>> Tally([0.1, 0.1, 0.1], [3.0, 3.5, 4.5]).rate()
         1.3333333333333333
         """
-        ends = self.ends if recent is None else self.ends[-recent:]
+        ends = self.ends[-recent:]
         return (len(ends) - 1) / (ends[-1] - ends[0]) if len(ends) > 1 else None
 
     def __str__(self) -> str:
         """Summarise in one line."""
         if self.last is None:
             return "no answers"
-        said = f"{self.last.second:.1f} s: {_count(len(self.ends), 'answer')}"
+        text = f"{self.last.second:.1f} s: {_count(len(self.ends), 'answer')}"
         rate = self.rate()
         if rate is not None:
-            said += f", {rate:.1f} a second"
+            text += f", {rate:.1f} a second"
         if self.delays:
-            said += f"; delay {median(self.delays):.2f} s, at most {max(self.delays):.2f} s"
-        return f"{said}; {_lost(self.last)}"
+            text += f"; delay {median(self.delays):.2f} s, at most {max(self.delays):.2f} s"
+        return f"{text}; {_lost(self.last)}"
 
 
 def watch(
@@ -97,48 +94,47 @@ def watch(
     out = sys.stdout if out is None else out
     form = form or ("screen" if out.isatty() else "lines")
     tally = Tally()
-    with _screen(name, emotions, out) if form == "screen" else nullcontext(_printer(form, out)) as show:
+    with _shown(name, emotions, form, out) as show:
         try:
             with closing(moments):
                 for moment in moments:
                     tally.add(moment)
-                    show(tally)
+                    show(tally, moment)
         except KeyboardInterrupt:
             pass  # the way to end it
     say(f"{name}: {tally}")
     return tally
 
 
-def _printer(form: Form, out: TextIO) -> Show:
-    """Return a function that writes JSON, or a line for each answer."""
+@contextmanager
+def _shown(
+    name: str, emotions: Sequence[str], form: Form, out: TextIO
+) -> Iterator[Callable[[Tally, Moment], object]]:
+    """Yield a function that shows the newest moment."""
 
-    def show(tally: Tally) -> None:
-        moment = tally.last
-        if moment is not None and form == "json":
+    def write(tally: Tally, moment: Moment) -> None:
+        if form == "json":
             print(json.dumps(moment.as_json()), file=out, flush=True)
-        elif moment is not None and (moment.window is not None or tally.moments == 1):
+        elif moment.window is not None or tally.moments == 1:
             print(line(moment), file=out, flush=True)
 
-    return show
+    if form != "screen":
+        yield write
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=out, highlight=False)
+    with Live(_picture(name, emotions, Tally()), console=console, auto_refresh=False) as screen:
+        yield lambda tally, moment: screen.update(_picture(name, emotions, tally), refresh=True)
 
 
 def line(moment: Moment) -> str:
     """An answer in one line, with what was missing and what was dropped."""
     if moment.window is None or moment.delay is None:
-        return _listening(moment)
-    told = _segment(moment)
+        return f"listening... {moment.missing:.1f} s"
     lost = f"  {_lost(moment)}" if moment.dropped or moment.skipped else ""
-    return f"{moment.second:6.1f} s  {told.text:<24}  delay {moment.delay:.2f} s{lost}"
-
-
-def _listening(moment: Moment) -> str:
-    return f"listening... {moment.missing:.1f} s"
-
-
-def _segment(moment: Moment) -> Segment:
-    window = moment.window
-    assert window is not None  # noqa: S101 - asked by the caller
-    return Segment(window.start, window.end, window.probabilities, window.face, window.speech, window.uses)
+    return f"{moment.second:6.1f} s  {moment.window.text:<24}  delay {moment.delay:.2f} s{lost}"
 
 
 def _lost(moment: Moment) -> str:
@@ -154,17 +150,6 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-@contextmanager
-def _screen(name: str, emotions: Sequence[str], out: TextIO) -> Iterator[Show]:
-    """Redraw one picture in a terminal."""
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(file=out, highlight=False)
-    with Live(_picture(name, emotions, Tally()), console=console, auto_refresh=False) as live:
-        yield lambda tally: live.update(_picture(name, emotions, tally), refresh=True)
-
-
 def _picture(name: str, emotions: Sequence[str], tally: Tally) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -173,17 +158,16 @@ def _picture(name: str, emotions: Sequence[str], tally: Tally) -> RenderableType
 
     moment = tally.last
     window = None if moment is None else moment.window
-    probabilities = (None if window is None else window.probabilities) or {}
-    head, marks, pace, foot = "opening...", "", "", "Ctrl-C ends it"
+    head, marks, pace, foot, second = "opening...", "", "", "Ctrl-C ends it", ""
     if moment is not None:
-        head = _listening(moment)
+        head, second = line(moment), f"  {moment.second:.1f} s"
         foot = f"{_lost(moment)}; {foot}"
-    if moment is not None and window is not None:
-        told = _segment(moment)
-        head, marks = told.answer or "no answer", _marks(window)
-        rate = tally.rate(RECENT)
-        often = "" if rate is None else f", {rate:.1f} answers a second"
-        pace = f"delay {moment.delay:.2f} s{often}"
+        if window is not None:
+            head, marks = window.answer or "no answer", _marks(window)
+            rate = tally.rate(RECENT)
+            often = "" if rate is None else f", {rate:.1f} answers a second"
+            pace = f"delay {moment.delay:.2f} s{often}"
+    probabilities = (None if window is None else window.probabilities) or {}
     bars = Table.grid(padding=(0, 1))
     for emotion, colour in colours(emotions).items():
         value = probabilities.get(emotion, 0.0)
@@ -193,7 +177,6 @@ def _picture(name: str, emotions: Sequence[str], tally: Tally) -> RenderableType
             ProgressBar(1.0, value, width=BAR, complete_style=colour, finished_style=colour),
             Text(f"{100 * value:3.0f} %" if probabilities else ""),
         )
-    second = "" if moment is None else f"  {moment.second:.1f} s"
     return Group(
         Text(f"{name}{second}", no_wrap=True, overflow="ellipsis"),
         Text(head, style="bold"),
@@ -206,11 +189,10 @@ def _picture(name: str, emotions: Sequence[str], tally: Tally) -> RenderableType
 
 def _marks(window: Window) -> str:
     """Marks of what was there, what was missing and what the model did then."""
-    there = [
-        f"{name}: {'yes' if seen else 'no'}"
-        for name, seen in (("face", window.face), ("speech", window.speech))
-        if seen is not None
-    ]
-    used = {("video",): "picture alone", ("audio",): "voice alone", (): "so no answer"}
-    said = used.get(window.uses, "") if len(there) > 1 or not window.uses else ""
-    return "   ".join([*there, said]).rstrip()
+    found = {"face": window.face, "speech": window.speech}
+    there = [f"{name}: {'yes' if seen else 'no'}" for name, seen in found.items() if seen is not None]
+    if not window.uses:
+        there.append("so no answer")
+    elif len(window.uses) == 1 and len(there) > 1:
+        there.append(ALONE[window.uses[0]])
+    return "   ".join(there)

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.files import escaped, write_atomically
-from cfnsr.inference.drawing import FAINT, style
-from cfnsr.inference.palette import colours, ink
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.segments import Segment, clock, everyone, labels, segments
+from cfnsr.inference.palette import FAINT, colours, ink, style
+from cfnsr.inference.timeline import Prediction, Segment, clock, everyone, labels, segments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,15 +52,15 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
             f"cannot draw a timeline as {path.name!r}: expected one of {', '.join(FORMATS)}; "
             "change the suffix"
         )
-    told = [each for each in everyone(prediction) if each.timeline]
-    if not told:
+    people = [each for each in everyone(prediction) if each.timeline]
+    if not people:
         raise InputError(f"{prediction.file} has no timeline to draw: expected at least one window")
-    names = labels(told)
-    shown, more = told[:PEOPLE], len(told) - PEOPLE
+    names = labels(people)
+    shown, more = people[:PEOPLE], len(people) - PEOPLE
     strips = _strips(shown)
     panel = HEAD + STRIP + ROW * len(names) + STRIP * len(strips) + FOOT
-    begin = min(window.start for each in told for window in each.timeline)
-    end = max(window.end for each in told for window in each.timeline)
+    begin = min(window.start for each in people for window in each.timeline)
+    end = max(window.end for each in people for window in each.timeline)
     with style():
         figure = Figure(figsize=(WIDTH, 0.45 + panel * len(shown)), layout="constrained")
         figure.get_layout_engine().set(h_pad=0.08, w_pad=0.1)  # type: ignore[union-attr, call-arg]
@@ -111,12 +109,10 @@ def cells(cut: Sequence[Segment], names: Sequence[str], most: int = CELLS) -> Ce
     edges = np.unique(knots)
     if len(cut) > most:
         edges = np.linspace(knots[0], knots[-1], most + 1)
-    nothing = [np.nan] * len(names)
-    values = np.array([_values(each.probabilities, names) or nothing for each in cut], float)
+    values = np.array([[(each.probabilities or {}).get(name, 0.0) for name in names] for each in cut], float)
     answered = np.array([[each.probabilities is not None] for each in cut])
-    missing = np.array(
-        [(each.face is False, each.speech is False, each.probabilities is None) for each in cut]
-    )
+    missing = np.array([(each.face is False, each.speech is False) for each in cut])
+    missing = np.hstack([missing, ~answered])
 
     def summed(parts: NDArray[Any]) -> Floats:
         """Integrate the values (segments, C) over each cell -> (cells, C)."""
@@ -126,28 +122,23 @@ def cells(cut: Sequence[Segment], names: Sequence[str], most: int = CELLS) -> Ce
         at_edges = np.array([np.interp(edges, knots, column) for column in total.T])
         return np.diff(at_edges.reshape(parts.shape[1], len(edges)).T, axis=0)
 
-    ones = np.ones((len(cut), 1))
+    def present(parts: NDArray[Any]) -> Floats:
+        """Seconds of each cell; NaN where there is none, and a remainder of rounding is none."""
+        seconds = summed(parts)
+        return np.where(seconds > 1e-9, seconds, np.nan)
+
     with np.errstate(invalid="ignore"):  # cells without anything become NaN
-        # a remainder of rounding is no answer
-        told = np.where(summed(answered) > 1e-9, summed(answered), np.nan)
-        there = np.where(summed(ones) > 1e-9, summed(ones), np.nan)
-        return Cells(edges, summed(np.nan_to_num(values)) / told, summed(missing) / there)
+        everything = np.ones((len(cut), 1))
+        return Cells(edges, summed(values) / present(answered), summed(missing) / present(everything))
 
 
-def _values(probabilities: dict[str, float] | None, names: Sequence[str]) -> list[float] | None:
-    return None if probabilities is None else [probabilities[name] for name in names]
-
-
-def _strips(told: Sequence[Prediction]) -> list[tuple[str, int]]:
+def _strips(shown: Sequence[Prediction]) -> list[tuple[str, int]]:
     """Names of the strips and their columns in `Cells.missing`; none for what was not searched for."""
-    windows = [window for each in told for window in each.timeline]
-    there = (
-        any(window.face is not None for window in windows),
-        any(window.speech is not None for window in windows),
-        True,
-    )
-    names = ("no face", "no speech", "no answer")
-    return [(name, column) for column, (name, here) in enumerate(zip(names, there, strict=True)) if here]
+    windows = [window for each in shown for window in each.timeline]
+    faces = any(window.face is not None for window in windows)
+    speech = any(window.speech is not None for window in windows)
+    names = {"no face": faces, "no speech": speech, "no answer": True}
+    return [(name, column) for column, (name, sought) in enumerate(names.items()) if sought]
 
 
 def _draw(
@@ -224,11 +215,7 @@ def _heading(prediction: Prediction, *, several: bool) -> str:
     who = "nobody in the picture: " if several else ""
     if prediction.person is not None:
         who = f"person {prediction.person}: "
-    if prediction.emotion is None or prediction.probabilities is None:
-        return f"{who}no answer"
-    return (
-        f"{who}{prediction.emotion} {100 * prediction.probabilities[prediction.emotion]:.0f} % on the whole"
-    )
+    return f"{who}{prediction.answer} on the whole" if prediction.answer else f"{who}no answer"
 
 
 def _answers(

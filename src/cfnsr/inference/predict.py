@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cfnsr.data.preparer import PreparedWindow
+from cfnsr.data.windows import HOP, Windows
 from cfnsr.errors import InputError
-from cfnsr.features.base import FEATURES
-from cfnsr.features.speech_encoder import choose_encoder, find_encoder
-from cfnsr.inference.prediction import Prediction, Window, most_probable, summary
-from cfnsr.inference.windows import HOP, Stretch, Windows
+from cfnsr.inference.recogniser import BATCH, Recogniser, as_recogniser
+from cfnsr.inference.timeline import Prediction, Window, most_probable, summary
 from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.prefetch import prefetch
 
 if TYPE_CHECKING:
-    from cfnsr.inference.recogniser import Recogniser
     from cfnsr.models.zoo import Model
-
-BATCH = 4  # windows that are recognised at once
 
 Progress = Callable[[int, int], object]
 
@@ -69,15 +65,10 @@ def predict(
             on standardised speakers, or a window or hop cannot be.
     """
     recogniser = as_recogniser(model)
-    if speech_encoder is not None:
-        find_speech_encoder(recogniser, str(speech_encoder))
     path = Path(file)
-    refuse_standardised(recogniser)
-    if openface is None and recogniser.preparation.of_file("openface"):
-        raise InputError(
-            f"model {recogniser.name} sees OpenFace tracks: expected --openface with the CSV of {path.name}, "
-            "a folder of such files, or a table of clip means"
-        )
+    if speech_encoder is not None:
+        recogniser.find_speech_encoder(str(speech_encoder))
+    recogniser.check(path.name, openface)
     if all_faces and not recogniser.preparation.of_file("video"):
         raise InputError(
             f"model {recogniser.name} looks for no faces: expected no --all-faces, or a model of pictures"
@@ -89,129 +80,49 @@ def predict(
         hop=hop,
         everyone=all_faces,
         openface=None if openface is None else Path(openface),
-        tolerant=tolerates(recogniser),
+        tolerant=recogniser.handles_missing,
         streams=streams,
     )
-    followed = _Followed()
+    everyone = Timelines()
     # The next windows are prepared while these are recognised.
     with closing(prefetch(iter(windows), BATCH)) as prepared:
-        for stretch, answer in answers(recogniser, _counted(prepared, len(windows), progress)):
-            followed.add(stretch, answer)
-    return replace(followed.told(str(file), everyone=all_faces), notes=windows.scan.notes)
+        for clip, answer in recogniser.recognise(_counted(prepared, len(windows), progress)):
+            everyone.add(clip, answer)
+    return replace(everyone.prediction(str(file), all_faces=all_faces), notes=windows.notes)
 
 
-def as_recogniser(model: Model | Recogniser) -> Recogniser:
-    """Wrap a model as `predict` needs it."""
-    if hasattr(model, "probabilities"):
-        return cast("Recogniser", model)
-    from cfnsr.inference.recogniser import TorchRecogniser
-
-    return TorchRecogniser(cast("Model", model))
-
-
-def find_speech_encoder(recogniser: Recogniser, given: str | None) -> None:
-    """Find the speech encoder that a model was trained with, before any file needs it.
-
-    Args:
-        recogniser: one that reads no speech needs none.
-        given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names, or the hub's.
-
-    Raises:
-        InputError: when it is not there, is another one, or none is needed.
-    """
-    if recogniser.preparation.pretrained:
-        if given is not None:
-            choose_encoder(given)
-        find_encoder(recogniser.preparation.speech_encoder, recogniser.preparation.speech_sha256)
-    elif given is not None:
-        raise InputError(f"--speech-encoder {given}: model {recogniser.name} reads no speech; leave it out")
-
-
-def refuse_standardised(recogniser: Recogniser) -> None:
-    """Raise `InputError` for a model of standardised speakers: one recording does not suffice for those."""
-    if recogniser.normalised:
-        raise InputError(
-            f"model {recogniser.name} was trained on speakers standardised over all their takes, and a file "
-            "alone cannot be: expected a model trained without --speaker-normalisation"
-        )
-
-
-def tolerates(recogniser: Recogniser) -> bool:
-    """True if the model can answer by one modality where the other is missing."""
-    both = len(recogniser.reads) > 1
-    return recogniser.tolerant and both and all(FEATURES[name].computed for name in recogniser.reads.values())
-
-
-def answers(recogniser: Recogniser, stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, Window]]:
-    """Recognise the windows, several at once."""
-    waiting = iter(stretches)
-    while group := list(islice(waiting, BATCH)):
-        uses = [used(recogniser, stretch) for stretch in group]
-        told = [place for place, modalities in enumerate(uses) if modalities]
-        clips = [complete(recogniser, group[place], uses[place]) for place in told]
-        values = dict(zip(told, recogniser.probabilities(clips).tolist(), strict=True)) if clips else {}
-        for place, stretch in enumerate(group):
-            probabilities = None
-            if place in values:
-                probabilities = dict(zip(recogniser.labels.emotions, values[place], strict=True))
-            yield (
-                stretch,
-                Window(*stretch.span, probabilities, stretch.face, stretch.speech, uses[place]),
-            )
-
-
-def used(recogniser: Recogniser, stretch: Stretch) -> tuple[str, ...]:
-    """Modalities that an answer rests on; none where the model has to abstain."""
-    there = {"video": stretch.face, "audio": stretch.speech}
-    modalities = tuple(modality for modality in recogniser.reads if there[modality])
-    if len(modalities) == len(recogniser.reads) or tolerates(recogniser):
-        return modalities
-    return ()
-
-
-def complete(recogniser: Recogniser, stretch: Stretch, uses: Sequence[str]) -> Mapping[str, np.ndarray]:
-    """Complete a window's tensors: what is missing becomes what a model reads of no face or no sound.
-
-    Args:
-        uses: see `used`; not empty.
-    """
-    tensors = dict(stretch.tensors)
-    for modality, name in recogniser.reads.items():
-        if modality not in uses:
-            tensors |= FEATURES[name].absent(recogniser.preparation)
-    return tensors
-
-
-def _counted(stretches: Iterable[Stretch], count: int, progress: Progress) -> Iterator[Stretch]:
+def _counted(windows: Iterable[PreparedWindow], count: int, progress: Progress) -> Iterator[PreparedWindow]:
     """Yield the persons of `count` windows, and report progress when the next window begins."""
     done, span = 0, None
     progress(0, count)
-    for stretch in stretches:
-        if span is not None and stretch.span != span:
+    for window in windows:
+        if span is not None and window.span != span:
             done += 1
             progress(done, count)
-        span = stretch.span
-        yield stretch
+        span = window.span
+        yield window
     progress(count, count)
 
 
-class _Followed:
-    """The windows of a file as they come, of everyone and of each person."""
+class Timelines:
+    """The windows of a file as they come, of the main person and of each one."""
 
     def __init__(self) -> None:
         self.main = _Timeline()
         self.people: dict[int, _Timeline] = {}
 
-    def add(self, stretch: Stretch, window: Window) -> None:
-        if not self.main.windows or self.main.windows[-1].start < window.start:
-            self.main.add(stretch, window)  # the largest face of a window comes first
-        if stretch.person is not None:
-            self.people.setdefault(stretch.person, _Timeline()).add(stretch, window)
+    def add(self, clip: PreparedWindow, answer: Window) -> None:
+        """Take in the next answer; the main person of a window comes first."""
+        if not self.main.windows or self.main.windows[-1].start < answer.start:
+            self.main.add(clip, answer)
+        if clip.person is not None:
+            self.people.setdefault(clip.person, _Timeline()).add(clip, answer)
 
-    def told(self, file: str, *, everyone: bool) -> Prediction:
-        people = sorted(self.people.values(), key=lambda person: -person.presence) if everyone else []
-        told = [person.told(file, number) for number, person in enumerate(people, start=1)]
-        return replace(self.main.told(file), people=tuple(told))
+    def prediction(self, file: str, *, all_faces: bool) -> Prediction:
+        """Sum up; people are numbered by how large and long they are seen."""
+        people = sorted(self.people.values(), key=lambda person: -person.presence) if all_faces else []
+        numbered = tuple(person.prediction(file, number) for number, person in enumerate(people, start=1))
+        return replace(self.main.prediction(file), people=numbered)
 
 
 class _Timeline:
@@ -222,22 +133,17 @@ class _Timeline:
         self.squares: dict[float, list[float]] = {}
         self.presence = 0.0  # the sides of the face, added up
 
-    def add(self, stretch: Stretch, window: Window) -> None:
-        self.windows.append(window)
-        if "squares" in stretch.tensors:
-            squares, found = stretch.tensors["squares"], stretch.tensors["face"]
-            seconds = stretch.tensors["times"][found].tolist()
+    def add(self, clip: PreparedWindow, answer: Window) -> None:
+        self.windows.append(answer)
+        if "squares" in clip.tensors:
+            squares, found = clip.tensors["squares"], clip.tensors["face"]
+            seconds = clip.tensors["times"][found].tolist()
             self.squares |= zip(seconds, squares[found].tolist(), strict=True)
             self.presence += float(squares[:, 2].mean())
 
-    def told(self, file: str, number: int | None = None) -> Prediction:
+    def prediction(self, file: str, person: int | None = None) -> Prediction:
         probabilities = summary(self.windows)
         rows = [(time, *square) for time, square in sorted(self.squares.items(), key=lambda item: item[0])]
-        return Prediction(
-            file,
-            most_probable(probabilities),
-            probabilities,
-            tuple(self.windows),
-            number,
-            faces=np.array(rows, np.float32).reshape(-1, 4),
-        )
+        faces = np.array(rows, np.float32).reshape(-1, 4)
+        emotion = most_probable(probabilities)
+        return Prediction(file, emotion, probabilities, tuple(self.windows), person, faces=faces)

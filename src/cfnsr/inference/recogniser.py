@@ -1,83 +1,175 @@
-"""Recognisers turn prepared clips into probabilities: a PyTorch model here, an exported one in `exported`."""
+"""Recognisers turn prepared windows into answers: a PyTorch model here, an exported one in `exported`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import nn
 
-from cfnsr.data.dataset import Batch
+from cfnsr.data.preparer import PreparedWindow
 from cfnsr.emotions import LabelSet
-from cfnsr.features.base import FEATURES
+from cfnsr.errors import InputError
+from cfnsr.features.base import FEATURES, Arrays
 from cfnsr.features.preparation import Preparation
-from cfnsr.models.zoo import Model
-from cfnsr.training.checkpoint import config_of
-from cfnsr.training.inputs import answer, to_input
+from cfnsr.features.speech_encoder import choose_encoder, find_encoder
+from cfnsr.inference.timeline import Window
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cfnsr.data.dataset import Batch
+    from cfnsr.models.zoo import Model
+
+BATCH = 4  # windows that are recognised at once
 
 
-class Recogniser(Protocol):
-    """The interface of a model that `predict` needs.
+class Recogniser(ABC):
+    """A model that `predict` can use.
 
-    `reads` names what the model reads for "video" and "audio"; `preparation` says how to make just that.
-    `normalised` is whether it was trained on standardised speakers, `tolerant` whether on clips with dropped
-    pictures or sound.
+    Attributes:
+        name: of the model in the zoo, its encoders included.
+        labels: the emotions in class order.
+        reads: its inputs for "video", "audio" or both.
+        preparation: of a file into a clip with just what it reads.
+        normalised: it was trained on features that were standardised over all takes of a speaker.
+        tolerant: it was trained on clips with dropped pictures or sound.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def labels(self) -> LabelSet: ...
-    @property
-    def reads(self) -> Mapping[str, str]: ...
-    @property
-    def preparation(self) -> Preparation: ...
-    @property
-    def normalised(self) -> bool: ...
-    @property
-    def tolerant(self) -> bool: ...
+    name: str
+    labels: LabelSet
+    reads: Mapping[str, str]
+    preparation: Preparation
+    normalised: bool
+    tolerant: bool
 
-    def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, "B classes"]:
+    @abstractmethod
+    def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
         """Calibrated probabilities of the emotions; a clip is its tensors as `prepare_clip` makes them."""
-        ...
+
+    @property
+    def handles_missing(self) -> bool:
+        """True if it can answer by one modality where the other is missing."""
+        both = len(self.reads) > 1
+        return self.tolerant and both and all(FEATURES[name].computed for name in self.reads.values())
+
+    def recognise(self, windows: Iterable[PreparedWindow]) -> Iterator[tuple[PreparedWindow, Window]]:
+        """Answer about windows, several at once."""
+        waiting = iter(windows)
+        while group := list(islice(waiting, BATCH)):
+            clips = [self.clip(window) for window in group]
+            there = [clip for clip in clips if clip is not None]
+            answers = iter(self.probabilities(there).tolist() if there else ())
+            for window, clip in zip(group, clips, strict=True):
+                probabilities = None
+                if clip is not None:
+                    probabilities = dict(zip(self.labels.emotions, next(answers), strict=True))
+                yield (
+                    window,
+                    Window(*window.span, probabilities, window.face, window.speech, self.available(window)),
+                )
+
+    def available(self, window: PreparedWindow) -> tuple[str, ...]:
+        """Modalities that an answer rests on; none where the model has to abstain."""
+        there = {"video": window.face, "audio": window.speech}
+        modalities = tuple(modality for modality in self.reads if there[modality])
+        return modalities if len(modalities) == len(self.reads) or self.handles_missing else ()
+
+    def clip(self, window: PreparedWindow) -> Arrays | None:
+        """Tensors of a window, what is missing filled with no face or no sound; None where it abstains."""
+        available = self.available(window)
+        if not available:
+            return None
+        tensors = dict(window.tensors)
+        for modality, name in self.reads.items():
+            if modality not in available:
+                tensors |= FEATURES[name].absent(self.preparation)
+        return tensors
+
+    def check(self, file: str, openface: object) -> None:
+        """Refuse to predict a file that lacks what the model needs beside it.
+
+        Raises:
+            InputError: it needs an OpenFace file, or speakers standardised over more than one recording.
+        """
+        if self.normalised:
+            raise InputError(
+                f"model {self.name} was trained on speakers standardised over all their takes, and a file "
+                "alone cannot be: expected a model trained without --speaker-normalisation"
+            )
+        if openface is None and self.preparation.of_file("openface"):
+            raise InputError(
+                f"model {self.name} sees OpenFace tracks: expected --openface with the CSV of {file}, "
+                "a folder of such files, or a table of clip means"
+            )
+
+    def find_speech_encoder(self, given: str | None) -> None:
+        """Find the speech encoder that the model was trained with, before any file needs it.
+
+        Args:
+            given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names, or the hub's.
+
+        Raises:
+            InputError: when it is not there, is another one, or none is needed.
+        """
+        if self.preparation.pretrained:
+            if given is not None:
+                choose_encoder(given)
+            find_encoder(self.preparation.speech_encoder, self.preparation.speech_sha256)
+        elif given is not None:
+            raise InputError(f"--speech-encoder {given}: model {self.name} reads no speech; leave it out")
 
 
-class TorchRecogniser:
+class TorchRecogniser(Recogniser):
     """A PyTorch model as `predict` needs it, from `load_model` or the zoo."""
 
     def __init__(self, model: Model) -> None:
+        from cfnsr.training.checkpoint import config_of
+
         self.model = model
         self.config = config_of(model)
-        self.name, self.labels = self.config.model, self.config.labels
-        self.reads: Mapping[str, str] = model.reads
+        self.look = self.config.look
+        self.name, self.labels, self.reads = self.config.model, self.config.labels, model.reads
         self.preparation = replace(self.config.preparation, modalities=tuple(model.reads.values()))
-        self.normalised = self.config.normalised
-        self.tolerant = self.config.tolerant
+        self.normalised, self.tolerant = self.config.normalised, self.config.tolerant
 
-    def batch(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+    def batch(self, clips: Sequence[Arrays]) -> Batch:
         """Arrange clips side by side on the model's device, as it takes them."""
+        import torch
+
+        from cfnsr.data.dataset import Batch
+        from cfnsr.training.inputs import to_input
+
         nothing = torch.empty(0)
         inputs = dict.fromkeys(("video", "audio"), nothing)
         for modality, name in self.reads.items():
-            names = FEATURES[name].arrays(self.preparation)
-            read = [{each: clip[each] for each in names} for clip in clips]
-            each = [FEATURES[name].to_model(arrays, self.config.look) for arrays in read]
+            feature = FEATURES[name]
+            names = feature.arrays(self.preparation)
+            each = [feature.to_model({array: clip[array] for array in names}, self.look) for clip in clips]
             inputs[modality] = torch.from_numpy(np.stack(each))
         batch = Batch(inputs["video"], inputs["audio"], nothing, nothing)
         return to_input(batch, next(self.model.parameters()).device)
 
-    def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> Float[np.ndarray, "B classes"]:
-        """See `Recogniser`."""
+    def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
+        import torch
+
+        from cfnsr.training.inputs import answer
+
         with torch.inference_mode(), evaluated(self.model):
             log_probabilities = answer(self.model, self.batch(clips))
             values = (log_probabilities / self.config.temperature).softmax(dim=1)
         probabilities: np.ndarray = values.double().cpu().numpy()
         return probabilities
+
+
+def as_recogniser(model: Model | Recogniser) -> Recogniser:
+    """Wrap a model as `predict` needs it."""
+    return model if isinstance(model, Recogniser) else TorchRecogniser(model)
 
 
 @contextmanager

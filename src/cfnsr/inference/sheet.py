@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfnsr.inference.drawing import FAINT, INK, style
-from cfnsr.inference.heatmap import COLOURS, LEAST_SCALE, blended, heatmap, scale_colours, scale_of
+from cfnsr.inference.palette import FAINT, INK, style
 from cfnsr.media.decode import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import SubFigure
 
     from cfnsr.inference.explain import Block, Contribution, Explanation
+
+Floats = NDArray[np.float64]
 
 NO_PROOF = "Weights inside the model; not proof of cause."
 CROPS = 6  # a row
@@ -26,6 +28,10 @@ ROWS = 8  # features with the largest weights
 LONGEST_NAME = 64  # letters
 WIDTH = 9.6  # inches
 DPI = 110
+COLOURS = "viridis"  # the larger the weight the lighter; distinct for the colour-blind
+OPACITY = 0.75  # of the colour at the largest weight; where there is none the picture shows
+LEAST_SCALE = 2.0  # times the uniform weight, at the end of the scale: a uniform map is to look uniform
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB (ITU-R BT.601)
 # After Okabe & Ito (2008), distinct for the colour-blind; the emotions' own colours stand for emotions.
 BLUE, ORANGE, GREEN = "#0072b2", "#d98200", "#009e73"
 CALLED = {"video": "face", "audio": "sound"}
@@ -85,22 +91,6 @@ def sheet(
     Returns:
         a PNG.
     """
-    buffer = io.BytesIO()
-    with style(STYLE):
-        figure = _figure(explanation, frames, times, sound, span, name)
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _figure(
-    explanation: Explanation,
-    frames: NDArray[np.uint8] | None,
-    times: NDArray[np.floating] | None,
-    sound: NDArray[Any] | None,
-    span: tuple[float, float] | None,
-    name: str,
-) -> Figure:
-    """Draw on a figure of its own: no pyplot, so no window system and no state between sheets."""
     from matplotlib.figure import Figure
 
     block = explanation.blocks[0] if explanation.blocks else None
@@ -115,14 +105,18 @@ def _figure(
         parts.append((1.75, lambda part: _draw_contributions(part, explanation)))
     parts.append((0.75 + 0.3 * len(explanation.emotions), lambda part: _draw_answer(part, explanation)))
     heights = [height for height, _ in parts]
-    figure = Figure(figsize=(WIDTH, 0.4 + sum(heights)), dpi=DPI, layout="constrained")
     of = f"{name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + '…'}: " if name else ""
     title = f"{of}{explanation.emotion}, probability {explanation.probabilities.max():.2f}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    rows = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for row, (_, draw) in zip(rows, parts, strict=True):
-        draw(row)
-    return figure
+    buffer = io.BytesIO()
+    with style(STYLE):
+        # A figure of its own: no pyplot, so no window system and no state between sheets.
+        figure = Figure(figsize=(WIDTH, 0.4 + sum(heights)), dpi=DPI, layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        rows = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for row, (_, draw) in zip(rows, parts, strict=True):
+            draw(row)
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def label(feature: str) -> str:
@@ -154,8 +148,8 @@ def _draw_faces(
     chosen = spread(len(frames), CROPS)
     drawn = frames
     if block is not None:
-        drawn = heatmap(frames, block.places, centres=block.centres)
-        _head(part, *_looked(explanation, block))
+        drawn = heatmap(frames, block.places, block.centres)
+        _head(part, *_map_title(explanation, block))
     else:
         _head(part, "Video", "It has no cross-modal block, so there is no map to show.")
     row = part.subplots(1, len(chosen))
@@ -171,7 +165,7 @@ def _draw_faces(
 def _draw_features(part: SubFigure, explanation: Explanation, block: Block) -> None:
     shares = block.places[..., 0].T * block.places.size  # (features, T)
     order = np.argsort(-shares.mean(axis=1), kind="stable")[:ROWS]
-    _head(part, *_looked(explanation, block))
+    _head(part, *_map_title(explanation, block))
     axis: Axes = part.subplots()
     names = [label(explanation.features[place]) for place in order]
     if shares.shape[1] == 1:
@@ -202,20 +196,20 @@ def _draw_scale(part: SubFigure, axes: list[Axes], scale: float, *, over_picture
     bar.outline.set_visible(False)
 
 
-def _looked(explanation: Explanation, block: Block) -> tuple[str, str]:
+def _map_title(explanation: Explanation, block: Block) -> tuple[str, str]:
     """Title and note of the picture over the video map."""
     rows = "features of the face" if explanation.features else "places of the video"
-    if block.weighs == "video":
+    if block.weighted == "video":
         title = f"Attention of the cross-modal block: its softmax map over the {rows}"
     else:
         title = f"Token weights of the cross-modal block's self-attention over {rows} (rollout)"
-    return title, NO_PROOF + (_moved(explanation, block) if block.weighs == "video" else "")
+    return title, NO_PROOF + (_moved(explanation, block) if block.weighted == "video" else "")
 
 
 def _moved(explanation: Explanation, block: Block) -> str:
     change = _signed(-block.moved, 3)
-    said = f" With uniform weights the log-probability of {explanation.emotion} would change by {change}"
-    return f"{said}." if block.effective else f"{said}: this map had no effect on the answer."
+    text = f" With uniform weights the log-probability of {explanation.emotion} would change by {change}"
+    return f"{text}." if block.effective else f"{text}: this map had no effect on the answer."
 
 
 def _draw_sound(
@@ -228,7 +222,7 @@ def _draw_sound(
     start, end = span or (0.0, 100.0)
     if block is None:
         _head(part, "Audio", "It has no cross-modal block, so no steps were chosen.")
-    elif block.weighs == "video":
+    elif block.weighted == "video":
         title = "Token weights of the cross-modal block's self-attention over the audio steps (rollout)"
         _head(part, title, f"The vector of these steps weights the video. {NO_PROOF}")
     else:
@@ -281,19 +275,16 @@ def _draw_contributions(part: SubFigure, explanation: Explanation) -> None:
     axis.axvline(0, color=INK, linewidth=0.8)
     reach = max(0.5, 1.1 * abs(changes).max())
     axis.set_xlim(min(-0.25 * reach, 1.1 * changes.min()), reach)
-    axis.set_yticks(rows, [_called(each) for each in explanation.contributions])
+    names = [f"{CALLED[each.modality]}\n(else {each.instead})" for each in explanation.contributions]
+    axis.set_yticks(rows, names)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel("change of the log-probability, nats")
     figures = axis.secondary_yaxis("right")
-    figures.set_yticks(rows, [_told(explanation, each) for each in explanation.contributions])
+    figures.set_yticks(rows, [_change(explanation, each) for each in explanation.contributions])
     figures.spines["right"].set_visible(False)
 
 
-def _called(contribution: Contribution) -> str:
-    return f"{CALLED[contribution.modality]}\n(else {contribution.instead})"
-
-
-def _told(explanation: Explanation, contribution: Contribution) -> str:
+def _change(explanation: Explanation, contribution: Contribution) -> str:
     place = explanation.emotions.index(explanation.emotion)
     with_both, lacking = explanation.probabilities[place], contribution.probabilities[place]
     change = _signed(contribution.log_change, 2)
@@ -329,3 +320,68 @@ def _draw_answer(part: SubFigure, explanation: Explanation) -> None:
     axis.grid(visible=True, axis="x")
     if len(series) > 1:
         part.legend(loc="outside right upper", frameon=False)
+
+
+def heatmap(
+    frames: NDArray[np.uint8], places: NDArray[np.floating], centres: Sequence[Floats] | None = None
+) -> NDArray[np.uint8]:
+    """Draw a map (T', H', W') over frames (T, H, W, 3): the larger the weight, the lighter and stronger.
+
+    The pictures are drawn in grey, so that a colour is always a weight.
+
+    Args:
+        places: weights that sum to 1.
+        centres: of the places along each axis, from 0 to 1, see `Block.centres`; if not given, in the middle
+            of equal parts.
+    """
+    scale = scale_of(places)
+    drawn = np.empty_like(frames)
+    for frame, weights, out in zip(frames, upsampled(places, frames.shape[:3], centres), drawn, strict=True):
+        out[:] = blended(frame @ LUMA, weights / scale)
+    return drawn
+
+
+def upsampled(
+    places: NDArray[np.floating], shape: Sequence[int], centres: Sequence[Floats] | None = None
+) -> Iterator[Floats]:
+    """Interpolate a map (T', H', W') at every pixel of frames (T, H, W), linearly along each axis.
+
+    Beyond the outermost centres their weight goes on. Weights are in multiples of the uniform one.
+
+    >>> list(upsampled(np.array([[[0.25, 0.75]]]), (1, 1, 4)))
+    [array([[0.5 , 0.75, 1.25, 1.5 ]])]
+    """
+    centres = centres or [(np.arange(count) + 0.5) / count for count in places.shape]
+    times, rows, columns = (_interpolation(*axis) for axis in zip(shape, centres, strict=True))
+    shares = places.astype(np.float64) * places.size
+    for time in times:
+        yield rows @ np.tensordot(time, shares, axes=1) @ columns.T
+
+
+def _interpolation(count: int, centres: Floats) -> Floats:
+    """Matrix (count, places): part of each place in each of so many equal parts of an axis."""
+    middles = (np.arange(count) + 0.5) / count
+    return np.stack([np.interp(middles, centres, place) for place in np.eye(len(centres))], axis=1)
+
+
+def scale_of(places: NDArray[np.floating]) -> float:
+    """Weight that is drawn the strongest, in multiples of the uniform weight."""
+    return max(LEAST_SCALE, float(places.max()) * places.size)
+
+
+def blended(grey: NDArray[np.float32], values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colour grey values (...) by values from 0 to 1, the more opaque the larger they are."""
+    values = np.clip(values, 0, 1)
+    shades = scale_colours()[np.round(values * 255).astype(np.intp)]
+    opacity = (OPACITY * values)[..., None]
+    drawn: NDArray[np.uint8] = np.round((1 - opacity) * grey[..., None] + opacity * shades).astype(np.uint8)
+    return drawn
+
+
+@cache
+def scale_colours() -> Floats:
+    """Colours (256, 3) of the scale, in 0..255."""
+    from matplotlib import colormaps
+
+    colours: Floats = 255 * colormaps[COLOURS](np.arange(256))[:, :3]
+    return colours

@@ -1,4 +1,4 @@
-"""A prediction -> tables for programs (CSV) and for the terminal; the file that a suffix names."""
+"""A prediction -> tables for programs (CSV) and the terminal, subtitles; the file that a suffix names."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
+from typing import NamedTuple
 
 from cfnsr.errors import InputError
 from cfnsr.files import visible, write_text
-from cfnsr.inference.prediction import Prediction, Window
-from cfnsr.inference.segments import Segment, clock, everyone, labels, segments
-from cfnsr.inference.subtitles import to_srt, to_vtt
+from cfnsr.inference.timeline import Prediction, Segment, Window, clock, everyone, labels, segments
 
 BEFORE = ("file", "person", "start", "end", "emotion")  # columns before those of the emotions
 AFTER = ("face", "speech", "uses")
 WIDTH = 80  # characters of a terminal
 BAR = 10  # characters of a probability of 1, beside a segment
 NAME = 12  # characters of an emotion's name; longer ones are cut
+# SubRip cannot escape these: players take them for tags, arrows or commands.
+PLAIN = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")"})
 
 
 def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> str:
@@ -46,28 +49,23 @@ def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> s
     own = [f"p_{name}" if name in (*BEFORE, *AFTER) else name for name in names]
     rows.writerow([*BEFORE, *own, *AFTER])
     for prediction in predictions:
-        for told in everyone(prediction):
-            rows.writerows(_cells(told, window, names) for window in told.timeline)
+        for one in everyone(prediction):
+            rows.writerows(_cells(one, window, names) for window in one.timeline)
     return text.getvalue()
 
 
 def _cells(prediction: Prediction, window: Window, names: Sequence[str]) -> list[str | int | None]:
-    told = window.probabilities
+    probabilities = [window.probabilities[name] if window.probabilities else None for name in names]
     return [
         prediction.file,
         prediction.person,
         str(round(window.start, 3)),
         str(round(window.end, 3)),
         window.emotion,
-        *("" if told is None else f"{told[name]:.6g}" for name in names),
-        _truth(window.face),
-        _truth(window.speech),
+        *("" if each is None else f"{each:.6g}" for each in probabilities),
+        *("" if found is None else str(found).lower() for found in (window.face, window.speech)),
         "+".join(window.uses),
     ]
-
-
-def _truth(value: bool | None) -> str:
-    return "" if value is None else str(value).lower()
 
 
 def to_table(prediction: Prediction, width: int = WIDTH) -> str:
@@ -79,30 +77,28 @@ def to_table(prediction: Prediction, width: int = WIDTH) -> str:
       happy        75.0 %  ##############################
       sad          25.0 %  ##########
     """
-    said = _answer(prediction)
-    room = max(16, width - len(said) - 2)
+    answer = _answer(prediction)
+    room = max(16, width - len(answer) - 2)
     name = visible(prediction.file)
     file = name if len(name) <= room else "..." + name[3 - room :]
-    lines = [f"{file}: {said}"]
+    lines = [f"{file}: {answer}"]
     if len(prediction.timeline) > 1:
         lines.append(f"  {_extent(prediction)}")
     if prediction.people:
         lines += [line for person in prediction.people for line in _of_person(person, width)]
     else:
         lines += _bars(prediction)
-    cut = [each for told in everyone(prediction) for each in segments(told)]
+    cut = [each for one in everyone(prediction) for each in segments(one)]
     if len(prediction.timeline) > 1 or any(each.mark for each in cut):
         cut.sort(key=lambda each: (each.start, each.person or 0))
-        lines += ["", *_stretches(cut, width)]
+        lines += ["", *_segment_lines(cut, width)]
     return "\n".join(lines)
 
 
 def _answer(prediction: Prediction) -> str:
     """Answer for the whole of a prediction."""
-    if prediction.probabilities is None or prediction.emotion is None:
-        marks = {each.mark for each in segments(prediction)}
-        return marks.pop() if len(marks) == 1 else "no answer"
-    return f"{prediction.emotion} {100 * prediction.probabilities[prediction.emotion]:.0f} %"
+    marks = {each.mark for each in segments(prediction)}
+    return prediction.answer or (marks.pop() if len(marks) == 1 else "no answer")
 
 
 def _extent(prediction: Prediction) -> str:
@@ -116,8 +112,8 @@ def _extent(prediction: Prediction) -> str:
 
 def _of_person(person: Prediction, width: int) -> Iterator[str]:
     yield f"person {person.person}: {_answer(person)}, {_extent(person)}"
-    told = sorted((person.probabilities or {}).items(), key=lambda item: -item[1])
-    listed = ", ".join(f"{emotion} {100 * probability:.0f}" for emotion, probability in told)
+    ranked = sorted((person.probabilities or {}).items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{emotion} {100 * probability:.0f}" for emotion, probability in ranked)
     yield from wrap(listed, width, initial_indent="  ", subsequent_indent="  ")
 
 
@@ -126,7 +122,7 @@ def _bars(prediction: Prediction) -> Iterator[str]:
         yield f"  {emotion:<{NAME}} {100 * probability:5.1f} %  {'#' * round(40 * probability)}".rstrip()
 
 
-def _stretches(cut: Sequence[Segment], width: int) -> Iterator[str]:
+def _segment_lines(cut: Sequence[Segment], width: int) -> Iterator[str]:
     """Write a line for each; what does not fit into the width is cut off."""
     several = any(each.person is not None for each in cut)
     long = max(len(clock(each.end, tenths=True)) for each in cut)
@@ -141,6 +137,87 @@ def _stretches(cut: Sequence[Segment], width: int) -> Iterator[str]:
             bar = "#" * round(BAR * each.probability)
             line += f"{each.emotion[:name]:<{name}} {100 * each.probability:3.0f} %  {bar:<{BAR}} {each.mark}"
         yield line.rstrip()[:width]
+
+
+class Cue(NamedTuple):
+    """A subtitle: milliseconds at which it begins and ends, and its lines, one a person."""
+
+    start: int
+    end: int
+    lines: tuple[str, ...]
+
+
+def cues(prediction: Prediction) -> list[Cue]:
+    """Make subtitles that do not overlap, in order; several people at one time have one together.
+
+    >>> cues(Prediction("", None, None, (Window(0, 2.5, {"happy": 0.9}, True, True),)))
+    [Cue(start=0, end=2500, lines=('happy 90 %',))]
+    """
+    single = [
+        Cue(_milliseconds(each.start), _milliseconds(each.end), (" ".join(each.text.split()),))
+        for one in everyone(prediction)
+        for each in segments(one)
+    ]
+    merged: list[Cue] = []
+    for start, end, lines in _shared(single):
+        if merged and merged[-1].end == start and merged[-1].lines == lines:
+            merged[-1] = Cue(merged[-1].start, end, lines)
+        else:
+            merged.append(Cue(start, end, lines))
+    return merged
+
+
+def _shared(single: list[Cue]) -> Iterator[Cue]:
+    """Lines that are visible between any two moments at which one begins or ends."""
+    moments = sorted({moment for cue in single for moment in (cue.start, cue.end)})
+    begins = sorted(range(len(single)), key=lambda place: single[place].start)
+    shown: list[int] = []  # in the order of people
+    following = 0
+    for start, end in pairwise(moments):
+        while following < len(begins) and single[begins[following]].start <= start:
+            shown.append(begins[following])
+            following += 1
+        shown = sorted(place for place in shown if single[place].end > start)
+        if shown:
+            yield Cue(start, end, tuple(line for place in shown for line in single[place].lines))
+
+
+def to_srt(prediction: Prediction) -> str:
+    """Write a SubRip file: numbered subtitles with times to the millisecond.
+
+    SubRip has no standard and no escapes, so that `<`, `>`, `{` and `}` in the name of an emotion become
+    characters that look alike.
+    """
+    blocks = [
+        f"{number}\n{_time(start, ',')} --> {_time(end, ',')}\n" + "\n".join(lines).translate(PLAIN) + "\n"
+        for number, (start, end, lines) in enumerate(cues(prediction), start=1)
+    ]
+    return "\n".join(blocks)
+
+
+def to_vtt(prediction: Prediction) -> str:
+    """Write a WebVTT file (W3C, WebVTT: The Web Video Text Tracks Format)."""
+    blocks = [
+        f"{_time(start, '.')} --> {_time(end, '.')}\n" + escape("\n".join(lines), quote=False) + "\n"
+        for start, end, lines in cues(prediction)
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(1000 * seconds))
+
+
+def _time(milliseconds: int, point: str) -> str:
+    """Format as hours, minutes, seconds and milliseconds; hours beyond 99 have three digits.
+
+    >>> _time(3_723_004, ","), _time(360_000_000, ".")
+    ('01:02:03,004', '100:00:00.000')
+    """
+    seconds, thousandths = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{thousandths:03}"
 
 
 def to_json(prediction: Prediction) -> str:

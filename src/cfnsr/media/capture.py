@@ -13,33 +13,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cfnsr.media.container import USUAL, Streams, scan_packets
+from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.decode import nearest, stream_pictures, stream_sound
+from cfnsr.media.scan import scan_packets
 
-LATE = 1.0  # seconds after its time at which a picture of a file is passed over
+LATE = 1.0  # seconds after its time at which a picture of a file is dropped
 
 
-class Clock(Protocol):
-    """Source of time and of waiting; tests put their own in its place."""
+class Clock:
+    """The computer's clock; tests put their own in its place."""
 
     def now(self) -> float:
         """Seconds since some moment; it never runs back."""
-        ...
-
-    def wait(self, seconds: float, event: Event) -> None:
-        """Return after some seconds, or as soon as the event is set."""
-        ...
-
-
-class SystemClock:
-    """The computer's clock."""
-
-    def now(self) -> float:
-        """See `Clock`."""
         return time.monotonic()
 
     def wait(self, seconds: float, event: Event) -> None:
-        """See `Clock`."""
+        """Return after some seconds, or as soon as the event is set."""
         event.wait(seconds)
 
 
@@ -66,35 +55,22 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A picture.
-
-    Args:
-        time: second of the source.
-        arrived: second at which it was there to be looked at.
-        frame: (H, W, 3) uint8 RGB.
-    """
+class LivePicture:
+    """A picture of a source; its seconds are the source's."""
 
     time: float
-    arrived: float
-    frame: NDArray[np.uint8]
+    arrived: float  # when it was there
+    frame: NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A piece of sound; it follows on the one before.
+class LiveSound:
+    """A piece of sound; it follows on the one before."""
 
-    Args:
-        first: number of its first sample, counted from second 0 of the source.
-        arrived: second at which it was there to be listened to.
-        rate: in Hz; the same for all pieces of a source.
-        samples: (N,) float32, one channel out of all, see `Mono`.
-    """
-
-    first: int
-    arrived: float
-    rate: int
-    samples: NDArray[np.float32]
+    first: int  # number of its first sample, counted from second 0 of the source
+    arrived: float  # second at which it was there
+    rate: int  # in Hz; the same for all pieces of a source
+    samples: NDArray[np.float32]  # (N,), one channel out of all, see `Mono`
 
     @property
     def end(self) -> float:
@@ -105,33 +81,14 @@ class Heard:
 class Source(Protocol):
     """Live video and audio; each of the two is read by a thread of its own."""
 
-    @property
-    def name(self) -> str:
-        """As messages call it."""
-        ...
+    name: str  # as messages call it
+    has_video: bool
+    has_audio: bool
+    begun: bool  # both begin at second 0, though nothing has come yet; devices take a while
+    dropped: int  # pictures so far, because they were late
 
-    @property
-    def pictured(self) -> bool:
-        """True if there is video."""
-        ...
-
-    @property
-    def sounding(self) -> bool:
-        """True if there is audio."""
-        ...
-
-    @property
-    def begun(self) -> bool:
-        """True if both begin at second 0, though nothing has come yet; devices take a while."""
-        ...
-
-    @property
-    def dropped(self) -> int:
-        """Pictures passed over so far, because they were late."""
-        ...
-
-    def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:
-        """Pictures as they come, until the end or until nothing more is wanted.
+    def pictures(self, step: float, pace: Pace) -> Iterator[LivePicture]:
+        """Yield pictures as they come, until the end or until nothing more is wanted.
 
         Args:
             step: seconds; of all pictures those nearest to its multiples are wanted; 0 wants all.
@@ -142,8 +99,8 @@ class Source(Protocol):
         """
         ...
 
-    def sound(self, pace: Pace) -> Iterator[Heard]:
-        """Sound as it comes; see `pictures`."""
+    def sound(self, pace: Pace) -> Iterator[LiveSound]:
+        """Yield sound as it comes; see `pictures`."""
         ...
 
 
@@ -151,7 +108,7 @@ class Player:
     """A file played as if live: everything comes at its own second, and nothing before.
 
     What comes later than that, because the computer is slow, arrived at its second all the same, so that a
-    delay counts from there. A picture a second late is passed over.
+    delay counts from there. A picture a second late is dropped.
 
     Args:
         path: anything PyAV opens.
@@ -164,11 +121,10 @@ class Player:
     def __init__(self, path: Path | str, streams: Streams = USUAL) -> None:
         self.path, self.name = Path(path), str(path)
         self.scan = scan_packets(self.path, streams)
-        self.pictured, self.sounding = self.scan.frame_count > 0, self.scan.sample_rate > 0
-        self.begun = True
-        self.dropped = 0
+        self.has_video, self.has_audio = self.scan.frame_count > 0, self.scan.sample_rate > 0
+        self.begun, self.dropped = True, 0
 
-    def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:
+    def pictures(self, step: float, pace: Pace) -> Iterator[LivePicture]:
         """See `Source`."""
         times = self.scan.times
         numbers = np.arange(len(times))
@@ -181,14 +137,14 @@ class Player:
             if pace.second() - due > LATE:
                 self.dropped += 1
             else:
-                yield Seen(due, due, frame)
+                yield LivePicture(due, due, frame)
 
-    def sound(self, pace: Pace) -> Iterator[Heard]:
+    def sound(self, pace: Pace) -> Iterator[LiveSound]:
         """See `Source`."""
         first = 0
         for rate, samples in stream_sound(self.path, self.scan):
-            end = (first + len(samples)) / rate
-            if not pace.until(end):
+            piece = LiveSound(first, (first + len(samples)) / rate, rate, samples)
+            if not pace.until(piece.end):
                 return
-            yield Heard(first, end, rate, samples)
+            yield piece
             first += len(samples)

@@ -22,7 +22,7 @@ REORDER = 16  # pictures that one may come after its place, as H.264 and HEVC re
 LONGEST_BACK = 5.0  # seconds; a clock that runs back by more is another recording's
 LONGEST_LEAP = 2 * 3600.0  # seconds without picture and sound; a longer one is a wrong clock
 LONGEST_FILE = 100 * 3600.0  # seconds; the same
-MOST_AGAIN = 0.25  # of the sound may be stamped with seconds that have passed
+MOST_REPEATED = 0.25  # of the sound may be stamped with seconds that have passed
 
 
 class SoundClock:
@@ -36,9 +36,9 @@ class SoundClock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position: int | None = None  # of the next sample to be laid, counted from time 0
-        self._again = 0  # samples still to be left out
+        self._repeated = 0  # samples still to be left out
         self._early = 0  # of them, before laying begins
-        self._left_out = self._heard = 0
+        self._left_out = self._all = 0
 
     def follow(self, second: float | None, rate: int, *, start: float, earliest: float | None = None) -> int:
         """Note when the next piece is due, at `rate` samples a second.
@@ -51,54 +51,40 @@ class SoundClock:
         Returns:
             Samples of silence to put before it.
         """
-        if self.position is not None:
-            return 0 if second is None else self.meet(second, rate)
-        first = round((start if second is None else second) * rate)
-        return self.begin(first, max(0, first) if earliest is None else round(earliest * rate))
-
-    def begin(self, first: int, earliest: int) -> int:
-        """Lay the first sample at `first`, but none before `earliest`, where laying begins.
-
-        Returns:
-            Samples of silence to put before it.
-        """
-        self.position, self._again = earliest, max(0, earliest - first)
-        self._early = self._again
-        return max(0, first - earliest)
-
-    def meet(self, second: float, rate: int) -> int:
-        """Note when the next piece is due by its time stamp.
-
-        Returns:
-            Samples of silence to put before it.
-        """
-        apart = round(second * rate) - ((self.position or 0) - self._again)
+        if self.position is None:
+            first = round((start if second is None else second) * rate)
+            self.position = max(0, first) if earliest is None else round(earliest * rate)
+            self._repeated = self._early = max(0, self.position - first)
+            return max(0, first - self.position)
+        if second is None:
+            return 0
+        apart = round(second * rate) - (self.position - self._repeated)
         if abs(apart) > SLACK * rate:
-            self._again -= apart
-        silence, self._again = max(0, -self._again), max(0, self._again)
+            self._repeated -= apart
+        silence, self._repeated = max(0, -self._repeated), max(0, self._repeated)
         return silence
 
     def cut(self, samples: NDArray[Kind]) -> NDArray[Kind]:
         """Cut off the part of a piece (..., N) whose seconds have passed."""
-        count = min(self._again, samples.shape[-1])
+        count = min(self._repeated, samples.shape[-1])
         early = min(count, self._early)
-        self._again, self._early = self._again - count, self._early - early
+        self._repeated, self._early = self._repeated - count, self._early - early
         self._left_out += count - early
-        self._heard += samples.shape[-1] - early
+        self._all += samples.shape[-1] - early
         return samples[..., count:]
 
     def check(self) -> None:
         """Raise `MediaError` ("broken") where too much had to be left out."""
-        if self._left_out > MOST_AGAIN * self._heard:
+        if self._left_out > MOST_REPEATED * self._all:
             raise MediaError(
                 "broken",
-                f"{self.path} is broken: {self._left_out / self._heard:.0%} of its sound has times of other "
+                f"{self.path} is broken: {self._left_out / self._all:.0%} of its sound has times of other "
                 "sound; its clocks cannot be reconciled, so convert it",
             )
 
 
-class Settled:
-    """Time stamps of one stream of sound without those that differ for a moment.
+class StampFilter:
+    """Median filter of one sound stream's time stamps, which takes out those that differ for a moment.
 
     A recorder that writes what arrives stamps a packet late, or five with the time at which they came
     together, while samples and time agree in the long run. So the distance between them is smoothed by a
@@ -114,29 +100,30 @@ class Settled:
         self._samples = 0  # ticks of all so far
 
     def add(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """Add a packet; yields packets whose time stamps are settled."""
+        """Add a packet; yields packets whose time stamps are final."""
         if packet.pts is None:
             yield from self.finish()
             yield packet
             return
-        apart, tick = packet.pts - self._samples, float(packet.time_base)
-        self._samples += packet.duration or 0
+        duration = packet.duration or 0
+        apart = packet.pts - self._samples
+        self._samples += duration
         if not self._apart:
-            self._around = round(LASTING / max(SHORTEST, (packet.duration or 0) * tick))
+            self._around = round(LASTING / max(SHORTEST, duration * float(packet.time_base)))
             self._apart = [apart] * self._around
         self._waiting.append(packet)
         self._apart.append(apart)
         if len(self._waiting) > self._around:
-            yield self._settle()
+            yield self._filtered()
 
     def finish(self) -> Iterator[Packet[Any]]:
         """Yield the packets that still wait."""
         while self._waiting:
             self._apart += self._apart[-1:] * (2 * self._around + 1 - len(self._apart))
-            yield self._settle()
+            yield self._filtered()
         self._apart = []
 
-    def _settle(self) -> Packet[Any]:
+    def _filtered(self) -> Packet[Any]:
         packet = self._waiting.pop(0)
         wrong = self._apart[self._around] - sorted(self._apart)[self._around]
         del self._apart[0]
@@ -147,7 +134,7 @@ class Settled:
 
 
 def in_order(stamps: NDArray[np.number]) -> NDArray[np.bool_]:
-    """True for pictures, in the order of the file, whose time stamps are not too late to be shown.
+    """Mark pictures, in the order of the file, whose time stamps are not too late to be shown.
 
     >>> in_order(np.array([0, 3, 1, 2, 4])).all()
     np.True_
@@ -182,8 +169,8 @@ def check_clocks(
             f"{path} has nothing for {leap / 3600:.1f} hours: expected at most {LONGEST_LEAP / 3600:g}; "
             "its time stamps leap, so convert it",
         )
-    for seconds, counted in ((pictures, ~in_order(pictures)), (sound, np.ones(len(sound), np.bool_))):
-        back = (np.maximum.accumulate(seconds) - seconds)[counted].max(initial=0.0) if len(seconds) else 0.0
+    for seconds, counted in ((pictures, ~in_order(pictures)), (sound, slice(None))):
+        back = (np.maximum.accumulate(seconds) - seconds)[counted].max(initial=0.0)
         if back > LONGEST_BACK:
             raise MediaError(
                 "broken",

@@ -13,23 +13,14 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from cfnsr.media.clock import SoundClock
-from cfnsr.media.container import (
-    USUAL,
-    Scan,
-    Streams,
-    find_streams,
-    open_media,
-    picture_size,
-    read_packets,
-    scan_packets,
-)
+from cfnsr.media.container import USUAL, Streams, find_streams, open_media, read_packets
+from cfnsr.media.display import Display
 from cfnsr.media.downmix import Mono
 from cfnsr.media.errors import MediaError as MediaError
-from cfnsr.media.shown import Shown
+from cfnsr.media.scan import Scan, first_picture, scan_packets
 
 Sampling = Literal["even", "consecutive"]
 
@@ -88,9 +79,8 @@ def decode(
 ) -> Decoded:
     """Decode a file once: the sampled pictures and the sound.
 
-    A first pass reads only the packets' time stamps and decides which pictures to keep. The second
-    decodes; only the kept pictures become RGB, so memory holds little besides the result. An
-    undecodable picture is replaced by the next good one.
+    Only the kept pictures become RGB, so memory holds little besides the result. An undecodable picture is
+    replaced by the next good one.
 
     Args:
         path: any file FFmpeg reads.
@@ -129,7 +119,10 @@ def decode(
             f"{path} has {lasts / 60:.1f} minutes of sound in one piece: expected at most "
             f"{LONGEST_SOUND / 60:g}; cut it into takes",
         )
-    numbers = _sample(scan, frames, sampling, low, high) if video else np.empty(0, np.int64)
+    numbers = np.empty(0, np.int64)
+    if video:
+        first, stop = np.searchsorted(scan.times, [low, high]).tolist()
+        numbers = np.int64(first) + spread(stop - first, frames, sampling)
     if video and not len(numbers):
         raise MediaError(
             "too short",
@@ -137,16 +130,21 @@ def decode(
         )
     pictures = _Pictures(path, scan, numbers) if video else None
     sound = _Sound(path, scan, low, high) if audio else None
+    kept, count = np.empty(0, np.uint8), 0
     for _ in _read(path, scan, pictures, sound, threads=threads, start=low):
-        pass
+        for picture in pictures.take() if pictures is not None else ():
+            if not count:
+                kept = np.empty((len(numbers), *picture.shape), np.uint8)
+            kept[count] = picture
+            count += 1
     return Decoded(
-        frames=pictures.result() if pictures else None,
+        frames=kept if video else None,
         times=scan.times[numbers].astype(np.float64),
         frame_numbers=numbers,
         frame_count=scan.frame_count,
         duration=scan.duration,
-        waveform=sound.result() if sound else None,
-        sample_rate=sound.rate if sound else 0,
+        waveform=np.concatenate([np.empty(0, np.float32), *sound.ready]) if sound is not None else None,
+        sample_rate=sound.rate if sound is not None else 0,
         sound_start=scan.sound_start,
         pixel=scan.pixel,
         notes=scan.notes,
@@ -169,13 +167,9 @@ def stream_pictures(
     """
     if not len(numbers):
         return
-    pictures = _PictureStream(path, scan, numbers, shrunk)
+    pictures = _Pictures(path, scan, numbers, shrunk)
     for _ in _read(path, scan, pictures, None, threads=threads, start=float(scan.times[numbers[0]])):
-        if pictures.done:
-            pictures.check()  # before the last one, after which nobody may ask for more
-        yield from pictures.take()
-    pictures.finish()
-    yield from pictures.take()
+        yield from (np.ascontiguousarray(picture) for picture in pictures.take())
 
 
 def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -188,18 +182,11 @@ def stream_sound(path: Path, scan: Scan) -> Iterator[tuple[int, NDArray[np.float
     """
     sound = _Sound(path, scan, 0.0, math.inf)
     for _ in _read(path, scan, None, sound):
-        chunks, sound.chunks = sound.chunks, []
-        for part in (part for chunk in chunks for part in _cut(chunk, sound.rate)):
-            if not np.isfinite(part).all():
-                raise MediaError("broken", f"{path} is broken: its sound is no sound; copy it again")
-            yield sound.rate, part
-    sound.result()
-
-
-def _cut(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
-    """Cut into parts of a second: the zeros of a long silence take memory only once they are copied."""
-    for first in range(0, len(samples), rate):
-        yield samples[first : first + rate]
+        chunks, sound.ready = sound.ready, []
+        for chunk in chunks:
+            # the zeros of a long silence take memory only once they are copied
+            for first in range(0, len(chunk), sound.rate):
+                yield sound.rate, chunk[first : first + sound.rate]
 
 
 def _read(
@@ -211,51 +198,48 @@ def _read(
     threads: int = 0,
     start: float = 0.0,
 ) -> Iterator[None]:
-    """Decode what is wanted of a file, and pause after each packet."""
+    """Decode what is wanted of a file; pause after each packet and at the end."""
     with open_media(path) as container:
-        video_stream, audio_stream = find_streams(container, scan.streams)
-        if pictures is not None and video_stream is not None:
-            size = picture_size(path, scan.streams) if pictures.first else None
-            pictures.shown = Shown(video_stream, size=size, shrunk=pictures.shrunk)
-        streams = [
-            stream
-            for stream, collector in ((video_stream, pictures), (audio_stream, sound))
-            if stream is not None and collector is not None
-        ]
-        if video_stream is not None:
-            video_stream.codec_context.thread_type = "AUTO"
-            video_stream.codec_context.thread_count = threads
-        wanted = () if pictures is None else pictures.times[:1]
-        first = min([start, *wanted]) - SEEK_MARGIN
+        video, audio = find_streams(container, scan.streams)
+        collectors: dict[int, _Pictures | _Sound] = {}
+        if video is not None and pictures is not None:
+            collectors[video.index] = pictures
+            size = first_picture(path, scan.streams)[1] if pictures.first else None
+            pictures.display = Display(video, size=size, shrunk=pictures.shrunk)
+            video.codec_context.thread_type, video.codec_context.thread_count = "AUTO", threads
+        if audio is not None and sound is not None:
+            collectors[audio.index] = sound
+        streams = [container.streams[index] for index in collectors]
         # A file whose pictures begin later is read from its start: seeking leads to them, past the sound.
-        if first > (scan.times[0] if scan.frame_count and pictures is not None else 0.0) and scan.stamped:
+        begin = 0.0
+        if pictures is not None:
+            start, begin = min(start, float(pictures.times[0])), float(scan.times[0])
+        if start - SEEK_MARGIN > begin and scan.stamped:
             with suppress(av.FFmpegError):  # as is one without an index
-                ticks = math.floor((first + scan.zero) / streams[0].time_base)
+                ticks = math.floor((start - SEEK_MARGIN + scan.zero) / streams[0].time_base)
                 container.seek(ticks, stream=streams[0])
         for packet in read_packets(path, container, streams):
-            collector = pictures if isinstance(packet.stream, VideoStream) else sound
-            if collector is None or collector.done:
-                if (pictures is None or pictures.done) and (sound is None or sound.done):
+            collector = collectors[packet.stream.index]
+            if collector.done:
+                if all(each.done for each in collectors.values()):
                     break
                 continue
-            if pictures is not None and isinstance(packet.stream, VideoStream):
+            if isinstance(collector, _Pictures):
                 # A packet is decoded only if its picture is wanted or others depend on it.
-                spared = packet.stream.codec_context.name in SPARING and not pictures.wants(packet.pts)
-                packet.stream.codec_context.skip_frame = "NONREF" if spared else "DEFAULT"
+                context = packet.stream.codec_context
+                spared = context.name in SPARING and not collector.wants(packet.pts)
+                context.skip_frame = "NONREF" if spared else "DEFAULT"
             try:
                 decoded = packet.decode()
             except av.FFmpegError:
                 collector.errors += 1
                 continue
             for frame in decoded:
-                collector.add(frame)  # type: ignore[arg-type]
+                collector.add(frame)
             yield
-
-
-def _sample(scan: Scan, frames: int, sampling: Sampling, low: float, high: float) -> NDArray[np.int64]:
-    """Choose the pictures to keep, in [low, high) seconds; empty where none is there."""
-    first, stop = np.searchsorted(scan.times, [low, high]).tolist()
-    return np.int64(first) + spread(stop - first, frames, sampling)
+        for collector in collectors.values():
+            collector.finish()
+        yield
 
 
 def spread(count: int, frames: int, sampling: Sampling = "even") -> NDArray[np.int64]:
@@ -285,16 +269,17 @@ def nearest(times: NDArray[np.floating], wanted: NDArray[np.floating]) -> NDArra
 
 
 class _Pictures:
-    """Keeps the wanted pictures out of those decoded, which come in the order shown."""
+    """Picks the wanted pictures out of those decoded, which come in the order shown."""
 
     def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64], shrunk: float = 1.0) -> None:
         self.path, self.stamped = path, scan.stamped
         self.wanted, self.times = scan.keys[numbers], scan.times[numbers]
         self.awaited = set(self.wanted.tolist())
-        self.frames: NDArray[np.uint8] | None = None
         self.first, self.shrunk = int(numbers[0]), shrunk
-        self.shown: Shown  # of the stream, once that is open
-        self.errors = self.seen = self.good = self.kept = 0
+        self.display: Display  # of the stream, once that is open
+        self.ready: list[NDArray[np.uint8]] = []
+        self.last: NDArray[np.uint8] | None = None
+        self.errors = self.decoded = self.good = self.kept = 0
 
     @property
     def done(self) -> bool:
@@ -305,59 +290,37 @@ class _Pictures:
         return not self.stamped or stamp is None or stamp in self.awaited
 
     def add(self, frame: VideoFrame) -> None:
-        key = frame.pts if self.stamped and frame.pts is not None else self.seen
-        self.seen += 1
+        key = frame.pts if self.stamped and frame.pts is not None else self.decoded
+        self.decoded += 1
         if key < self.wanted[0] or self.done or frame.is_corrupt:
             return
         self.good += key in self.awaited
         stop = int(np.searchsorted(self.wanted, key, side="right"))
         if stop > self.kept:
-            self._fill(stop, self.shown(frame))
+            self._fill(stop, self.display(frame))
 
     def _fill(self, stop: int, picture: NDArray[np.uint8]) -> None:
-        if self.frames is None:
-            self.frames = np.empty((len(self.wanted), *picture.shape), np.uint8)
-        self.frames[self.kept : stop] = picture
-        self.kept = stop
-
-    def check(self) -> NDArray[np.uint8]:
-        """Return the kept pictures; raise `MediaError` where too many could not be decoded."""
-        lost, count = len(self.awaited) - self.good, len(self.awaited)
-        if self.frames is None or lost > LOST_FRACTION * count:
-            raise MediaError(
-                "broken",
-                f"{self.path} is broken: {lost} of {count} pictures cannot be decoded; copy it again",
-            )
-        return self.frames
-
-    def result(self) -> NDArray[np.uint8]:
-        frames = self.check()
-        if not self.done:
-            self._fill(len(self.wanted), frames[self.kept - 1])
-        return frames
-
-
-class _PictureStream(_Pictures):
-    """Hands the wanted pictures on instead of keeping them."""
-
-    def __init__(self, path: Path, scan: Scan, numbers: NDArray[np.int64], shrunk: float) -> None:
-        super().__init__(path, scan, numbers, shrunk)
-        self.ready: list[NDArray[np.uint8]] = []
-
-    def _fill(self, stop: int, picture: NDArray[np.uint8]) -> None:
-        picture = np.ascontiguousarray(picture)
-        self.frames = picture[None]
         self.ready += [picture] * (stop - self.kept)
-        self.kept = stop
+        self.last, self.kept = picture, stop
+        if self.done:
+            self._check()  # before the last one is taken, after which nobody may ask for more
 
     def take(self) -> list[NDArray[np.uint8]]:
         ready, self.ready = self.ready, []
         return ready
 
     def finish(self) -> None:
-        frames = self.check()
-        if not self.done:
-            self._fill(len(self.wanted), frames[0])
+        self._check()
+        if self.last is not None:
+            self._fill(len(self.wanted), self.last)
+
+    def _check(self) -> None:
+        lost, count = len(self.awaited) - self.good, len(self.awaited)
+        if self.last is None or lost > LOST_FRACTION * count:
+            raise MediaError(
+                "broken",
+                f"{self.path} is broken: {lost} of {count} pictures cannot be decoded; copy it again",
+            )
 
 
 class _Sound:
@@ -367,43 +330,44 @@ class _Sound:
         self.path, self.scan, self.low, self.high = path, scan, low, high
         self.rate = scan.sample_rate
         self.clock = SoundClock(path)
-        self.chunks: list[NDArray[np.float32]] = []
+        self.ready: list[NDArray[np.float32]] = []
         self.mono = Mono()
-        self.errors = self.heard = 0
+        self.errors = self.decoded = 0
 
     @property
     def done(self) -> bool:
         return self.clock.position is not None and self.clock.position >= self.high * self.rate
 
     def add(self, frame: AudioFrame) -> None:
-        if self.heard == 0:
+        if self.decoded == 0:
             self.rate = frame.sample_rate  # some AAC declares half of it
         elif frame.sample_rate != self.rate:
             raise MediaError(
                 "broken",
                 f"{self.path} changes its sample rate from {self.rate} to {frame.sample_rate} Hz: convert it",
             )
-        self.heard += 1
+        self.decoded += 1
         due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
         silence = self.clock.follow(due, self.rate, start=self.scan.sound_start, earliest=self.low)
         self._keep(np.zeros(silence, np.float32))
-        self._keep(self.clock.cut(self.mono(frame)))
+        samples = self.clock.cut(self.mono(frame))
+        if not np.isfinite(samples).all():
+            raise MediaError("broken", f"{self.path} is broken: its sound is no sound; copy it again")
+        self._keep(samples)
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
         position = self.clock.position or 0
         stop = len(samples) if math.isinf(self.high) else max(0, round(self.high * self.rate) - position)
         if len(samples[:stop]):
-            self.chunks.append(samples[:stop])
+            self.ready.append(samples[:stop])
         self.clock.position = position + len(samples)
 
-    def result(self) -> NDArray[np.float32]:
-        lost = self.errors / max(1, self.errors + self.heard)
-        waveform = np.concatenate(self.chunks) if self.chunks else np.empty(0, np.float32)
-        if lost > LOST_FRACTION or not np.isfinite(waveform).all():
+    def finish(self) -> None:
+        lost = self.errors / max(1, self.errors + self.decoded)
+        if lost > LOST_FRACTION:
             raise MediaError(
                 "broken", f"{self.path} is broken: {lost:.0%} of its sound cannot be decoded; copy it again"
             )
-        if not self.heard and not self.low:
+        if not self.decoded and not self.low:
             raise MediaError("no sound", f"{self.path} has an empty sound track: give a recording with sound")
         self.clock.check()
-        return waveform

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Event
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from cfnsr.errors import require
-from cfnsr.media.capture import Heard, Pace, Seen
+from cfnsr.media.capture import LivePicture, LiveSound, Pace
 from cfnsr.media.downmix import Mono
 from cfnsr.media.errors import MediaError
 
@@ -48,17 +48,17 @@ class Devices:
     def __init__(self, camera: str | None = "0", microphone: str | None = "default") -> None:
         self._camera = None if camera is None else Camera(camera)
         self._microphone = None if microphone is None else Microphone(microphone)
-        self.pictured, self.sounding = self._camera is not None, self._microphone is not None
+        self.has_video, self.has_audio = self._camera is not None, self._microphone is not None
         self.name = " and ".join(each.title for each in (self._camera, self._microphone) if each is not None)
 
-    def pictures(self, step: float, pace: Pace) -> Iterator[Seen]:
+    def pictures(self, step: float, pace: Pace) -> Iterator[LivePicture]:
         """See `Source`; the second of a picture is that of its arrival."""
         wanted: Nearest[NDArray[np.uint8]] = Nearest(step)
         for frame in self._camera.frames(pace) if self._camera else ():
             for arrived, chosen in wanted.add(pace.second(), frame):
-                yield Seen(arrived, arrived, chosen)
+                yield LivePicture(arrived, arrived, chosen)
 
-    def sound(self, pace: Pace) -> Iterator[Heard]:
+    def sound(self, pace: Pace) -> Iterator[LiveSound]:
         """See `Source`. Samples are counted, for their arrival is uneven; silence stands for those lost."""
         position, rate, mono = 0, 0, Mono()
         for frame in self._microphone.frames(pace) if self._microphone else ():
@@ -66,14 +66,14 @@ class Devices:
             if frame is None:  # all has been read, so what is missing will not come any more
                 lost = round(arrived * rate) - position
                 if lost > OFF * rate > 0:
-                    yield Heard(position, arrived, rate, np.zeros(lost, np.float32))
+                    yield LiveSound(position, arrived, rate, np.zeros(lost, np.float32))
                     position += lost
                 continue
             samples, begin = mono(frame), round(arrived * frame.sample_rate) - frame.samples
             if not rate:
                 position, rate = max(0, begin), frame.sample_rate
             if position - begin <= OFF * rate:  # else the samples run ahead of the clock
-                yield Heard(position, arrived, rate, samples)
+                yield LiveSound(position, arrived, rate, samples)
                 position += len(samples)
 
 
@@ -92,28 +92,35 @@ class Nearest(Generic[T]):
         self.step = step
         self._due = 0  # the multiple that nothing was chosen for
         self._last = -math.inf  # when the thing before came
-        self._waiting: tuple[float, T] | None = None  # that thing, if it was not chosen yet
+        self._waiting: list[tuple[float, T]] = []  # that thing, if it was not chosen yet
 
     def add(self, time: float, thing: T) -> list[tuple[float, T]]:
         """Choose, now that this has come: nothing, it, what came before it, or both."""
+        this = [(time, thing)]
         if not self.step:
-            return [(time, thing)]
+            return this
         stop = max(self._due, int(time // self.step) + 1)
         due = np.arange(self._due, stop) * self.step
-        before = due - self._last <= time - due
-        chosen = [self._waiting] if self._waiting is not None and before.any() else []
-        waits = bool(before.all())
-        if not waits:
-            chosen.append((time, thing))
-        self._due, self._last, self._waiting = stop, time, (time, thing) if waits else None
+        before_nearer = due - self._last <= time - due
+        chosen = self._waiting if before_nearer.any() else []
+        waiting, chosen = (this, chosen) if before_nearer.all() else ([], chosen + this)
+        self._due, self._last, self._waiting = stop, time, waiting
         return chosen
 
 
-class Camera:
+class _Device:
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def missing(self, what: str, expected: str) -> MediaError:
+        return MediaError("missing", f"{self.title} {what}: expected {expected}")
+
+
+class Camera(_Device):
     """A camera of this machine; see `Devices`."""
 
     def __init__(self, given: str) -> None:
-        self.title = f"camera {given}"
+        super().__init__(f"camera {given}")
         name = str(Path(given).resolve()) if given.startswith("/dev/") else given  # follows by-id links
         number = re.fullmatch(r"(?:/dev/video)?(\d+)", name)
         self._device: int | str = int(number[1]) if number else given
@@ -121,14 +128,12 @@ class Camera:
             path = Path(f"/dev/video{number[1]}")
             if not path.exists():
                 others = " or ".join(sorted(map(str, path.parent.glob("video[0-9]*"))))
-                raise _missing(
-                    self.title, "is not there", f"{others}; name it" if others else "one; plug it in"
-                )
+                raise self.missing("is not there", f"{others}; name it" if others else "one; plug it in")
             if not os.access(path, os.R_OK | os.W_OK):
-                raise _missing(self.title, "may not be read", "permission; ask for the group video")
+                raise self.missing("may not be read", "permission; ask for the group video")
 
     def frames(self, pace: Pace) -> Iterator[NDArray[np.uint8]]:
-        """Pictures (H, W, 3) RGB as they come, until nothing more is wanted.
+        """Yield pictures (H, W, 3) RGB as they come, until nothing more is wanted.
 
         OpenCV waits up to 10 s for a picture, and says of a camera that gives none no more than that.
 
@@ -142,11 +147,10 @@ class Camera:
             camera = cv2.VideoCapture(self._device)
         finally:
             cv2.utils.logging.setLogLevel(quiet)
-        seen = False
+        what = "gives no pictures"
         try:
             if not camera.isOpened():
-                raise _missing(
-                    self.title,
+                raise self.missing(
                     "cannot be opened",
                     "one that is plugged in, free, and allowed to this terminal by the system's settings; "
                     "close other programs, or name another",
@@ -156,33 +160,29 @@ class Camera:
             while not pace.stop.is_set():
                 there, frame = camera.read()
                 if not there:
-                    what = "is gone" if seen else "gives no pictures"
-                    raise _missing(self.title, what, "it to stay; plug it in, switch it on, and start again")
-                seen = True
+                    raise self.missing(what, "it to stay; plug it in, switch it on, and start again")
+                what = "is gone"
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
         finally:
             camera.release()
 
 
-class Microphone:
+class Microphone(_Device):
     """A microphone of this machine; see `Devices`."""
 
     def __init__(self, given: str) -> None:
-        self.title = f"microphone {given}"
+        super().__init__(f"microphone {given}")
         self._device = None if given == "default" else int(given) if given.isdecimal() else given
         require("live", "sounddevice")
         try:
             import sounddevice
         except OSError as error:
-            raise MediaError(
-                "missing",
-                f"{self.title} cannot be opened ({error}): expected PortAudio; install it, on Debian and "
-                "Ubuntu by apt install libportaudio2",
-            ) from None
+            advice = "PortAudio; install it, on Debian and Ubuntu by apt install libportaudio2"
+            raise self.missing(f"cannot be opened ({error})", advice) from None
         self._portaudio: Any = sounddevice
 
     def frames(self, pace: Pace) -> Iterator[AudioFrame | None]:
-        """Its sound as it comes, of one or two channels; None whenever all has been read.
+        """Yield its sound as it comes, of one or two channels; None whenever all has been read.
 
         Raises:
             MediaError: it cannot be opened, gives nothing, or is gone ("missing").
@@ -203,34 +203,23 @@ class Microphone:
             stream.start()
         except (ValueError, self._portaudio.PortAudioError) as error:
             reason = " ".join(str(error).split())
-            raise _missing(
-                self.title,
-                f"cannot be opened ({reason})",
-                "one that `python -m sounddevice` lists; name another",
-            ) from None
+            advice = "one that `python -m sounddevice` lists; name another"
+            raise self.missing(f"cannot be opened ({reason})", advice) from None
         try:
             last = pace.second()
             while not pace.stop.is_set():
-                try:
-                    block = blocks.get_nowait()
-                except Empty:
+                if blocks.empty():
                     if gone.is_set():
-                        raise _missing(
-                            self.title, "is gone", "it to stay; plug it in and start again"
-                        ) from None
+                        raise self.missing("is gone", "it to stay; plug it in and start again")
                     if pace.second() - last > SILENT:
-                        what = f"has given no sound for {SILENT:g} s"
-                        raise _missing(self.title, what, "some; is it switched on?") from None
+                        raise self.missing(f"has given no sound for {SILENT:g} s", "some; is it switched on?")
                     yield None
                     pace.until(pace.second() + POLL)
                     continue
                 last = pace.second()
-                frame = AudioFrame.from_ndarray(block.reshape(1, -1), "flt", ("mono", "stereo")[channels - 1])
+                block = blocks.get().reshape(1, -1)
+                frame = AudioFrame.from_ndarray(block, "flt", "mono" if channels == 1 else "stereo")
                 frame.sample_rate = rate
                 yield frame
         finally:
             stream.close()
-
-
-def _missing(device: str, what: str, expected: str) -> MediaError:
-    return MediaError("missing", f"{device} {what}: expected {expected}")

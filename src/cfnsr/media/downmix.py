@@ -7,31 +7,23 @@ from typing import Any, cast
 
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
 # ITU-R BS.775-3, annex 4, table 2: one channel out of 3/2, without the low-frequency one. A lone
 # channel behind stands for the two of that table; whatever else there is counts as one of them.
 HALF_POWER = math.sqrt(0.5)
-LEVELS = {
-    "FL": HALF_POWER,
-    "FR": HALF_POWER,
-    "FLC": HALF_POWER,
-    "FRC": HALF_POWER,
-    "FC": 1.0,
-    "BC": HALF_POWER,
-    "LFE": 0.0,
-    "LFE2": 0.0,
-}
+LEVELS = dict.fromkeys(("FL", "FR", "FLC", "FRC", "BC"), HALF_POWER) | {"FC": 1.0, "LFE": 0.0, "LFE2": 0.0}
 AROUND = 0.5
 PLANES = 7  # PyAV 18 counts one too many where there are more, and reads beyond the sound
-UNTOLD = {6: "5.1", 8: "7.1"}  # layouts that players assume for so many channels where the file has none
+ASSUMED = {6: "5.1", 8: "7.1"}  # layouts that players assume for so many channels where the file has none
 MEMORY = 1.0  # second after which sound counts 1/e
 # Seconds between samples whose difference is taken, twice: a high-pass by which 50 Hz lose 44 dB and 500 Hz
 # lose 5, so that neither an offset nor the hum of mains hides what voices do.
 LAG = 0.00025
 CANCELLED = 0.1  # of the way from as little as their sum can be to what it is of independent channels
-WEIGHTY = 0.5  # of the power side by side, by which the sum can fall; with less they hardly cancel
+NOTABLE = 0.5  # of the power side by side, by which the sum can fall; with less they hardly cancel
 ALIKE = 0.8  # of the loudest channel's power, from which another is as loud: then the first of them is taken
 RESTORED = 0.2  # from which on they are summed again
 
@@ -65,7 +57,7 @@ class Mono:
             used = levels > 0  # what has no part may hold anything
             samples, levels = samples[used], levels[used]
             mono = levels @ samples.astype(np.float64)
-        self._listen(samples, levels, frame.sample_rate)
+        self._follow(samples, levels, frame.sample_rate)
         return np.asarray(mono if self._taken is None else samples[self._taken], np.float32)
 
     def _samples(self, frame: AudioFrame) -> NDArray[np.floating]:
@@ -91,22 +83,22 @@ class Mono:
         parts = [part.to_ndarray() for part in self._packer[1].resample(frame)]
         return np.concatenate(parts, axis=1).reshape(-1, frame.layout.nb_channels).T
 
-    def _listen(self, samples: NDArray[np.floating], levels: NDArray[np.float64], rate: int) -> None:
-        """Decide whether the channels cancel."""
+    def _follow(self, samples: NDArray[np.floating], levels: NDArray[np.float64], rate: int) -> None:
+        """Follow the power of the channels, and note where they cancel."""
         length, lag = samples.shape[1], max(1, round(LAG * rate))
         moving = samples * levels[:, None]
         for _ in range(2):
             moving = moving[:, lag:] - moving[:, :-lag]
-        heard = np.square(np.vstack([moving, moving.sum(axis=0)])).sum(axis=1)
-        if not np.isfinite(heard).all():
+        energy = np.square(np.vstack([moving, moving.sum(axis=0)])).sum(axis=1)
+        if not np.isfinite(energy).all():
             return  # damaged
-        if len(heard) != len(self._power):
-            self._power, self._taken = np.zeros(len(heard)), None
-        self._power = self._power * math.exp(-length / (MEMORY * rate)) + heard
+        if len(energy) != len(self._power):
+            self._power, self._taken = np.zeros(len(energy)), None
+        self._power = self._power * math.exp(-length / (MEMORY * rate)) + energy
         powers, together = self._power[:-1], self._power[-1]
         loudness = np.sqrt(powers)
         apart, least = powers.sum(), max(0.0, 2 * loudness.max() - loudness.sum()) ** 2
-        left = (together - least) / (apart - least) if apart - least > WEIGHTY * apart else 1.0
+        left = (together - least) / (apart - least) if apart - least > NOTABLE * apart else 1.0
         if self._taken is None and left < CANCELLED:
             self._taken = int((powers > ALIKE * powers.max()).argmax())
         elif self._taken is not None and left > RESTORED:
@@ -119,9 +111,7 @@ def _levels(frame: AudioFrame, count: int) -> NDArray[np.float64] | None:
         return None
     names = [channel.name for channel in frame.layout.channels]
     if not any(name in LEVELS for name in names):
-        if count not in UNTOLD:
+        if count not in ASSUMED:
             return None
-        from av.audio.layout import AudioLayout
-
-        names = [channel.name for channel in AudioLayout(UNTOLD[count]).channels]
+        names = [channel.name for channel in AudioLayout(ASSUMED[count]).channels]
     return np.array([LEVELS.get(name, AROUND) for name in names])

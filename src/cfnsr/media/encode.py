@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
 from cfnsr.files import shortened
-
-if TYPE_CHECKING:
-    from av.audio.stream import AudioStream
-    from av.container import OutputContainer
-    from av.video.stream import VideoStream
 
 VIDEO_CODECS = ("libx264", "mpeg4")  # the first that this FFmpeg has
 AUDIO_CODECS = {".wav": "pcm_s16le", ".flac": "flac", ".m4a": "aac"}
@@ -50,9 +50,6 @@ def write_video(
         InputError: no frames, odd or changing sizes, or more than two channels.
         OSError: the file cannot be written (a full disk, a read-only folder).
     """
-    import av
-    import cv2
-
     pictures = iter(frames)
     first = next(pictures, None)
     if first is None:
@@ -66,30 +63,23 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001)
     sound = None if waveform is None else _channels_first(waveform, path)
     with create(path) as container:
-        codec = video_codec()
-        options = X264_OPTIONS if codec == "libx264" else {}
-        video = cast("VideoStream", container.add_stream(codec, rate=rate, options=options))
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        video.codec_context.thread_count = 1
-        audio = None if sound is None else _add_audio(container, "aac", sound, sample_rate)
+        video = add_video(container, rate, width, height, threads=1)
+        audio = None if sound is None else add_audio(container, "aac", sample_rate, len(sound))
         written = 0
         for index, picture in enumerate(chain([first], pictures)):
             if picture.shape != first.shape:
                 raise InputError(
                     f"frame {index} for {path} has shape {picture.shape}: expected {first.shape} as the first"
                 )
-            # OpenCV turns RGB into the codec's planes three times as fast as FFmpeg's scaler
-            planes = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2YUV_I420)
-            frame = av.VideoFrame.from_ndarray(np.asarray(planes, dtype=np.uint8), format="yuv420p")
-            container.mux(video.encode(frame))
+            container.mux(video.encode(yuv_frame(picture)))
             if audio is not None and sound is not None:
                 # sound goes along with the pictures, so that a long film is not held in the muxer's queue
-                until = min(math.ceil((index + 1) * sample_rate / rate), sound.shape[1])
-                _write_samples(container, audio, sound, written, until, sample_rate)
+                until = math.ceil((index + 1) * sample_rate / rate)
+                write_samples(container, audio, sound[:, written:until], written)
                 written = until
         container.mux(video.encode(None))
         if audio is not None and sound is not None:
-            _write_samples(container, audio, sound, written, sound.shape[1], sample_rate)
+            write_samples(container, audio, sound[:, written:], written)
             container.mux(audio.encode(None))
     return path
 
@@ -114,8 +104,8 @@ def write_audio(path: Path, waveform: NDArray[np.float32], sample_rate: int) -> 
         )
     sound = _channels_first(waveform, path)
     with create(path) as container:
-        audio = _add_audio(container, codec, sound, sample_rate)
-        _write_samples(container, audio, sound, 0, sound.shape[1], sample_rate)
+        audio = add_audio(container, codec, sample_rate, len(sound))
+        write_samples(container, audio, sound, 0)
         container.mux(audio.encode(None))
     return path
 
@@ -128,8 +118,6 @@ def create(path: Path, options: dict[str, str] | None = None) -> Iterator[Output
         path: its folder is made and its suffix names the container.
         options: of FFmpeg for this container.
     """
-    import av
-
     path.parent.mkdir(parents=True, exist_ok=True)
     # the suffix stays last: FFmpeg chooses the container by it
     temporary = path.with_name(f".{shortened(path.stem)}.{os.getpid()}.part{path.suffix}")
@@ -144,11 +132,42 @@ def create(path: Path, options: dict[str, str] | None = None) -> Iterator[Output
         temporary.unlink(missing_ok=True)
 
 
-def video_codec() -> str:
-    """Return the first of `VIDEO_CODECS` that this FFmpeg has."""
-    import av
+def add_video(
+    container: OutputContainer, rate: Fraction, width: int, height: int, threads: int
+) -> VideoStream:
+    """Add a stream of pictures; the encoder has so many threads."""
+    codec = next(name for name in VIDEO_CODECS if name in av.codecs_available)
+    options = X264_OPTIONS if codec == "libx264" else {}
+    stream = cast("VideoStream", container.add_stream(codec, rate=rate, options=options))
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.thread_count = threads
+    return stream
 
-    return next(name for name in VIDEO_CODECS if name in av.codecs_available)
+
+def yuv_frame(picture: NDArray[np.uint8]) -> VideoFrame:
+    """Convert a picture (H, W, 3) RGB for the encoder."""
+    import cv2  # turns RGB into the codec's planes three times as fast as FFmpeg's scaler
+
+    planes = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2YUV_I420)
+    return av.VideoFrame.from_ndarray(np.asarray(planes, dtype=np.uint8), format="yuv420p")
+
+
+def add_audio(container: OutputContainer, codec: str, rate: int, channels: int) -> AudioStream:
+    """Add a stream of sound of one or two channels."""
+    layout = "mono" if channels == 1 else "stereo"
+    options = AAC_OPTIONS if codec == "aac" else {}
+    return cast("AudioStream", container.add_stream(codec, rate=rate, layout=layout, options=options))
+
+
+def write_samples(
+    container: OutputContainer, stream: AudioStream, samples: NDArray[np.float32], position: int
+) -> None:
+    """Encode samples (channels, N), of which the first is number `position` of the file."""
+    if samples.shape[1]:
+        block = np.ascontiguousarray(samples)
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=stream.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = stream.rate, position, Fraction(1, stream.rate)
+        container.mux(stream.encode(frame))
 
 
 def _channels_first(waveform: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
@@ -159,32 +178,3 @@ def _channels_first(waveform: NDArray[np.float32], path: Path) -> NDArray[np.flo
             "with one or two channels; mix it down first"
         )
     return np.clip(sound, -1.0, 1.0)
-
-
-def _add_audio(
-    container: OutputContainer, codec: str, sound: NDArray[np.float32], sample_rate: int
-) -> AudioStream:
-    layout = "mono" if sound.shape[0] == 1 else "stereo"
-    options = AAC_OPTIONS if codec == "aac" else {}
-    stream = container.add_stream(codec, rate=sample_rate, layout=layout, options=options)
-    return cast("AudioStream", stream)
-
-
-def _write_samples(
-    container: OutputContainer,
-    stream: AudioStream,
-    sound: NDArray[np.float32],
-    start: int,
-    stop: int,
-    sample_rate: int,
-) -> None:
-    import av
-
-    if stop <= start:
-        return
-    block = np.ascontiguousarray(sound[:, start:stop])
-    frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=stream.layout.name)
-    frame.sample_rate = sample_rate
-    frame.pts = start
-    frame.time_base = Fraction(1, sample_rate)
-    container.mux(stream.encode(frame))

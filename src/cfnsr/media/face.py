@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Track:
 
     Args:
         boxes: (T, 4) x, y, width, height in pixels; interpolated where the face was not found.
-        found: (T,) whether the face was found in the frame.
+        found: (T,) the face was found in the frame.
         score: (T,) the detector's score from 0 to 1, 0 where not found.
     """
 
@@ -78,7 +78,7 @@ class Faces:
     Args:
         crops: (T, size, size, 3) uint8 RGB.
         squares: (T, 3) centre x, centre y and side of each crop, in pixels of the frame.
-        found: (T,) whether the face was found in the frame, or is interpolated.
+        found: (T,) the face was found in the frame, not interpolated.
         score: (T,) the detector's score or OpenFace's confidence.
     """
 
@@ -93,22 +93,13 @@ class FaceDetector:
 
     Args:
         weights: the ONNX file; if not given that of `yunet_weights`.
-        least_score: detections below are left out.
-        longest_side: frames are shrunk to this many pixels before detection.
 
     Raises:
         InputError: the weights are missing, cannot be fetched or cannot be loaded.
     """
 
-    def __init__(
-        self,
-        weights: Path | str | None = None,
-        *,
-        least_score: float = LEAST_SCORE,
-        longest_side: int = LONGEST_SIDE,
-    ) -> None:
+    def __init__(self, weights: Path | str | None = None) -> None:
         self._path = Path(weights) if weights is not None else yunet_weights()
-        self.least_score, self.longest_side = least_score, longest_side
         self._networks = threading.local()  # OpenCV's keeps the size and the answer of one picture
         self._network()
 
@@ -127,11 +118,11 @@ class FaceDetector:
         try:
             # As bytes, for OpenCV opens no file whose name is no text.
             weights, none = np.fromfile(self._path, np.uint8), np.empty(0, np.uint8)
-            return cv2.FaceDetectorYN.create("onnx", weights, none, (320, 320), self.least_score)
+            return cv2.FaceDetectorYN.create("onnx", weights, none, (320, 320), LEAST_SCORE)
         except (cv2.error, OSError):
             raise InputError(
                 f"{self._path} is no YuNet model that OpenCV {cv2.__version__} can load: expected an ONNX "
-                "file; point CFNSR_YUNET to face_detection_yunet_2023mar.onnx"
+                f"file; point CFNSR_YUNET to {YUNET_FILE}"
             ) from None
         finally:
             cv2.utils.logging.setLogLevel(quiet)
@@ -144,7 +135,7 @@ class FaceDetector:
         import cv2
 
         height, width = frame.shape[:2]
-        scale = min(1.0, self.longest_side / max(height, width))
+        scale = min(1.0, LONGEST_SIDE / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = frame if scale == 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
@@ -167,18 +158,14 @@ def yunet_weights() -> Path:
         return here
     import pooch
 
-    kept = yunet_cache()
+    kept, known = yunet_cache(), f"sha256:{YUNET_SHA256}"
     failed = []
     pooch.get_logger().setLevel("ERROR")  # failures are reported below
     for url in (YUNET_URL, *YUNET_MIRRORS):
         try:
-            fetched = pooch.retrieve(
-                url, known_hash=f"sha256:{YUNET_SHA256}", fname=kept.name, path=kept.parent
-            )
+            return Path(pooch.retrieve(url, known_hash=known, fname=kept.name, path=kept.parent))
         except Exception as error:  # requests, urllib3, pooch and the file system each raise their own
             failed.append(type(error).__name__)
-        else:
-            return Path(fetched)
     raise InputError(
         f"the face detector's weights cannot be fetched ({', '.join(dict.fromkeys(failed))}): expected "
         f"{YUNET_URL}; {WITHOUT_NETWORK}; `cfnsr doctor` shows what is there"
@@ -191,8 +178,7 @@ def yunet_here() -> Path | None:
     Raises:
         InputError: the named file is missing.
     """
-    named = os.environ.get("CFNSR_YUNET")
-    if named:
+    if named := os.environ.get("CFNSR_YUNET"):
         if not Path(named).is_file():
             raise InputError(f"CFNSR_YUNET names {named}, which is no file: expected YuNet's ONNX file")
         return Path(named)
@@ -250,24 +236,18 @@ class Follower:
         return found
 
 
-def tracks(detections: Sequence[NDArray[np.floating]]) -> list[Track]:
-    """Link detections, one array (n, 5) a frame, into people; the largest and longest seen comes first."""
-    follower = Follower()
-    return [person for _, person in people_of([follower.add(faces) for faces in detections])]
-
-
 def people_of(frames: Sequence[Mapping[int, NDArray[np.floating]]]) -> list[tuple[int, Track]]:
     """List people and their tracks through frames that `Follower` has linked; the largest comes first."""
     people: dict[int, dict[int, NDArray[np.floating]]] = {}
     for frame, found in enumerate(frames):
         for person, face in found.items():
             people.setdefault(person, {})[frame] = face
-    order = sorted(people, key=lambda person: (-_presence(people[person].values()), person))
+
+    def presence(person: int) -> float:
+        return sum(float(np.sqrt(face[2] * face[3])) for face in people[person].values())
+
+    order = sorted(people, key=lambda person: (-presence(person), person))
     return [(person, _track(people[person], len(frames))) for person in order]
-
-
-def _presence(faces: Iterable[NDArray[np.floating]]) -> float:
-    return sum(float(np.sqrt(face[2] * face[3])) for face in faces)
 
 
 def _distances(before: NDArray[np.floating], faces: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -290,22 +270,21 @@ def _track(person: dict[int, NDArray[np.floating]], frames: int) -> Track:
 
 
 def track(detections: Sequence[NDArray[np.floating]], least_found: float = LEAST_FOUND) -> Track:
-    """Choose the main person of the frames: see `tracks`.
+    """Follow the main person through detections, one array (n, 5) a frame: the largest seen long enough.
 
     Raises:
         MediaError: no face at all, or nobody in `least_found` of the frames ("no face").
     """
-    everyone = tracks(detections)
-    if not everyone:
+    follower = Follower()
+    people = [person for _, person in people_of([follower.add(faces) for faces in detections])]
+    if not people:
         raise MediaError(
             "no face",
             f"no face in any of {len(detections)} frames: expected one person; check light and framing",
         )
-    for person in everyone:  # the largest who is seen long enough, as in a window
-        if person.found.mean() >= least_found:
-            return person
-    check_found(everyone[0].found, least_found)
-    return everyone[0]
+    main = next((person for person in people if person.found.mean() >= least_found), people[0])
+    check_found(main.found, least_found)
+    return main
 
 
 def check_found(found: NDArray[np.bool_], least_found: float = LEAST_FOUND, of: str = "frames") -> None:
@@ -332,25 +311,19 @@ def fill(values: NDArray[np.floating], found: NDArray[np.bool_]) -> NDArray[np.f
     at = np.flatnonzero(found)
     flat = values.reshape(len(values), -1).astype(np.float64)[at]
     columns = [np.interp(np.arange(len(values)), at, column) for column in flat.T]
-    filled: NDArray[np.float64] = np.stack(columns, axis=1)
-    return filled.reshape(values.shape)
+    return np.stack(columns, axis=1).reshape(values.shape)
 
 
 def squares_from_boxes(boxes: NDArray[np.floating], margin: float = MARGIN) -> NDArray[np.float64]:
-    """Squares (T, 3) of centre x, centre y and side around the detector's boxes (T, 4).
-
-    The face's height is the box's, or follows from its width where the head is bent forward.
-    """
+    """Squares (T, 3) of centre x, centre y and side around the detector's boxes (T, 4)."""
     x, y, width, height = boxes.astype(np.float64).T
+    # the height follows from the width where the head is bent forward
     face = np.maximum(height, width / BOX_WIDTH)
     return np.stack([x + width / 2, y + height / 2, face * (1 + margin)], axis=1)
 
 
 def squares_from_landmarks(landmarks: NDArray[np.floating], margin: float = MARGIN) -> NDArray[np.float64]:
-    """Squares (T, 3) of centre x, centre y and side around 68 points (T, 68, 2), framed as by the detector.
-
-    The points leave out the forehead, so the square reaches up by the measured ratio of hairline to brow.
-    """
+    """Squares (T, 3) around 68 points (T, 68, 2), as `squares_from_boxes`: reaching up to the hairline."""
     low, high = landmarks.min(axis=1).astype(np.float64), landmarks.max(axis=1).astype(np.float64)
     width, height = (high - low).T
     face = np.maximum(height * FACE_PER_POINTS, width / POINTS_WIDTH)
@@ -400,9 +373,9 @@ def _local_lines(
 def crop(frames: Frames, squares: NDArray[np.floating], size: int = SIZE) -> NDArray[np.uint8]:
     """Cut each frame (T, H, W, 3) by its own square (T, 3) into (T, size, size, 3).
 
-    One affine warp a frame at full resolution. Where the square is larger than the crop, the warp samples
-    a whole number of points for each pixel and averages them, so that nothing aliases. Beyond the border
-    the outermost pixels are repeated. Pixel i covers [i, i + 1).
+    Where the square is larger than the crop, the warp samples a whole number of points for each pixel and
+    averages them, so that nothing aliases. Beyond the border the outermost pixels are repeated. Pixel i
+    covers [i, i + 1).
     """
     import cv2
 
@@ -452,12 +425,7 @@ def cut_faces(
 
 
 def cut(
-    frames: Frames,
-    times: NDArray[np.floating],
-    person: Track,
-    *,
-    margin: float = MARGIN,
-    size: int = SIZE,
+    frames: Frames, times: NDArray[np.floating], person: Track, *, margin: float = MARGIN, size: int = SIZE
 ) -> Faces:
     """Cut a followed person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds."""
     squares = smooth(squares_from_boxes(person.boxes, margin), times)

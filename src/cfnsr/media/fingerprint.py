@@ -67,8 +67,8 @@ def read_content(path: Path) -> Content:
     from cfnsr.media.decode import decode
 
     try:
-        heard = decode(path, video=False, end=LONGEST, threads=1)
-        sound = None if heard.waveform is None else sound_map(heard.waveform, heard.sample_rate)
+        found = decode(path, video=False, end=LONGEST, threads=1)
+        sound = None if found.waveform is None else sound_map(found.waveform, found.sample_rate)
     except MediaError as error:
         return Content(digest, None, str(error), broken=error.reason != "no sound")
     except Exception as error:  # a codec's own
@@ -87,8 +87,8 @@ def sound_map(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.uin
     samples = resample(np.asarray(waveform, np.float32), sample_rate, SAMPLE_RATE).astype(np.float64)
     if len(samples) < SHORTEST * SAMPLE_RATE:
         return None
-    spectrum = np.fft.rfft(samples)
-    spectrum[~_in_band(len(samples))] = 0
+    spectrum, bins = np.fft.rfft(samples), np.fft.rfftfreq(len(samples)) * N_FFT
+    spectrum[(bins < FIRST_BIN) | (bins >= LAST_BIN)] = 0
     samples = np.fft.irfft(spectrum, len(samples))
     amplitude = np.abs(samples)
     if amplitude.max() < SILENCE:
@@ -99,14 +99,8 @@ def sound_map(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.uin
     frames = sliding_window_view(around, N_FFT)[::HOP] * np.hanning(N_FFT)
     power = np.abs(np.fft.rfft(frames)[:, FIRST_BIN:LAST_BIN]) ** 2
     decibels = 10 * np.log10(np.maximum(power.reshape(STEPS, BANDS, 2).sum(axis=2), 1e-30))
-    tenths: NDArray[np.float64] = np.rint(10 * np.maximum(decibels - decibels.max() + RANGE, 0))
-    return tenths.astype(np.uint8)
-
-
-def _in_band(length: int) -> NDArray[np.bool_]:
-    """True for frequencies of a whole sound's spectrum that the picture shows."""
-    bins = np.fft.rfftfreq(length) * N_FFT
-    return (bins >= FIRST_BIN) & (bins < LAST_BIN)
+    tenths = np.rint(10 * np.maximum(decibels - decibels.max() + RANGE, 0))
+    return np.asarray(tenths, np.uint8)
 
 
 def copies(contents: Sequence[Content]) -> NDArray[np.int64]:
@@ -130,21 +124,16 @@ def copies(contents: Sequence[Content]) -> NDArray[np.int64]:
     for place, content in enumerate(contents):
         if content.sha256:
             parents[place] = first.setdefault(content.sha256, place)
-    heard = [
-        place for place in range(len(contents)) if parents[place] == place and _has_sound(contents[place])
-    ]
-    if heard:
-        sounds = np.stack([contents[place].sound for place in heard])  # type: ignore[misc]
+    audible = [(place, content.sound) for place, content in enumerate(contents) if content.sound is not None]
+    places = [place for place, _ in audible if parents[place] == place]
+    if places:
+        sounds = np.stack([sound for place, sound in audible if parents[place] == place])
         for one, other in alike(sounds).tolist():
-            parents[root(heard[other])] = root(heard[one])
+            parents[root(places[other])] = root(places[one])
     roots = np.array([root(place) for place in range(len(contents))], np.int64)
     _, numbers, counts = np.unique(roots, return_inverse=True, return_counts=True)
     kept = np.where(counts > 1, np.cumsum(counts > 1) - 1, -1)
     return kept[numbers].astype(np.int64) if len(contents) else np.empty(0, np.int64)
-
-
-def _has_sound(content: Content) -> bool:
-    return content.sound is not None
 
 
 def alike(sounds: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -36,8 +36,7 @@ def mfcc(
     (13, 212)
     """
     decibels = mel_decibels(waveform, mel_filters(sample_rate), HOP)
-    cepstrum: NDArray[np.float64] = _cosines(n_mfcc) @ decibels
-    return cepstrum.astype(np.float32)
+    return np.asarray(_cosines(n_mfcc) @ decibels, np.float32)
 
 
 def resample(
@@ -52,8 +51,7 @@ def resample(
         return waveform
     import soxr
 
-    resampled: NDArray[np.float32] = soxr.resample(waveform, sample_rate, target, quality="HQ")
-    return resampled
+    return np.asarray(soxr.resample(waveform, sample_rate, target, quality="HQ"))
 
 
 def window(
@@ -102,8 +100,7 @@ def mel_decibels(
     spectrum = np.fft.rfft(frames)
     power = spectrum.real**2 + spectrum.imag**2
     decibels = 10 * np.log10(np.maximum(power @ filters.T, LOWEST_POWER))
-    floored: NDArray[np.float64] = np.maximum(decibels, decibels.max() - DYNAMIC_RANGE)
-    return floored.T
+    return np.asarray(np.maximum(decibels, decibels.max() - DYNAMIC_RANGE).T)
 
 
 @cache

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +24,16 @@ from cfnsr.media.errors import MediaError
 _INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 _PRESENCES = (*_INTENSITIES[:-1], 28, 45)
 
-ACTION_UNITS = tuple(
-    [f"AU{unit:02d}_r" for unit in _INTENSITIES] + [f"AU{unit:02d}_c" for unit in _PRESENCES]
-)
+ACTION_UNITS = (*(f"AU{unit:02d}_r" for unit in _INTENSITIES), *(f"AU{unit:02d}_c" for unit in _PRESENCES))
 """The 35 columns in OpenFace 2's order: 17 intensities from 0 to 5, then 18 presences, 0 or 1."""
 
 POSE = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
-GAZE = (
-    *(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"),
-    "gaze_angle_x",
-    "gaze_angle_y",
-)
+GAZE = (*(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz"), "gaze_angle_x", "gaze_angle_y")
 POINTS = 68  # of the iBUG layout: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67
 LANDMARKS = (*(f"x_{point}" for point in range(POINTS)), *(f"y_{point}" for point in range(POINTS)))
 
-FEATURES = {
-    "action_units": len(ACTION_UNITS),
-    "pose": len(POSE),
-    "gaze": len(GAZE),
-    "shape": len(LANDMARKS),
-}
-"""The groups of `OpenFaceTrack.features` in their order, and how many columns each has: 35, 6, 8 and 136."""
+FEATURES = {"action_units": 35, "pose": 6, "gaze": 8, "shape": 136}
+"""The groups of `OpenFaceTrack.features` in their order, and how many columns each has."""
 
 # OpenFace's millimetres -> metres, for values of the size that the radians beside them have.
 _POSE_SCALE = np.array([1e-3, 1e-3, 1e-3, 1, 1, 1], np.float32)
@@ -118,7 +107,7 @@ class OpenFaceTrack:
 
     def rows(self, rows: NDArray[np.intp]) -> OpenFaceTrack:
         """Select rows by their places."""
-        columns = ((field.name, getattr(self, field.name)) for field in fields(self))
+        columns = vars(self).items()
         kept: dict[str, Any] = {name: None if column is None else column[rows] for name, column in columns}
         return OpenFaceTrack(**kept)
 
@@ -174,8 +163,8 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
         whose = table[:, identity[0]]
         table = table[(whose == _main_face(table[:, identity])) | np.isnan(whose)]
     place = names.index("frame")
-    seen = table[:, names.index("success")] > 0.5
-    table[~seen, place] = _continued(table[:, place], np.arange(float(len(table))), 1.0)[~seen]
+    lost = ~(table[:, names.index("success")] > 0.5)
+    table[lost, place] = _continued(table[:, place], np.arange(float(len(table))), 1.0)[lost]
     table = table[np.argsort(table[:, place], kind="stable")]
     columns = dict(zip(names, table.T, strict=True))
     success = columns["success"] > 0.5
@@ -192,10 +181,10 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
 
 def _times(timestamps: NDArray[np.float64], frames: NDArray[np.float64]) -> NDArray[np.float64]:
     """Times of all rows, of which those without a face may have none."""
-    told = np.flatnonzero(np.isfinite(timestamps))
-    if not len(told):
+    known = np.flatnonzero(np.isfinite(timestamps))
+    if not len(known):
         return np.zeros(len(timestamps))
-    first, last = told[[0, -1]]
+    first, last = known[[0, -1]]
     step = (timestamps[last] - timestamps[first]) / max(1.0, frames[last] - frames[first])
     return _continued(timestamps, frames, step)
 
@@ -206,14 +195,14 @@ def _continued(values: NDArray[np.float64], along: NDArray[np.float64], step: fl
     >>> _continued(np.array([np.nan, 4.0, np.nan, 8.0, np.nan]), np.arange(5.0), 1.0)
     array([3., 4., 6., 8., 9.])
     """
-    told = np.isfinite(values)
+    known = np.isfinite(values)
     steady = step * along
-    rest = np.interp(along, along[told], (values - steady)[told]) if told.any() else np.ones(len(values))
-    return np.where(told, values, steady + rest)
+    rest = np.interp(along, along[known], (values - steady)[known]) if known.any() else np.ones(len(values))
+    return np.where(known, values, steady + rest)
 
 
 def is_means(path: Path | str) -> bool:
-    """True if a CSV is a table of clip means (see `read_means`) by its header: a `name`, and no `frame`."""
+    """Recognise a table of clip means (see `read_means`) by its header: a `name`, and no `frame`."""
     try:
         with _opened(Path(path)) as sheet:
             header = sheet.header
@@ -325,14 +314,14 @@ def _read_rows(path: Path, sheet: Table, names: list[str], key: str) -> Iterator
     places = [sheet.header.index(name) for name in names]
     for _, cells in sheet.rows():
         texts = [cells[place] for place in places]
-        nobody = False
+        without_face = False
         if key == "frame":
             success = names.index("success")
             texts[success] = _SUCCESS.get(texts[success].lower(), texts[success])
-            told = _number(texts[success])
-            nobody = told is not None and not told > 0.5
+            found = _number(texts[success])
+            without_face = found is not None and not found > 0.5
         values = [_number(text) for text in texts]
-        if None in values and not nobody:
+        if None in values and not without_face:
             bad = values.index(None)
             row = cells[sheet.header.index(key)]
             raise _wrong(path, names[bad], repr(texts[bad]), "a number", key, row)
@@ -361,10 +350,9 @@ def _check(path: Path, names: list[str], table: NDArray[np.float64], key: str, r
 
 def _wrong(path: Path, column: str, cell: str, expected: str, key: str, row: str) -> MediaError:
     """Error about one cell; `key` is the column that names rows."""
+    place, mend = f"the row of frame {row}", "write it again with OpenFace"
     if key == "name":
         place, mend = f"the row of {row!r}", "mend or remove that row"
-    else:
-        place, mend = f"the row of frame {row}", "write it again with OpenFace"
     return MediaError("broken", f"{path} has {cell} as {column} in {place}: expected {expected}; {mend}")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import repeat
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -22,17 +24,17 @@ def prefetch(items: Iterator[Item], count: int) -> Generator[Item, None, None]:
         items: made one at a time.
         count: of them that wait at most.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
-        waiting = deque(thread.submit(next, items, END) for _ in range(count))
-        try:
-            while (item := waiting.popleft().result()) is not END:
-                waiting.append(thread.submit(next, items, END))
-                yield item  # type: ignore[misc]
-        finally:
-            _cancel(waiting)
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread,
+        closing(map_ordered(lambda _: next(items, END), repeat(None), thread, count)) as made,
+    ):
+        for item in made:
+            if item is END:
+                return
+            yield item  # type: ignore[misc]
 
 
-def mapped(
+def map_ordered(
     function: Callable[[Item], Made], items: Iterable[Item], pool: Executor, count: int
 ) -> Generator[Made, None, None]:
     """Map a function over items by the threads of a pool, in order.
@@ -52,9 +54,5 @@ def mapped(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        _cancel(waiting)
-
-
-def _cancel(waiting: Iterable[Future[Made]]) -> None:
-    for each in waiting:
-        each.cancel()
+        for future in waiting:
+            future.cancel()

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from cfnsr.models.parameters import count_total, whisper_encoder
-from cfnsr.models.zoo import ENTRIES, TABLES, Settings, build, count_parameters
+from cfnsr.models.entries import ENTRIES, NOTES, TABLES
+from cfnsr.models.parameters import count_parameters, count_total, whisper_encoder
+from cfnsr.models.zoo import Settings, build
 
 OPTIMISTIC = "optimistic: the best epoch on the test fold"
 COUNTED = (
@@ -31,6 +32,16 @@ class ListedModel:
     fusion: str
     trained_params: int
 
+    @property
+    def millions(self) -> str:
+        """The paper's parameters in words."""
+        return "–" if self.paper_params is None else f"{self.paper_params:.2f} M"
+
+    @property
+    def accuracy(self) -> str:
+        """The paper's accuracy in words."""
+        return "–" if self.paper_accuracy is None else f"{100 * self.paper_accuracy:.2f} %"
+
 
 def rows() -> Iterator[ListedModel]:
     """List every model in the order of the paper's tables, then a user's own."""
@@ -50,12 +61,12 @@ def as_text() -> str:
     """Write the text of `cfnsr models`: the list, then why some counts are not the paper's."""
     lines = [f"{'model':<28}{'params':>12}{'trained':>12}{'paper':>12}{'paper accuracy*':>18}  fusion"]
     lines += [
-        f"{row.name:<28}{row.params:>12,}{row.trained_params:>12,}{_millions(row):>12}{_accuracy(row):>18}  "
+        f"{row.name:<28}{row.params:>12,}{row.trained_params:>12,}{row.millions:>12}{row.accuracy:>18}  "
         f"{row.fusion}"
         for row in rows()
     ]
     lines += [f"* {OPTIMISTIC}", f"params: {COUNTED}"]
-    lines += [f"{name}: {found.note}" for name, found in ENTRIES.items() if found.note]
+    lines += [f"{name}: {note}" for name, note in NOTES.items()]
     return "\n".join(lines)
 
 
@@ -66,22 +77,11 @@ def as_markdown() -> str:
         "| model | in the paper | fusion | parameters ³ | trained | paper | paper's accuracy ¹ |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    notes = []
-    for row in rows():
-        mark = ""
-        if ENTRIES[row.name].note:
-            notes.append(f"{row.name}: {ENTRIES[row.name].note}")
-            mark = " ²"
-        lines.append(
-            f"| `{row.name}` | {titles.get(row.name, '–')} | {row.fusion} | {row.params:,}{mark} | "
-            f"{row.trained_params:,} | {_millions(row)} | {_accuracy(row)} |"
-        )
-    return "\n".join([*lines, "", f"¹ {OPTIMISTIC}. ² {' '.join(notes)} ³ {COUNTED}."])
-
-
-def _millions(row: ListedModel) -> str:
-    return "–" if row.paper_params is None else f"{row.paper_params:.2f} M"
-
-
-def _accuracy(row: ListedModel) -> str:
-    return "–" if row.paper_accuracy is None else f"{100 * row.paper_accuracy:.2f} %"
+    lines += [
+        f"| `{row.name}` | {titles.get(row.name, '–')} | {row.fusion} | "
+        f"{row.params:,}{' ²' if row.name in NOTES else ''} | "
+        f"{row.trained_params:,} | {row.millions} | {row.accuracy} |"
+        for row in rows()
+    ]
+    notes = " ".join(f"{name}: {note}" for name, note in NOTES.items())
+    return "\n".join([*lines, "", f"¹ {OPTIMISTIC}. ² {notes} ³ {COUNTED}."])

@@ -6,6 +6,11 @@ from cfnsr.features.base import FEATURES
 from cfnsr.models.encoders.discriminant import Discriminant
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Count the trained values in a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def count_total(model: nn.Module, speech_encoder: int) -> int:
     """Count the values that a prediction needs.
 
@@ -15,19 +20,10 @@ def count_total(model: nn.Module, speech_encoder: int) -> int:
     Args:
         speech_encoder: parameters of the speech encoder whose states the model may read.
     """
-    solved = sum(
-        value.numel()
-        for module in model.modules()
-        if isinstance(module, Discriminant)
-        for value in module.buffers()
-    )
+    discriminants = [module for module in model.modules() if isinstance(module, Discriminant)]
+    total = count_parameters(model) + sum(each.numel() for part in discriminants for each in part.buffers())
     reads: dict[str, str] = getattr(model, "reads", {})
-    trained = sum(parameter.numel() for parameter in model.parameters())
-    return (
-        trained
-        + solved
-        + (speech_encoder if any(FEATURES[name].pretrained for name in reads.values()) else 0)
-    )
+    return total + (speech_encoder if any(FEATURES[name].pretrained for name in reads.values()) else 0)
 
 
 def whisper_encoder(

@@ -1,30 +1,39 @@
 """The forward pass of every model: two streams with exchanges between their stages, or one stream alone."""
 
 from collections.abc import Iterable
-from typing import Protocol, Self, cast
+from typing import Self
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.discriminant import Discriminant
+from cfnsr.models.shapes import Scores, Vector
 
 
-class Encoder(Protocol):
-    """The interface of a stream: three stages, their channels, and a pooling to one vector of width `dim`.
+class Encoder(nn.Module):
+    """One stream of a model: three stages, and a pooling of the last map to one vector."""
 
-    `reads` names the tensor of a prepared clip that it takes, and `check` refuses another shape of it.
-    """
-
-    reads: str
+    reads: str  # the tensor of a prepared clip that it takes
+    shape: tuple[int | None, ...]  # of that tensor without the batch; None for a side of any length
+    expected: str  # the same in words, for who gives another
     stages: nn.ModuleList
-    channels: tuple[int, ...]
-    dim: int
+    channels: tuple[int, ...]  # of the map after each stage
+    dim: int  # of the pooled vector
+    score_channels = 0  # its last values that are scores of the classes already
 
-    def check(self, features: Tensor | None) -> Tensor: ...
+    def check(self, given: Tensor | None) -> Tensor:
+        """Return the input as it came; raise `InputError` for another shape."""
+        shape = () if given is None else tuple(given.shape[1:])
+        fits = [have == want if want else have > 0 for have, want in zip(shape, self.shape, strict=False)]
+        if given is None or len(shape) != len(self.shape) or not all(fits):
+            found = "none" if given is None else tuple(given.shape)
+            raise InputError(f"{self.reads} is {found}: expected {self.expected}")
+        return given
 
-    def pool(self, features: Tensor) -> Tensor: ...
+    def pool(self, features: Tensor) -> Vector:
+        """Make one vector of the last map."""
+        raise NotImplementedError
 
 
 class TwoStream(nn.Module):
@@ -37,32 +46,29 @@ class TwoStream(nn.Module):
     """
 
     def __init__(
-        self, video: nn.Module, audio: nn.Module, exchanges: Iterable[nn.Module], head: nn.Module
+        self, video: Encoder, audio: Encoder, exchanges: Iterable[nn.Module], head: nn.Module
     ) -> None:
         super().__init__()
         self.video = video
         self.audio = audio
         self.exchanges = nn.ModuleList(exchanges)
         self.head = head
-        self.taken_over: list[nn.Parameter] = []  # those that were trained before
+        self.initialised: list[nn.Parameter] = []  # those that were trained before
         self.frozen = False
-        self.reads = {"video": cast(Encoder, video).reads, "audio": cast(Encoder, audio).reads}
+        self.reads = {"video": video.reads, "audio": audio.reads}
 
-    def forward(
-        self, video: Float[Tensor, "B 3 T H W"], audio: Float[Tensor, "B 13 S"]
-    ) -> Float[Tensor, "B classes"]:
+    def forward(self, video: Tensor, audio: Tensor) -> Scores:
         """Log-probabilities of the emotions. A clip's are its own: they do not depend on the batch."""
-        video_encoder, audio_encoder = cast(Encoder, self.video), cast(Encoder, self.audio)
-        video, audio = video_encoder.check(video), audio_encoder.check(audio)
+        video, audio = self.video.check(video), self.audio.check(audio)
         if video.shape[0] != audio.shape[0]:  # not len(): an exported graph keeps any number of clips
             raise InputError(
                 f"{video.shape[0]} clips of video and {audio.shape[0]} of audio: expected as many of each"
             )
         for video_stage, audio_stage, exchange in zip(
-            video_encoder.stages, audio_encoder.stages, self.exchanges, strict=True
+            self.video.stages, self.audio.stages, self.exchanges, strict=True
         ):
             video, audio = exchange(video_stage(video), audio_stage(audio))
-        log_probabilities: Tensor = self.head(video_encoder.pool(video), audio_encoder.pool(audio))
+        log_probabilities: Tensor = self.head(self.video.pool(video), self.audio.pool(audio))
         return log_probabilities
 
     def start_from(self, video: "OneStream", audio: "OneStream") -> None:
@@ -72,21 +78,19 @@ class TwoStream(nn.Module):
         (`start_from(video, audio)`). What an exchange or a head adds to them begins as nothing, on average
         (`start_neutral()`), so the rows of a table start as the sum of their parts.
         """
-        taken: list[nn.Module] = [self.video, self.audio]
         self.video.load_state_dict(video.encoder.state_dict())
         self.audio.load_state_dict(audio.encoder.state_dict())
+        initialised: list[nn.Module] = [self.video, self.audio]
         for module in self.head.modules():
-            take_over = getattr(module, "start_from", None)
-            if take_over is not None:
-                take_over(video.classify, audio.classify)
-                taken.append(module)
+            if (start_from := getattr(module, "start_from", None)) is not None:
+                start_from(video.classify, audio.classify)
+                initialised.append(module)
         for module in self.modules():
             if isinstance(module, Discriminant):
-                module.speaks = True
-            start_neutral = getattr(module, "start_neutral", None)
-            if start_neutral is not None:
+                module.in_training = True
+            if (start_neutral := getattr(module, "start_neutral", None)) is not None:
                 start_neutral()
-        self.taken_over = [parameter for module in taken for parameter in module.parameters()]
+        self.initialised = [parameter for module in initialised for parameter in module.parameters()]
 
     def freeze(self) -> None:
         """Leave the encoders as they are, in training too."""
@@ -110,23 +114,19 @@ class OneStream(nn.Module):
         modality: "video" or "audio".
     """
 
-    def __init__(self, encoder: nn.Module, modality: str, classes: int) -> None:
+    def __init__(self, encoder: Encoder, modality: str, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.reads = {modality: cast(Encoder, encoder).reads}
-        self.classify = nn.Linear(cast(Encoder, encoder).dim, classes)
-        judged = getattr(encoder, "judged", 0)  # the last values of the pooled vector are scores already
-        if judged:
+        self.reads = {modality: encoder.reads}
+        self.classify = nn.Linear(encoder.dim, classes)
+        if channels := getattr(encoder, "score_channels", 0):  # it begins with the scores as they are
             with torch.no_grad():
-                self.classify.weight[:, -judged:] = torch.eye(classes, judged)
+                self.classify.weight[:, -channels:] = torch.eye(classes, channels)
 
-    def forward(
-        self, video: Float[Tensor, "B 3 T H W"] | None, audio: Float[Tensor, "B 13 S"] | None
-    ) -> Float[Tensor, "B classes"]:
+    def forward(self, video: Tensor | None, audio: Tensor | None) -> Scores:
         """Log-probabilities of the emotions."""
-        encoder = cast(Encoder, self.encoder)
-        features = encoder.check(video if "video" in self.reads else audio)
-        for stage in encoder.stages:
+        features = self.encoder.check(video if "video" in self.reads else audio)
+        for stage in self.encoder.stages:
             features = stage(features)
-        scores: Tensor = self.classify(encoder.pool(features))
-        return scores.float().log_softmax(dim=1)  # also under mixed precision
+        scores: Tensor = self.classify(self.encoder.pool(features))
+        return scores.float().log_softmax(dim=1)

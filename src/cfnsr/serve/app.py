@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -19,10 +17,10 @@ from markupsafe import Markup, escape
 from starlette.exceptions import HTTPException
 
 from cfnsr import __version__
-from cfnsr.data import clip
+from cfnsr.data import preparer
 from cfnsr.errors import InputError
 from cfnsr.inference.palette import colours
-from cfnsr.inference.predict import as_recogniser
+from cfnsr.inference.recogniser import as_recogniser
 from cfnsr.serve import routes
 from cfnsr.serve.examples import EXAMPLES, draw
 from cfnsr.serve.guard import HEADERS, LOOPBACK, Guard
@@ -46,21 +44,20 @@ pages = APIRouter(include_in_schema=False)
 
 @pages.get("/")
 async def page() -> Response:
-    """The page itself: a file that knows nothing of the model, and asks for `/settings`."""
+    """Send the page itself: a file that knows nothing of the model, and asks for `/settings`."""
     return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
 
 
 @pages.get("/favicon.ico")
 async def icon() -> Response:
-    """The icon that some browsers ask for though the page names another."""
+    """Send the icon that some browsers ask for though the page names another."""
     return FileResponse(PAGE / "icon.svg", media_type="image/svg+xml")
 
 
 @pages.get("/settings")
 async def settings(request: Request, jobs: routes.AllJobs) -> dict[str, Any]:
-    """The model, the limits and the examples, for the page."""
+    """Describe the model, the limits and the examples to the page."""
     recogniser, limits = jobs.recogniser, jobs.limits
-    examples = [] if request.app.state.examples is None else EXAMPLES
     return {
         "model": recogniser.name,
         "version": __version__,
@@ -73,22 +70,25 @@ async def settings(request: Request, jobs: routes.AllJobs) -> dict[str, Any]:
         "maxSeconds": limits.max_seconds,
         "keepSeconds": limits.keep_seconds,
         "suffixes": sorted(SUFFIXES),
-        "examples": [{"name": each.name, "title": each.title} for each in examples],
+        "examples": [
+            {"name": name, "title": each.title} for name, each in request.app.state.examples.items()
+        ],
     }
 
 
 @pages.get("/examples/{name}.mp4")
-async def example(name: str, request: Request) -> Response:
-    """An example, once it is drawn."""
-    drawn = request.app.state.examples or {}
-    if name not in drawn:
-        raise Refusal(404, "not found", "the example is still being drawn, or there is none: try again")
-    return FileResponse(drawn[name], media_type="video/mp4")
+async def example(name: str, request: Request, jobs: routes.AllJobs) -> Response:
+    """Send an example, which is drawn when it is first asked for."""
+    if name not in request.app.state.examples:
+        raise Refusal(404, "not found", f"there is no example {name[:80]!r}: the page shows those there are")
+    async with request.app.state.drawing:  # one at a time: two would write the same file
+        path = await asyncio.to_thread(draw, name, jobs.root)
+    return FileResponse(path, media_type="video/mp4")
 
 
 @pages.get("/docs")
 async def docs(request: Request) -> Response:
-    """The API in words, from `/openapi.json`; without scripts, so that nothing is loaded from elsewhere."""
+    """Describe the API, from `/openapi.json`; without scripts, so that nothing is loaded from elsewhere."""
     environment = Environment(autoescape=True, undefined=ChainableUndefined)
     environment.filters["marked"] = lambda text: Markup(  # noqa: S704 - escaped first
         re.sub("`(.*?)`", r"<code>\1</code>", str(escape(text or "")))
@@ -104,12 +104,12 @@ def create_app(
     examples: bool = True,
     **limits: Any,
 ) -> FastAPI:
-    """The web application of one model: the page at `/`, and the REST API that `/docs` describes.
+    """Build the web application of one model: the page at `/`, and the REST API that `/docs` describes.
 
     Args:
         model: from `load_model` or `load_exported`, or any model of the zoo; it is put into evaluation.
         hosts: names and addresses that the server may be called by, IPv6 in brackets; None for any.
-        examples: offer examples; they are drawn at the first start and kept in the user's cache.
+        examples: offer examples; they are drawn when first asked for, and kept in the user's cache.
         limits: fields of `Limits`, such as `max_bytes`.
 
     Raises:
@@ -119,31 +119,17 @@ def create_app(
     recogniser = as_recogniser(model)
     _check_model(recogniser)
     jobs = Jobs(recogniser, Limits(**limits))
-    drawn: dict[str, Path] = {}
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with jobs.running():
-            over = Event()
-            work = asyncio.to_thread(draw, drawn, jobs.root, over) if examples else asyncio.sleep(0)
-            drawing = asyncio.create_task(work)
-            try:
-                yield
-            finally:
-                over.set()
-                await drawing  # its thread is not to write where all was deleted
-
     app = FastAPI(
         title="cfnsr",
         version=__version__,
         summary="Emotions in a recording over time.",
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=lambda _: jobs.running(),
         docs_url=None,  # FastAPI's own load scripts from elsewhere
         redoc_url=None,
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
-    app.state.jobs, app.state.examples = jobs, drawn if examples else None
+    app.state.jobs, app.state.examples, app.state.drawing = jobs, EXAMPLES if examples else {}, asyncio.Lock()
     app.add_middleware(Guard, hosts=hosts)
     for kind in (Refusal, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _declined)
@@ -166,7 +152,7 @@ def _check_model(recogniser: Recogniser) -> None:
             "pictures or of sound; use cfnsr predict --openface"
         )
     if recogniser.preparation.of_file("video"):
-        clip.detector()  # better missed now than at the first recording
+        preparer.detector()  # better missed now than at the first recording
     if explains(recogniser):
         recogniser.model.eval()
 

@@ -12,19 +12,10 @@ from cfnsr.serve.refusals import Refusal
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 # The page's own files and nothing else; recordings are played from the browser's memory (blob:).
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "media-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
+    "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
 )
 HEADERS = {
     "content-security-policy": POLICY,
@@ -84,7 +75,7 @@ class Guard:
 
 
 def name_of(host: str) -> str:
-    """The server's name in a `Host` header, without the port.
+    """Cut the port off a `Host` header.
 
     >>> name_of("localhost:8000"), name_of("[::1]:8000"), name_of("127.0.0.1")
     ('localhost', '[::1]', '127.0.0.1')

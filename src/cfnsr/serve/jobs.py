@@ -23,11 +23,12 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
-from cfnsr.inference.prediction import Prediction
+from cfnsr.inference.timeline import Prediction
 from cfnsr.serve.limits import MOST_KEPT, MOST_UPLOADS_KEPT, Limits
 from cfnsr.serve.refusals import Refusal
+from cfnsr.serve.schemas import Options
 from cfnsr.serve.uploads import private_folder
-from cfnsr.serve.work import Options, Stopped, explain_all, explain_one, recognise, refusing
+from cfnsr.serve.work import Stopped, explain_all, explain_one, recognise
 
 if TYPE_CHECKING:
     from cfnsr.inference.explained import Explained
@@ -35,59 +36,44 @@ if TYPE_CHECKING:
 
 USUAL_SECONDS = 2.0  # of work for a recording, until one was measured
 
+State = Literal["waiting", "working", "done", "failed", "cancelled"]
 Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
 class Job:
-    """One recording and what becomes of it.
+    """One recording and what becomes of it."""
 
-    Args:
-        id: 128 random bits: who knows it may ask for the result.
-        folder: of the upload.
-        options: how to predict.
-        keep: keep the upload for a while, so that single windows can be explained.
-        file: the upload, while it is there.
-        state: where it is.
-        done: windows that are recognised.
-        total: windows of the recording.
-        prediction: once it is there.
-        explained: of all windows, where that was asked for and the upload is not kept.
-        refusal: why there is no prediction.
-        latest: person, window and explanation that were asked for last, so that its picture costs no second.
-        stopped: set when nobody waits for it any more.
-        over: set when its worker has ended.
-    """
-
-    id: str
-    folder: Path
+    id: str  # 128 random bits: who knows it may ask for the result
+    folder: Path  # of the upload
     options: Options
-    keep: bool
-    file: Path | None = None
-    state: Literal["waiting", "working", "done", "failed", "cancelled"] = "waiting"
-    done: int = 0
+    keep: bool  # the upload for a while, so that single windows can be explained
+    file: Path | None = None  # the upload, while it is there
+    state: State = "waiting"
+    done: int = 0  # windows
     total: int = 0
     prediction: Prediction | None = None
-    explained: list[dict[str, Any]] = field(default_factory=list)
-    refusal: Refusal | None = None
+    explained: list[dict[str, Any]] = field(default_factory=list)  # all windows, if asked for and not kept
+    refusal: Refusal | None = None  # why there is no prediction
+    # Person, window and explanation that were asked for last, so that its picture costs no second.
     latest: tuple[int | None, int, Explained] | None = None
-    stopped: Event = field(default_factory=Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: Event = field(default_factory=Event)  # set when nobody waits for it any more
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # set when its worker has ended
     future: Future[None] | None = None
     forget: asyncio.TimerHandle | None = None
 
     def report(self, done: int, total: int) -> None:
-        """Progress, and the place where a job notices that it was stopped."""
+        """Note progress; here a job notices that it was stopped."""
         self.done, self.total = done, total
         if self.stopped.is_set():
             raise Stopped
 
     def seconds_left(self) -> float | None:
-        """Until it is forgotten; None while it is not over."""
+        """Count the seconds until it is forgotten; None while it is not over."""
         return None if self.forget is None else max(0.0, self.forget.when() - time.monotonic())
 
     def answer(self, person: int | None = None) -> Prediction:
-        """The prediction, or that of one person; `Refusal` where there is none, or not yet."""
+        """Return the prediction, or that of one person; `Refusal` where there is none, or not yet."""
         if self.refusal is not None:
             raise self.refusal
         if self.state == "cancelled":
@@ -140,11 +126,11 @@ class Jobs:
                 job.future.cancel()
 
     def waiting(self) -> list[Job]:
-        """Jobs that wait for a worker, the next one first."""
+        """List the jobs that wait for a worker, the next one first."""
         return [job for job in self.jobs.values() if job.state == "waiting" and job.future is not None]
 
     def open(self, options: Options, *, keep: bool) -> Job:
-        """A job for an upload that arrives, unless too many wait; `begin` or `remove` must follow."""
+        """Open a job for an upload that arrives, unless too many wait; `begin` or `remove` must follow."""
         self._admit()
         job = Job(secrets.token_urlsafe(16), self.root / secrets.token_hex(8), options, keep)
         self.jobs[job.id] = job
@@ -169,7 +155,7 @@ class Jobs:
         job.delete_upload()
 
     def find(self, identity: str) -> Job:
-        """The job of that id; `Refusal` where there is none, or no longer."""
+        """Find a job by its id; `Refusal` where there is none, or no longer."""
         job = self.jobs.get(identity)
         if job is None:
             kept = f"for {self.limits.keep_seconds:g} s"
@@ -177,7 +163,7 @@ class Jobs:
         return job
 
     def explainer(self) -> TorchRecogniser:
-        """The model, if it can be explained; `Refusal` of an exported one."""
+        """Return the model, if it can be explained; `Refusal` of an exported one."""
         if not explains(self.recogniser):
             message = "an exported model cannot be explained: serve its checkpoint instead"
             raise Refusal(501, "unsupported", message)
@@ -193,12 +179,11 @@ class Jobs:
             raise Refusal(410, "gone", f"the recording was deleted ({why}): send it again")
 
         def work() -> dict[str, Any] | bytes:
-            with refusing(file):
-                latest = job.latest
-                if latest is None or latest[:2] != (person, number):
-                    latest = person, number, explain_one(recogniser, file, prediction, number, job.options)
-                    job.latest = latest
-                return latest[2].as_png(prediction.file) if png else latest[2].explanation.as_json()
+            latest = job.latest
+            if latest is None or latest[:2] != (person, number):
+                latest = person, number, explain_one(recogniser, file, prediction, number, job.options)
+                job.latest = latest
+            return latest[2].as_png(prediction.file) if png else latest[2].explanation.as_json()
 
         self._admit()
         return await asyncio.wrap_future(self._submit(work))
@@ -235,8 +220,8 @@ class Jobs:
             old.delete_upload()
 
     def _work(self, job: Job, file: Path) -> None:
-        """A worker's part of a job, which is over only when its upload is deleted."""
-        state: Literal["done", "failed", "cancelled"] = "failed"
+        """Do a worker's part of a job, which is over only when its upload is deleted."""
+        state: State = "failed"
         began = time.monotonic()
         try:
             job.report(0, 0)
@@ -259,5 +244,5 @@ class Jobs:
 
 
 def explains(recogniser: Recogniser) -> TypeGuard[TorchRecogniser]:
-    """True of a PyTorch model: an exported one shows nothing of its inside. Imports no torch."""
+    """Tell a PyTorch model from an exported one, which shows nothing of its inside. Imports no torch."""
     return hasattr(recogniser, "model")

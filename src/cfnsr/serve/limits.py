@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cfnsr.data.windows import HOP
 from cfnsr.errors import InputError
-from cfnsr.inference.windows import HOP
 
 MEBIBYTE = 1024 * 1024
 MOST_PIXELS = 4096 * 2304  # of a picture: 4K, as phones film it

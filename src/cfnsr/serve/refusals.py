@@ -33,10 +33,6 @@ class Refusal(Exception):  # noqa: N818 - declining is no fault
         reason: for programs.
         message: one line: what was given, what was expected, what to do. It names no path of this machine.
         headers: that go with it.
-
-    >>> refusal = Refusal(429, "busy", "too many wait: try again in 2 s", {"retry-after": "2"})
-    >>> refusal.status, refusal.as_json()
-    (429, {'reason': 'busy', 'message': 'too many wait: try again in 2 s'})
     """
 
     def __init__(
@@ -46,14 +42,14 @@ class Refusal(Exception):  # noqa: N818 - declining is no fault
         self.status, self.reason, self.headers = status, reason, headers or {}
 
     def as_json(self) -> dict[str, Any]:
-        """The reason and the message, as a client gets them."""
+        """Return the reason and the message, as a client gets them."""
         return {"reason": self.reason, "message": str(self)}
 
     def response(self) -> JSONResponse:
-        """The answer to the request."""
+        """Build the answer to the request."""
         return JSONResponse({"error": self.as_json()}, self.status, self.headers)
 
 
 def internal() -> Refusal:
-    """A fault of the server, which its log describes."""
+    """Decline after a fault of the server, which its log describes."""
     return Refusal(500, "internal", "the server failed: its log says why")

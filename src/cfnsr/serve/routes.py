@@ -13,16 +13,16 @@ from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 
 from cfnsr import __version__
+from cfnsr.data.windows import spans
 from cfnsr.errors import InputError
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import spans
+from cfnsr.inference.timeline import Prediction
 from cfnsr.inference.writers import WRITERS, to_csv
 from cfnsr.serve import schemas
 from cfnsr.serve.jobs import Job, Jobs, explains
 from cfnsr.serve.refusals import Refusal
+from cfnsr.serve.schemas import Options
 from cfnsr.serve.uploads import PART, receive
 from cfnsr.serve.words import in_words
-from cfnsr.serve.work import Options
 
 ASK_AGAIN = 0.25  # seconds between two looks whether a client that waits is still there
 
@@ -51,25 +51,23 @@ UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {
 router = APIRouter(responses=DECLINED)
 
 
-def jobs_of(request: Request) -> Jobs:
-    """The jobs of the application that was asked."""
+def all_jobs(request: Request) -> Jobs:
     return cast("Jobs", request.app.state.jobs)
 
 
-AllJobs = Annotated[Jobs, Depends(jobs_of)]
+AllJobs = Annotated[Jobs, Depends(all_jobs)]
 
 
-def job_of(
+def one_job(
     id: Annotated[str, PathParameter(description="What `POST /jobs` answered.")], jobs: AllJobs
 ) -> Job:
-    """The job that an address names."""
     return jobs.find(id)
 
 
-OneJob = Annotated[Job, Depends(job_of)]
+OneJob = Annotated[Job, Depends(one_job)]
 
 
-def options_of(jobs: AllJobs, options: Annotated[Options, Query()]) -> Options:
+def check_options(jobs: AllJobs, options: Annotated[Options, Query()]) -> Options:
     """Decline options that the model cannot follow."""
     if options.explain:
         jobs.explainer()
@@ -83,11 +81,11 @@ def options_of(jobs: AllJobs, options: Annotated[Options, Query()]) -> Options:
     return options
 
 
-HowTo = Annotated[Options, Depends(options_of)]
+HowTo = Annotated[Options, Depends(check_options)]
 
 
 async def _received(request: Request, jobs: Jobs, options: Options, *, keep: bool = False) -> Job:
-    """A job that waits for its turn, with the recording of a request."""
+    """Receive a request's recording, and let its job wait for its turn."""
     job = jobs.open(options, keep=keep)
     try:
         file = await receive(request, job.folder, jobs.limits)

@@ -1,14 +1,49 @@
-"""The forms of the answers, for `/openapi.json` and `/docs`.
+"""The parameters of requests and the forms of answers, for `/openapi.json` and `/docs`.
 
-They describe what the library's `as_json` methods give. Its dataclasses cannot do that themselves: they hold
-arrays, and leave out what is empty.
+The forms describe what the library's `as_json` methods give. Its dataclasses cannot do that themselves: they
+hold arrays, and leave out what is empty.
 """
 
 from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from cfnsr.inference.prediction import Window
+from cfnsr.data.windows import HOP, LEAST_HOP, LONGEST
+from cfnsr.inference.timeline import Window
+from cfnsr.media.container import Streams
+
+
+class Options(BaseModel):
+    """Parameters of a request that predicts; they are described to its sender."""
+
+    model_config = {"frozen": True}
+
+    window: float | None = Field(
+        None,
+        description="Seconds of a window, 1.5 to 30 for most models; if not given, a recording of up to 6 s "
+        "is one window.",
+    )
+    hop: float = Field(
+        HOP, ge=LEAST_HOP, le=LONGEST, description="Seconds from one window to the next, 0.1 to 30."
+    )
+    all_faces: bool = Field(False, description="Follow everyone in the picture, not only the largest face.")
+    video_stream: int | None = Field(
+        None,
+        ge=1,
+        description="Which stream of pictures, where the recording has several, counted from 1; if not "
+        "given, the one that is marked default, else the first.",
+    )
+    audio_stream: int | None = Field(None, ge=1, description="The same of the sound.")
+    explain: bool = Field(
+        False,
+        description="`/predict`: explain every window too, up to 60, which is several times the work. "
+        "`/jobs`: keep the recording for `keep_seconds` after the prediction, to explain single windows.",
+    )
+
+    @property
+    def streams(self) -> Streams:
+        """Those of the recording to read, where it has several."""
+        return Streams(self.video_stream, self.audio_stream)
 
 
 class Contribution(BaseModel):

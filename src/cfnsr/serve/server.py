@@ -33,34 +33,29 @@ def serve(
     public: bool = False,
     started: Callable[[str], object] = lambda address: None,
 ) -> None:
-    """Serve an application until Ctrl-C.
-
-    Requests that run then have five seconds to finish, and are answered as cancelled if they do not.
+    """Serve an application until Ctrl-C; requests have five seconds to finish, or are answered as cancelled.
 
     Args:
         app: from `create_app`.
         host: address to listen at.
         port: to listen at; 0 takes a free one.
         public: let other machines in: there are neither passwords nor encryption.
-        started: called with the page's address once it answers.
+        started: called with the page's address once it listens; what is asked from then on is answered.
 
     Raises:
         InputError: an address that others reach, without `public`; or one that cannot be had.
     """
     with listen(host, port, public=public) as listener:
-        Server(app, lambda: started(address_of(listener))).run([listener])
+        name, number = listener.getsockname()[:2]
+        started(f"http://{_bracketed(name)}:{number}/")
+        Server(app).run([listener])
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with a log of nobody, and an end that deletes the uploads.
+    """uvicorn's server: it logs nobody, and deletes uploads at its end."""
 
-    Args:
-        app: from `create_app`.
-        answering: called once it answers.
-    """
-
-    def __init__(self, app: FastAPI, answering: Callable[[], object] = lambda: None) -> None:
-        self.jobs, self.answering = app.state.jobs, answering
+    def __init__(self, app: FastAPI) -> None:
+        self.jobs = app.state.jobs
         config = uvicorn.Config(
             app,
             http="h11",
@@ -77,12 +72,6 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say that it answers."""
-        await super().startup(sockets)
-        if self.started:
-            self.answering()
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave once: on a second Ctrl-C, uvicorn would not let the application clean up."""
         if not self.should_exit:
@@ -95,11 +84,7 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int, *, public: bool = False) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        InputError: an address that others reach, without `public`; or one that cannot be had.
-    """
+    """Open a socket that listens; raise `InputError` as `serve` does."""
     if not public and not is_loopback(host):
         raise InputError(
             f"--host {host} lets other machines in: expected 127.0.0.1, or --public beside it; there are "
@@ -116,7 +101,7 @@ def listen(host: str, port: int, *, public: bool = False) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """True where only this machine reaches an address.
+    """Look whether only this machine reaches an address.
 
     >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("example.org")
     (True, True, False, False)
@@ -127,14 +112,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def address_of(listener: socket.socket) -> str:
-    """The page's address."""
-    host, port = listener.getsockname()[:2]
-    return f"http://{_bracketed(host)}:{port}/"
-
-
 def hosts_of(host: str) -> set[str] | None:
-    """The names in a `Host` header that are this server's; None, which is any, where it listens everywhere.
+    """List the names in a `Host` header that are this server's; None, for any, where it listens everywhere.
 
     >>> hosts_of("0.0.0.0"), sorted(hosts_of("::2"))
     (None, ['127.0.0.1', '[::1]', '[::2]', 'localhost'])

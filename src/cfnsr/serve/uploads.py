@@ -10,7 +10,7 @@ import stat
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,22 +46,15 @@ FORM = f"expected multipart/form-data with one part named {PART!r} that has a fi
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A new folder that only this user may enter, deleted at the end; first, what dead servers have left.
+    """Make a folder that only this user may enter, and delete it at the end; first, what dead servers left.
 
     It is locked as long as this process lives, so that no other server takes it for a dead one's.
     """
     sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    held = None
-    try:
-        if fcntl is not None:
-            held = os.open(folder, os.O_RDONLY)
-            fcntl.flock(held, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if held is not None:
-            os.close(held)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with nullcontext() if fcntl is None else _locked(folder):
+            yield folder
 
 
 def sweep() -> None:
@@ -76,16 +69,23 @@ def sweep() -> None:
             found = folder.lstat()
             stale = time.time() - found.st_mtime > STALE  # else it may be about to be locked
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stale:
-                held = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with _locked(folder):
                     shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(held)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder while this lasts; `OSError` where somebody else has."""
+    held = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file that a client names, if it is one of a recording.
+    """Take the suffix from a client's name of a file, if it is one of a recording.
 
     >>> suffix_of("../../My Film.MP4"), suffix_of("run.sh"), suffix_of("")
     ('.mp4', '', '')
@@ -143,7 +143,7 @@ async def _parse(request: Request, limits: Limits) -> UploadFile:
 
 
 async def _arriving(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """The body, as long as something comes and it is not too large."""
+    """Yield the body, as long as something comes and it is not too large."""
     length = request.headers.get("content-length", "")
     size = int(length) if length.isdecimal() else 0
     body = request.stream()

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.segments import Segment, clock, segments
+from cfnsr.inference.timeline import Prediction, Segment, clock, segments
 
 LISTED = 3  # segments by name; of more, their number
 LEAST_SHARE = 0.005  # of the time, below which nothing is said
 
 
 def in_words(prediction: Prediction) -> str:
-    """A prediction in a few sentences, for people who see no picture of it too.
+    """Put a prediction into a few sentences, for people who see no picture of it too.
 
-    >>> from cfnsr.inference.prediction import Window
+    >>> from cfnsr.inference.timeline import Window
     >>> calm, happy = {"calm": 0.7, "happy": 0.3}, {"calm": 0.2, "happy": 0.8}
     >>> windows = [Window(at, at + 1, calm if at < 6 else happy, True, True) for at in range(8)]
     >>> windows += [Window(8, 10, None, False, True, ())]
@@ -52,7 +51,7 @@ def _answers(prediction: Prediction, cut: Sequence[Segment]) -> str:
 
 
 def _gaps(cut: Sequence[Segment]) -> str:
-    """Where a face, speech or an answer was missing: a sentence for each kind."""
+    """Name the times without a face, speech or an answer: a sentence for each kind."""
     runs: dict[str, list[tuple[float, float]]] = {}
     for mark, group in groupby(cut, key=lambda each: each.mark):
         run = list(group)

@@ -10,17 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field
-
+from cfnsr.data.windows import spans
 from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
-from cfnsr.inference.prediction import Prediction
-from cfnsr.inference.windows import HOP, LEAST_HOP, LONGEST, spans
-from cfnsr.media.container import Streams, find_streams, open_media, scan_packets
+from cfnsr.inference.timeline import Prediction
+from cfnsr.media.container import find_streams, open_media
+from cfnsr.media.display import declared_size
 from cfnsr.media.errors import MediaError
-from cfnsr.media.shown import declared_size
+from cfnsr.media.scan import scan_packets
 from cfnsr.serve.limits import MOST_EXPLAINED, MOST_PIXELS, Limits
 from cfnsr.serve.refusals import Refusal, internal
+from cfnsr.serve.schemas import Options
 
 if TYPE_CHECKING:
     from cfnsr.inference.explained import Explained
@@ -31,39 +31,6 @@ log = logging.getLogger(__name__)
 
 class Stopped(Exception):  # noqa: N818 - no error either
     """Nobody waits for the result any more."""
-
-
-class Options(BaseModel):
-    """Parameters of a request that predicts; they are described to its sender."""
-
-    model_config = {"frozen": True}
-
-    window: float | None = Field(
-        None,
-        description="Seconds of a window, 1.5 to 30 for most models; if not given, a recording of up to 6 s "
-        "is one window.",
-    )
-    hop: float = Field(
-        HOP, ge=LEAST_HOP, le=LONGEST, description="Seconds from one window to the next, 0.1 to 30."
-    )
-    all_faces: bool = Field(False, description="Follow everyone in the picture, not only the largest face.")
-    video_stream: int | None = Field(
-        None,
-        ge=1,
-        description="Which stream of pictures, where the recording has several, counted from 1; if not "
-        "given, the one that is marked default, else the first.",
-    )
-    audio_stream: int | None = Field(None, ge=1, description="The same of the sound.")
-    explain: bool = Field(
-        False,
-        description="`/predict`: explain every window too, up to 60, which is several times the work. "
-        "`/jobs`: keep the recording for `keep_seconds` after the prediction, to explain single windows.",
-    )
-
-    @property
-    def streams(self) -> Streams:
-        """Those of the recording to read, where it has several."""
-        return Streams(self.video_stream, self.audio_stream)
 
 
 @contextmanager
@@ -86,9 +53,9 @@ def refusing(file: Path) -> Iterator[None]:
 def recognise(
     recogniser: Recogniser, file: Path, limits: Limits, options: Options, progress: Progress
 ) -> Prediction:
-    """A recording's prediction, which names no folder of this machine; `Refusal` if it cannot be used."""
+    """Predict from a recording, naming no folder of this machine; `Refusal` if it cannot be used."""
     with refusing(file):
-        check(file, recogniser, limits, options)
+        _check(file, recogniser, limits, options)
         prediction = predict(
             recogniser,
             file,
@@ -102,40 +69,7 @@ def recognise(
         return replace(prediction, file=file.name, people=people)
 
 
-def explain_all(
-    recogniser: TorchRecogniser, file: Path, prediction: Prediction, options: Options, progress: Progress
-) -> list[dict[str, Any]]:
-    """Explanations of all windows that have an answer; `Refusal` if there are too many."""
-    answered = [number for number, window in enumerate(prediction.timeline) if window.probabilities]
-    if len(answered) > MOST_EXPLAINED:
-        message = f"{len(answered)} windows to explain: expected at most {MOST_EXPLAINED}; give a longer hop"
-        raise Refusal(422, "too long", f"{message}, or use /jobs and ask for single ones")
-    explanations = []
-    for place, number in enumerate(answered):
-        progress(place, len(answered))
-        with refusing(file):
-            explained = explain_one(recogniser, file, prediction, number, options)
-        explanations.append({"window": number, **explained.explanation.as_json()})
-    return explanations
-
-
-def explain_one(
-    recogniser: TorchRecogniser, file: Path, prediction: Prediction, number: int, options: Options
-) -> Explained:
-    """One window's explanation; `Refusal` where there is no such window, or no answer in it."""
-    from cfnsr.inference.explained import explain_window
-
-    window, hop, streams = options.window, options.hop, options.streams
-    try:
-        return explain_window(recogniser, file, prediction, number, window=window, hop=hop, streams=streams)
-    except MediaError:
-        raise
-    except InputError as error:
-        there = number < len(prediction.timeline)
-        raise Refusal(*((422, "no answer") if there else (404, "not found")), str(error)) from None
-
-
-def check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) -> None:
+def _check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) -> None:
     """Decline a recording that would take too long or too much memory."""
     scan = scan_packets(file, options.streams)
     if scan.duration > limits.max_seconds:
@@ -154,3 +88,38 @@ def check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) 
         size, most = (f"{count / 1e6:.1f}" for count in (pixels, MOST_PIXELS))
         message = f"the pictures have {size} million pixels: expected at most {most}; shrink them"
         raise Refusal(422, "too large", message)
+
+
+def explain_all(
+    recogniser: TorchRecogniser, file: Path, prediction: Prediction, options: Options, progress: Progress
+) -> list[dict[str, Any]]:
+    """Explain all windows that have an answer; `Refusal` if there are too many."""
+    answered = [number for number, window in enumerate(prediction.timeline) if window.probabilities]
+    if len(answered) > MOST_EXPLAINED:
+        message = f"{len(answered)} windows to explain: expected at most {MOST_EXPLAINED}; give a longer hop"
+        raise Refusal(422, "too long", f"{message}, or use /jobs and ask for single ones")
+    explanations = []
+    for place, number in enumerate(answered):
+        progress(place, len(answered))
+        explained = explain_one(recogniser, file, prediction, number, options)
+        explanations.append({"window": number, **explained.explanation.as_json()})
+    return explanations
+
+
+def explain_one(
+    recogniser: TorchRecogniser, file: Path, prediction: Prediction, number: int, options: Options
+) -> Explained:
+    """Explain one window; `Refusal` where there is no such window, or no answer in it."""
+    from cfnsr.inference.explained import explain_window
+
+    window, hop, streams = options.window, options.hop, options.streams
+    with refusing(file):
+        try:
+            return explain_window(
+                recogniser, file, prediction, number, window=window, hop=hop, streams=streams
+            )
+        except MediaError:
+            raise
+        except InputError as error:
+            there = number < len(prediction.timeline)
+            raise Refusal(*((422, "no answer") if there else (404, "not found")), str(error)) from None

@@ -6,25 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cfnsr.errors import InputError
-from cfnsr.evaluation.card import LICENCES, PAPER, model_card
-from cfnsr.evaluation.names import called, encoders_of
-from cfnsr.evaluation.render import template
-from cfnsr.evaluation.runs import ABOUT, read_runs
-from cfnsr.evaluation.summary import Row, summarise
-from cfnsr.evaluation.tables import safe
+from cfnsr.evaluation.card import PAPER, TAGS, licence_lines, licence_of, model_card
+from cfnsr.evaluation.encoders import describe, encoders_of
+from cfnsr.evaluation.render import safe, template
+from cfnsr.evaluation.rows import Row, summarise
+from cfnsr.evaluation.runs import read_runs
 from cfnsr.files import read_json
 from cfnsr.sharing.folder import CARD, WEIGHTS
 from cfnsr.training.checkpoint import read_spec
+from cfnsr.training.run import ABOUT
 
-UNKNOWN = (
-    "**No figures.** No finished run of these weights is at hand: they may be random, and nothing is known "
-    "of how well they answer."
-)
-CHANGED = (
-    "**No figures.** These weights were changed after they were loaded from others, and were not tested "
-    "since: the others' figures are not theirs."
-)
-TAGS = ("emotion-recognition", "audio-visual", "multimodal", "cfn-sr")
 LICENCE_LINE = re.compile(r"license(?:_name|_link)?: \S.*")
 
 
@@ -51,27 +42,20 @@ def card_of(folder: Path, origin: Path | None, *, same: bool) -> str:
             return model_card(origin, _cross_validation(origin))
         if there:
             return there
-    config, size = read_spec(folder), (folder / WEIGHTS).stat().st_size
+    config = read_spec(folder)
     licence, data = _licence(origin, there)
-    head = ["---", *licence, "library_name: cfnsr", "tags:", *(f"- {tag}" for tag in TAGS), "---"]
-    parts = [
-        "\n".join(head),
-        f"# {safe(config.model)}",
-        f"A model of cfnsr for {len(config.labels)} emotions ({safe(', '.join(config.labels.emotions))}). It "
-        f"reads {safe(called(encoders_of(config.model)))}. The weights are {size:,} bytes, "
-        f"SHA-256 `{sha256}`.",
-        UNKNOWN if same or origin is None else CHANGED,
-        "## How to load it",
-        "```python\nimport cfnsr\n\n"
-        'model = cfnsr.from_pretrained("FOLDER")  # the folder of this file, or its name on the hub\n```',
-        "## Data",
-        data,
-        "## Law",
-        template("act.md").render().rstrip(),
-        "## Citation",
-        f"- {PAPER}",
-    ]
-    return "\n\n".join(parts) + "\n"
+    return template("card_without_run.md").render(
+        licence_lines=licence,
+        tags=TAGS,
+        model=config.model,
+        emotions=config.labels.emotions,
+        reads=describe(encoders_of(config.model)),
+        size=(folder / WEIGHTS).stat().st_size,
+        sha256=sha256,
+        changed=origin is not None and not same,
+        data=data,
+        paper=PAPER,
+    )
 
 
 def _read(path: Path) -> str:
@@ -88,7 +72,7 @@ def _about(folder: Path) -> dict[str, object]:
 
 
 def _cross_validation(folder: Path) -> Sequence[Row]:
-    """Cross-validation that a run lies in, as `cfnsr crossval` lays it out; nothing of a run alone."""
+    """Summarise the cross-validation that a run lies in, as `cfnsr crossval` lays it out."""
     here = folder.resolve()
     if not (here.name.startswith("fold_") and here.parent.name.startswith("seed_")):
         return ()
@@ -106,20 +90,17 @@ def _licence(origin: Path | None, card: str) -> tuple[list[str], str]:
         origin: the folder that the weights come from, though they may have been changed since.
         card: the one that lies there.
     """
-    places = (
-        () if origin is None else (origin, origin.parent)
-    )  # a run keeps checkpoints in folders of its own
+    # A run keeps checkpoints in folders of its own.
+    places = () if origin is None else (origin, origin.parent)
     run = next((place for place in places if (place / ABOUT).is_file()), None)
     if run is not None:
         corpus = _about(run).get("corpus")
         name = str(corpus.get("name")) if isinstance(corpus, dict) else "an unknown corpus"
-        come = f"These weights come from a training on {safe(name)}."
-        if name.lower() not in LICENCES:
-            lines = ["license: other", "license_name: that-of-the-training-data", f"license_link: {CARD}"]
-            return lines, f"{come} cfnsr does not know its licence: look it up before sharing weights."
-        licence, text, _ = LICENCES[name.lower()]
-        said = " ".join(text.split())
-        return [f"license: {licence}"], f"{come} {said} The weights are shared under the same licence."
+        licence = licence_of(name)
+        shared = "The weights are shared under the same licence."
+        unknown = "cfnsr does not know its licence: look it up before sharing weights."
+        terms = f"{licence.text} {shared}" if licence else unknown
+        return licence_lines(name), f"These weights come from a training on {safe(name)}. {terms}"
     head = card.split("\n---\n")[0].splitlines()[1:] if card.startswith("---\n") else []
     lines = [line for line in head if LICENCE_LINE.fullmatch(line)]
     if lines:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cfnsr.errors import InputError
-from cfnsr.files import read_json
+from cfnsr.files import check_folder, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)
@@ -23,22 +23,19 @@ def refuse_others(folder: Path) -> None:
     Raises:
         InputError: a file stands there, a folder that holds something else, or the working folder.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file: expected a folder, or a name for a new one")
-    inside = {path.name: path for path in folder.iterdir()}
-    others = sorted(name for name, path in inside.items() if name not in FILES or not path.is_file())
+    check_folder(folder)
+    inside = sorted(folder.iterdir()) if folder.exists() else []
+    others = [path.name for path in inside if path.name not in FILES or not path.is_file()]
     if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise InputError(
-            f"{folder} holds {others[0]}"
-            + (f" and {len(others) - 1} more" if len(others) > 1 else "")
-            + ": expected a new or empty folder, or an earlier save, which is replaced as a whole"
+            f"{folder} holds {others[0]}{more}: expected a new or empty folder, or an earlier save, which is "
+            "replaced as a whole"
         )
-    if inside and (CONFIG not in inside or not is_ours(folder)):
+    if inside and not is_ours(folder):
         raise InputError(
-            f"{folder} holds a {min(inside)} that cfnsr did not write: expected a new or empty folder, or an "
-            "earlier save"
+            f"{folder} holds a {inside[0].name} that cfnsr did not write: expected a new or empty folder, or "
+            "an earlier save"
         )
     here = Path.cwd()
     if folder in (here, *here.parents):
@@ -46,7 +43,7 @@ def refuse_others(folder: Path) -> None:
 
 
 def is_ours(folder: Path) -> bool:
-    """True if config.json is one of a checkpoint of cfnsr, of whatever format."""
+    """True where config.json is that of a checkpoint of cfnsr, of any format."""
     try:
         return "cfnsr" in read_json(folder / CONFIG, "a checkpoint's configuration")
     except (ValueError, RecursionError):  # JSON may be nested or its numbers be written beyond all bounds

@@ -14,7 +14,6 @@ from cfnsr.sharing.folder import CARD, CONFIG, FILES, WEIGHTS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 LARGEST_TEXT = 2**20  # bytes of config.json and of the card; cfnsr's have a hundredth of it
@@ -51,32 +50,22 @@ def fetch(
         raise InputError(
             f"{name} is no folder here, and no name on the Hugging Face hub: expected a folder, or owner/name"
         )
-    require("pretrained", "huggingface_hub")
-    from huggingface_hub import HfApi, snapshot_download
-
-    api = HfApi(token=token, library_name="cfnsr", library_version=__version__)
-    apart = "local_files_only forbids to ask the hub" if local_files_only else _look(api, name, revision)
+    api = _api(token)
+    offline = "local_files_only forbids to ask the hub" if local_files_only else _look(api, name, revision)
 
     def snapshot(revision: str | None, files: tuple[str, ...]) -> Path:
         try:
-            folder = snapshot_download(
+            folder = api.snapshot_download(
                 name,
                 revision=revision,
                 cache_dir=cache_dir,
-                token=token,
                 allow_patterns=list(files),
-                local_files_only=bool(apart),
-                library_name="cfnsr",
-                library_version=__version__,
+                local_files_only=bool(offline),
             )
         except Exception as error:  # the hub, its HTTP client and the file system each raise their own
-            if apart:
-                raise InputError(
-                    f"{name} is no folder here and not in the cache, and {apart}: expected a network, or a "
-                    "model that was fetched before"
-                ) from None
+            why = f"is not in the cache, and {offline}" if offline else f"cannot be fetched ({_said(error)})"
             raise InputError(
-                f"{name} cannot be fetched from the hub ({_reason(error)}): check the network, then try again"
+                f"{name} is no folder here and {why}: expected a network, or a model that was fetched before"
             ) from None
         return Path(folder)
 
@@ -99,9 +88,7 @@ def upload(folder: Path, name: str, *, private: bool = False, token: Token = Non
             private one is asked for.
     """
     check_name(name)
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token, library_name="cfnsr", library_version=__version__)
+    api = _api(token)
     try:
         api.create_repo(name, private=private, exist_ok=True)
         public = private and not api.model_info(name).private
@@ -112,8 +99,9 @@ def upload(folder: Path, name: str, *, private: bool = False, token: Token = Non
                 commit_message=f"A model of cfnsr {__version__}",
                 allow_patterns=list(FILES),
             )
-    except Exception as error:  # the hub, its HTTP client and its upload each raise their own
-        raise _not_written(name, error) from None
+    except Exception as error:  # the hub and its HTTP client each raise their own, an upload wraps it
+        why = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        raise InputError(f"{name} was not written: {_said(why)}") from None
     if public:
         raise InputError(f"{name} is public on the hub already: expected another name for a private model")
     return f"{api.endpoint}/{name}"
@@ -126,21 +114,28 @@ def check_name(name: str) -> None:
     require("pretrained", "huggingface_hub")
 
 
+def _api(token: Token) -> "HfApi":
+    require("pretrained", "huggingface_hub")
+    from huggingface_hub import HfApi
+
+    return HfApi(token=token, library_name="cfnsr", library_version=__version__)
+
+
 def _look(api: "HfApi", name: str, revision: str | None) -> str:
     """Refuse a repository for what it holds before anything is fetched; if it is out of reach, say why."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        told = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
+        found = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
     except HFValidationError as error:
-        raise InputError(f"{name} is no folder here, and no name on the hub: {_line(error)}") from None
+        raise InputError(f"{name} is no folder here, and no name on the hub: {_said(error)}") from None
     except HfHubHTTPError as error:
         if error.response.status_code == 429 or error.response.status_code >= 500:
             return f"the hub answers {error.response.status_code}"
-        raise _not_read(name, revision, error) from None
+        raise InputError(f"{name} is no folder here, and the hub refuses it: {_said(error)}") from None
     except Exception as error:  # its HTTP client raises its own, and changed with the hub's versions
         return f"the hub is out of reach ({type(error).__name__})"
-    sizes = {file.rfilename: file.size or 0 for file in told.siblings or ()}
+    sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
     missing = [file for file in (CONFIG, WEIGHTS) if file not in sizes]
     if missing:
         raise InputError(
@@ -155,54 +150,6 @@ def _look(api: "HfApi", name: str, revision: str | None) -> str:
     return ""
 
 
-def _not_read(name: str, revision: str | None, error: "HfHubHTTPError") -> InputError:
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-
-    status = error.response.status_code
-    if isinstance(error, GatedRepoError):
-        return InputError(
-            f"{name} is gated on the hub ({status}): accept its terms on its page, then log in with "
-            "`hf auth login` or give a token"
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return InputError(f"{name} on the hub has no revision {revision}: expected a branch, tag or commit")
-    if status in (401, 403, 404):
-        return InputError(
-            f"{name} is no folder here, and the hub has no such model or does not show it to you ({status}): "
-            "check the name, log in with `hf auth login`, or give a token"
-        )
-    return InputError(f"{name} cannot be fetched: the hub answers {_reason(error)}")
-
-
-def _not_written(name: str, error: BaseException) -> InputError:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    answer: BaseException | None = error
-    while answer is not None and not isinstance(answer, HfHubHTTPError):
-        answer = answer.__cause__
-    status = 0 if answer is None else answer.response.status_code
-    if status == 401:
-        return InputError(
-            f"{name} was not written: the hub does not know you (401); log in with `hf auth login`, or give "
-            "a token that may write"
-        )
-    if status in (403, 404):
-        return InputError(
-            f"{name} was not written: you may not write there ({status}); expected a name under your own or "
-            "your organisation's, and a token that may write"
-        )
-    if answer is None:
-        return InputError(f"{name} was not written ({_reason(error)}): check the network, then try again")
-    reasons = dict.fromkeys([_reason(error), _reason(answer)])
-    return InputError(f"{name} was not written: the hub refuses it ({'; '.join(reasons)})")
-
-
-def _reason(error: BaseException) -> str:
-    """Reason of an error, in one line."""
-    said = getattr(error, "server_message", None) or _line(error)
-    status = getattr(getattr(error, "response", None), "status_code", "")
-    return " ".join(f"{type(error).__name__} {status} {said}".split())[:200]
-
-
-def _line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+def _said(error: BaseException) -> str:
+    """Put an error's own message in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -33,5 +33,5 @@ def load(source: "str | Path") -> "Model | Recogniser":
 
 
 def is_hub_name(source: "str | Path") -> bool:
-    """True if it names a repository on the hub: owner/name, and no path here is called so."""
+    """True where it names a repository on the hub: owner/name, and no path here is called so."""
     return not Path(source).exists() and hub.NAME.fullmatch(str(source)) is not None

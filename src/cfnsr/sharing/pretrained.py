@@ -29,12 +29,10 @@ def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None 
     """Write a model as a folder that can be shared: config.json, model.safetensors and README.md.
 
     The folder is written whole or not at all; an earlier save there is replaced. The card is that of the run
-    the model was loaded from, with its figures and licence. Weights that were changed since, or never
-    belonged to a run, get one that says so and claims nothing.
+    the model was loaded from. Weights that were changed since, or are of no run, get one without figures.
 
     Args:
-        model: from `load_model` or `from_pretrained`, or any with `model.config`, a
-            `cfnsr.features.spec.ModelSpec`.
+        model: any with `model.config`, a `cfnsr.features.spec.ModelSpec`, as `load_model` gives it.
         folder: new, empty, or an earlier save.
         run: the finished run that the model is of, if it was not loaded from its folder.
 
@@ -85,8 +83,8 @@ def from_pretrained(
 ) -> Model:
     """Load a model from a folder, or from the Hugging Face hub (extra `cfnsr[pretrained]`).
 
-    From a repository config.json, model.safetensors and README.md are fetched, whatever else it holds.
-    Nothing is unpickled, no code of it is run, and no model is built that is not as large as its weights.
+    Of a repository config.json, model.safetensors and README.md are fetched alone. Nothing is unpickled, none
+    of its code is run, and no model is built that is not as large as its weights.
 
     Args:
         name: a folder; if there is none of that name, owner/name on the hub.
@@ -117,7 +115,7 @@ def push_to_hub(
 ) -> str:
     """Put a model on the Hugging Face hub, with its card; return the address of its page.
 
-    Sent are the three files that `save_pretrained` writes, in one commit; nothing else of a run's folder.
+    The three files that `save_pretrained` writes are sent in one commit; nothing else of a run's folder.
 
     Args:
         model: a model, or the folder of a run or of a saved one.
@@ -139,7 +137,7 @@ def push_to_hub(
 
 
 def _same(model: nn.Module, config: ModelSpec, folder: Path) -> bool:
-    """True if a model equals a checkpoint, bit for bit."""
+    """True where a model equals a checkpoint, bit for bit."""
     try:
         kept = read_weights(folder / WEIGHTS)
         if read_spec(folder) != config:

@@ -1,4 +1,4 @@
-"""Face and voice of each emotion, and the emotions that are easily confused."""
+"""Acting: face and voice of each emotion, the emotions that are easily confused, the course of one take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Modality = Literal["video", "audio"]
 
 # The 17 action units whose intensity (0 to 5) OpenFace 2.1 measures, in its own order.
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
@@ -73,32 +76,23 @@ LEAST = Prosody(-12.0, 0.0, -12.0, -30.0, 0.7, -12.0, 0.0, 0.0, 0.0, 0.0)
 MOST = Prosody(12.0, 12.0, 12.0, 15.0, 1.5, 12.0, 1.0, 0.1, 1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """Two emotions that are often confused by one modality alone, and why."""
-
-    sense: Literal["seen", "heard"]
-    pair: tuple[str, str]
-    why: str
-
-
-# No pair is confused by both modalities: face and voice together always suffice.
-CONFUSIONS = (
-    Confusion("seen", ("neutral", "calm"), "both faces rest; a calm one only softens lids and lip corners"),
-    Confusion(
-        "seen", ("fearful", "surprised"), "both raise brows and lids and part the lips, fear a little less"
+# Two emotions that are often confused by one modality alone. No pair is confused by both: face and voice
+# together always suffice.
+CONFUSIONS: Mapping[Modality, tuple[tuple[str, str], ...]] = {
+    "video": (
+        ("neutral", "calm"),  # both faces rest; a calm one only softens lids and lip corners
+        ("fearful", "surprised"),  # both raise brows and lids and part the lips, fear a little less
+        ("angry", "disgust"),  # both lower the brows and narrow the eyes over a tight mouth
     ),
-    Confusion("seen", ("angry", "disgust"), "both lower the brows and narrow the eyes over a tight mouth"),
-    Confusion(
-        "heard", ("happy", "surprised"), "both are high, loud and lively; the glide at the end differs"
+    "audio": (
+        ("happy", "surprised"),  # both are high, loud and lively; the glide at the end differs
+        ("sad", "calm"),  # both are slow, low, soft and breathy
+        ("neutral", "disgust"),  # disgust has a short, flat delivery near plain speech
     ),
-    Confusion("heard", ("sad", "calm"), "both are slow, low, soft and breathy"),
-    Confusion("heard", ("neutral", "disgust"), "disgust has a short, flat delivery near plain speech"),
-)
+}
 # Fraction of its own emotion that a confusable take shows; the rest is its partner's. Drawn uniformly from
 # this range, so nearly half of the takes are closer to the partner than to their own label.
 OWN_SHARE = (0.1, 1.0)
-
 
 # Masked takes, which only video and audio together can read: brows and eyes show one of these emotions, the
 # mouth another, and the manner of speaking, which is that of no emotion, decides which of the two is meant.
@@ -109,41 +103,43 @@ MANNERS: Mapping[str, Prosody] = {
     "mouth": Prosody(pitch=1.0, accent=1.0, level=6.0, tilt=4.0, breath=0.03),  # out loud
 }
 
+BLINK_SECONDS = 0.11  # half the width of a blink
+# Intensities of AU26 and AU25 at the widest vowel; no higher, for the face must still show its emotion.
+SPEAKING_JAW, SPEAKING_LIPS = 1.3, 2.0
 
-def partner(emotion: str, sense: Literal["seen", "heard"]) -> str | None:
+
+def partner(emotion: str, modality: Modality) -> str | None:
     """Emotion that it is confused with in that modality, if any.
 
-    >>> partner("fearful", "seen"), partner("fearful", "heard")
+    >>> partner("fearful", "video"), partner("fearful", "audio")
     ('surprised', None)
     """
-    for confusion in CONFUSIONS:
-        if confusion.sense == sense and emotion in confusion.pair:
-            first, second = confusion.pair
+    for first, second in CONFUSIONS[modality]:
+        if emotion in (first, second):
             return second if emotion == first else first
     return None
 
 
-def show(emotion: str, strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def show(emotion: str, strength: float, rng: np.random.Generator) -> Array:
     """Draw the apex intensities (17,) of `ACTION_UNITS` for one take, ambiguous by `CONFUSIONS`.
 
     Args:
         emotion: to be acted.
         strength: 1 for a strong showing, less for a normal one.
     """
-    faces = [_intensities(name) * share for name, share in _mixture(emotion, "seen", rng)]
-    return _vary(np.sum(faces, axis=0), strength, rng)
+    faces = [_intensities(name) * share for name, share in _mixture(emotion, "video", rng)]
+    return _vary_face(np.sum(faces, axis=0), strength, rng)
 
 
 def speak(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
     """Draw the prosody of one take, ambiguous by `CONFUSIONS`; arguments as in `show`."""
     plain = np.array(astuple(VOICES["neutral"]))
-    voices = [
-        (np.array(astuple(VOICES[name])) - plain) * share for name, share in _mixture(emotion, "heard", rng)
-    ]
-    return _near(plain + sum(voices) * strength, rng)
+    mixture = _mixture(emotion, "audio", rng)
+    voices = [(np.array(astuple(VOICES[name])) - plain) * share for name, share in mixture]
+    return _vary_voice(plain + sum(voices) * strength, rng)
 
 
-def mask(emotion: str, strength: float, rng: np.random.Generator) -> tuple[NDArray[np.float64], Prosody]:
+def mask(emotion: str, strength: float, rng: np.random.Generator) -> tuple[Array, Prosody]:
     """Draw apex and prosody of a masked take of one of `MASKED`; arguments as in `show`.
 
     The half of the face that shows the emotion, and the emotion that masks it, are drawn uniformly.
@@ -152,29 +148,94 @@ def mask(emotion: str, strength: float, rng: np.random.Generator) -> tuple[NDArr
     other = str(rng.choice([name for name in MASKED if name != emotion]))
     eyes, mouth = (emotion, other) if place == "eyes" else (other, emotion)
     face = np.where(UPPER_FACE, _intensities(eyes), _intensities(mouth))
-    return _vary(face, strength, rng), _near(np.array(astuple(MANNERS[place])), rng)
+    return _vary_face(face, strength, rng), _vary_voice(np.array(astuple(MANNERS[place])), rng)
 
 
-def _vary(face: NDArray[np.float64], strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Vary the intensities of a prototype for one take."""
-    individual = rng.normal(1.0, 0.08, len(ACTION_UNITS))
-    apex: NDArray[np.float64] = np.clip(face * strength * individual, 0.0, 5.0)
-    return apex
+def _mixture(emotion: str, modality: Modality, rng: np.random.Generator) -> list[tuple[str, float]]:
+    share = float(rng.uniform(*OWN_SHARE))  # drawn always, so that the table does not shift later draws
+    other = partner(emotion, modality)
+    return [(emotion, 1.0)] if other is None else [(emotion, share), (other, 1.0 - share)]
 
 
-def _near(values: NDArray[np.float64], rng: np.random.Generator) -> Prosody:
-    """Vary the values of a prototype for one take's prosody."""
+def _intensities(emotion: str) -> Array:
+    return np.array([EXPRESSIONS[emotion].get(unit, 0.0) for unit in ACTION_UNITS])
+
+
+def _vary_face(face: Array, strength: float, rng: np.random.Generator) -> Array:
+    return np.clip(face * strength * rng.normal(1.0, 0.08, len(ACTION_UNITS)), 0.0, 5.0)
+
+
+def _vary_voice(values: Array, rng: np.random.Generator) -> Prosody:
     values = values + np.array(astuple(TAKE_TO_TAKE)) * rng.standard_normal(len(values))
     return Prosody(*np.clip(values, astuple(LEAST), astuple(MOST)).tolist())
 
 
-def _mixture(
-    emotion: str, sense: Literal["seen", "heard"], rng: np.random.Generator
-) -> list[tuple[str, float]]:
-    share = float(rng.uniform(*OWN_SHARE))  # drawn always, so that the table does not shift later draws
-    other = partner(emotion, sense)
-    return [(emotion, 1.0)] if other is None else [(emotion, share), (other, 1.0 - share)]
+@dataclass(frozen=True)
+class Performance:
+    """Visible movement of a take.
+
+    Args:
+        units: intensities (frames, 17) of `ACTION_UNITS`.
+        rotation: pitch, yaw and roll (frames, 3) of the head in radians.
+        shift: of the head (frames, 2), in distances between the pupils.
+        scale: of the head (frames,), beside its mean size.
+        gaze: shift of the irises (frames, 2), in distances between the pupils.
+    """
+
+    units: Array
+    rotation: Array
+    shift: Array
+    scale: Array
+    gaze: Array
 
 
-def _intensities(emotion: str) -> NDArray[np.float64]:
-    return np.array([EXPRESSIONS[emotion].get(unit, 0.0) for unit in ACTION_UNITS])
+def perform(apex: Array, opening: Array, fps: float, rng: np.random.Generator) -> Performance:
+    """Let an expression rise, stay and fade while the mouth speaks, the eyes blink and the head moves.
+
+    Args:
+        apex: intensities (17,) at the height of the expression.
+        opening: of the mouth by speech (frames,), 0 to 1.
+    """
+    count = len(opening)
+    time = np.arange(count) / fps
+    phase = np.linspace(0.0, 1.0, count)
+    onset, offset = rng.uniform(0.02, 0.06), rng.uniform(0.9, 0.94)
+    rise, fade = _smoothstep(phase, onset, onset + 0.1), _smoothstep(phase, offset, 1.0)
+    course = 0.15 + 0.85 * rise * (1.0 - 0.5 * fade)
+    liveliness = 1.0 + 0.06 * _wander(time, 1, 0.6, rng)
+    units = apex * course[:, None] * liveliness
+    for unit, added in (
+        (25, SPEAKING_LIPS * opening),
+        (26, SPEAKING_JAW * opening),
+        (45, _blinks(time, rng)),
+    ):
+        units[:, ACTION_UNITS.index(unit)] += added
+    return Performance(
+        units=np.clip(units, 0.0, 5.0),
+        rotation=_wander(time, 3, 0.45, rng) * np.radians((2.5, 4.0, 2.0)),
+        shift=_wander(time, 2, 0.4, rng) * (0.05, 0.03),
+        scale=1.0 + 0.015 * _wander(time, 1, 0.3, rng)[:, 0],
+        gaze=_wander(time, 2, 0.5, rng) * (0.018, 0.008),
+    )
+
+
+def _smoothstep(phase: Array, start: float, stop: float) -> Array:
+    part = np.clip((phase - start) / (stop - start), 0.0, 1.0)
+    return part * part * (3.0 - 2.0 * part)
+
+
+def _wander(time: Array, columns: int, hertz: float, rng: np.random.Generator) -> Array:
+    """Slow smooth movement (frames, columns) of about unit size: a few sines around a frequency."""
+    frequency = hertz * rng.uniform(0.4, 2.2, (3, 1, columns))
+    start = rng.uniform(0.0, 2.0 * np.pi, (3, 1, columns))
+    weight = np.array([1.0, 0.6, 0.4])[:, None, None]
+    moved: Array = (weight * np.sin(2.0 * np.pi * frequency * time[None, :, None] + start)).sum(axis=0)
+    return moved
+
+
+def _blinks(time: Array, rng: np.random.Generator) -> Array:
+    """Intensity (frames,) of closed lids, 0 to 5."""
+    moments = rng.uniform(0.1, time[-1], rng.integers(0, 3))
+    nearest = np.abs(time[:, None] - moments[None]).min(axis=1, initial=np.inf)
+    closed: Array = 5.0 * np.clip(1.3 - nearest / BLINK_SECONDS, 0.0, 1.0)
+    return closed

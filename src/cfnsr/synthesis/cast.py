@@ -8,38 +8,21 @@ import numpy as np
 
 Colour = tuple[float, float, float]  # RGB, 0 to 255
 
-SKINS: tuple[Colour, ...] = (
-    (241, 208, 180),
-    (232, 190, 158),
-    (222, 178, 142),
-    (205, 158, 122),
-    (186, 138, 102),
-    (164, 116, 84),
-)
-HAIRS: tuple[Colour, ...] = (
-    (38, 28, 24),
-    (62, 42, 30),
-    (88, 60, 38),
-    (120, 82, 48),
-    (150, 112, 66),
-    (108, 50, 30),
-)
-EYES: tuple[Colour, ...] = ((74, 48, 30), (96, 70, 40), (70, 100, 120), (82, 108, 76), (92, 112, 138))
-SHIRTS: tuple[Colour, ...] = (
-    (40, 44, 52),
-    (70, 84, 110),
-    (104, 60, 66),
-    (62, 92, 78),
-    (120, 116, 110),
-    (86, 70, 104),
-)
-BACKGROUNDS: tuple[Colour, ...] = (
-    (206, 208, 210),
-    (190, 200, 208),
-    (208, 200, 186),
-    (186, 196, 186),
-    (200, 190, 200),
-)
+
+def _palette(colours: str) -> tuple[Colour, ...]:
+    """Read colours as web pages write them.
+
+    >>> _palette("f1d0b4 000000")
+    ((241, 208, 180), (0, 0, 0))
+    """
+    return tuple((red, green, blue) for red, green, blue in map(bytes.fromhex, colours.split()))
+
+
+SKINS = _palette("f1d0b4 e8be9e deb28e cd9e7a ba8a66 a47454")
+HAIRS = _palette("261c18 3e2a1e 583c26 785230 967042 6c321e")
+EYES = _palette("4a301e 604628 466478 526c4c 5c708a")
+SHIRTS = _palette("282c34 46546e 683c42 3e5c4e 78746e 564668")
+BACKGROUNDS = _palette("ced0d2 bec8d0 d0c8ba bac4ba c8bec8")
 HAIR_STYLES = {"male": ("short", "side", "crop"), "female": ("long", "bob", "bun")}
 
 

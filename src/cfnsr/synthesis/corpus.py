@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 
 from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
-from cfnsr.files import write_text
+from cfnsr.files import check_folder, write_text
 from cfnsr.media.encode import write_video
 from cfnsr.processes import cores, map_surviving
-from cfnsr.synthesis.acting import MASKED, mask, show, speak
+from cfnsr.synthesis.acting import MASKED, Performance, mask, perform, show, speak
 from cfnsr.synthesis.cast import Person, cast
-from cfnsr.synthesis.performance import Performance, perform
-from cfnsr.synthesis.portrait import paint
+from cfnsr.synthesis.face import paint
 from cfnsr.synthesis.speech import SAMPLE_RATE, opening_at, utter, voice
 from cfnsr.synthesis.tracks import write_tracks
 
@@ -108,13 +108,10 @@ def plan(actors: int = 24, takes: int = 21) -> list[Part]:
     for actor in range(1, actors + 1):
         own = []
         for again in (0, 1):
-            half = [
-                Part(
-                    actor, emotion, intensity, 1 + ((actor - 1) // 2 + emotion + intensity + again) % 2, time
-                )
-                for time in (1, 2)
-                for emotion, intensity in shown
-            ]
+            half = []
+            for repetition, (emotion, intensity) in product((1, 2), shown):
+                statement = 1 + ((actor - 1) // 2 + emotion + intensity + again) % 2
+                half.append(Part(actor, emotion, intensity, statement, repetition))
             own += sorted(half, key=_turn)
         parts += own[:takes]
     return parts
@@ -178,26 +175,22 @@ def synthesize(
 
 def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
     """Note in the folder what it holds, so that takes of another recipe never mix with these."""
-    recipe = {"version": VERSION, "seed": seed, "size": list(size)}
+    recipe = json.dumps({"version": VERSION, "seed": seed, "size": size})
     record = folder / RECORD
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: expected a folder for the corpus; give another name")
+    check_folder(folder)
     if record.is_file():
-        try:
-            found = json.loads(record.read_text(encoding="utf-8"))
-        except ValueError:
-            found = None
+        found = record.read_text(encoding="utf-8", errors="replace").strip()
         if found != recipe:
             raise InputError(
                 f"{folder} holds a synthetic corpus made otherwise ({found}): expected {recipe}; "
                 "give an empty folder"
             )
         return
-    if folder.is_dir() and any(folder.glob("Actor_*")):
+    if any(folder.glob("Actor_*")):
         raise InputError(
             f"{folder} holds takes that were not synthesized: expected an empty folder; give another name"
         )
-    write_text(record, json.dumps(recipe) + "\n")
+    write_text(record, recipe + "\n")
 
 
 def _crashed(part: Part) -> None:
@@ -213,7 +206,7 @@ def play(part: Part, folder: Path, seed: int, size: tuple[int, int]) -> None:
     landmarks, pictures = paint(scene.person, scene.performance, size, scene.rng)
     video, tracks = part.files(folder)
     for path in (video, tracks):
-        for left in path.parent.glob(f".{path.stem}.*.part*"):  # by a run that was killed
+        for left in path.parent.glob(f".{path.stem}.*"):  # by a run that was killed
             left.unlink(missing_ok=True)
     write_tracks(tracks, landmarks, scene.performance, FPS, scene.rng)
     write_video(video, pictures, FPS, scene.waveform, SAMPLE_RATE)

@@ -103,8 +103,7 @@ def utter(
     phones = [PHONES[name.lstrip("'")] for name in names]
     stressed = np.array([name.startswith("'") for name in names])
     lengths = np.array([phone.length for phone in phones]) * rng.normal(1.0, 0.06, len(phones)).clip(0.8, 1.2)
-    spoken = SYLLABLES * SYLLABLE_SECONDS / prosody.tempo
-    spoken = min(spoken, seconds - start - 0.25)
+    spoken = min(SYLLABLES * SYLLABLE_SECONDS / prosody.tempo, seconds - start - 0.25)
     ends = start + np.cumsum(lengths) / lengths.sum() * spoken
     middles = ends - lengths / lengths.sum() * spoken / 2
 
@@ -116,9 +115,8 @@ def utter(
     def held(values: list[float], smoothing: float) -> Array:
         return _smooth(np.where(inside, np.array(values)[sounding], 0.0), smoothing)
 
-    formants = np.stack(
-        [np.interp(time, middles, [phone.formants[k] for phone in phones]) for k in range(3)], axis=1
-    )
+    courses = zip(*(phone.formants for phone in phones), strict=True)
+    formants = np.stack([np.interp(time, middles, course) for course in courses], axis=1)
     progress = np.clip((time - start) / spoken, 0.0, 1.0)
     accents = np.exp(-0.5 * ((time[:, None] - middles[stressed]) / 0.11) ** 2).sum(axis=1).clip(0.0, 1.0)
     glide = np.clip((progress - 0.72) / 0.28, 0.0, 1.0)
@@ -129,9 +127,8 @@ def utter(
         - 1.5 * (progress - 0.5)  # declination: breath runs out
         + 0.25 * _smooth(rng.standard_normal(rows), 0.08) * np.sqrt(0.08 * SAMPLE_RATE / HOP)
     )
-    trembling = 1.0 + prosody.tremor * np.sin(
-        2 * np.pi * (TREMOR_HERTZ * rng.uniform(0.9, 1.1) * time + rng.uniform())
-    )
+    turns = TREMOR_HERTZ * rng.uniform(0.9, 1.1) * time + rng.uniform()
+    trembling = 1.0 + prosody.tremor * np.sin(2 * np.pi * turns)
     stress = 1.0 + 0.35 * (accents - 0.4) - 0.2 * progress
     return Utterance(
         pitch=throat.pitch * 2.0 ** (semitones / 12.0),
@@ -161,14 +158,12 @@ def voice(
     response = _resonances(utterance.formants.astype(np.float32), throat.formants, frequency)
     breath = 0.5 * (prosody.breath + throat.breath) * np.sqrt(slope)  # breath is brighter than voice
     centre = utterance.centre[:, None].astype(np.float32)
-    hiss = utterance.hiss[:, None].astype(np.float32) * np.exp(
-        -0.5 * np.square((frequency - centre) / (0.3 * centre))
-    )
+    band = np.exp(-0.5 * np.square((frequency - centre) / (0.3 * centre)))
+    hiss = utterance.hiss[:, None].astype(np.float32) * band
     spoken = utterance.voice[:, None].astype(np.float32) * response * hum
     spectra = _spectra(pulses, rows) * spoken * slope
-    spectra += _spectra(noise, rows) * (
-        spoken * (0.12 * breath) + 0.15 * 10.0 ** (prosody.tilt / 40.0) * hiss
-    )
+    breathed = spoken * (0.12 * breath) + 0.15 * 10.0 ** (prosody.tilt / 40.0) * hiss
+    spectra += _spectra(noise, rows) * breathed
     sound = _overlap(spectra)[WINDOW // 2 :][:samples]  # a row's window is centred on its moment
 
     level = 10.0 ** ((PLAIN_LEVEL_DB + prosody.level + throat.level) / 20.0)
@@ -182,8 +177,7 @@ def voice(
 def opening_at(utterance: Utterance, fps: float, frames: int) -> Array:
     """Opening of the mouth at each video frame (frames,), 0 to 1."""
     time = np.arange(len(utterance.opening)) * HOP / SAMPLE_RATE
-    opening: Array = np.interp(np.arange(frames) / fps, time, utterance.opening)
-    return opening
+    return np.interp(np.arange(frames) / fps, time, utterance.opening)
 
 
 def _pulses(pitch: Array, prosody: Prosody, length: int, rng: np.random.Generator) -> Array:
@@ -200,28 +194,19 @@ def _pulses(pitch: Array, prosody: Prosody, length: int, rng: np.random.Generato
     # a pulse between two samples is divided between them
     whole = moments.astype(int)
     part = moments - whole
-    pulses = np.bincount(whole, strength * (1 - part), length) + np.bincount(
-        whole + 1, strength * part, length
-    )
-    return np.asarray(pulses)
+    before, behind = strength * (1 - part), strength * part
+    return np.asarray(np.bincount(whole, before, length) + np.bincount(whole + 1, behind, length), float)
 
 
 def _resonances(formants: Single, scale: float, frequency: Single) -> Single:
-    """Response (rows, bins) of the throat: one peak for each formant over a flat ground."""
-    upper = [(centre * scale, width) for centre, width in UPPER_FORMANTS]
+    """Response (rows, bins) of the throat: a peak of `PEAK` at each formant over a flat ground of 1."""
+    peaks = [(np.array([[centre * scale]], dtype=np.float32), width) for centre, width in UPPER_FORMANTS]
+    peaks += [(formants[:, column, None], width) for column, width in enumerate(BANDWIDTHS)]
     response = np.ones((1, len(frequency)), dtype=np.float32)
-    for centre, width in upper:
-        response = response * _peak(frequency, np.array([[centre]], dtype=np.float32), width)
-    for column, width in enumerate(BANDWIDTHS):
-        response = response * _peak(frequency, formants[:, column, None], width)
+    for centre, width in peaks:
+        away = np.square((frequency - centre) * (2.0 / width))
+        response = response * np.sqrt((away + PEAK**2) / (away + 1.0))
     return response
-
-
-def _peak(frequency: Single, centre: Single, width: float) -> Single:
-    """Resonance curve: 1 far away and `PEAK` at the centre."""
-    away = np.square((frequency - centre) * (2.0 / width))
-    peak: Single = np.sqrt((away + PEAK**2) / (away + 1.0))
-    return peak
 
 
 def _spectra(signal: Single, rows: int) -> NDArray[np.complex64]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfnsr.synthesis.acting import ACTION_UNITS
-from cfnsr.synthesis.performance import Performance
+from cfnsr.files import write_text
+from cfnsr.synthesis.acting import ACTION_UNITS, Performance
 
 Array = NDArray[np.float64]
 
@@ -39,7 +38,7 @@ _FORMATS = (
 
 def write_tracks(
     path: Path, landmarks: Array, performance: Performance, fps: float, rng: np.random.Generator
-) -> Path:
+) -> None:
     """Write one row a frame: pose, 68 landmarks in pixels and action units, each a little off the truth.
 
     Args:
@@ -47,7 +46,7 @@ def write_tracks(
         landmarks: the drawn points in pixels (frames, 68, 2).
     """
     frames = len(landmarks)
-    seen = landmarks + rng.normal(0.0, LANDMARK_NOISE, landmarks.shape)
+    measured = landmarks + rng.normal(0.0, LANDMARK_NOISE, landmarks.shape)
     intensity = np.clip(performance.units + rng.normal(0.0, UNIT_NOISE, performance.units.shape), 0.0, 5.0)
     intensity[intensity < UNIT_NOISE] = 0.0
     presence = np.insert(intensity > 1.0, len(ACTION_UNITS) - 1, False, axis=1)
@@ -58,18 +57,11 @@ def write_tracks(
             *(number + 1, np.zeros(frames), number / fps),
             *(0.98 - 0.02 * rng.random(frames) ** 2, np.ones(frames)),
             *(place, performance.rotation),
-            *(seen[..., 0], seen[..., 1]),
+            *(measured[..., 0], measured[..., 1]),
             *(intensity, presence),
         ]
     )
     # OpenFace puts a space after each comma; readers must cope, so this writes it too
     row = ", ".join(_FORMATS) + "\n"
     text = ", ".join(COLUMNS) + "\n" + (row * frames) % tuple(table.ravel().tolist())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        temporary.write_text(text, encoding="ascii")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    write_text(path, text)

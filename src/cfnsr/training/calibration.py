@@ -2,9 +2,41 @@
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+
+from cfnsr.errors import InputError
 
 COLDEST, HOTTEST = 0.05, 20.0
+SUM_TOLERANCE = 1e-3  # leaves room for log-probabilities written with four decimals
 IMPOSSIBLE = -1e4  # nats: a class that a model rules out must not make the mean infinite
+
+
+def probabilities(log_probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities (clips, classes) from natural-log probabilities, checked.
+
+    Raises:
+        InputError: a value is NaN, or a row does not sum to one (within 0.001).
+
+    >>> probabilities([[np.log(0.75), np.log(0.25)]]).round(2).tolist()
+    [[0.75, 0.25]]
+    """
+    logs = np.asarray(log_probabilities, dtype=float)
+    if np.isnan(logs).any():
+        row = int(np.isnan(logs).any(axis=1).argmax()) + 1
+        raise InputError(
+            f"prediction {row} has NaN: expected natural-log probabilities; train the run again, it diverged"
+        )
+    with np.errstate(over="ignore"):
+        values: NDArray[np.float64] = np.exp(logs)
+    total = values.sum(axis=1)
+    wrong = ~(np.abs(total - 1) <= SUM_TOLERANCE)
+    if wrong.any():
+        row = int(wrong.argmax()) + 1
+        raise InputError(
+            f"prediction {row}: probabilities sum to {total[row - 1]:.4g}, expected 1; "
+            "give natural-log probabilities of every class"
+        )
+    return values
 
 
 def tempered(

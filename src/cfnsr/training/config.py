@@ -4,10 +4,10 @@ import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a training.
+    """The settings of a training; numbers with their limits.
 
     Args:
         preset: name of the preset these settings come from.
@@ -92,87 +92,59 @@ class Recipe:
     """
 
     preset: str
-    frames: int
-    size: int
+    frames: Annotated[int, (8, 64)]
+    size: Annotated[int, (64, 288)]
     width: float
-    epochs: int
-    fused_epochs: int
-    batch_size: int = 16
+    epochs: Annotated[int, (1, 10_000)]
+    fused_epochs: Annotated[int, (1, 10_000)]
+    batch_size: Annotated[int, (2, 4096)] = 16
     learning_rate: float = 1e-3
-    precision: str = "no"
+    precision: Literal["no", "bf16"] = "no"
     pretrain: bool = True
-    modality_dropout: float = 0.0
-    openface_steps: int = 16
-    speech_steps: int = 24
-    schedule: str = "constant"
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
+    modality_dropout: Annotated[float, (0, 0.9)] = 0.0
+    openface_steps: Annotated[int, (1, 1000)] = 16
+    speech_steps: Annotated[int, (1, 1000)] = 24
+    schedule: Literal["constant", "one_cycle", "cosine", "step"] = "constant"
+    weight_decay: Annotated[float, (0, 10)] = 0.0
+    label_smoothing: Annotated[float, (0, 0.9)] = 0.0
     class_balance: bool = False
-    mixup: float = 0.0
+    mixup: Annotated[float, (0, 10)] = 0.0
     refit: bool = False
     frozen_encoders: bool = False
     fused_learning_rate: float | None = None
     calibrated_start: bool = False
-    openface_epochs: int | None = None
-    clip_gradient: float | None = None
-    keep: str = "best"
-    select_by: str = "accuracy"
-    accumulate: int = 1
-    warm_up: float = 0.0
-    step_parts: int = 3
-    step_factor: float = 0.1
-    average_weights: float = 0.0
-    residual_start: float = 0.2
-    crop: float = 0.85
+    openface_epochs: Annotated[int | None, (1, 10_000)] = None
+    clip_gradient: Annotated[float | None, (1e-6, 1e6)] = None
+    keep: Literal["best", "last"] = "best"
+    select_by: Literal["accuracy", "uar"] = "accuracy"
+    accumulate: Annotated[int, (1, 1024)] = 1
+    warm_up: Annotated[float, (0, 0.9)] = 0.0
+    step_parts: Annotated[int, (1, 1000)] = 3
+    step_factor: Annotated[float, (1e-6, 1)] = 0.1
+    average_weights: Annotated[float, (0, 0.99999)] = 0.0
+    residual_start: Annotated[float, (0, 1)] = 0.2
+    crop: Annotated[float, (0.1, 1)] = 0.85
     flip: bool = True
-    colour_jitter: float = 0.0
-    time_mask: float = 0.0
-    frequency_mask: float = 0.0
+    colour_jitter: Annotated[float, (0, 0.9)] = 0.0
+    time_mask: Annotated[float, (0, 0.9)] = 0.0
+    frequency_mask: Annotated[float, (0, 0.9)] = 0.0
     video_weights: WeightsFile | None = None
     tune: bool = False
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("frames", 8, 64),
-            ("size", 64, 288),
-            ("epochs", 1, 10_000),
-            ("fused_epochs", 1, 10_000),
-            ("modality_dropout", 0, 0.9),
-            ("openface_steps", 1, 1000),
-            ("speech_steps", 1, 1000),
-            ("weight_decay", 0, 10),
-            ("label_smoothing", 0, 0.9),
-            ("mixup", 0, 10),
-            ("batch_size", 2, 4096),
-            ("openface_epochs", 1, 10_000),
-            ("clip_gradient", 1e-6, 1e6),
-            ("accumulate", 1, 1024),
-            ("warm_up", 0, 0.9),
-            ("step_parts", 1, 1000),
-            ("step_factor", 1e-6, 1),
-            ("average_weights", 0, 0.99999),
-            ("residual_start", 0, 1),
-            ("crop", 0.1, 1),
-            ("colour_jitter", 0, 0.9),
-            ("time_mask", 0, 0.9),
-            ("frequency_mask", 0, 0.9),
-        ):
+        for name, hint in get_type_hints(Recipe, include_extras=True).items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InputError(f"{name} is {value}: expected {low} to {high}")
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                *others, last = get_args(hint)
+                raise InputError(f"{name} is {value!r}: expected {', '.join(others)} or {last}")
+            if get_origin(hint) is Annotated and value is not None:
+                low, high = hint.__metadata__[0]
+                if not low <= value <= high:
+                    raise InputError(f"{name} is {value}: expected {low} to {high}")
         for name in ("learning_rate", "fused_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise InputError(f"{name.replace('_', ' ')} is {value}: expected a value between 0 and 1")
-        for name, known in (
-            ("schedule", ("constant", "one_cycle", "cosine", "step")),
-            ("keep", ("best", "last")),
-            ("select_by", ("accuracy", "uar")),
-            ("precision", ("no", "bf16")),
-        ):
-            value = getattr(self, name)
-            if value not in known:
-                raise InputError(f"{name} is {value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
         if self.schedule == "one_cycle" and self.warm_up:
             raise InputError(
                 f"warm_up is {self.warm_up}: one_cycle has its own of {ONE_CYCLE_WARM_UP}; leave it out, or "
@@ -181,12 +153,12 @@ class Recipe:
 
     @property
     def plain_loss(self) -> bool:
-        """True if the loss is the negative log-likelihood of the labels, as in the paper."""
+        """Trained by the negative log-likelihood of the labels, as in the paper."""
         return not (self.label_smoothing or self.class_balance or self.mixup)
 
     @property
     def needs_validation(self) -> bool:
-        """True if inner validation actors have a part in it beside the choice of an epoch."""
+        """Given inner validation actors a part beside the choice of an epoch."""
         return self.refit or self.calibrated_start or self.tune
 
     def rate(self, progress: float) -> float:
@@ -263,63 +235,58 @@ def _as_toml(value: object) -> str:
 
 def _checked(name: str, value: object, source: str) -> object:
     """Convert and check a setting for its field."""
-    types = {field.name: get_args(field.type) or (field.type,) for field in fields(Recipe)}
-    if name not in types:
-        raise InputError(f"{source}: {name} is unknown: expected some of {', '.join(types)}")
-    if value == NONE and NoneType in types[name]:
+    hints = get_type_hints(Recipe)
+    if name not in hints:
+        raise InputError(f"{source}: {name} is unknown: expected some of {', '.join(hints)}")
+    types = (str,) if get_origin(hints[name]) is Literal else get_args(hints[name]) or (hints[name],)
+    if value == NONE and NoneType in types:
         return None
-    if type(value) is str and WeightsFile in types[name]:
+    if type(value) is str and WeightsFile in types:
         from cfnsr.training.weights import find_weights
 
         return find_weights(Path(value))
-    if type(value) is int and float in types[name]:
+    if type(value) is int and float in types:
         return float(value)
-    if type(value) not in types[name]:  # exactly: true is no whole number
-        expected = " or ".join(WORDS.get(each, "the name of a file") for each in types[name])
+    if type(value) not in types:  # exactly: true is no whole number
+        expected = " or ".join(WORDS.get(each, "the name of a file") for each in types)
         raise InputError(f"{source}: {name} is {value!r}: expected {expected}")
     return value
 
 
-PRESETS: Mapping[str, Recipe] = {
-    # Sections 3.1-3.2 of the paper; batch, epochs and the start of residual blocks from its released code.
-    "paper": Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=70, residual_start=1.0),
-    # What we would change in that, see docs/differences.md: residual blocks that begin near their shortcut, a
-    # rate that rises and falls, no single batch that throws the weights, and neutral counted like the rest.
-    "recommended": Recipe(
-        "recommended",
-        frames=30,
-        size=224,
-        width=1.0,
-        epochs=70,
-        fused_epochs=70,
-        schedule="one_cycle",
-        clip_gradient=1.0,
-        select_by="uar",
-    ),
-    # For a CPU: about a thousandth of the arithmetic.
-    "small": Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=10),
-    # For OpenFace tracks and pretrained speech features, on a CPU; chosen on inner validation actors.
-    "features": Recipe(
-        "features",
-        frames=8,
-        size=64,
-        width=1 / 8,
-        epochs=4,
-        openface_epochs=40,
-        fused_epochs=2,
-        batch_size=32,
-        schedule="one_cycle",
-        weight_decay=0.01,
-        label_smoothing=0.1,
-        clip_gradient=1.0,
-        mixup=0.4,
-        refit=True,
-        keep="last",
-        frozen_encoders=True,
-        fused_learning_rate=3e-5,
-        calibrated_start=True,
-    ),
-}
+# Sections 3.1-3.2 of the paper; batch, epochs and the start of residual blocks from its released code.
+PAPER = Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=70, residual_start=1.0)
+# What we would change in that, see docs/differences.md: residual blocks that begin near their shortcut, a
+# rate that rises and falls, no single batch that throws the weights, and neutral counted like the rest.
+RECOMMENDED = replace(
+    PAPER,
+    preset="recommended",
+    residual_start=Recipe.residual_start,
+    schedule="one_cycle",
+    clip_gradient=1.0,
+    select_by="uar",
+)
+# For a CPU: about a thousandth of the arithmetic.
+SMALL = Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=10)
+# For OpenFace tracks and pretrained speech features, on a CPU; chosen on inner validation actors.
+FEATURES = replace(
+    SMALL,
+    preset="features",
+    epochs=4,
+    openface_epochs=40,
+    fused_epochs=2,
+    batch_size=32,
+    schedule="one_cycle",
+    weight_decay=0.01,
+    label_smoothing=0.1,
+    clip_gradient=1.0,
+    mixup=0.4,
+    refit=True,
+    keep="last",
+    frozen_encoders=True,
+    fused_learning_rate=3e-5,
+    calibrated_start=True,
+)
+PRESETS = {recipe.preset: recipe for recipe in (PAPER, RECOMMENDED, SMALL, FEATURES)}
 
 
 def find_recipe(preset: str) -> Recipe:

@@ -1,22 +1,63 @@
 """Cross-validation: the grid of model x fold x seed, each cell a folder that can be resumed (see `fold`)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from cfnsr.data.dataset import Batch
 from cfnsr.data.folds import choose_folds, find_protocol
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
 from cfnsr.training.config import Recipe
-from cfnsr.training.fold import Progress, create, train_fold
+from cfnsr.training.fold import Progress, build, train_fold
 from cfnsr.training.inputs import at_one_speed, to_input
+from cfnsr.training.job import Job, described_row, refuse_differences
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job, described_row, refuse_differences
-from cfnsr.training.weights import Match, begin_with
+from cfnsr.training.run import ABOUT
+from cfnsr.training.weights import Match, initialise_from
+
+
+def plan(
+    models: Sequence[str],
+    corpus: PreparedCorpus,
+    *,
+    protocol: str,
+    recipe: Recipe,
+    seeds: Sequence[int] = (0,),
+    folds: Sequence[int] | None = None,
+) -> list[Job]:
+    """List the cells of the grid as they are trained: fold by fold, encoders before what needs them.
+
+    Models and the protocol are looked up by name here, and nowhere below.
+    """
+    if any(seed < 0 for seed in seeds):
+        raise InputError(f"seed {min(seeds)}: expected 0 or more")
+    if recipe.tune and not recipe.pretrain:
+        raise InputError(
+            "--tune chooses for models that start from trained encoders, and --no-pretrain starts none from "
+            "them: leave one of the two out"
+        )
+    chosen = find_protocol(protocol)
+    if recipe.needs_validation and chosen.selected_on != "validation":
+        what, instead = f"preset {recipe.preset}", "another preset"
+        if recipe.tune:
+            what, instead = "--tune", "leave --tune out"
+        raise InputError(
+            f"protocol {protocol!r} has no inner validation actors, and {what} needs them: choose nested, "
+            f"leave_one_actor_out or {instead}"
+        )
+    every, entries = corpus.folds(chosen), [zoo.find(name) for name in dict.fromkeys(models)]
+    jobs: dict[Job, None] = {}
+    for seed in seeds:
+        for fold in choose_folds(every, folds):
+            for entry in entries:
+                job = Job(entry, chosen, fold, len(every), seed, recipe)
+                jobs |= dict.fromkeys((*job.encoders, job))
+    return list(jobs)
 
 
 def crossval(
@@ -41,75 +82,60 @@ def crossval(
 
 
 def train_jobs(
-    jobs: Sequence[Job],
-    corpus: PreparedCorpus,
-    runs: Path,
-    *,
-    accelerator: Accelerator,
-    resume: bool = False,
-    progress: Progress = lambda job, step: None,
+    jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, accelerator: Accelerator, **options: Any
 ) -> list[Path]:
-    """Run the jobs of `crossval` once they are checked."""
+    """Run the jobs of `crossval` once they are checked, with the options of `train_fold`."""
     accelerator.wait_for_everyone()
     folders = []
     for job in jobs:
-        start_from = {name: replace(job, model=name).folder(runs) for name in job.starts_from}
-        folders.append(
-            train_fold(
-                job,
-                corpus,
-                job.folder(runs),
-                accelerator=accelerator,
-                start_from=start_from or None,
-                resume=resume,
-                progress=progress,
-            )
-        )
+        streams = [stream.folder(runs) for stream in job.encoders]
+        folder = job.folder(runs)
+        train_fold(job, corpus, folder, accelerator=accelerator, start_from=streams, **options)
+        folders.append(folder)
     return folders
 
 
 def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resume: bool) -> None:
     """Refuse, before hours of training, what would be refused in its middle."""
     if not resume:
-        begun = [job.folder(runs) for job in jobs if (job.folder(runs) / "run.json").exists()]
+        begun = [job.folder(runs) for job in jobs if (job.folder(runs) / ABOUT).exists()]
         if begun:
             raise InputError(f"{begun[0]} has a run already: add --resume to go on, or give another --out")
     for job in {job.model: job for job in jobs}.values():
         check_model(job, corpus)
-        if zoo.find(job.model).source:
+        if job.entry.source:
             _try(job, corpus)
     for job in jobs:
         corpus.check(job.protocol, job.fold)
     for first in {(job.protocol, job.model): job for job in jobs}.values():
         described = described_row(first, corpus)
-        for other in first.folder(runs).parent.parent.glob("seed_*/fold_*/run.json"):
+        for other in first.folder(runs).parent.parent.glob(f"seed_*/fold_*/{ABOUT}"):
             refuse_differences(other.parent, described)
 
 
 def check_model(job: Job, corpus: PreparedCorpus) -> None:
     """Refuse a model that does not suit the corpus, the recipe or the encoders it would start from."""
-    model, _ = create(job, corpus, device="meta")
-    modalities = zoo.find(job.model).modalities
+    model, _ = build(job, corpus, device="meta")
+    modalities = job.entry.modalities
     if set(model.reads) != set(modalities):
         raise InputError(
             f"model {job.model} has {' and '.join(model.reads)} and is registered with "
             f"{' and '.join(modalities)}: give its @entry modalities={tuple(model.reads)}"
         )
     if job.recipe.modality_dropout and len(model.reads) > 1:
-        normalised, heard = find_protocol(job.protocol).normalised, model.reads["audio"]
-        if normalised or corpus.silence(heard) is None:
+        normalised, audio = job.protocol.normalised, model.reads["audio"]
+        if normalised or corpus.silence(audio) is None:
             raise InputError(
                 f"modality dropout {job.recipe.modality_dropout:g} needs sound whose silence is known: model "
-                f"{job.model} reads {heard}{', standardised per speaker' if normalised else ''}; train it "
+                f"{job.model} reads {audio}{', standardised per speaker' if normalised else ''}; train it "
                 "without --modality-dropout"
             )
-    for modality, name in zip(modalities, job.starts_from, strict=False):  # from none, or from both
-        alone, _ = create(replace(job, model=name), corpus, device="meta")
-        ours, theirs = getattr(model, modality), getattr(alone, "encoder", None)
-        if _shapes(ours) != _shapes(theirs):
+    for modality, stream in zip(modalities, job.encoders, strict=False):  # from none, or from both
+        alone, _ = build(stream, corpus, device="meta")
+        if _shapes(getattr(model, modality)) != _shapes(getattr(alone, "encoder", None)):
             raise InputError(
-                f"model {job.model} has another {modality} encoder than model {name}, which it would start "
-                "from: train it with --no-pretrain"
+                f"model {job.model} has another {modality} encoder than model {stream.model}, which it would "
+                "start from: train it with --no-pretrain"
             )
 
 
@@ -122,9 +148,9 @@ def match_weights(jobs: Sequence[Job], corpus: PreparedCorpus) -> Match | None:
     file = jobs[0].recipe.video_weights
     if file is None:
         return None
-    for job in {job.model: job for job in jobs if not job.starts_from}.values():
-        model, _ = create(job, corpus, device="meta")
-        if (matched := begin_with(model, file)) is not None:
+    for job in {job.model: job for job in jobs if not job.encoders}.values():
+        model, _ = build(job, corpus, device="meta")
+        if (matched := initialise_from(model, file)) is not None:
             return matched
     raise InputError(
         f"video weights {file.path}: none of {', '.join(dict.fromkeys(job.model for job in jobs))} begins "
@@ -134,11 +160,9 @@ def match_weights(jobs: Sequence[Job], corpus: PreparedCorpus) -> Match | None:
 
 def _try(job: Job, corpus: PreparedCorpus) -> None:
     """Try a user's own model on three clips: it must give log-probabilities, and each clip its own."""
-    model, config = create(job, corpus)
-    clips = corpus.clips(model.reads, config.look)
-    batch = Batch(
-        *(torch.stack(column) for column in zip(*(clips[place] for place in range(3)), strict=True))
-    )
+    model, spec = build(job, corpus)
+    clips = corpus.clips(model.reads, spec.look)
+    batch = Batch(*map(torch.stack, zip(*(clips[place] for place in range(3)), strict=True)))
     batch = to_input(at_one_speed(batch, torch.zeros(3)), torch.device("cpu"))
     video, audio = batch.video, batch.audio
     try:
@@ -148,57 +172,22 @@ def _try(job: Job, corpus: PreparedCorpus) -> None:
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise InputError(f"model {job.model} fails on three clips ({first}): mend its file") from error
-    if together.shape != (3, len(config.labels)) or not torch.allclose(
-        together.exp().sum(dim=1), torch.ones(3), atol=1e-3
-    ):
+    classes = len(spec.labels)
+    if together.shape != (3, classes) or not _close(together.exp().sum(dim=1), torch.ones(3)):
         raise InputError(
-            f"model {job.model} gives no log-probabilities of {len(config.labels)} emotions: its head must "
-            "end with log_softmax(dim=1)"
+            f"model {job.model} gives no log-probabilities of {classes} emotions: its head must end with "
+            "log_softmax(dim=1)"
         )
-    if not torch.allclose(together, alone, atol=1e-3):
+    if not _close(together, alone):
         raise InputError(
             f"model {job.model} mixes clips: a clip's result differs by "
             f"{(together - alone).abs().max().item():.2g} with others beside it; see docs/your-own-fusion.md"
         )
 
 
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, atol=1e-3)
+
+
 def _shapes(module: torch.nn.Module | None) -> dict[str, torch.Size]:
     return {} if module is None else {name: value.shape for name, value in module.state_dict().items()}
-
-
-def plan(
-    models: Sequence[str],
-    corpus: PreparedCorpus,
-    *,
-    protocol: str,
-    recipe: Recipe,
-    seeds: Sequence[int] = (0,),
-    folds: Sequence[int] | None = None,
-) -> list[Job]:
-    """List the cells of the grid as they are trained: fold by fold, encoders before what needs them."""
-    if any(seed < 0 for seed in seeds):
-        raise InputError(f"seed {min(seeds)}: expected 0 or more")
-    if recipe.tune and not recipe.pretrain:
-        raise InputError(
-            "--tune chooses for models that start from trained encoders, and --no-pretrain starts none from "
-            "them: leave one of the two out"
-        )
-    if recipe.needs_validation and find_protocol(protocol).selected_on != "validation":
-        what, instead = f"preset {recipe.preset}", "another preset"
-        if recipe.tune:
-            what, instead = "--tune", "leave --tune out"
-        raise InputError(
-            f"protocol {protocol!r} has no inner validation actors, and {what} needs them: choose nested, "
-            f"leave_one_actor_out or {instead}"
-        )
-    every = corpus.folds(protocol)
-    jobs: dict[Job, None] = {}
-    for seed in seeds:
-        for fold in choose_folds(every, folds):
-            for model in dict.fromkeys(models):
-                zoo.find(model)
-                job = Job(model, protocol, fold, len(every), seed, recipe)
-                for needed in job.starts_from:
-                    jobs[replace(job, model=needed)] = None
-                jobs[job] = None
-    return list(jobs)

@@ -1,6 +1,6 @@
 """Parts of a model in closed form: fitted once, before training by gradient or instead of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Subset
 
 from cfnsr.data.dataset import Batch, Clips
 from cfnsr.models.baselines import Solver, Statistics
-from cfnsr.models.encoders.discriminant import Judging
+from cfnsr.models.encoders.discriminant import ScoredStage
 from cfnsr.models.streams import OneStream
 from cfnsr.training.inputs import at_every_speed, to_input
 
@@ -26,22 +26,22 @@ def fit_discriminants(model: nn.Module, clips: Clips, train: Sequence[int]) -> N
     if not isinstance(model, OneStream):
         return
     (modality,) = model.reads
-    for stage in (module for module in model.modules() if isinstance(module, Judging)):
+    for stage in (module for module in model.modules() if isinstance(module, ScoredStage)):
         values, labels = [], []
         for batch in map(Batch._make, DataLoader(Subset(clips, train), BATCH)):
             given = batch._asdict()[modality]
             if given.dim() == EVERY_SPEED:
                 given = given.flatten(0, 1)
-            values.append(stage.statistics(given.to(stage.discriminant.mean)))
+            values.append(stage.measure(given.to(stage.discriminant.mean)))
             labels.append(batch.label.repeat_interleave(len(given) // len(batch.label)))
         stage.discriminant.fit(torch.cat(values), torch.cat(labels).to(values[0].device))
 
 
 @torch.no_grad()
-def solve(model: nn.Module, solver: Solver, strength: float, clips: Clips, train: Sequence[int]) -> None:
-    """Solve a model of statistics: its linear classifier of the training clips, at every speed they have."""
-    if solver.solve is None:
-        return
+def prepare(model: nn.Module, solver: Solver, clips: Clips, train: Sequence[int]) -> Callable[[float], None]:
+    """Measure the training clips, at every speed they have; returns what solves the model at a strength."""
+    if solver.prepare is None:
+        return lambda strength: None
     streams = [module for module in model.modules() if isinstance(module, Statistics)]
     (linear,) = (module for module in model.modules() if isinstance(module, nn.Linear))
     measured: list[list[Tensor]] = [[] for _ in streams]
@@ -55,9 +55,15 @@ def solve(model: nn.Module, solver: Solver, strength: float, clips: Clips, train
     pooled = []
     for stream, values in zip(streams, measured, strict=True):
         every = torch.cat(values)
-        stream.standardise(every)
-        pooled.append(stream.scaled(every).double())
+        stream.fit(every)
+        pooled.append(stream.standardise(every).double())
     together = torch.cat(labels).to(linear.weight.device)
-    weight, bias = solver.solve(torch.cat(pooled, dim=1), together, linear.out_features, strength)
-    linear.weight.copy_(weight.T)
-    linear.bias.copy_(bias)
+    solve = solver.prepare(torch.cat(pooled, dim=1), together, linear.out_features)
+
+    @torch.no_grad()
+    def solve_model(strength: float) -> None:
+        weight, bias = solve(strength)
+        linear.weight.copy_(weight.T)
+        linear.bias.copy_(bias)
+
+    return solve_model

@@ -1,8 +1,10 @@
 """Batches as a model takes them, in training and in prediction, and its answers."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cfnsr.data import augment
@@ -73,10 +75,10 @@ def at_every_speed(batch: Batch) -> tuple[Batch, int]:
     return batch._replace(video=video, audio=batch.audio.flatten(0, 1)), speeds
 
 
-def answer(model: nn.Module, batch: Batch) -> Float[Tensor, "B classes"]:
+def answer(model: Callable[..., Tensor], batch: Batch) -> Float[Tensor, "B classes"]:
     """Log-probabilities of a model; of speech at several speeds their mean, which sums to 1 again."""
     spread, speeds = at_every_speed(batch)
-    each: Tensor = model(spread.video, spread.audio)
+    each = model(spread.video, spread.audio)
     if batch.audio.dim() != 5:
         return each
     return functional.log_softmax(each.float().view(-1, speeds, each.shape[1]).mean(dim=1), dim=1)

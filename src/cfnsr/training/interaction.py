@@ -13,8 +13,9 @@ Where answers stay the same, the exchange had no part in them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -22,11 +23,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.data.dataset import Batch, Clips
-from cfnsr.models.exchanges.silent import Silent
+from cfnsr.models.exchanges.none import NoExchange
 from cfnsr.models.streams import TwoStream
 
 PAIRED = 64  # pooled vectors of each modality that every clip's are paired with
 WITHOUT, OTHER_AUDIO, OTHER_VIDEO = "without_exchange", "other_audio", "other_video"
+DISTURBANCES = {  # and their labels, in the order of the report
+    WITHOUT: "without the exchange",
+    OTHER_AUDIO: "another clip's sound in it",
+    OTHER_VIDEO: "another clip's picture in it",
+}
 
 Pair = tuple[Tensor, Tensor]  # of video and audio
 Hook = Callable[[nn.Module, Pair, Any], Any]
@@ -36,12 +42,12 @@ def disturbances(model: nn.Module) -> tuple[str, ...]:
     """Disturbances that concern a model; none where its modalities meet in a sum alone."""
     if not isinstance(model, TwoStream):
         return ()
-    exchanges = (WITHOUT, OTHER_AUDIO, OTHER_VIDEO) if _exchanges(model) else ()
+    exchanges = tuple(DISTURBANCES) if _exchanges(model) else ()
     return exchanges or ((WITHOUT,) if joins_early(model) else ())
 
 
 def joins_early(model: TwoStream) -> bool:
-    """True if the head itself joins the modalities, beyond a sum of their scores."""
+    """Tell if the head itself joins the modalities, beyond a sum of their scores."""
     return bool(getattr(model.head, "early", False))
 
 
@@ -49,11 +55,8 @@ def joins_early(model: TwoStream) -> bool:
 def pooled(model: TwoStream) -> Iterator[list[Pair]]:
     """Collect the pooled vectors of both modalities inside, batch by batch."""
     found: list[Pair] = []
-    handle = model.head.register_forward_pre_hook(lambda head, vectors: found.append(vectors))
-    try:
+    with model.head.register_forward_pre_hook(lambda head, vectors: found.append(vectors)):
         yield found
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -67,18 +70,14 @@ def disturbed(model: TwoStream, how: str, vectors: Sequence[Pair] = ()) -> Itera
         how: one of `disturbances`.
         vectors: `pooled` of all test clips, for `without_exchange` of a head that joins early.
     """
-    if how == WITHOUT:
-        hooks: list[tuple[nn.Module, Hook]] = [(each, _without) for each in _exchanges(model)]
-        if joins_early(model):
-            hooks.append((model.head, _nearest_sum(model.head, vectors)))
-    else:
-        hooks = [(each, _other_audio if how == OTHER_AUDIO else _other_video) for each in _exchanges(model)]
-    handles = [module.register_forward_hook(hook) for module, hook in hooks]
-    try:
+    hook = {WITHOUT: _without, OTHER_AUDIO: _other_audio, OTHER_VIDEO: _other_video}[how]
+    hooks: list[tuple[nn.Module, Hook]] = [(exchange, hook) for exchange in _exchanges(model)]
+    if how == WITHOUT and joins_early(model):
+        hooks.append((model.head, _nearest_sum(model.head, vectors)))
+    with ExitStack() as stack:
+        for module, each in hooks:
+            stack.enter_context(module.register_forward_hook(each))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def beside(clips: Clips, which: Sequence[int]) -> Callable[[Batch], Batch]:
@@ -94,19 +93,14 @@ def beside(clips: Clips, which: Sequence[int]) -> Callable[[Batch], Batch]:
         others = (~members if not members.all() else members).nonzero().squeeze(1)
         drawn[members] = others[torch.randint(len(others), (int(members.sum()),), generator=generator)]
     other = {place: which[at] for place, at in zip(which, drawn.tolist(), strict=True)}
+    return partial(_double, clips=clips, other=other)
 
-    def double(batch: Batch) -> Batch:
-        others = [clips[other[place]] for place in batch.place.tolist()]
-        video, audio = (
-            torch.cat([ours, torch.stack(theirs).to(ours)])
-            for ours, theirs in (
-                (batch.video, [each.video for each in others]),
-                (batch.audio, [each.audio for each in others]),
-            )
-        )
-        return batch._replace(video=video, audio=audio)
 
-    return double
+def _double(batch: Batch, clips: Clips, other: Mapping[int, int]) -> Batch:
+    others = [clips[other[place]] for place in batch.place.tolist()]
+    video = torch.stack([each.video for each in others]).to(batch.video)
+    audio = torch.stack([each.audio for each in others]).to(batch.audio)
+    return batch._replace(video=torch.cat([batch.video, video]), audio=torch.cat([batch.audio, audio]))
 
 
 @contextmanager
@@ -116,20 +110,19 @@ def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
 
     def note(exchange: nn.Module, maps: Pair, output: object) -> None:
         places, steps = cast(Any, exchange).attention(*maps)
-        weights = (places if cast(Any, exchange).weighs == "video" else steps).flatten(1).double()
+        weights = (places if cast(Any, exchange).weighted == "video" else steps).flatten(1).double()
         if weights.shape[1] > 1:
             found.append(torch.special.entr(weights).sum(dim=1) / math.log(weights.shape[1]))
 
-    handles = [each.register_forward_hook(note) for each in _exchanges(model) if hasattr(each, "weighs")]
-    try:
+    with ExitStack() as stack:
+        for exchange in _exchanges(model):
+            if hasattr(exchange, "weighted"):
+                stack.enter_context(exchange.register_forward_hook(note))
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _exchanges(model: TwoStream) -> list[nn.Module]:
-    return [exchange for exchange in model.exchanges if not isinstance(exchange, Silent)]
+    return [exchange for exchange in model.exchanges if not isinstance(exchange, NoExchange)]
 
 
 def _without(exchange: nn.Module, maps: Pair, output: object) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,10 @@
 """The training loop: epochs over one fold's clips, resumable at any moment, the best epoch kept."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises; nothing is unpickled
 from time import monotonic
@@ -21,25 +20,24 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Sampler, Subset
 
 from cfnsr.console import say
-from cfnsr.data import augment
 from cfnsr.data.dataset import Batch, Clips
 from cfnsr.errors import InputError
-from cfnsr.features.mel import Mel
-from cfnsr.files import write_atomically, write_text
-from cfnsr.models.baselines import Solver
+from cfnsr.files import write_atomically
+from cfnsr.training.augmentation import Augmentation
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
-from cfnsr.training.discriminants import fit_discriminants, solve
-from cfnsr.training.inputs import answer, at_one_speed, drop_modality, mixed, to_input
+from cfnsr.training.discriminants import fit_discriminants, prepare
+from cfnsr.training.inputs import answer, to_input
+from cfnsr.training.job import Job
+from cfnsr.training.run import HISTORY, Record, read_history, write_history
 
 READERS = 4  # worker processes that prefetch when the clips do not fit into memory
-ORDER, DROPOUT, AUGMENT = range(3)  # purposes of a mixed seed; `crossval.INITIAL` is 3
-FEATURES, COLOURS, MASKS = 4, 5, 6
+ORDER, DROPOUT = 0, 1  # purposes of a mixed seed, beside those of `augmentation` and `fold.INITIAL`
 # What torch.load raises for a file that is cut off or of another kind; its words are for programmers.
 DAMAGE = (OSError, RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError)
 FROM_THE_BEGINNING = "delete it to train this run from its beginning"
 
-Record = dict[str, Any]
+Change = Callable[[Batch], Batch]
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -59,9 +57,7 @@ class EpochOrder(Sampler[int]):
     """A shuffle that depends on the seed and the epoch alone, so that a resumed run repeats it."""
 
     def __init__(self, clips: int, seed: int) -> None:
-        self.clips = clips
-        self.seed = seed
-        self.epoch = 0
+        self.clips, self.seed, self.epoch = clips, seed, 0
 
     def __len__(self) -> int:
         return self.clips
@@ -93,65 +89,57 @@ class Trainer:
 
     Args:
         model: trained in place.
+        job: its recipe, epochs and seed, and the part that selects. Of a model that is solved, each epoch
+            solves it at one of the strengths, and the selecting clips choose among them.
         clips: all clips; `train` and `select` are places in it.
         folder: receives model.safetensors (the best epoch), history.jsonl, tensorboard/ and, until the
             training ends, training/state.pt.
-        selected_on: "validation" or "test": the name of the selecting clips in the history.
-        stop: the epoch after which to stop, where no clips select: `epochs` still sets the schedule.
-        solver: of a model that is not trained by gradient; each epoch solves it at one of the strengths, and
-            the selecting clips choose among them.
+        stop: the epoch after which to stop, where no clips select: the job's epochs still set the schedule.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        job: Job,
         clips: Clips,
         train: Sequence[int],
         select: Sequence[int],
-        recipe: Recipe,
         *,
-        epochs: int,
-        seed: int,
         folder: Path,
-        selected_on: str,
         accelerator: Accelerator,
         stop: int | None = None,
-        solver: Solver | None = None,
         progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
-        if recipe.modality_dropout and len(clips.columns) > 1 and clips.silence is None:
-            raise InputError(
-                "modality_dropout needs sound whose silence is known: this model reads "
-                f"{clips.columns['audio'].name}; train it without"
-            )
-        self.clips = clips
-        self.train = train
-        self.recipe = recipe
-        self.epochs = epochs
-        self.stop = epochs if stop is None else stop
-        self.seed = seed
-        self.folder = folder
-        self.selected_on = selected_on
-        self.accelerator = accelerator
-        self.solver = solver
-        self.progress = progress
+        recipe = job.recipe
+        self.clips, self.train, self.recipe = clips, train, recipe
+        self.seed, self.epochs, self.stop = job.seed, job.epochs, stop or job.epochs
+        self.selected_on, self.solver = job.protocol.selected_on, job.entry.solver
+        self.folder, self.accelerator, self.progress = folder, accelerator, progress
+        self.main = accelerator.is_main_process
+        self.history: list[Record] = []
+        # A run's history is that of its choice; what follows it chooses nothing.
+        self._history = folder / (HISTORY if select else "refit.jsonl")
+        self._state_path = folder / "training" / "state.pt"
+        self._solve_model: Callable[[float], None] | None = None  # once the clips are measured
+        self.augmentation = Augmentation(recipe, clips, train, job.seed)
+        self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         model = _synchronised(model, accelerator)
         optimizer = _optimizer(model, recipe)
-        self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         if any(column.feature.file == "video" for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._average = None if solver else _average_of(model, recipe, accelerator.device)
-        self._fill = self._mean_sound() if recipe.time_mask or recipe.frequency_mask else None
+        self._average = None if self.solver else _average_of(model, recipe, accelerator.device)
         self._sizes = _batch_sizes(len(train), recipe.batch_size)
         loader = DataLoader(
             Subset(clips, train),
             recipe.batch_size,
-            sampler=EpochOrder(len(train), seed),
+            sampler=EpochOrder(len(train), job.seed),
             drop_last=sum(self._sizes) < len(train),
             **self._loading(),
         )
         self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
         self.selecting = accelerator.prepare(self._ordered(select)) if select else None
+        # Where the last epoch is kept, the selecting clips are asked after it alone.
+        self.chooses = bool(select) and (recipe.keep == "best" or self.solver is not None)
 
     def _loading(self, *, lasting: bool = True) -> dict[str, Any]:
         """Settings of a loader. Its readers last between epochs, or end with a single pass over the clips."""
@@ -164,52 +152,44 @@ class Trainer:
             "generator": torch.Generator(),
         }
 
-    def _ordered(self, which: Sequence[int], *, lasting: bool = True) -> DataLoader[Batch]:
-        return DataLoader(Subset(self.clips, which), self.recipe.batch_size, **self._loading(lasting=lasting))
+    def _ordered(self, places: Sequence[int], *, lasting: bool = True) -> DataLoader[Batch]:
+        return DataLoader(
+            Subset(self.clips, places), self.recipe.batch_size, **self._loading(lasting=lasting)
+        )
 
     def fit(self, *, resume: bool = False) -> State:
         """Train to the last epoch; the model ends with the weights of the best, or last, epoch."""
         from tensorboardX import SummaryWriter
 
         state = self._load() if resume else State()
-        main = self.accelerator.is_main_process
-        history = _read_history(self._history, state.epoch) if main else []
-        board = None
-        if main and state.epoch < self.stop:
-            board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
         if state.epoch == 0:
-            fit_discriminants(self.accelerator.unwrap_model(self.model), self.clips, self.train)
-        # Where the last epoch is kept, the selecting clips are asked after it alone.
-        chooses = self.selecting is not None and (self.recipe.keep == "best" or self.solver is not None)
+            fit_discriminants(self._bare(self.model), self.clips, self.train)
+        board = None
+        if self.main:
+            self.history = self._read_history(state.epoch)
+            if state.epoch < self.stop:
+                board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=state.epoch + 1)
         for epoch in range(state.epoch + 1, self.stop + 1):
             started = monotonic()
             record = {"epoch": epoch, **(self._solve(epoch) if self.solver else self._train_epoch(epoch))}
-            score = figures = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
-            if self.selecting is not None and (chooses or epoch == self.stop):
-                record |= self._select(self.selecting)
-                figure = record[f"{self.selected_on}_{self.recipe.select_by}"]
-                figures = (figure, -record[f"{self.selected_on}_loss"])
-                if chooses:
-                    score = figures
-            state.epoch = epoch
-            if score > state.best:
-                state.best, state.best_epoch, state.kept = score, epoch, figures
-                if main and (chooses or epoch == self.stop):
-                    save_weights(self.accelerator.unwrap_model(self._kept), self.folder)
+            self._score(state, record)
             state.seconds += monotonic() - started
-            history.append(record)
-            if main and board is not None:
-                lines = "".join(json.dumps(line) + "\n" for line in history)
-                write_text(self._history, lines)
+            if board is not None:
+                self.history.append(record)
+                write_history(self._history, self.history)
                 for name, value in record.items():
                     board.add_scalar(name, value, epoch)
                 self._save(state)  # last: what it refers to is already on disk
         if board is not None:
             board.close()
         self.accelerator.wait_for_everyone()
-        load_weights(self.accelerator.unwrap_model(self.model), self.folder)
+        load_weights(self._bare(self.model), self.folder)
         self._average = None  # it has become the model
         return state
+
+    def _bare(self, model: nn.Module) -> nn.Module:
+        bare: nn.Module = self.accelerator.unwrap_model(model)
+        return bare
 
     @property
     def _kept(self) -> nn.Module:
@@ -217,138 +197,95 @@ class Trainer:
         model: nn.Module = self.model if self._average is None else self._average.module
         return model
 
+    def _score(self, state: State, record: Record) -> None:
+        """Score an epoch on the selecting clips, if it is time, and keep the weights of the best so far."""
+        epoch, asked = record["epoch"], self.chooses or record["epoch"] == self.stop
+        score = figures = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
+        if self.selecting is not None and asked:
+            record |= self._select()
+            figures = (
+                record[f"{self.selected_on}_{self.recipe.select_by}"],
+                -record[f"{self.selected_on}_loss"],
+            )
+            if self.chooses:
+                score = figures
+        state.epoch = epoch
+        if score > state.best:
+            state.best, state.best_epoch, state.kept = score, epoch, figures
+            if self.main and asked:
+                save_weights(self._bare(self._kept), self.folder)
+
+    def _select(self) -> Record:
+        log_probabilities, labels, _ = self._predict(self.selecting)
+        answers = log_probabilities.argmax(1)
+        return {
+            f"{self.selected_on}_loss": functional.nll_loss(log_probabilities, labels).item(),
+            f"{self.selected_on}_accuracy": (answers == labels).float().mean().item(),
+            f"{self.selected_on}_uar": _mean_recall(answers, labels),
+        }
+
     def _solve(self, epoch: int) -> Record:
         """Solve the model at the strength of an epoch; of those before the one to stop at nothing is kept."""
         assert self.solver is not None  # noqa: S101 - asked before
         strength = self.solver.strengths[epoch - 1]
         if self.selecting is None and epoch < self.stop:
             return {}
-        solve(self.accelerator.unwrap_model(self.model), self.solver, strength, self.clips, self.train)
+        if self._solve_model is None:
+            self._solve_model = prepare(self._bare(self.model), self.solver, self.clips, self.train)
+        self._solve_model(strength)
         log_probabilities = self.predict(self.train)
         labels = torch.tensor([self.clips.labels[place] for place in self.train])
         loss = functional.nll_loss(log_probabilities, labels).item()
         accuracy = (log_probabilities.argmax(1) == labels).float().mean().item()
-        if self.accelerator.is_main_process:
+        if self.main:
             self.progress(Step(epoch, self.epochs, 1, 1, loss, accuracy))
         return {"strength": strength, "train_loss": loss, "train_accuracy": accuracy}
 
     def _train_epoch(self, epoch: int) -> Record:
-        device = self.accelerator.device
         # Each process drops its own units.
         torch.manual_seed(mix(self.seed, epoch, DROPOUT, self.accelerator.process_index))
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch, AUGMENT))
-        recipe = self.recipe
-        maps = augment.draw(len(self.clips), generator, smallest=recipe.crop, flip=recipe.flip)
-        rate = recipe.modality_dropout if len(self.clips.columns) > 1 else 0.0
-        dropped = augment.draw_dropped(len(self.clips), rate, generator)
-        speeds, shares = self._draw_features(epoch)
-        colours, masks = self._draw_appearance(epoch)
+        self.augmentation.draw(epoch)
         self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: set it
         self.model.train()
-        total = torch.zeros(3, device=device)  # loss, correct, clips
-        steps = math.ceil(len(self._sizes) / recipe.accumulate)  # of the optimizer
-        for step, batch in enumerate(self.loader, start=1):
-            first = (step - 1) // recipe.accumulate * recipe.accumulate
-            together = self._sizes[first : first + recipe.accumulate]  # the batches of one optimizer step
-            last = step == first + len(together)
-            batch = Batch(*batch)
-            places = batch.place.cpu()
-            batch = to_input(
-                at_one_speed(batch, speeds[places]),
-                device,
-                maps[places].to(device),
-                colours[places] if recipe.colour_jitter else None,
-            )
-            if self._fill is not None:
-                hidden = augment.mask(
-                    batch.audio,
-                    masks[places].to(device),
-                    self._fill.to(device),
-                    time=recipe.time_mask,
-                    frequency=recipe.frequency_mask,
-                )
-                batch = batch._replace(audio=hidden)
-            if rate and self.clips.silence is not None:
-                batch = drop_modality(batch, dropped[places].to(device), self.clips.silence.to(device))
-            batch, targets = self._targets(batch, shares[places].to(device))
-            with self._apart(last):
-                with self.accelerator.autocast():
-                    log_probabilities = self.model(batch.video, batch.audio)
-                loss = self._loss(log_probabilities.float(), batch.label, targets)
-                if step == first + 1:
-                    self.optimizer.zero_grad()
-                # By clips, so that the sum is the mean over all of them.
-                self.accelerator.backward(loss * (self._sizes[step - 1] / sum(together)))
-            if last:
-                self._set_rate((epoch - 1 + first // recipe.accumulate / steps) / self.epochs)
-                if recipe.clip_gradient is not None:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), recipe.clip_gradient)
-                self.optimizer.step()
-                if self._average is not None:
-                    self._average.update_parameters(self.accelerator.unwrap_model(self.model))
-            count = len(batch.label)
-            correct = (log_probabilities.argmax(1) == batch.label).sum()
-            total += torch.stack([loss.detach() * count, correct, torch.tensor(count, device=device)])
-            if self.accelerator.is_main_process:
-                loss_sum, correct_sum, clip_sum = total.tolist()
+        total = torch.zeros(3, device=self.accelerator.device)  # loss, correct, clips
+        for number, batch in enumerate(self.loader):
+            total += self._train_batch(epoch, number, Batch(*batch))
+            if self.main:
+                loss, correct, clips = total.tolist()
                 self.progress(
-                    Step(
-                        epoch,
-                        self.epochs,
-                        step,
-                        len(self.loader),
-                        loss_sum / clip_sum,
-                        correct_sum / clip_sum,
-                    )
+                    Step(epoch, self.epochs, number + 1, len(self.loader), loss / clips, correct / clips)
                 )
-        loss_sum, correct_sum, clip_sum = self.accelerator.reduce(total).tolist()
-        if not math.isfinite(loss_sum):
+        loss, correct, clips = self.accelerator.reduce(total).tolist()
+        if not math.isfinite(loss):
             raise InputError(
-                f"the loss is {loss_sum} in epoch {epoch} of {self.folder}: expected a finite one; "
+                f"the loss is {loss} in epoch {epoch} of {self.folder}: expected a finite one; "
                 f"lower the learning rate, now {self.recipe.learning_rate}"
             )
-        return {"train_loss": loss_sum / clip_sum, "train_accuracy": correct_sum / clip_sum}
+        return {"train_loss": loss / clips, "train_accuracy": correct / clips}
 
-    def _draw_features(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Draw for each clip one of its speeds, and how much of its neighbour is mixed in."""
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch, FEATURES))
-        speeds = torch.rand(len(self.clips), generator=generator)
-        if not self.recipe.mixup:
-            return speeds, torch.zeros(len(self.clips))
-        return speeds, augment.draw_shares(len(self.clips), self.recipe.mixup, generator)
-
-    def _draw_appearance(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Draw for each clip the factors of its colours, and the masks of its sound."""
-        colours, masks = (
-            torch.Generator().manual_seed(mix(self.seed, epoch, what)) for what in (COLOURS, MASKS)
-        )
-        clips = len(self.clips)
-        strength = self.recipe.colour_jitter
-        return augment.draw_colours(clips, strength, colours), augment.draw_masks(clips, masks)
-
-    def _mean_sound(self) -> Float[Tensor, "F 1"] | None:
-        """Mean sound features over time and the training clips, where they can be masked."""
-        column = self.clips.columns.get("audio")
-        if column is None or not isinstance(column.feature, Mel):
-            return None
-        means = [column[place].float().mean(dim=1, keepdim=True) for place in self.train]
-        return torch.stack(means).mean(dim=0)
-
-    def _apart(self, last: bool) -> AbstractContextManager[None]:
-        """Exchange the gradients of processes at the last batch before an optimizer step alone."""
-        context: AbstractContextManager[None]
-        context = nullcontext() if last else self.accelerator.no_sync(self.model)
-        return context
-
-    def _targets(self, batch: Batch, shares: Tensor) -> tuple[Batch, Tensor | None]:
-        """Return the batch and its target probabilities; None for its plain labels."""
-        if self.recipe.plain_loss:
-            return batch, None
-        classes = self.clips.classes
-        targets = functional.one_hot(batch.label, classes).float()
-        smooth = self.recipe.label_smoothing
-        targets = (1 - smooth) * targets + smooth / classes
-        return mixed(batch, targets, shares) if self.recipe.mixup else (batch, targets)
+    def _train_batch(self, epoch: int, number: int, batch: Batch) -> Float[Tensor, "3"]:
+        """Learn from a batch; return its summed loss, its right answers and its clips."""
+        first = number // self.recipe.accumulate * self.recipe.accumulate
+        together = self._sizes[first : first + self.recipe.accumulate]  # the batches of one optimizer step
+        last = number + 1 == first + len(together)
+        batch, targets = self.augmentation.apply(batch, self.accelerator.device)
+        # Processes exchange their gradients at the last batch before a step of the optimizer alone.
+        exchange: AbstractContextManager[None]
+        exchange = nullcontext() if last else self.accelerator.no_sync(self.model)
+        with exchange:
+            with self.accelerator.autocast():
+                log_probabilities = self.model(batch.video, batch.audio)
+            loss = self._loss(log_probabilities.float(), batch.label, targets)
+            if number == first:
+                self.optimizer.zero_grad()
+            # By clips, so that the sum is the mean over all of them.
+            self.accelerator.backward(loss * (self._sizes[number] / sum(together)))
+        if last:
+            steps = math.ceil(len(self._sizes) / self.recipe.accumulate)  # of the optimizer
+            self._step((epoch - 1 + first // self.recipe.accumulate / steps) / self.epochs)
+        count = len(batch.label)
+        correct = (log_probabilities.argmax(1) == batch.label).sum()
+        return torch.stack([loss.detach() * count, correct, torch.tensor(count, device=loss.device)])
 
     def _loss(self, log_probabilities: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
         if targets is None:
@@ -357,60 +294,58 @@ class Trainer:
             targets = targets * self._class_weights.to(targets.device)
         return -(targets * log_probabilities).sum(dim=1).mean()
 
-    def _set_rate(self, progress: float) -> None:
+    def _step(self, progress: float) -> None:
+        """Change the weights by their gradients, at the rate after a part of the training."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(progress) * group["share"]
+        if self.recipe.clip_gradient is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient)
+        self.optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self._bare(self.model))
 
-    def _select(self, selecting: DataLoader[Batch]) -> Record:
-        log_probabilities, labels, _ = self._predict(selecting)
-        return {
-            f"{self.selected_on}_loss": functional.nll_loss(log_probabilities, labels).item(),
-            f"{self.selected_on}_accuracy": (log_probabilities.argmax(1) == labels).float().mean().item(),
-            f"{self.selected_on}_uar": _mean_recall(log_probabilities.argmax(1), labels),
-        }
-
-    def predict(
-        self, which: Sequence[int], change: Callable[[Batch], Batch] = lambda batch: batch
-    ) -> Float[Tensor, "clips classes"]:
+    def predict(self, places: Sequence[int], change: Change | None = None) -> Float[Tensor, "clips classes"]:
         """Log-probabilities of some clips, in the order they are given.
 
         Args:
             change: applied to a batch, its pictures still in 0..255, before the model.
         """
-        loader = self.accelerator.prepare(self._ordered(which, lasting=False))
+        loader = self.accelerator.prepare(self._ordered(places, lasting=False))
         log_probabilities, _, indices = self._predict(loader, change)
-        place = {index: row for row, index in enumerate(indices.tolist())}
-        return log_probabilities[[place[index] for index in which]]
+        row_of = {place: row for row, place in enumerate(indices.tolist())}
+        return log_probabilities[[row_of[place] for place in places]]
 
+    @torch.no_grad()
     def _predict(
-        self, loader: DataLoader[Batch], change: Callable[[Batch], Batch] = lambda batch: batch
+        self, loader: DataLoader[Batch], change: Change | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         model = self._kept.eval()
         rows = []
-        with torch.no_grad():
-            for batch in loader:
-                batch = to_input(change(Batch(*batch)), self.accelerator.device)
-                with self.accelerator.autocast():
-                    # What a change has put behind the batch's own clips is not returned.
-                    log_probabilities = answer(model, batch)[: len(batch.label)]
-                rows.append(
-                    self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
-                )
+        for batch in loader:
+            batch = Batch(*batch) if change is None else change(Batch(*batch))
+            batch = to_input(batch, self.accelerator.device)
+            with self.accelerator.autocast():
+                # What a change has put behind the batch's own clips is not returned.
+                log_probabilities = answer(model, batch)[: len(batch.label)]
+            rows.append(
+                self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
+            )
         log_probabilities, labels, indices = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
         return log_probabilities, labels, indices
 
-    @property
-    def _history(self) -> Path:
-        # A run's history is that of its choice; what follows it chooses nothing.
-        return self.folder / ("history.jsonl" if self.selecting is not None else "refit.jsonl")
-
-    @property
-    def _state_path(self) -> Path:
-        return self.folder / "training" / "state.pt"
+    def _read_history(self, epochs: int) -> list[Record]:
+        """Read the epochs that were trained before; what the file holds after them is trained again."""
+        history = read_history(self._history) if self._history.exists() else []
+        if len(history) < epochs:
+            raise InputError(
+                f"{self._history} has {len(history)} epochs: expected the {epochs} that were trained before; "
+                "delete the run's folder to train it from its beginning"
+            )
+        return history[:epochs]
 
     def _save(self, state: State) -> None:
         content = {
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "model": self._bare(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "state": vars(state),
             **({} if self._average is None else {"average": self._average.state_dict()}),
@@ -426,7 +361,7 @@ class Trainer:
             except DAMAGE:
                 raise InputError(f"{self._state_path} is damaged: {FROM_THE_BEGINNING}") from None
         try:
-            self.accelerator.unwrap_model(self.model).load_state_dict(content["model"])
+            self._bare(self.model).load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
             if self._average is not None:
                 self._average.load_state_dict(content["average"])
@@ -439,11 +374,10 @@ class Trainer:
     def close(self) -> None:
         """Delete the training state, from which nothing is left to resume, and let go of the clips."""
         self.accelerator.free_memory()
-        if not self.accelerator.is_main_process:
-            return
-        self._state_path.unlink(missing_ok=True)
-        if self._state_path.parent.is_dir():
-            self._state_path.parent.rmdir()
+        if self.main:
+            self._state_path.unlink(missing_ok=True)
+            if self._state_path.parent.is_dir():
+                self._state_path.parent.rmdir()
 
 
 def _synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
@@ -470,15 +404,15 @@ def _average_of(model: nn.Module, recipe: Recipe, device: torch.device) -> Avera
     """Average of the weights over the steps, from the first on; None where the recipe has none."""
     if not recipe.average_weights:
         return None
-
-    def average(means: Tensors, values: Tensors, seen: Tensor | int) -> None:
-        if not means[0].is_floating_point():  # the number of batches of a norm
-            torch._foreach_copy_(means, values)
-            return
-        decay = min(recipe.average_weights, (1 + int(seen)) / (10 + int(seen)))
-        torch._foreach_lerp_(means, values, 1 - decay)
-
+    average = partial(_update_average, recipe.average_weights)
     return AveragedModel(model, device, multi_avg_fn=average, use_buffers=True)
+
+
+def _update_average(decay: float, means: Tensors, values: Tensors, steps: Tensor | int) -> None:
+    if not means[0].is_floating_point():  # the number of batches of a norm
+        torch._foreach_copy_(means, values)
+        return
+    torch._foreach_lerp_(means, values, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
 
 
 def _batch_sizes(clips: int, batch: int) -> list[int]:
@@ -504,7 +438,7 @@ def _mean_recall(answers: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> float
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Adam over what is trained; what was trained before has a learning rate of its own."""
-    before = {id(parameter) for parameter in getattr(model, "taken_over", ())}
+    before = {id(parameter) for parameter in getattr(model, "initialised", ())}
     share = (recipe.fused_learning_rate or recipe.learning_rate) / recipe.learning_rate
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():
@@ -526,20 +460,3 @@ def _class_weights(clips: Clips, train: Sequence[int]) -> Tensor:
     counts = torch.bincount(torch.tensor([clips.labels[place] for place in train]), minlength=clips.classes)
     weights = counts.clamp(min=1).float().reciprocal()
     return weights * len(train) / (weights * counts).sum()
-
-
-def _read_history(path: Path, epochs: int) -> list[Record]:
-    """Read the epochs that a run has finished; what the file holds after them is trained again."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        history = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise InputError(
-            f"{path} cannot be read ({error}): delete the run's folder to train it from its beginning"
-        ) from None
-    if len(history) < epochs:
-        raise InputError(
-            f"{path} has {len(history)} epochs: expected the {epochs} that were trained before; delete "
-            "the run's folder to train it from its beginning"
-        )
-    return history[:epochs]

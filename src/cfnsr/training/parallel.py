@@ -14,9 +14,9 @@ from cfnsr.errors import InputError
 from cfnsr.processes import SPAWN, cores, worker_pool
 from cfnsr.training.crossval import train_jobs
 from cfnsr.training.fold import Progress
+from cfnsr.training.job import Job
 from cfnsr.training.loop import Step
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job
 
 WAIT = 0.2  # seconds between two checks whether a process has failed
 
@@ -43,6 +43,7 @@ def crossval_in_processes(
     Args:
         jobs: as `plan` orders them, of one protocol or several.
 
+    Raises:
         InputError: what the first process to fail raised; the others are stopped.
     """
     chains = [

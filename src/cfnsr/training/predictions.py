@@ -1,133 +1,163 @@
-"""Predictions of a trained fold: its validation and test clips, bad input, and the exchange disturbed."""
+"""The predictions of a run and the CSV files that keep them, a line a clip."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from cfnsr.data.conditions import Condition, conditions_of
-from cfnsr.data.dataset import Batch, Column
-from cfnsr.data.folds import find_protocol
+from cfnsr.corpus.take import Actor
+from cfnsr.emotions import LabelSet
+from cfnsr.errors import InputError
 from cfnsr.files import write_text
-from cfnsr.models.streams import TwoStream
-from cfnsr.training.calibration import fit_temperature
-from cfnsr.training.interaction import (
-    WITHOUT,
-    beside,
-    disturbances,
-    disturbed,
-    entropies,
-    joins_early,
-    pooled,
-)
-from cfnsr.training.loop import Trainer
-from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.record import Job
+from cfnsr.training.calibration import probabilities
+
+AGAIN = "delete its folder and train it again"
+CLIP, ACTOR, PART, LABEL = range(4)  # columns; those of the emotions follow
+
+Floats = NDArray[np.float64]
+Lines = list[list[str]]
 
 
-class Predicted(NamedTuple):
-    """One clip's prediction."""
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The clips of one split, or of the test under one condition.
 
-    under: str  # the part it stands in, or the condition it was met under
-    place: int
-    name: str
-    label: int
-    log_probabilities: np.ndarray
+    Args:
+        clips: their names (N,).
+        labels: their classes (N,).
+        log_probabilities: natural logarithms (N, classes).
+    """
 
+    clips: tuple[str, ...]
+    actors: tuple[Actor, ...]
+    labels: NDArray[np.int64]
+    log_probabilities: Floats
 
-def predict(trainer: Trainer, part: str, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
-    """Predict the clips of the fold's "validation" or "test" part, as far as it has one."""
-    clips = corpus.part(job.protocol, getattr(job.fold, part))
-    if not clips:
-        return []
-    rows = trainer.predict([place for place, _ in clips]).numpy()
-    labels = trainer.clips.labels
-    return [Predicted(part, *clip, labels[clip[0]], row) for clip, row in zip(clips, rows, strict=True)]
-
-
-def predict_spoiled(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> list[Predicted]:
-    """Predict the test clips under every condition that concerns the model."""
-    predicted: list[Predicted] = []
-    plain = {  # where speakers are standardised, the trainer's own columns are so by all takes
-        each: corpus.clips({each: column.name}, column.look).columns[each]
-        for each, column in trainer.clips.columns.items()
-    }
-    reads = {each: column.name for each, column in plain.items()}
-    clips = corpus.part(job.protocol, job.fold.test)
-    tested = corpus.actors(job.protocol, job.fold.test)
-    places = [place for place, _ in clips]
-    normalised = find_protocol(job.protocol).normalised
-    for name, condition in conditions_of(reads, normalised=normalised).items():
-        known: dict[str, Column] = {}
-        if condition.among is not None:
-            known = {each: column.standardised(condition.among, tested) for each, column in plain.items()}
-
-        def spoil(
-            batch: Batch, name: str = name, condition: Condition = condition, known: dict[str, Column] = known
-        ) -> Batch:
-            if known:
-                at = batch.place.tolist()
-                told = {each: torch.stack([column[place] for place in at]) for each, column in known.items()}
-                return batch._replace(**told)
-            if condition.pictures is not None:
-                return batch._replace(video=condition.pictures(batch.video))
-            heard = [corpus.headers[place].name for place in batch.place.tolist()]
-            features = [corpus.bad_sound(clip, name, reads["audio"]) for clip in heard]
-            return batch._replace(audio=torch.stack(features).to(batch.audio))
-
-        rows = trainer.predict(places, spoil).numpy()
-        labels = trainer.clips.labels
-        predicted += [
-            Predicted(name, place, clip, labels[place], row)
-            for (place, clip), row in zip(clips, rows, strict=True)
-        ]
-    return predicted
+    @property
+    def accuracy(self) -> float:
+        """Fraction of right answers over all clips."""
+        return float((self.log_probabilities.argmax(axis=1) == self.labels).mean())
 
 
-def audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[list[Predicted], float | None]:
-    """Predict the test clips under every disturbance of the exchange, with the entropy of its weights."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if not isinstance(model, TwoStream):
-        return [], None
-    clips = corpus.part(job.protocol, job.fold.test)
-    places, labels = [place for place, _ in clips], trainer.clips.labels
-    predicted: list[Predicted] = []
-    entropy: list[torch.Tensor] = []
-    with pooled(model) as vectors:
-        if joins_early(model):
-            trainer.predict(places)
-    for how in disturbances(model):
-        with disturbed(model, how, vectors):
-            if how == WITHOUT:
-                with entropies(model) as entropy:
-                    rows = trainer.predict(places).numpy()
-            else:
-                rows = trainer.predict(places, beside(trainer.clips, places)).numpy()
-        predicted += [
-            Predicted(how, *clip, labels[clip[0]], row) for clip, row in zip(clips, rows, strict=True)
-        ]
-    return predicted, float(torch.cat(entropy).mean()) if entropy else None
-
-
-def temperature_of(predicted: Sequence[Predicted]) -> float | None:
-    """Temperature fitted on the inner validation clips; None where the protocol has none."""
-    inner = [row for row in predicted if row.under == "validation"]
-    if not inner:
-        return None
-    log_probabilities = np.stack([row.log_probabilities for row in inner]).astype(float)
-    return fit_temperature(log_probabilities, np.array([row.label for row in inner]))
-
-
-def write_predictions(path: Path, under: str, corpus: PreparedCorpus, rows: Sequence[Predicted]) -> None:
+def write_predictions(path: Path, column: str, labels: LabelSet, parts: Mapping[str, Predictions]) -> None:
+    """Write clips whose split, or condition, stands in a column of that name."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip", "actor", under, "label", *corpus.store.labels.emotions])
-    for row in rows:
-        header = corpus.headers[row.place]
-        values = (f"{value:.7g}" for value in row.log_probabilities)
-        writer.writerow([row.name, header.actor, row.under, header.emotion, *values])
+    writer.writerow(["clip", "actor", column, "label", *labels.emotions])
+    for name, part in parts.items():
+        rows = zip(part.clips, part.actors, part.labels, part.log_probabilities, strict=True)
+        for clip, actor, label, logs in rows:
+            values = (f"{value:.7g}" for value in logs)
+            writer.writerow([clip, actor, name, labels.emotions[label], *values])
     write_text(path, text.getvalue())
+
+
+def read_predictions(
+    path: Path, labels: LabelSet, splits: Mapping[str, Sequence[Actor]], predicted: int | None = None
+) -> tuple[Predictions, Predictions]:
+    """Read the validation and the test predictions of a run.
+
+    Args:
+        splits: the actors of each split.
+        predicted: number of clips, if that is known.
+
+    Raises:
+        InputError: the file is cut, is no such table, or has clips of other actors.
+    """
+    lines = _read(path, "split", labels)
+    if predicted is not None and len(lines) != predicted:
+        raise _no_table(path, f"{len(lines)} clips, {predicted} were predicted")
+    foreign = sorted({line[PART] for line in lines} - {"test", "validation"})
+    if foreign:
+        raise InputError(f"{path} has split {foreign[0]!r}: expected test or validation")
+    _refuse_repeats(path, lines)
+    validation, test = (_part(path, lines, split, labels, splits[split]) for split in ("validation", "test"))
+    if not test.clips:
+        raise InputError(f"{path} has no test clip: expected those of the fold's test actors; {AGAIN}")
+    return validation, test
+
+
+def read_conditions(path: Path, labels: LabelSet, test: Predictions) -> dict[str, Predictions]:
+    """Read the test clips under each condition; none where the run was not scored so.
+
+    Raises:
+        InputError: the file is cut, is no such table, or a condition has other clips than the test.
+    """
+    if not path.exists():
+        return {}
+    lines = _read(path, "condition", labels)
+    truth = dict(zip(test.clips, test.labels.tolist(), strict=True))
+    found = {}
+    for condition in dict.fromkeys(line[PART] for line in lines):
+        _refuse_repeats(path, (line for line in lines if line[PART] == condition))
+        part = _part(path, lines, condition, labels, test.actors)
+        if dict(zip(part.clips, part.labels.tolist(), strict=True)) != truth:
+            raise InputError(
+                f"{path}: condition {condition} has {len(part.clips)} clips, expected the {len(truth)} "
+                f"of the test with their labels: {AGAIN}"
+            )
+        found[condition] = part
+    return found
+
+
+def _read(path: Path, column: str, labels: LabelSet) -> Lines:
+    """Read the lines of a table, of which each is found to be whole and of probabilities."""
+    expected = ["clip", "actor", column, "label", *labels.emotions]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            content = file.read()
+        if not content.endswith("\n"):
+            raise ValueError("it does not end with a line's end, so it was cut off")
+        header, *lines = csv.reader(io.StringIO(content, newline=""))
+        if header != expected:
+            raise ValueError(f"columns {','.join(header)}, expected {','.join(expected)}")
+        for number, line in enumerate(lines, start=2):
+            if len(line) != len(expected):
+                raise ValueError(f"line {number} has {len(line)} cells, expected {len(expected)}")
+        logs = _logs(lines, labels)
+    except (OSError, ValueError, csv.Error) as error:
+        raise _no_table(path, " ".join(str(error).split())) from None
+    try:
+        probabilities(logs)
+        for emotion in dict.fromkeys(line[LABEL] for line in lines):
+            labels.index(emotion)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return lines
+
+
+def _logs(lines: Lines, labels: LabelSet) -> Floats:
+    return np.array([line[LABEL + 1 :] for line in lines], dtype=float).reshape(-1, len(labels))
+
+
+def _part(path: Path, lines: Lines, name: str, labels: LabelSet, actors: Sequence[Actor]) -> Predictions:
+    """Predictions of a split or under a condition, of none but these actors."""
+    lines = [line for line in lines if line[PART] == name]
+    known = {str(actor): actor for actor in actors}
+    strangers = sorted({line[ACTOR] for line in lines} - known.keys())
+    if strangers:
+        raise InputError(
+            f"{path} has a {name} clip of actor {strangers[0]}, not among the {name} actors "
+            "in run.json: the folds leak; train the run again"
+        )
+    return Predictions(
+        clips=tuple(line[CLIP] for line in lines),
+        actors=tuple(known[line[ACTOR]] for line in lines),
+        labels=np.array([labels.index(line[LABEL]) for line in lines], dtype=np.int64),
+        log_probabilities=_logs(lines, labels),
+    )
+
+
+def _refuse_repeats(path: Path, lines: Iterable[list[str]]) -> None:
+    for clip, count in Counter(line[CLIP] for line in lines).items():
+        if count > 1:
+            raise InputError(f"{path} has clip {clip!r} twice: expected each clip once")
+
+
+def _no_table(path: Path, reason: str) -> InputError:
+    return InputError(f"{path} is no table of predictions ({reason}): {AGAIN}")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cfnsr.corpus.take import Actor, actor_order, refuse_spellings
-from cfnsr.data.conditions import BadSound
+from cfnsr.data.conditions import CorruptedSound
 from cfnsr.data.dataset import Clips, Column
-from cfnsr.data.folds import Dealt, Fold, Unit, find_protocol
-from cfnsr.data.store import Header, Store
+from cfnsr.data.folds import Dealt, Fold, Protocol, Unit
+from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Look
 from cfnsr.features.mel import PCM, Mel
@@ -22,6 +22,8 @@ from cfnsr.media.fingerprint import Content, copies, sound_map
 from cfnsr.media.mfcc import SAMPLE_RATE
 from cfnsr.models.parameters import whisper_encoder
 
+TABLE = "openface"  # file of a take that may be one table of all takes
+
 
 class PreparedCorpus:
     """A store with its headers read and its clips at hand for every kind of model."""
@@ -29,10 +31,10 @@ class PreparedCorpus:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.headers = store.headers()
-        self.bad_sound = BadSound(store)
+        self.corrupted_sound = CorruptedSound(store)
         self._columns: dict[tuple[str, tuple[int, ...], bool], Column] = {}
         self._sizes: dict[str, dict[str, int]] = {}
-        self._dealt: dict[str, dict[Unit, list[tuple[int, Dealt]]]] = {}
+        self._dealt: dict[Protocol, dict[Unit, list[tuple[int, Dealt]]]] = {}
 
     def clips(self, reads: Mapping[str, str], look: Look, *, normalised: bool = False) -> Clips:
         """All clips as a model reads them; each tensor is read once for all models and folds.
@@ -58,7 +60,7 @@ class PreparedCorpus:
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Sizes that a model of some inputs must know of what was prepared, see `Feature.sizes`."""
         sizes: dict[str, int] = {}
-        for name in {*names} & {*self.preparation.modalities}:
+        for name in (name for name in names if name in self.preparation.modalities):
             if name not in self._sizes:
                 clips = (self.store.load(header.name, [name]) for header in self.headers)
                 self._sizes[name] = FEATURES[name].sizes(clips)
@@ -105,37 +107,37 @@ class PreparedCorpus:
             digest.update(json.dumps([header.name, header.emotion, *content]).encode())
         return digest.hexdigest()
 
-    def _units(self, protocol: str) -> dict[Unit, list[tuple[int, Dealt]]]:
+    def _units(self, protocol: Protocol) -> dict[Unit, list[tuple[int, Dealt]]]:
         """Units that a protocol deals, with the clips of each."""
         if protocol not in self._dealt:
-            if not find_protocol(protocol).leaks:
+            if not protocol.leaks:
                 refuse_spellings(self.store.folder, (header.actor for header in self.headers))
             units: dict[Unit, list[tuple[int, Dealt]]] = {}
             for place, header in enumerate(self.headers):
-                for dealt in find_protocol(protocol).units(header):
+                for dealt in protocol.units(header):
                     units.setdefault(dealt.unit, []).append((place, dealt))
             self._dealt[protocol] = units
         return self._dealt[protocol]
 
-    def folds(self, protocol: str) -> list[Fold]:
+    def folds(self, protocol: Protocol) -> list[Fold]:
         """Folds of a protocol over the units that have clips."""
         strata = {unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()}
-        return find_protocol(protocol).deal(strata)
+        return protocol.deal(strata)
 
-    def part(self, protocol: str, units: Iterable[Unit]) -> list[tuple[int, str]]:
+    def part(self, protocol: Protocol, units: Iterable[Unit]) -> list[tuple[int, str]]:
         """Place and name of the clips of some of the units that a protocol deals."""
         dealt = self._units(protocol)
         return sorted((place, clip.name) for unit in units for place, clip in dealt.get(unit, ()))
 
-    def places(self, protocol: str, units: Iterable[Unit]) -> list[int]:
+    def places(self, protocol: Protocol, units: Iterable[Unit]) -> list[int]:
         """Places of the clips of some units."""
         return [place for place, _ in self.part(protocol, units)]
 
-    def actors(self, protocol: str, units: Iterable[Unit]) -> list[Actor]:
+    def actors(self, protocol: Protocol, units: Iterable[Unit]) -> list[Actor]:
         """Actors in the clips of these units."""
         return sorted({self.headers[place].actor for place in self.places(protocol, units)}, key=actor_order)
 
-    def check(self, protocol: str, fold: Fold) -> None:
+    def check(self, protocol: Protocol, fold: Fold) -> None:
         """Refuse a fold with an empty part, or with one recording in two parts under different names.
 
         A recording is known by its files' bytes, and by its sound in any codec, as `cfnsr check-split` does.
@@ -148,11 +150,11 @@ class PreparedCorpus:
                 raise InputError(
                     f"fold {fold.number} has {few} {part} clips (actors {who}): prepare those actors too"
                 )
-            if find_protocol(protocol).leaks:
+            if protocol.leaks:
                 continue
             for place in places:
                 name = self.headers[place].name
-                for content in self._contents(self.headers[place]):
+                for content in self._contents[name]:
                     before, other = owner.setdefault(content, (part, name))
                     if before != part:
                         kind = "sound" if isinstance(content, int) else "bytes"
@@ -161,11 +163,21 @@ class PreparedCorpus:
                             f"{name} in {part}, by its {kind}: remove the copy and its prepared clip"
                         )
 
-    def _contents(self, header: Header) -> list[str | int]:
-        """List SHA-256 of a clip's files, of an OpenFace table its own row; and the number of its sound."""
-        files = [source["sha256"] for role, source in header.sources.items() if role != "openface"]
-        sound = self._copies.get(header.name, -1)
-        return [*files, *self._tracks.get(header.name, ()), *([sound] if sound >= 0 else [])]
+    @cached_property
+    def _contents(self) -> dict[str, list[str | int]]:
+        """By clip SHA-256 of its files, of a table its own rows alone, and the number of its sound."""
+        names = [feature.name for feature in self.preparation.of_file(TABLE)]
+        contents: dict[str, list[str | int]] = {}
+        for header in self.headers:
+            files = [source["sha256"] for role, source in header.sources.items() if role != TABLE]
+            rows = self.store.load(header.name, names) if names else {}
+            sound = self._copies.get(header.name, -1)
+            contents[header.name] = [
+                *files,
+                *(hashlib.sha256(row.tobytes()).hexdigest() for row in rows.values()),
+                *([sound] if sound >= 0 else []),
+            ]
+        return contents
 
     @cached_property
     def _sounds(self) -> dict[str, np.ndarray]:
@@ -189,24 +201,12 @@ class PreparedCorpus:
         sets = copies([Content("", sound) for sound in self._sounds.values()])
         return dict(zip(self._sounds, sets.tolist(), strict=True))
 
-    def unheard(self) -> str:
+    def uncompared(self) -> str:
         """Warn how many clips could not be searched for re-coded copies; empty where there are none."""
-        mute = len(self.headers) - len(self._sounds)
-        if not mute:
+        silent = len(self.headers) - len(self._sounds)
+        if not silent:
             return ""
         return (
-            f"{mute} of {len(self.headers)} clips have no sound to compare: a re-coded copy of one under "
+            f"{silent} of {len(self.headers)} clips have no sound to compare: a re-coded copy of one under "
             "another name would not be found, only the same bytes; check the files with cfnsr check-split"
         )
-
-    @cached_property
-    def _tracks(self) -> dict[str, list[str]]:
-        """By clip, SHA-256 of each input that was made of its row or table of OpenFace."""
-        names = [feature.name for feature in self.preparation.of_file("openface")]
-        if not names:
-            return {}
-        loaded = {header.name: self.store.load(header.name, names) for header in self.headers}
-        return {
-            clip: [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays.values()]
-            for clip, arrays in loaded.items()
-        }

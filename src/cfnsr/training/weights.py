@@ -67,7 +67,7 @@ def find_weights(path: Path) -> WeightsFile:
     return WeightsFile(path, hashlib.sha256(_bytes(path)).hexdigest())
 
 
-def begin_with(model: nn.Module, file: WeightsFile) -> Match | None:
+def initialise_from(model: nn.Module, file: WeightsFile) -> Match | None:
     """Initialise a model's 3D ResNeXt from a file; None where it has none.
 
     Raises:

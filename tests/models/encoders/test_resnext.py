@@ -32,7 +32,7 @@ def test_the_relu_after_the_stem_is_there() -> None:
 def test_bottleneck_against_its_formula() -> None:
     """y = relu(BN(W3 relu(BN(W2 * relu(BN(W1 x)))) ) + BN(Ws x)), the groups convolved one by one."""
     torch.manual_seed(0)
-    block = Bottleneck(6, 8, stride=2, groups=4).eval()
+    block = Bottleneck(6, 16, stride=2, groups=4).eval()
     for module in block.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.running_mean.normal_()  # type: ignore[union-attr,operator]

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfnsr.errors import InputError
 from cfnsr.models.exchanges.msaf import MSAF
 
 
@@ -73,12 +72,6 @@ def test_against_the_source_step_by_step(channels: tuple[int, int]) -> None:
             torch.testing.assert_close((ours[0][clip], ours[1][clip]), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_shares_of_a_channel_sum_to_one() -> None:
-    shares = trained(16, 8, block=4).attention(torch.randn(3, 4))
-    assert shares.shape == (3, 6, 4)
-    torch.testing.assert_close(shares.sum(dim=1), torch.ones(3, 4))
-
-
 def test_gates_have_mean_one() -> None:
     """So trained encoders keep their scale; the source's gates begin near one by the number of blocks."""
     module = trained(16, 8, block=4)
@@ -117,42 +110,3 @@ def test_dropped_blocks_are_missing_from_the_joint_vector(monkeypatch: pytest.Mo
     video, audio = torch.randn(2, 8, 1, 2, 2), torch.randn(2, 4, 3)
     module(video, audio)
     torch.testing.assert_close(seen[0], 2 * video[:, 4:].mean(dim=(2, 3, 4)))
-
-
-def test_one_clip_moves_no_other_after_training() -> None:
-    module = trained(64, 32, block=32)
-    video, audio = torch.randn(3, 64, 2, 2, 2), torch.randn(3, 32, 6)
-    together = module(video, audio)
-    alone = [module(video[i : i + 1], audio[i : i + 1]) for i in range(3)]
-    for index in (0, 1):
-        torch.testing.assert_close(together[index], torch.cat([pair[index] for pair in alone]))
-
-
-@pytest.mark.parametrize("channels", [(64, 32, 16), (128, 32, 16), (256, 64, 32), (100, 20, 32)], ids=str)
-def test_every_parameter_gets_a_gradient_at_other_widths(channels: tuple[int, int, int]) -> None:
-    torch.manual_seed(3)
-    *widths, block = channels
-    module = MSAF(*widths, block=block)
-    video, audio = module(torch.randn(6, widths[0], 1, 2, 2), torch.randn(6, widths[1], 5))
-    (video.square().sum() + audio.square().sum()).backward()
-    # A batch norm takes the layer's bias away again.
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        assert name == "joint.0.bias" or parameter.grad.abs().sum() > 0, name
-
-
-def test_sizes() -> None:
-    assert sum(p.numel() for p in MSAF(1024, 32, block=16).parameters()) == 5_356
-    assert sum(p.numel() for p in MSAF(2048, 64, block=32).parameters()) == 19_288
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"block": 2}, "block 2 and reduction 4: expected 1 <= reduction <= block"),
-        ({"block": 8, "block_dropout": 1.0}, "block_dropout is 1.0"),
-    ],
-)
-def test_impossible_options(options: dict[str, float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        MSAF(16, 8, **options)  # type: ignore[arg-type]

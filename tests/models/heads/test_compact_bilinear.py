@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfnsr.errors import InputError
 from cfnsr.models.heads.compact_bilinear import CompactBilinear, CountSketch
 
 
@@ -104,40 +103,3 @@ def test_it_learns_what_takes_both_vectors() -> None:
         functional.nll_loss(head(video, audio), labels).backward()
         optimizer.step()
     assert (head(video, audio).argmax(1) == labels).all()
-
-
-def test_float32_log_probabilities_under_mixed_precision() -> None:
-    torch.manual_seed(5)
-    head = CompactBilinear(256, 64, 8)
-    inputs = torch.randn(3, 256), torch.randn(3, 64)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(head.pool(*inputs), head.pool(*inputs).float())
-        log_probabilities = head(*(tensor.bfloat16() for tensor in inputs))
-    assert log_probabilities.dtype == torch.float32
-    torch.testing.assert_close(log_probabilities, head(*inputs), atol=0.01, rtol=0)
-
-
-def test_exports_with_any_batch() -> None:
-    torch.manual_seed(6)
-    head = CompactBilinear(16, 24, 8, sketch_dim=100).eval()
-    small, large = ((torch.randn(n, 16), torch.randn(n, 24)) for n in (3, 7))
-    batch = torch.export.Dim("batch", min=1, max=64)
-    exported = torch.export.export(head, small, dynamic_shapes=({0: batch}, {0: batch})).module()
-    torch.testing.assert_close(exported(*large), head(*large))
-
-
-def test_one_clip_moves_no_other() -> None:
-    torch.manual_seed(7)
-    head = CompactBilinear(64, 32, 8)
-    video, audio = torch.randn(3, 64), torch.randn(3, 32)
-    alone = torch.cat([head(video[i : i + 1], audio[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(head(video, audio), alone, atol=1e-5, rtol=0)
-
-
-def test_size_and_impossible_sketch() -> None:
-    assert sum(p.numel() for p in CompactBilinear(2048, 1664, 8).parameters()) == 128_008 + 29_712
-    with torch.device("meta"):
-        counted = CompactBilinear(2048, 1664, 8)
-    assert sum(p.numel() for p in counted.parameters()) == 128_008 + 29_712
-    with pytest.raises(InputError, match="sketch_dim is 0: expected 1 or more"):
-        CompactBilinear(2, 2, 2, sketch_dim=0)

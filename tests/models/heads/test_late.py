@@ -1,12 +1,9 @@
 """Late rules against numbers worked out by hand."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cfnsr.errors import InputError
 from cfnsr.models.heads.late import Averaging, Multiplicative, StreamHeads
 
 
@@ -84,20 +81,3 @@ def test_both_streams_start_from_models_trained_alone() -> None:
     with torch.no_grad():
         video.weight.add_(1)
     torch.testing.assert_close(head(*inputs)[0], by_video)  # copied, not shared
-
-
-@pytest.mark.parametrize("make", [Averaging, lambda *dims: Multiplicative(*dims, beta=0.3)])
-def test_float32_log_probabilities_under_mixed_precision(make: type[Averaging]) -> None:
-    head = make(256, 64, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        log_probabilities = head(torch.randn(3, 256), torch.randn(3, 64))
-    assert log_probabilities.dtype == torch.float32
-    torch.testing.assert_close(log_probabilities.exp().sum(1), torch.ones(3))
-
-
-def test_sizes_and_impossible_beta() -> None:
-    for head in (Averaging(2048, 1664, 8), Multiplicative(2048, 1664, 8, beta=0.3)):
-        assert sum(p.numel() for p in head.parameters()) == 29_712
-    for beta in (-0.1, math.nan):
-        with pytest.raises(InputError, match=f"beta is {beta}: expected 0 or more"):
-            Multiplicative(2, 2, 2, beta=beta)

@@ -4,13 +4,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
+from cfnsr.models.streams import Encoder
 
 MFCC_COEFFICIENTS = 13
 CHANNELS = (32, 32, 64)
 POOLING = 8
 
 
-class AudioCNN(nn.Module):
+class AudioCNN(Encoder):
     """Two convolutions, a pooling over 8 steps and a third convolution; the map is flattened (eqs. 1-3).
 
     Args:
@@ -26,6 +27,8 @@ class AudioCNN(nn.Module):
     (torch.Size([2, 64, 26]), torch.Size([2, 1664]))
     """
 
+    reads = "audio"
+
     def __init__(self, steps: int = 212) -> None:
         super().__init__()
         pooled = (steps - 2 * 2) // POOLING  # kernel 7, padding 2: each convolution takes two steps
@@ -34,8 +37,11 @@ class AudioCNN(nn.Module):
                 f"mfcc_steps is {steps}: expected at least {POOLING + 4} MFCC columns (hop 512 at 44.1 kHz)"
             )
         first, second, third = CHANNELS
-        self.steps = steps
-        self.reads = "audio"
+        self.shape = MFCC_COEFFICIENTS, steps
+        self.expected = (
+            f"MFCCs of shape (B, {MFCC_COEFFICIENTS}, {steps}); another length needs a model made for it, "
+            "create_model(..., mfcc_steps=...)"
+        )
         self.channels = CHANNELS
         self.dim = third * pooled
         self.stages = nn.ModuleList(
@@ -56,16 +62,6 @@ class AudioCNN(nn.Module):
             ]
         )
         self.dropout = nn.Dropout(0.4)
-
-    def check(self, audio: Tensor | None) -> Float[Tensor, "B 13 S"]:
-        """Return the MFCCs as they came; raise `InputError` for another shape."""
-        if audio is None or audio.dim() != 3 or audio.shape[1:] != (MFCC_COEFFICIENTS, self.steps):
-            given = "none" if audio is None else tuple(audio.shape)
-            raise InputError(
-                f"audio is {given}: expected MFCCs of shape (B, {MFCC_COEFFICIENTS}, {self.steps}); another "
-                "length needs a model made for it, create_model(..., mfcc_steps=...)"
-            )
-        return audio
 
     def pool(self, audio: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
         """Flatten the whole map to one vector, with dropout in training; nothing is averaged away (eq. 3)."""

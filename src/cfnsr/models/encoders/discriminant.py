@@ -1,4 +1,4 @@
-"""A discriminant of a clip's statistics, solved in closed form, and the stage that adds its scores."""
+"""A discriminant of a clip's statistics, solved in closed form, and the stage that appends its scores."""
 
 import math
 
@@ -19,8 +19,8 @@ class Discriminant(nn.Module):
     """Scores of Gaussian classes with one common covariance, shrunk towards a multiple of the identity.
 
     It knows the clips it was fitted to almost by heart, so a network that trains beside it on those would
-    have nothing left to learn. So while the two train it is off (`silent`) unless `speaks` is set; in
-    evaluation it is on. Unfitted its scores are all zeros.
+    have nothing left to learn. So in training it is disabled unless `in_training` is set; in evaluation it is
+    enabled. Unfitted its scores are all zeros.
 
     Args:
         features: statistics of a clip.
@@ -49,23 +49,21 @@ class Discriminant(nn.Module):
     ) -> None:
         super().__init__()
         self.shrinkage, self.spread = shrinkage, deviation
-        self.speaks = False  # True: on in training too
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
-        self.register_buffer("directions", NARROWNESS * torch.randn(features, waves))
-        self.register_buffer("phases", 2 * math.pi * torch.rand(waves))
-        self.register_buffer("weight", torch.zeros(waves or features, classes))
-        self.register_buffer("bias", torch.zeros(classes))
+        self.in_training = False
+        self.mean = nn.Buffer(torch.zeros(features))
+        self.deviation = nn.Buffer(torch.ones(features))
+        self.directions = nn.Buffer(NARROWNESS * torch.randn(features, waves))
+        self.phases = nn.Buffer(2 * math.pi * torch.rand(waves))
+        self.weight = nn.Buffer(torch.zeros(waves or features, classes))
+        self.bias = nn.Buffer(torch.zeros(classes))
 
-    mean: Tensor
-    deviation: Tensor
-    directions: Tensor
-    phases: Tensor
-    weight: Tensor
-    bias: Tensor
+    @property
+    def enabled(self) -> bool:
+        """False while it trains beside a network that does not start from it."""
+        return self.in_training or not self.training
 
-    def _judged(self, values: Float[Tensor, "N F"]) -> Float[Tensor, "N W"]:
-        """Values that are scored: the standardised statistics, or waves of them."""
+    def standardise(self, values: Float[Tensor, "N F"]) -> Float[Tensor, "N W"]:
+        """Standardise statistics by those of the clips it was fitted to, and make any waves of them."""
         values = ((values - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
         return (values @ self.directions + self.phases).cos() if self.phases.numel() else values
 
@@ -75,7 +73,7 @@ class Discriminant(nn.Module):
         deviation, mean = torch.std_mean(values, dim=0, correction=0)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation + LEAST_DEVIATION)
-        values = self._judged(values).double()
+        values = self.standardise(values).double()
         weight, bias = linear_discriminant(values, labels, self.bias.numel(), self.shrinkage)
         scores = values @ weight + bias
         centred = scores - scores.mean(dim=1, keepdim=True)
@@ -83,14 +81,45 @@ class Discriminant(nn.Module):
         self.weight.copy_((weight - weight.mean(dim=1, keepdim=True)) * scale)
         self.bias.copy_((bias - bias.mean()) * scale)
 
-    @property
-    def silent(self) -> bool:
-        """True while it trains beside a network."""
-        return self.training and not self.speaks
-
     def forward(self, values: Float[Tensor, "B F"]) -> Float[Tensor, "B classes"]:
         """Score each class; the mean over the classes is 0."""
-        return self._judged(values) @ self.weight + self.bias
+        return self.standardise(values) @ self.weight + self.bias
+
+
+class ScoredStage(nn.Module):
+    """A stage of an encoder: a map of its input, and behind it a discriminant's scores of the whole input.
+
+    The score of each class is a channel that is the same at all places, and channels of zeros fill up to
+    `MULTIPLE`, so that an exchange that weights the map weights the scores too. While the discriminant is
+    disabled its channels are zeros.
+
+    Args:
+        discriminant: of as many statistics as `measure` gives.
+    """
+
+    def __init__(self, discriminant: Discriminant, classes: int) -> None:
+        super().__init__()
+        self.discriminant = discriminant
+        self.score_channels = math.ceil(classes / MULTIPLE) * MULTIPLE
+
+    def embed(self, given: Tensor) -> Float[Tensor, "B C *places"]:
+        """Make the map."""
+        raise NotImplementedError
+
+    def measure(self, given: Tensor) -> Float[Tensor, "B F"]:
+        """Make the statistics that are scored."""
+        raise NotImplementedError
+
+    def forward(self, given: Tensor) -> Float[Tensor, "B C+scores *places"]:
+        embedded = self.embed(given)
+        if self.discriminant.enabled:
+            scores = self.discriminant(self.measure(given))
+        else:  # the statistics cost more than the map
+            scores = embedded.new_zeros(len(embedded), self.discriminant.bias.numel())
+        scores = functional.pad(scores, (0, self.score_channels - scores.shape[1]))
+        places = embedded.shape[2:]
+        everywhere = scores.view(*scores.shape, *(1 for _ in places)).expand(-1, -1, *places)
+        return torch.cat([embedded, everywhere], dim=1)
 
 
 def linear_discriminant(
@@ -110,45 +139,9 @@ def linear_discriminant(
     )
     weight = _solve(values - means[labels], means.T, shrinkage)
     bias = ((counts + 1) / (len(values) + classes)).log() - (means.T * weight).sum(dim=0) / 2
-    if counts.any():  # a class without clips lies near to everything when there are more values than clips
-        bias = torch.where(counts > 0, bias, bias[counts > 0].min())
+    # A class without clips lies near to everything when there are more values than clips.
+    bias = torch.where(counts > 0, bias, bias[counts > 0].min())
     return weight, bias
-
-
-class Judging(nn.Module):
-    """A stage of an encoder: its map, and behind it a discriminant's scores of the whole input.
-
-    The score of each class is a channel that is the same at all places, and channels of zeros fill up to
-    `MULTIPLE`, so that an exchange that weights the map weights the scores too. A subclass says what the map
-    is (`mapped`) and what is scored (`statistics`). While the discriminant is silent its channels are zeros.
-
-    Args:
-        discriminant: of as many statistics as `statistics` gives.
-    """
-
-    def __init__(self, discriminant: Discriminant, classes: int) -> None:
-        super().__init__()
-        self.discriminant = discriminant
-        self.judged = math.ceil(classes / MULTIPLE) * MULTIPLE
-
-    def mapped(self, given: Tensor) -> Float[Tensor, "B C *places"]:
-        """Map of an input."""
-        raise NotImplementedError
-
-    def statistics(self, given: Tensor) -> Float[Tensor, "B F"]:
-        """Statistics of an input that the discriminant scores."""
-        raise NotImplementedError
-
-    def forward(self, given: Tensor) -> Float[Tensor, "B C+judged *places"]:
-        mapped = self.mapped(given)
-        if self.discriminant.silent:  # the statistics cost more than the map
-            scores = mapped.new_zeros(len(mapped), self.discriminant.bias.numel())
-        else:
-            scores = self.discriminant(self.statistics(given))
-        scores = functional.pad(scores, (0, self.judged - scores.shape[1]))
-        places = mapped.shape[2:]
-        everywhere = scores.view(*scores.shape, *(1 for _ in places)).expand(-1, -1, *places)
-        return torch.cat([mapped, everywhere], dim=1)
 
 
 def _solve(
@@ -159,8 +152,7 @@ def _solve(
     share = (1 - shrinkage) / clips
     level = shrinkage * (within.square().sum() / (clips * features)).clamp(min=LEAST_DEVIATION)
     if features <= clips:
-        covariance = share * within.T @ within
-        covariance = covariance + level * torch.eye(features).to(within)
+        covariance = share * within.T @ within + level * torch.eye(features).to(within)
         solved: Tensor = torch.linalg.solve(covariance, targets)
         return solved
     # With fewer clips than values the smaller matrix, of clips, is enough (Woodbury's identity).

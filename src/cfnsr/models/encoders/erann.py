@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
+from cfnsr.models.streams import Encoder
 
 MEL_BANDS = 128
 CHANNELS = (8, 16, 32, 64, 128)  # of the five stages, times the widening factor W
@@ -54,7 +55,7 @@ class AudioResidualBlock(nn.Module):
         return summed
 
 
-class ERANN(nn.Module):
+class ERANN(Encoder):
     """ERANN-s-W: five stages of audio residual blocks, cut here into three (0-2, 3 and 4).
 
     The frequencies are halved four times, from 128 bands to 8; so is the time, but by 4 at a time in the
@@ -81,6 +82,8 @@ class ERANN(nn.Module):
     """
 
     reads = "log_mel"
+    shape = (MEL_BANDS, None)
+    expected = f"log-mel spectrograms of shape (B, {MEL_BANDS}, steps), see cfnsr.media.log_mel"
 
     def __init__(
         self, width: float = 1.0, *, step: int = 0, blocks: tuple[int, int, int, int, int] = (4, 4, 4, 4, 4)
@@ -121,16 +124,6 @@ class ERANN(nn.Module):
     def light(cls, width: float) -> "ERANN":
         """A light one for a CPU: no blocks at full resolution, one in each later stage, and a step of 2."""
         return cls(width, step=2, blocks=(0, 1, 1, 1, 1))
-
-    def check(self, log_mel: Tensor | None) -> Float[Tensor, "B 128 S"]:
-        """Return the spectrograms as they came; raise `InputError` for another shape."""
-        if log_mel is None or log_mel.dim() != 3 or log_mel.shape[1] != MEL_BANDS or not log_mel.shape[2]:
-            given = "none" if log_mel is None else tuple(log_mel.shape)
-            raise InputError(
-                f"log_mel is {given}: expected log-mel spectrograms of shape (B, {MEL_BANDS}, steps), "
-                "see cfnsr.media.log_mel"
-            )
-        return log_mel
 
     def pool(self, sound: Float[Tensor, "B C F S"]) -> Float[Tensor, "B C"]:
         """Mean plus maximum over all places of the map, through the dense layer."""

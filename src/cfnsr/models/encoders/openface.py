@@ -1,6 +1,6 @@
 """The video encoder for OpenFace tracks: action units, pose, gaze and landmarks instead of pictures."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from cfnsr.errors import InputError
 from cfnsr.logarithmic import compressed, expanded
-from cfnsr.models.encoders.discriminant import Discriminant, Judging
+from cfnsr.models.encoders.discriminant import Discriminant, ScoredStage
+from cfnsr.models.streams import Encoder
 
 CHANNELS = 128
 KERNEL = 3  # in time
@@ -45,10 +46,15 @@ class Embedding(nn.Module):
         return places.unsqueeze(-1)
 
 
-class Seen(Judging):
+def mean_units(track: Float[Tensor, "B F T"]) -> Float[Tensor, "B F"]:
+    """Mean over time of every feature of a track, on a logarithmic scale."""
+    return compressed(track).mean(dim=2)
+
+
+class ScoredEmbedding(ScoredStage):
     """First stage: the embedded features, and behind them a discriminant's scores of the track's mean.
 
-    >>> Seen(35, 6)(torch.rand(2, 35, 7)).shape
+    >>> ScoredEmbedding(35, 6)(torch.rand(2, 35, 7)).shape
     torch.Size([2, 136, 7, 35, 1])
     """
 
@@ -56,16 +62,15 @@ class Seen(Judging):
         super().__init__(Discriminant(features, classes, WAVES, SHRINKAGE, DEVIATION), classes)
         self.embedding = Embedding(features)
 
-    def mapped(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B C T F 1"]:
+    def embed(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B C T F 1"]:
         places: Tensor = self.embedding(track)
         return places
 
-    def statistics(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B F"]:
-        """Mean over time of every feature."""
-        return compressed(track).mean(dim=2)
+    def measure(self, track: Float[Tensor, "B F T"]) -> Float[Tensor, "B F"]:
+        return mean_units(track)
 
 
-class InTime(nn.Module):
+class TemporalConvolution(nn.Module):
     """Add to each place a convolution over its neighbours in time, channel by channel; zero at first.
 
     Channels beyond its own pass on unchanged.
@@ -83,7 +88,7 @@ class InTime(nn.Module):
         return torch.cat([added, others], dim=1)
 
 
-class OpenFaceEncoder(nn.Module):
+class OpenFaceEncoder(Encoder):
     """A face's track as a map whose places are its features in time, `(B, C, T, F, 1)`.
 
     Any number of time steps will do, from 1: the mean of a whole take is a track of one step. Beside the
@@ -106,29 +111,23 @@ class OpenFaceEncoder(nn.Module):
         super().__init__()
         if features < 1:
             raise InputError(f"openface_features is {features}: expected 1 or more, such as 35 action units")
-        self.features = features
-        seen = Seen(features, classes)
-        self.judged = seen.judged
-        self.channels = (CHANNELS + self.judged,) * 3
-        self.dim = CHANNELS + self.judged
-        self.stages = nn.ModuleList([seen, InTime(), InTime()])
+        self.shape = features, None
+        self.expected = (
+            f"tracks of shape (B, {features}, steps); another number of features needs a model made for it, "
+            "create_model(..., openface_features=...)"
+        )
+        first = ScoredEmbedding(features, classes)
+        self.score_channels = first.score_channels
+        self.dim = CHANNELS + self.score_channels
+        self.channels = (self.dim,) * 3
+        self.stages = nn.ModuleList([first, TemporalConvolution(), TemporalConvolution()])
         self.standardise = nn.BatchNorm1d(CHANNELS)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def check(self, track: Tensor | None) -> Float[Tensor, "B F T"]:
-        """Return the tracks as they came; raise `InputError` for another shape."""
-        if track is None or track.dim() != 3 or track.shape[1] != self.features or not track.shape[2]:
-            given = "none" if track is None else tuple(track.shape)
-            raise InputError(
-                f"openface is {given}: expected tracks of shape (B, {self.features}, steps); another number "
-                "of features needs a model made for it, create_model(..., openface_features=...)"
-            )
-        return track
-
     def average(self) -> Float[Tensor, "F 1"]:
         """Track of the mean over the training clips, on the logarithmic scale that is standardised first."""
-        mean: Tensor = cast(Any, self.stages[0]).embedding.scale.running_mean
-        return expanded(mean)[:, None]
+        mean = cast(ScoredEmbedding, self.stages[0]).embedding.scale.running_mean
+        return expanded(cast(Tensor, mean))[:, None]
 
     def pool(self, places: Float[Tensor, "B C T F 1"]) -> Float[Tensor, "B dim"]:
         """Hidden layer of a perceptron over the mean of all places, and the discriminant's scores."""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
+from cfnsr.models.streams import Encoder
 
 EXPANSION = 2
 STEM_CHANNELS = 64
@@ -38,9 +39,9 @@ class GroupedConv3d(nn.Conv3d):
 class Bottleneck(nn.Module):
     """1x1x1, grouped 3x3x3 and 1x1x1 convolutions beside a shortcut (Xie et al. 2017, fig. 3c, in 3D)."""
 
-    def __init__(self, channels: int, planes: int, *, stride: int, groups: int) -> None:
+    def __init__(self, channels: int, out: int, *, stride: int, groups: int) -> None:
         super().__init__()
-        out = planes * EXPANSION
+        planes = out // EXPANSION
         self.convolutions = nn.Sequential(
             _norm_act(nn.Conv3d(channels, planes, 1, bias=False)),
             _norm_act(GroupedConv3d(planes, planes, 3, stride, padding=1, groups=groups, bias=False)),
@@ -54,6 +55,13 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C2 T2 H2 W2"]:
         return torch.relu(self.convolutions(x) + self.shortcut(x))
+
+
+def _layer(channels: int, out: int, depth: int, *, stride: int, groups: int) -> nn.Sequential:
+    """Build bottlenecks in a row; the first one changes the shape."""
+    first = Bottleneck(channels, out, stride=stride, groups=groups)
+    others = (Bottleneck(out, out, stride=1, groups=groups) for _ in range(depth - 1))
+    return nn.Sequential(first, *others)
 
 
 def start_residuals(model: nn.Module, weight: float) -> None:
@@ -74,7 +82,7 @@ def start_residuals(model: nn.Module, weight: float) -> None:
             nn.init.constant_(cast(Tensor, last_norm.weight), weight)
 
 
-class ResNeXt3D(nn.Module):
+class ResNeXt3D(Encoder):
     """3D ResNeXt-50 with cardinality 32, cut into the three stages between which modalities may talk.
 
     Strides are (1, 2, 2) in the stem, 2 in the pooling and 1, 2, 2, 2 in the four layers, in all three axes:
@@ -95,6 +103,11 @@ class ResNeXt3D(nn.Module):
     (torch.Size([1, 256, 1, 2, 2]), torch.Size([1, 256]))
     """
 
+    reads = "video"
+    shape = (3, None, None, None)
+    expected = "pictures of shape (B, 3, frames, height, width)"
+    strided = True  # its places lie on a grid of strides
+
     def __init__(self, width: float = 1.0, depths: tuple[int, int, int, int] = (3, 4, 6, 3)) -> None:
         super().__init__()
         groups = round(CARDINALITY * width)
@@ -102,20 +115,12 @@ class ResNeXt3D(nn.Module):
             raise InputError(
                 f"width is {width}: expected a multiple of 1/{CARDINALITY}, such as 1, 0.25 or 0.125"
             )
-        planes = tuple(round(plane * width) for plane in PLANES)
         stem = round(STEM_CHANNELS * width)
-        layers: list[nn.Module] = []
-        widths = (stem, *(plane * EXPANSION for plane in planes))
-        for (before, _), plane, depth, stride in zip(
-            pairwise(widths), planes, depths, (1, 2, 2, 2), strict=True
-        ):
-            blocks = [Bottleneck(before, plane, stride=stride, groups=groups)]
-            blocks += [
-                Bottleneck(plane * EXPANSION, plane, stride=1, groups=groups) for _ in range(depth - 1)
-            ]
-            layers.append(nn.Sequential(*blocks))
-        self.reads = "video"
-        self.strided = True  # its places lie on a grid of strides
+        widths = (stem, *(round(plane * width) * EXPANSION for plane in PLANES))
+        layers = [
+            _layer(*ends, depth, stride=stride, groups=groups)
+            for ends, depth, stride in zip(pairwise(widths), depths, (1, 2, 2, 2), strict=True)
+        ]
         self.channels = widths[2:]
         self.dim = widths[-1]
         self.stages = nn.ModuleList(
@@ -123,8 +128,7 @@ class ResNeXt3D(nn.Module):
                 nn.Sequential(
                     _norm_act(nn.Conv3d(3, stem, 7, stride=(1, 2, 2), padding=3, bias=False)),
                     nn.MaxPool3d(3, stride=2, padding=1),
-                    layers[0],
-                    layers[1],
+                    *layers[:2],
                 ),
                 layers[2],
                 layers[3],
@@ -140,11 +144,9 @@ class ResNeXt3D(nn.Module):
         stem = cast(nn.Sequential, cast(nn.Sequential, self.stages[0])[0])
         stem[-1] = nn.Identity()
 
-    def check(self, video: Tensor | None) -> Float[Tensor, "B 3 T H W"]:
+    def check(self, given: Tensor | None) -> Float[Tensor, "B 3 T H W"]:
         """Return the pictures as they came; raise `InputError` for another shape or raw bytes."""
-        if video is None or video.dim() != 5 or video.shape[1] != 3:
-            given = "none" if video is None else tuple(video.shape)
-            raise InputError(f"video is {given}: expected pictures of shape (B, 3, frames, height, width)")
+        video = super().check(given)
         if not video.is_floating_point():
             raise InputError(
                 f"video is {video.dtype}: expected normalised pictures, see cfnsr.data.augment.normalise"

@@ -1,13 +1,14 @@
 """The audio encoder for the hidden states of a pretrained speech encoder."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
-from cfnsr.models.encoders.discriminant import Discriminant, Judging
+from cfnsr.models.encoders.discriminant import Discriminant, ScoredStage
+from cfnsr.models.streams import Encoder
 
 CHANNELS = 192
 HIDDEN = 128  # values of the pooled vector
@@ -43,10 +44,10 @@ class LayerMixture(nn.Module):
         return mixed
 
 
-class Heard(Judging):
+class ScoredMixture(ScoredStage):
     """First stage: the mixed layers, and behind them a discriminant's scores of the whole take.
 
-    >>> Heard(5, 384, 6)(torch.rand(2, 5, 24, 384)).shape
+    >>> ScoredMixture(5, 384, 6)(torch.rand(2, 5, 24, 384)).shape
     torch.Size([2, 200, 24])
     """
 
@@ -54,16 +55,15 @@ class Heard(Judging):
         super().__init__(Discriminant(3 * layers * width, classes), classes)
         self.mixture = LayerMixture(layers, width, CHANNELS)
 
-    def mapped(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B C S"]:
+    def embed(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B C S"]:
         mixed: Tensor = self.mixture(states)
         return mixed
 
-    def statistics(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B 3*layers*width"]:
-        """Mean, deviation and deviation of the changes of every value over the steps."""
+    def measure(self, states: Float[Tensor, "B layers S width"]) -> Float[Tensor, "B 3*layers*width"]:
         return over_time(states)
 
 
-class Attention(nn.Module):
+class StepAttention(nn.Module):
     """A pre-norm transformer layer over the steps of a map, so that each step attends to the whole take.
 
     Channels beyond its own pass on unchanged.
@@ -73,13 +73,7 @@ class Attention(nn.Module):
         super().__init__()
         self.channels = channels
         self.layer = nn.TransformerEncoderLayer(
-            channels,
-            HEADS,
-            WIDENING * channels,
-            DROPOUT,
-            "gelu",
-            batch_first=True,
-            norm_first=True,
+            channels, HEADS, WIDENING * channels, DROPOUT, "gelu", batch_first=True, norm_first=True
         )
 
     def forward(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B C S"]:
@@ -104,7 +98,7 @@ def _deviation(values: Float[Tensor, "B C S *width"]) -> Float[Tensor, "B C *wid
     return (squares.mean(dim=2) + LEAST_VARIANCE).sqrt()
 
 
-class SpeechMixture(nn.Module):
+class SpeechMixture(Encoder):
     """A learned mixture of a frozen speech encoder's layers, then self-attention over its steps, twice.
 
     Beside it a linear discriminant scores the take by statistics of the same layers. The two learn apart, and
@@ -129,12 +123,16 @@ class SpeechMixture(nn.Module):
         super().__init__()
         if layers < 1 or width < 1:
             raise InputError(f"speech_layers is {layers}, speech_width {width}: expected 1 or more of each")
-        self.layers, self.width = layers, width
-        heard = Heard(layers, width, classes)
-        self.judged = heard.judged
-        self.channels = (CHANNELS + self.judged,) * 3
-        self.dim = HIDDEN + self.judged
-        self.stages = nn.ModuleList([heard, Attention(CHANNELS), Attention(CHANNELS)])
+        self.shape = layers, None, width
+        self.expected = (
+            f"hidden states of shape (B, {layers}, steps, {width}); another encoder's need a model made for "
+            "it, create_model(..., speech_layers=..., speech_width=...)"
+        )
+        first = ScoredMixture(layers, width, classes)
+        self.score_channels = first.score_channels
+        self.channels = (CHANNELS + self.score_channels,) * 3
+        self.dim = HIDDEN + self.score_channels
+        self.stages = nn.ModuleList([first, StepAttention(CHANNELS), StepAttention(CHANNELS)])
         self.hidden = nn.Sequential(
             nn.BatchNorm1d(2 * CHANNELS),
             nn.Dropout(2 * DROPOUT),
@@ -143,22 +141,10 @@ class SpeechMixture(nn.Module):
             nn.Dropout(2 * DROPOUT),
         )
 
-    def check(self, speech: Tensor | None) -> Float[Tensor, "B layers S width"]:
-        """Return the hidden states as they came; raise `InputError` for another shape."""
-        sizes = (self.layers, self.width)
-        if speech is None or speech.dim() != 4 or speech.shape[1::2] != sizes or not speech.shape[2]:
-            given = "none" if speech is None else tuple(speech.shape)
-            raise InputError(
-                f"speech is {given}: expected hidden states of shape (B, {self.layers}, steps, "
-                f"{self.width}); another encoder's need a model made for it, "
-                "create_model(..., speech_layers=..., speech_width=...)"
-            )
-        return speech
-
     def average(self) -> Float[Tensor, "layers 1 width"]:
         """Mean of the states over the training clips."""
-        mean: Tensor = cast(Any, self.stages[0]).mixture.scale.running_mean
-        return mean.view(self.layers, 1, self.width)
+        first = cast(ScoredMixture, self.stages[0]).mixture
+        return cast(Tensor, first.scale.running_mean).view(len(first.scores), 1, -1)
 
     def pool(self, speech: Float[Tensor, "B C S"]) -> Float[Tensor, "B dim"]:
         """Hidden layer over the mean and the deviation over the steps, and the discriminant's scores."""

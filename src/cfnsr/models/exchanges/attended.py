@@ -23,12 +23,10 @@ class Attended(nn.Module):
     tensor([[[5., 9.]]])
     """
 
-    surplus: Tensor
-
     def __init__(self, *, residual: bool = True) -> None:
         super().__init__()
         self.residual = residual
-        self.register_buffer("surplus", torch.zeros(()))  # fraction of the output's mean that is taken off
+        self.surplus = nn.Buffer(torch.zeros(()))  # fraction of the output's mean that is taken off
 
     def start_neutral(self) -> None:
         """Let uniform weights keep the mean as it came."""

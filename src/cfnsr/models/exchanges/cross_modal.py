@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from cfnsr.models.exchanges.agreement import Agreement, AgreementMaps
 from cfnsr.models.exchanges.attended import Attended, Multiplied
 from cfnsr.models.exchanges.selection import Selection
+from cfnsr.models.shapes import Attention, AudioMap, Maps, VideoMap
 
 GROUP = 16  # clips of a batch in the released code, over which its weights are added up
 
@@ -28,7 +29,7 @@ class CrossModal(nn.Module):
     (torch.Size([2048, 2, 7, 7]), torch.Size([64, 26]))
     """
 
-    weighs = "video"
+    weighted = "video"
     causal = False  # of the self-attention
 
     def __init__(
@@ -39,35 +40,27 @@ class CrossModal(nn.Module):
         self.agreement = Agreement(video_channels, audio_channels)
         self.attended = Attended(residual=residual)
 
-    def weights(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> Float[Tensor, "B 1 T H W"]:
+    def weights(self, video: VideoMap, audio: AudioMap) -> Float[Tensor, "B 1 T H W"]:
         """Attention of each place of the video map; sums to 1 over a clip's places (eq. 7)."""
         selected = self.selection(audio.transpose(1, 2))
         weights: Tensor = self.agreement(video.flatten(2).transpose(1, 2), selected)
         return weights.reshape(-1, 1, *video.shape[2:])
 
-    def attention(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B S"]]:
+    def attention(self, video: VideoMap, audio: AudioMap) -> Attention:
         """Weights of the video's places, and token weights of the audio steps in the vector behind them.
 
         Both sum to 1 over a clip's places or steps.
         """
         weights = self.weights(video, audio).squeeze(1)
         total = weights.sum(dim=(1, 2, 3), keepdim=True)
-        return weights / total, self.selection.shares(audio.transpose(1, 2))
+        return weights / total, self.selection.token_weights(audio.transpose(1, 2))
 
-    def uniform(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+    def uniform(self, video: VideoMap, audio: AudioMap) -> Maps:
         """Output of the block if all places had the same weight."""
         weights = torch.full_like(video[:, :1], 1 / video[0, 0].numel())
         return self.attended(video, weights), audio
 
-    def forward(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+    def forward(self, video: VideoMap, audio: AudioMap) -> Maps:
         return self.attended(video, self.weights(video, audio)), audio
 
 
@@ -99,9 +92,7 @@ class CrossModalReleased(CrossModalMap):
 
     causal = True
 
-    def weights(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> Float[Tensor, "B 1 T H W"]:
+    def weights(self, video: VideoMap, audio: AudioMap) -> Float[Tensor, "B 1 T H W"]:
         """Attention of each place; sums to 16 over the places of each time step."""
         selected = self.selection(audio.transpose(1, 2))
         scores = self.agreement.scores(video.flatten(2).transpose(1, 2), selected)
@@ -109,9 +100,7 @@ class CrossModalReleased(CrossModalMap):
         weights: Tensor = GROUP * by_step.softmax(dim=2)
         return weights.reshape(-1, 1, *video.shape[2:])
 
-    def uniform(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+    def uniform(self, video: VideoMap, audio: AudioMap) -> Maps:
         """Output of the block if all places of a time step had the same weight."""
         weights = torch.full_like(video[:, :1], GROUP / video[0, 0, 0].numel())
         return self.attended(video, weights), audio

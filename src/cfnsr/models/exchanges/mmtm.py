@@ -1,10 +1,10 @@
 """The multimodal transfer module (Table 1, "MMTM")."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from cfnsr.errors import InputError
+from cfnsr.models.shapes import AudioMap, Maps, VideoMap
 
 
 class MMTM(nn.Module):
@@ -36,13 +36,10 @@ class MMTM(nn.Module):
 
     def start_neutral(self) -> None:
         """Let all gates be 1, so that the maps pass on as they came."""
-        for excite in (self.excite_video, self.excite_audio):
-            nn.init.zeros_(excite.weight)
-            nn.init.zeros_(excite.bias)
+        for parameter in (*self.excite_video.parameters(), *self.excite_audio.parameters()):
+            nn.init.zeros_(parameter)
 
-    def forward(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+    def forward(self, video: VideoMap, audio: AudioMap) -> Maps:
         averages = torch.cat([video.mean(dim=(2, 3, 4)), audio.mean(dim=2)], dim=1)
         joint = self.squeeze(averages).relu()
         video_gate = 2 * self.excite_video(joint).sigmoid()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cfnsr.errors import InputError
+from cfnsr.models.shapes import AudioMap, Maps, VideoMap
 
 
 class MSAF(nn.Module):
@@ -72,12 +73,10 @@ class MSAF(nn.Module):
     def attention(self, joint: Float[Tensor, "B block"]) -> Float[Tensor, "B blocks block"]:
         """Weight of each block, video's before audio's, in each channel; a channel's weights sum to 1."""
         scores = torch.einsum("br,nkr->bnk", self.joint(joint), self.weight) + self.bias
-        shares: Tensor = scores.softmax(dim=1)
-        return shares
+        weights: Tensor = scores.softmax(dim=1)
+        return weights
 
-    def forward(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+    def forward(self, video: VideoMap, audio: AudioMap) -> Maps:
         # The mean over places first: it may change places with the sum over blocks, and is small.
         blocks = torch.cat([self._split(video.mean(dim=(2, 3, 4))), self._split(audio.mean(dim=2))], dim=1)
         kept = functional.dropout(torch.ones_like(blocks[:, :, :1]), self.block_dropout, self.training)

@@ -60,14 +60,14 @@ class Selection(nn.Module):
         self.norm = nn.LayerNorm(channels) if depth else nn.Identity()
 
     def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
-        tokens = self._placed(tokens)
+        tokens = self._positioned(tokens)
         mask = self._mask(tokens)
         for layer in self.layers:
             tokens = layer(tokens, src_mask=mask)
         tokens = self.norm(tokens)
         return tokens[:, -1] if self.causal else tokens.mean(dim=1)
 
-    def shares(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N"]:
+    def token_weights(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N"]:
         """Token weights in the selected vector, by attention rollout; they sum to 1 over a clip.
 
         In each layer a token becomes half itself, by the layer's shortcut, and half what it attends to, in
@@ -78,12 +78,12 @@ class Selection(nn.Module):
 
         Source: Abnar and Zuidema 2020, "Quantifying attention flow in transformers", section 3.
 
-        >>> Selection(64, 0).shares(torch.rand(1, 4, 64))
+        >>> Selection(64, 0).token_weights(torch.rand(1, 4, 64))
         tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
         """
         clips, count, _ = tokens.shape
         mixed = torch.eye(count).to(tokens).expand(clips, -1, -1)  # [i, j]: how much of token j is in token i
-        tokens = self._placed(tokens)
+        tokens = self._positioned(tokens)
         mask = self._mask(tokens)
         for layer in cast(Iterable[nn.TransformerEncoderLayer], self.layers):
             normed = layer.norm1(tokens)
@@ -99,10 +99,10 @@ class Selection(nn.Module):
         count = tokens.shape[1]
         return torch.ones(count, count, dtype=torch.bool, device=tokens.device).triu(1)
 
-    def _placed(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+    def _positioned(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         """Add positions to the tokens, where there are layers to make use of them."""
         if not self.depth:
             return tokens
         positions = sinusoidal_positions(tokens.shape[1], tokens.shape[2]).to(tokens)
-        placed: Tensor = self.dropout(tokens * math.sqrt(tokens.shape[2]) + positions)
-        return placed
+        positioned: Tensor = self.dropout(tokens * math.sqrt(tokens.shape[2]) + positions)
+        return positioned

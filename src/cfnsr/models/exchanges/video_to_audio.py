@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from cfnsr.models.exchanges.agreement import HIDDEN, Agreement
 from cfnsr.models.exchanges.attended import Attended
 from cfnsr.models.exchanges.selection import Selection
+from cfnsr.models.shapes import Attention, AudioMap, Maps, VideoMap
 
 
 class VideoToAudio(nn.Module):
@@ -26,7 +27,7 @@ class VideoToAudio(nn.Module):
     (torch.Size([2048, 2, 7, 7]), torch.Size([64, 26]))
     """
 
-    weighs = "audio"
+    weighted = "audio"
 
     def __init__(
         self, video_channels: int, audio_channels: int, *, depth: int = 5, residual: bool = True
@@ -37,32 +38,24 @@ class VideoToAudio(nn.Module):
         self.agreement = Agreement(audio_channels, HIDDEN)
         self.attended = Attended(residual=residual)
 
-    def weights(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> Float[Tensor, "B 1 S"]:
+    def weights(self, video: VideoMap, audio: AudioMap) -> Float[Tensor, "B 1 S"]:
         """Attention of each step of the audio map; sums to 1 over a clip's steps (eq. 7)."""
-        selected = self.selection(self._tokens(video))
+        selected = self.selection(self._tokenise(video))
         weights: Tensor = self.agreement(audio.transpose(1, 2), selected)
         return weights[:, None]
 
-    def attention(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B S"]]:
+    def attention(self, video: VideoMap, audio: AudioMap) -> Attention:
         """Token weights of the video's places in the selected vector, and weights of the audio steps."""
-        shares = self.selection.shares(self._tokens(video)).reshape(-1, *video.shape[2:])
-        return shares, self.weights(video, audio).squeeze(1)
+        places = self.selection.token_weights(self._tokenise(video)).reshape(-1, *video.shape[2:])
+        return places, self.weights(video, audio).squeeze(1)
 
-    def uniform(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+    def uniform(self, video: VideoMap, audio: AudioMap) -> Maps:
         """Output of the block if all audio steps had the same weight."""
         return video, self.attended(audio, torch.full_like(audio[:, :1], 1 / audio.shape[2]))
 
-    def forward(
-        self, video: Float[Tensor, "B C T H W"], audio: Float[Tensor, "B C2 S"]
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C2 S"]]:
+    def forward(self, video: VideoMap, audio: AudioMap) -> Maps:
         return video, self.attended(audio, self.weights(video, audio))
 
-    def _tokens(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B N K"]:
+    def _tokenise(self, video: VideoMap) -> Float[Tensor, "B N K"]:
         tokens: Tensor = self.tokens(video.flatten(2).transpose(1, 2))
         return tokens

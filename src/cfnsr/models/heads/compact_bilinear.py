@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from cfnsr.errors import InputError
 from cfnsr.models.heads.late import StreamHeads
+from cfnsr.models.shapes import Scores, Vector
 
 SEED = 0
 # The slopes of a root and of a normalisation have no bound at 0. Products of features are near 1.
@@ -30,19 +31,15 @@ class CountSketch(nn.Module):
     tensor([[-2., -6.]])
     """
 
-    places: Tensor
-    signs: Tensor
-
     def __init__(self, dim: int, sketch_dim: int, generator: torch.Generator) -> None:
         super().__init__()
         self.sketch_dim = sketch_dim
         device = torch.get_default_device()  # a generator of the CPU draws the same numbers for all devices
         places = torch.randint(sketch_dim, (dim,), generator=generator, device="cpu")
         signs = 2.0 * torch.randint(2, (dim,), generator=generator, device="cpu") - 1.0
-        self.register_buffer("places", places.to(device))
-        self.register_buffer("signs", signs.to(device))
+        self.places, self.signs = nn.Buffer(places.to(device)), nn.Buffer(signs.to(device))
 
-    def forward(self, vector: Float[Tensor, "B D"]) -> Float[Tensor, "B sketch"]:
+    def forward(self, vector: Vector) -> Float[Tensor, "B sketch"]:
         empty = vector.new_zeros(vector.shape[0], self.sketch_dim)
         return empty.index_add(1, self.places, vector * self.signs)
 
@@ -79,19 +76,17 @@ class CompactBilinear(nn.Module):
 
     def start_neutral(self) -> None:
         """Let the sketch add nothing at first."""
-        nn.init.zeros_(self.classify.weight)
-        nn.init.zeros_(self.classify.bias)
+        for parameter in self.classify.parameters():
+            nn.init.zeros_(parameter)
 
-    def pool(self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]) -> Float[Tensor, "B sketch"]:
+    def pool(self, video: Vector, audio: Vector) -> Float[Tensor, "B sketch"]:
         """Sketch of the outer product, in float32 also under mixed precision."""
         video_waves = torch.fft.rfft(self.video_sketch(video.float()))
         audio_waves = torch.fft.rfft(self.audio_sketch(audio.float()))
         sketch: Tensor = torch.fft.irfft(video_waves * audio_waves, n=self.sketch_dim)
         return sketch
 
-    def forward(
-        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
-    ) -> Float[Tensor, "B classes"]:
+    def forward(self, video: Vector, audio: Vector) -> Scores:
         products = self.pool(video, audio)
         roots = products / (products.abs() + LEAST_PRODUCT).sqrt()
         scores: Tensor = self.classify(functional.normalize(roots, dim=1, eps=LEAST_NORM))

@@ -1,8 +1,9 @@
 """The head of CFN-SR: one linear layer over the spliced pair (section 2.4, eq. 9)."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from cfnsr.models.shapes import Scores, Vector
 
 
 class Concat(nn.Module):
@@ -22,11 +23,9 @@ class Concat(nn.Module):
             self.classify.weight.copy_(torch.cat([video.weight, audio.weight], dim=1))
             self.classify.bias.copy_(video.bias + audio.bias)
 
-    def forward(
-        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
-    ) -> Float[Tensor, "B classes"]:
+    def forward(self, video: Vector, audio: Vector) -> Scores:
         scores: Tensor = self.classify(torch.cat([video, audio], dim=1))
-        return scores.float().log_softmax(dim=1)  # also under mixed precision
+        return scores.float().log_softmax(dim=1)
 
 
 class FreshConcat(Concat):

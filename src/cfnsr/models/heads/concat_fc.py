@@ -1,10 +1,10 @@
 """Early fusion by concatenation and a hidden layer (Table 1, "Concat + FC")."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.models.heads.late import StreamHeads
+from cfnsr.models.shapes import Scores, Vector
 
 
 class ConcatFC(nn.Module):
@@ -42,14 +42,16 @@ class ConcatFC(nn.Module):
             self.classify.weight[:, : 2 * classes] = torch.cat([identity, -identity], dim=1)
             nn.init.zeros_(self.classify.bias)
 
-    def forward(
-        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
-    ) -> Float[Tensor, "B classes"]:
+    def score(self, video: Vector, audio: Vector) -> Tensor:
+        """Scores of the classes before the softmax, float32 also under mixed precision."""
         scores: Tensor = self.classify(self.hidden(torch.cat([video, audio], dim=1)).relu())
-        return scores.float().log_softmax(dim=1)  # also under mixed precision
+        return scores.float()
+
+    def forward(self, video: Vector, audio: Vector) -> Scores:
+        return self.score(video, audio).log_softmax(dim=1)
 
 
-class ConcatFCHeads(nn.Module):
+class ConcatFCHeads(ConcatFC):
     """`ConcatFC` whose scores are added to those of the two streams alone.
 
     It has 0.03 M parameters more, just those that the paper's 26.87 M have above one hidden layer of 256.
@@ -58,23 +60,18 @@ class ConcatFCHeads(nn.Module):
     1.0
     """
 
-    early = True  # the modalities meet in it, not in a sum of their scores
+    start_from = None  # type: ignore[assignment]  # the two heads take the trained classifiers
 
     def __init__(self, video_dim: int, audio_dim: int, classes: int, *, hidden: int = 256) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(video_dim + audio_dim, hidden)
-        self.classify = nn.Linear(hidden, classes)
+        super().__init__(video_dim, audio_dim, classes, hidden=hidden)
         self.streams = StreamHeads(video_dim, audio_dim, classes)
 
     def start_neutral(self) -> None:
         """Let the hidden layer add nothing at first."""
-        nn.init.zeros_(self.classify.weight)
-        nn.init.zeros_(self.classify.bias)
+        for parameter in self.classify.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(
-        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
-    ) -> Float[Tensor, "B classes"]:
-        scores: Tensor = self.classify(self.hidden(torch.cat([video, audio], dim=1)).relu())
+    def forward(self, video: Vector, audio: Vector) -> Scores:
         by_video, by_audio = self.streams(video, audio)
-        together: Tensor = scores.float() + by_video + by_audio
+        together: Tensor = self.score(video, audio) + by_video + by_audio
         return together.log_softmax(dim=1)

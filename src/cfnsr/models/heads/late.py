@@ -3,10 +3,10 @@
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfnsr.errors import InputError
+from cfnsr.models.shapes import Scores, Vector
 
 LEAST_DOUBT = 1e-6  # the slope of x ** beta has no bound at 0
 
@@ -29,14 +29,10 @@ class StreamHeads(nn.Module):
         self.video.load_state_dict(video.state_dict())
         self.audio.load_state_dict(audio.state_dict())
 
-    def forward(
-        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
-    ) -> tuple[Float[Tensor, "B classes"], Float[Tensor, "B classes"]]:
-        """Log-probabilities by video alone and by audio alone, in float32 also under mixed precision."""
-        return (
-            self.video(video).float().log_softmax(dim=1),
-            self.audio(audio).float().log_softmax(dim=1),
-        )
+    def forward(self, video: Vector, audio: Vector) -> tuple[Scores, Scores]:
+        """Log-probabilities by video alone and by audio alone."""
+        by_video, by_audio = self.video(video).float(), self.audio(audio).float()
+        return by_video.log_softmax(dim=1), by_audio.log_softmax(dim=1)
 
 
 class Averaging(nn.Module):
@@ -50,9 +46,7 @@ class Averaging(nn.Module):
         super().__init__()
         self.streams = StreamHeads(video_dim, audio_dim, classes)
 
-    def forward(
-        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
-    ) -> Float[Tensor, "B classes"]:
+    def forward(self, video: Vector, audio: Vector) -> Scores:
         by_video, by_audio = self.streams(video, audio)
         return torch.logaddexp(by_video, by_audio) - math.log(2)
 
@@ -81,13 +75,11 @@ class Multiplicative(nn.Module):
         self.streams = StreamHeads(video_dim, audio_dim, classes)
         self.beta = beta
 
-    def _doubt(self, log_probabilities: Float[Tensor, "B classes"]) -> Float[Tensor, "B classes"]:
+    def _doubt(self, log_probabilities: Scores) -> Scores:
         doubt: Tensor = (-torch.expm1(log_probabilities)).clamp(min=LEAST_DOUBT) ** self.beta
         return doubt
 
-    def forward(
-        self, video: Float[Tensor, "B Dv"], audio: Float[Tensor, "B Da"]
-    ) -> Float[Tensor, "B classes"]:
+    def forward(self, video: Vector, audio: Vector) -> Scores:
         by_video, by_audio = self.streams(video, audio)
         scores: Tensor = by_video * self._doubt(by_audio) + by_audio * self._doubt(by_video)
         return scores.log_softmax(dim=1)

@@ -26,16 +26,16 @@ export async function ask(address, options = {}) {
 
 export const askJson = async (address, options) => (await ask(address, options)).json();
 
-// Send a recording. `told` is called with the share that has been sent; `signal` ends it.
-export function send(file, parameters, told, signal) {
+// Send a recording. `progress` is called with the share that has been sent; `signal` ends it.
+export function send(file, parameters, progress, signal) {
   return new Promise((resolve, reject) => {
     const form = new FormData();
     form.append("file", file, file.name);
-    // fetch tells nothing of how much has been sent
+    // fetch reports no progress of what is sent
     const request = new XMLHttpRequest();
     request.open("POST", `/jobs?${new URLSearchParams(parameters)}`);
     request.responseType = "json";
-    request.upload.onprogress = (event) => event.lengthComputable && told(event.loaded / event.total);
+    request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.onload = () => {
       if (request.status === 202) resolve(request.response.id);
       else reject(new Problem(request.response?.error?.message ?? `The server answered ${request.status}.`));

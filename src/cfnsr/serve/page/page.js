@@ -1,7 +1,7 @@
 // The page: a recording is chosen, sent, waited for and shown.
 
 import { Problem, ask, askJson, forget, send } from "./api.js";
-import { clock, joined, mark, percent } from "./stretches.js";
+import { clock, joined, mark, percent } from "./segments.js";
 import { Studio } from "./studio.js";
 import { Timeline } from "./timeline.js";
 
@@ -15,7 +15,6 @@ const TITLES = {
   png: "The timeline as a picture",
 };
 const POLL = [150, 400]; // milliseconds from question to question: at first, later
-const DRAWING = 30; // seconds that an example may take to be drawn
 const MIB = 1024 * 1024;
 
 let settings;
@@ -87,7 +86,7 @@ async function look(file) {
 }
 
 async function waitFor(id, signal) {
-  let told = 0;
+  let announced = 0;
   for (let asked = 0; ; asked++) {
     const state = await askJson(`/jobs/${id}`, { signal });
     const { done, total } = state.progress;
@@ -96,9 +95,9 @@ async function waitFor(id, signal) {
     else if (total < 2) phase("The model looks and listens");
     else {
       phase(`The model looks and listens: ${done} of ${total} windows`, done, total);
-      if (done / total >= told + 0.25) { // a screen reader need not hear each window
-        told = done / total;
-        said(`${percent(told)} done`);
+      if (done / total >= announced + 0.25) { // a screen reader need not hear each window
+        announced = done / total;
+        said(`${percent(announced)} done`);
       }
     }
     await pause(asked < 10 ? POLL[0] : POLL[1]);
@@ -107,13 +106,13 @@ async function waitFor(id, signal) {
 }
 
 function parameters() {
-  const told = { hop: $("hop").value || "1" };
-  if ($("window").value) told.window = $("window").value;
-  if ($("video-stream").value) told.video_stream = $("video-stream").value;
-  if ($("audio-stream").value) told.audio_stream = $("audio-stream").value;
-  if ($("all-faces").checked) told.all_faces = "true";
-  if ($("keep").checked && settings.explains) told.explain = "true";
-  return told;
+  const query = { hop: $("hop").value || "1" };
+  if ($("window").value) query.window = $("window").value;
+  if ($("video-stream").value) query.video_stream = $("video-stream").value;
+  if ($("audio-stream").value) query.audio_stream = $("audio-stream").value;
+  if ($("all-faces").checked) query.all_faces = "true";
+  if ($("keep").checked && settings.explains) query.explain = "true";
+  return query;
 }
 
 // End what is under way, and delete what the server has of this page.
@@ -153,7 +152,7 @@ player.addEventListener("error", () => {
   $("unplayable").hidden = false;
 });
 player.addEventListener("loadedmetadata", () => {
-  // What a browser records tells no length: it finds it when sent beyond the end.
+  // A browser's recording has no length: it is found by a seek beyond the end.
   if (player.duration === Infinity) {
     player.addEventListener("durationchange", () => { player.currentTime = 0; }, { once: true });
     player.currentTime = 1e7;
@@ -225,20 +224,20 @@ function showWhom(place) {
 }
 
 let chosen = null;
-function moved(stretch, text) {
-  chosen = stretch;
+function moved(segment, text) {
+  chosen = segment;
   $("here").textContent = text;
-  const able = stretch.probabilities !== null && stretch.window !== null;
+  const able = segment.probabilities !== null && segment.window !== null;
   $("explain").disabled = !able || !job;
 }
 
 async function explain() {
-  const stretch = chosen;
+  const segment = chosen;
   const [mine, of] = [job, whom];
   const shown = of ? result.people[of - 1] : result;
   const asked = () => job === mine && whom === of; // else another recording or person is shown by now
   const person = of ? shown.person : null;
-  const query = new URLSearchParams({ window: stretch.window, ...(person ? { person } : {}) });
+  const query = new URLSearchParams({ window: segment.window, ...(person ? { person } : {}) });
   const address = `/jobs/${job}/explanation?${query}`;
   const button = $("explain");
   button.setAttribute("aria-busy", "true");
@@ -247,8 +246,8 @@ async function explain() {
   said("Explaining");
   $("error").hidden = true;
   try {
-    const told = await askJson(address);
-    if (asked()) showExplanation(shown.timeline[stretch.window], told);
+    const explanation = await askJson(address);
+    if (asked()) showExplanation(shown.timeline[segment.window], explanation);
     const picture = asked() && (await (await ask(`${address}&format=png`)).blob());
     if (asked()) showSheet(picture);
   } catch (error) {
@@ -260,16 +259,16 @@ async function explain() {
   }
 }
 
-function showExplanation(window, told) {
+function showExplanation(window, explanation) {
   const modality = { video: "pictures", audio: "sound" };
-  $("explanation-title").textContent = `Why ${told.emotion}: the window from ${clock(window.start, true)} to ${clock(window.end, true)}`;
-  const reasons = [`Probability of ${told.emotion} by all that was seen and heard: ${percent(told.probabilities[told.emotion])}.`];
-  for (const each of told.contributions) {
-    reasons.push(`Without the ${modality[each.modality]} (${each.instead}): ${percent(each.probabilities[told.emotion])}.`);
+  $("explanation-title").textContent = `Why ${explanation.emotion}: the window from ${clock(window.start, true)} to ${clock(window.end, true)}`;
+  const reasons = [`Probability of ${explanation.emotion} by all that was seen and heard: ${percent(explanation.probabilities[explanation.emotion])}.`];
+  for (const each of explanation.contributions) {
+    reasons.push(`Without the ${modality[each.modality]} (${each.instead}): ${percent(each.probabilities[explanation.emotion])}.`);
   }
-  if (told.contributions.length && !told.tolerant) reasons.push("The model was never trained to do without one of the two.");
-  for (const block of told.blocks.slice(0, 1)) {
-    const even = Math.exp(Math.log(told.probabilities[told.emotion]) - block.moved);
+  if (explanation.contributions.length && !explanation.tolerant) reasons.push("The model was never trained to do without one of the two.");
+  for (const block of explanation.blocks.slice(0, 1)) {
+    const even = Math.exp(Math.log(explanation.probabilities[explanation.emotion]) - block.moved);
     reasons.push(`Had it looked everywhere alike, about ${percent(even)}${block.effective ? "" : ": where it looked had no effect on this answer"}.`);
   }
   $("reasons").replaceChildren(...reasons.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
@@ -317,8 +316,8 @@ function setDownloads(able) {
 async function download(kind) {
   $("error").hidden = true;
   try {
-    const { words, ...told } = result;
-    const blob = kind === "json" ? new Blob([`${JSON.stringify(told, null, 2)}\n`], { type: "application/json" }) : await (await ask(`/jobs/${job}/timeline.${kind}`)).blob();
+    const { words, ...prediction } = result;
+    const blob = kind === "json" ? new Blob([`${JSON.stringify(prediction, null, 2)}\n`], { type: "application/json" }) : await (await ask(`/jobs/${job}/timeline.${kind}`)).blob();
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${name}.${kind}` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
@@ -337,14 +336,7 @@ async function tryExample(example) {
   running = work;
   phase("The example is being drawn");
   try {
-    let response;
-    for (let waited = 0; !response; waited++) {
-      response = await fetch(`/examples/${example.name}.mp4`, { signal: work.controller.signal });
-      if (response.status === 404 && waited < DRAWING) {
-        response = null;
-        await pause(1000);
-      }
-    }
+    const response = await fetch(`/examples/${example.name}.mp4`, { signal: work.controller.signal });
     if (!response.ok) throw new Problem("The example could not be drawn: see the server's log.");
     const blob = await response.blob();
     if (running === work) await look(new File([blob], `${example.name}.mp4`, { type: "video/mp4" }));

@@ -1,7 +1,7 @@
 // Recording with the webcam.
 
 import { Problem } from "./api.js";
-import { clock } from "./stretches.js";
+import { clock } from "./segments.js";
 
 const KINDS = ["video/webm;codecs=vp8,opus", "video/webm", "video/mp4", "audio/webm", "audio/mp4"];
 const DENIED = {

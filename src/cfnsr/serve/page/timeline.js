@@ -1,11 +1,11 @@
 // The timeline under the player: a row for each emotion, strips for what is missing, a playhead.
 
-import { clock, mark, percent, stretches } from "./stretches.js";
+import { clock, mark, percent, segments } from "./segments.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
 const FULL = 0.92; // of a row's height is 100 %
-const PAGE = 5; // stretches
+const PAGE = 5; // segments
 const ROUNDING = 0.005; // seconds that a player may come out short of where it is sent
 const STRIPS = [
   ["no face", (each) => each.face === false],
@@ -22,7 +22,7 @@ function element(kind, attributes, parent, text) {
 }
 
 export class Timeline {
-  // `jump` is called with a second, `play` to play or pause, `moved` with the stretch that is chosen.
+  // `jump` is called with a second, `play` to play or pause, `moved` with the segment that is chosen.
   constructor(root, { jump, play, moved }) {
     this.names = root.querySelector(".names");
     this.track = root.querySelector(".track");
@@ -46,7 +46,7 @@ export class Timeline {
   show(windows, begin, end, colours) {
     this.begin = begin;
     this.end = Math.max(end, begin + 0.1);
-    this.cut = stretches(windows, begin, end);
+    this.cut = segments(windows, begin, end);
     this.emotions = Object.keys(colours);
     this.strips = STRIPS.filter(([, missing]) => this.cut.some(missing));
     this.chosen = -1;
@@ -58,7 +58,7 @@ export class Timeline {
     this.at(begin);
   }
 
-  // Move the playhead, and choose the stretch it is in.
+  // Move the playhead, and choose the segment it is in.
   at(second) {
     this.now = Math.min(Math.max(second, this.begin), this.end);
     this.playhead.style.left = `${this.#share(this.now)}%`;
@@ -81,13 +81,13 @@ export class Timeline {
       name.classList.toggle("best", emotion === each.emotion);
       name.lastChild.textContent = each.probabilities ? percent(each.probabilities[emotion]) : "–";
     });
-    const said = this.told(each);
+    const said = this.describe(each);
     this.track.setAttribute("aria-valuenow", each.start.toFixed(1));
     this.track.setAttribute("aria-valuetext", said);
     this.moved(each, said);
   }
 
-  told(each) {
+  describe(each) {
     const span = `${clock(each.start, true)} to ${clock(each.end, true)}`;
     const answer = each.emotion ? `${each.emotion} ${percent(each.probabilities[each.emotion])}` : "";
     return `${span}: ${[answer, mark(each)].filter(Boolean).join(", ")}`;
