@@ -1,9 +1,8 @@
 """What `cfnsr doctor` says of a machine that lacks something."""
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,14 +64,8 @@ def test_what_is_missing_is_told(bare: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found["[serve]"].well and "OMP_NUM_THREADS" in found["threads"].advice
 
 
-def test_by_its_exit_code(bare: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from cfnsr.cli import main; main()", "doctor", "--json"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CFNSR_YUNET": str(bare / "nowhere.onnx")},
-    )
-    told = {finding["name"]: finding for finding in json.loads(done.stdout)}
+def test_by_its_exit_code(cfnsr: Callable[..., subprocess.CompletedProcess[str]], bare: Path) -> None:
+    done = cfnsr("doctor", "--json", CFNSR_YUNET=str(bare / "nowhere.onnx"))
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 1 and done.stderr == ""
-    assert told["face detector"]["well"] is False and "nowhere" in told["face detector"]["state"]
+    assert found["face detector"]["well"] is False and "nowhere" in found["face detector"]["state"]

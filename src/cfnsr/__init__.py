@@ -30,17 +30,7 @@ _HOME = {
     "predict": "cfnsr.inference.predict",
     "save_pretrained": "cfnsr.sharing.pretrained",
 }
-__all__ = [
-    "InputError",
-    "Prediction",
-    "create_model",
-    "from_pretrained",
-    "list_models",
-    "load",
-    "load_model",
-    "predict",
-    "save_pretrained",
-]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -29,7 +29,7 @@ def hang_up() -> NoReturn:
 
 
 def speaks() -> bool:
-    """True if this process prints: of the several that `accelerate launch` starts, one does."""
+    """Look if this process prints: of the several that `accelerate launch` starts, one does."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -32,8 +32,8 @@ class Finding:
     """One line of the account.
 
     Args:
-        well: whether all that the usual work needs is there.
-        advice: what to do; empty where nothing is to be done.
+        well: all that the usual work needs is there.
+        advice: empty where nothing is to be done.
     """
 
     name: str
@@ -75,11 +75,8 @@ def _detector() -> Finding:
     try:
         path = yunet_here()
         if path is None:
-            return Finding(
-                name,
-                "no weights here yet",
-                advice=f"fetched from {YUNET_URL} when first needed; {WITHOUT_NETWORK}",
-            )
+            advice = f"fetched from {YUNET_URL} when first needed; {WITHOUT_NETWORK}"
+            return Finding(name, "no weights here yet", advice=advice)
         FaceDetector(path)
     except InputError as error:
         advice = "unset CFNSR_YUNET to have it fetched when first needed" if named else ""
@@ -106,16 +103,12 @@ def _codecs() -> Iterator[Finding]:
     )
     yield Finding("media", f"PyAV {av.__version__} ({versions}), OpenCV {cv2.__version__}")
     lacking = [name for name in DECODERS if not there(name, "r")]
-    yield Finding(
-        "decoders",
-        ", ".join(name for name in DECODERS if name not in lacking),
-        not lacking,
-        f"not {', '.join(lacking)}: run pip install --force-reinstall av" if lacking else "",
-    )
+    decoders = ", ".join(name for name in DECODERS if name not in lacking)
+    advice = f"not {', '.join(lacking)}: run pip install --force-reinstall av" if lacking else ""
+    yield Finding("decoders", decoders, not lacking, advice)
+    encoders = ", ".join(name for name in ENCODERS if there(name, "w"))
     without = [f"no {name}: {what}" for name, what in ENCODERS.items() if not there(name, "w")]
-    yield Finding(
-        "encoders", ", ".join(name for name in ENCODERS if there(name, "w")), True, "; ".join(without)
-    )
+    yield Finding("encoders", encoders, advice="; ".join(without))
 
 
 def _torch() -> Iterator[Finding]:
@@ -129,7 +122,7 @@ def _torch() -> Iterator[Finding]:
     yield Finding("torch", f"{version('torch')}, {device}")
     threads, limit = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     few = f"OMP_NUM_THREADS is {limit}: unset it for a single run" if limit and threads < cores() else ""
-    yield Finding("threads", f"{threads} of {cores()} cores", True, few)
+    yield Finding("threads", f"{threads} of {cores()} cores", advice=few)
 
 
 def _extras() -> Iterator[Finding]:
@@ -142,7 +135,7 @@ def _extras() -> Iterator[Finding]:
                 missing.append(package)
         state = ", ".join([*there, *(f"no {package}" for package in missing)]) or "unknown"
         advice = f"for {what}: pip install 'cfnsr[{extra}]'" if missing else ""
-        yield Finding(f"[{extra}]", state, True, advice)
+        yield Finding(f"[{extra}]", state, advice=advice)
 
 
 def _packages(extra: str) -> list[str]:
@@ -159,14 +152,12 @@ def _packages(extra: str) -> list[str]:
 def _speech_encoder() -> Finding:
     from cfnsr.features.speech_encoder import VARIABLE
 
-    named = os.environ.get(VARIABLE)
+    name, named = "speech encoder", os.environ.get(VARIABLE)
     if not named:
-        return Finding(
-            "speech encoder", f"none named by {VARIABLE}: one of the hub is fetched where asked for"
-        )
+        return Finding(name, f"none named by {VARIABLE}: one of the hub is fetched where asked for")
     if not Path(named).is_dir():
-        return Finding("speech encoder", f"{VARIABLE} names {named}, which is no folder", False, "unset it")
-    return Finding("speech encoder", f"named by {VARIABLE}: {named}")
+        return Finding(name, f"{VARIABLE} names {named}, which is no folder", False, "unset it")
+    return Finding(name, f"named by {VARIABLE}: {named}")
 
 
 def _disks() -> Iterator[Finding]:
@@ -174,14 +165,10 @@ def _disks() -> Iterator[Finding]:
 
     cache = yunet_cache().parent
     above = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    open_to_us = above.is_dir() and os.access(above, os.W_OK)
-    advice = "" if open_to_us else "not writable: set XDG_CACHE_HOME to a folder that is"
-    yield Finding("cache folder", str(cache), open_to_us, advice)
+    writable = above.is_dir() and os.access(above, os.W_OK)
+    advice = "" if writable else "not writable: set XDG_CACHE_HOME to a folder that is"
+    yield Finding("cache folder", str(cache), writable, advice)
     for name, folder in (("disk, here", Path.cwd()), ("disk, cache", above)):
         free = shutil.disk_usage(folder).free / GIGABYTE
-        yield Finding(
-            name,
-            f"{free:.1f} GB free at {folder}",
-            free >= LEAST_FREE,
-            "" if free >= LEAST_FREE else "make room before preparing or training",
-        )
+        advice = "" if free >= LEAST_FREE else "make room before preparing or training"
+        yield Finding(name, f"{free:.1f} GB free at {folder}", not advice, advice)

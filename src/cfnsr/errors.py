@@ -1,5 +1,6 @@
 """The one kind of error that is the user's to mend, and how it is worded."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 
@@ -8,6 +9,16 @@ class InputError(ValueError):
 
     The command line prints it on stderr and exits with code 2; no traceback without `--debug`.
     """
+
+
+def listed(names: Sequence[object], most: int = 3, between: str = ", ") -> str:
+    """Join the first of some names, and count the others.
+
+    >>> listed("abcde"), listed("ab", between="; ")
+    ('a, b, c and 2 more', 'a; b')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return between.join(map(str, names[:most])) + more
 
 
 def is_installed(package: str) -> bool:

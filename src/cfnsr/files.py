@@ -61,7 +61,7 @@ def visible(text: str) -> str:
 
 
 def is_pointer(path: Path) -> bool:
-    """True if a file is a Git LFS pointer, which stands where the file itself was not fetched."""
+    """Look for a Git LFS pointer, which stands where the file itself was not fetched."""
     try:
         with path.open("rb") as file:
             return file.read(len(POINTER)) == POINTER
@@ -159,14 +159,14 @@ def open_table(path: Path, expected: str) -> Iterator[Table]:
         encoding = "utf-16" if wide else "utf-8-sig"
         with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
             first = [file.readline(LONGEST_HEADER)]
-            told = re.fullmatch(r'"?sep=(.)"?\s*', first[0], re.IGNORECASE)
-            if told:
+            named = re.fullmatch(r'"?sep=(.)"?\s*', first[0], re.IGNORECASE)
+            if named:
                 first.append(file.readline(LONGEST_HEADER))
             if not first[-1].strip():
                 raise InputError(f"{path} is empty where its header should be: {expected}; save it again")
             if "\0" in first[-1]:
                 raise InputError(f"{path} is no text, perhaps a workbook: {expected}; save it as CSV")
-            between = told[1] if told else separator(first[0])
+            between = named[1] if named else separator(first[0])
             lines = chain(first, file)
             reader = csv.reader(lines, delimiter=between, strict=True, skipinitialspace=between == " ")
             header = [next(reader) for _ in first][-1]

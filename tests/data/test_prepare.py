@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,18 +20,20 @@ import numpy as np
 import pytest
 
 from cfnsr import __version__
+from cfnsr.cli.corpus import prepare_takes
 from cfnsr.corpus.scan import scan
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import prepare_clip
 from cfnsr.data.prepare import Outcome, is_current, prepare_corpus
 from cfnsr.data.store import Store, read_header
-from cfnsr.emotions import RAVDESS
+from cfnsr.emotions import CREMAD, RAVDESS
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES
 from cfnsr.features.mel import PCM, Mel
 from cfnsr.features.preparation import Preparation
 from cfnsr.media import openface
 from cfnsr.media.decode import decode
+from cfnsr.media.encode import write_audio, write_video
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, read_means
 from cfnsr.media.scan import scan_packets
@@ -56,20 +58,15 @@ def prepared(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Store
 
 def test_a_clip_describes_itself(prepared: Store, synthetic: Path) -> None:
     header = prepared.headers()[0]
-    assert (header.name, header.emotion, header.actor, header.sex) == (
-        "01-01-01-01-01-01-01",
-        "neutral",
-        1,
-        "male",
-    )
+    assert header.name == "01-01-01-01-01-01-01"
+    assert (header.emotion, header.actor, header.sex) == ("neutral", 1, "male")
     assert header.attributes["intensity"] == "normal"
     assert Preparation.from_json(dict(header.preparation)) == SMALL
     assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 4)
     assert header.face == {"source": "openface", "found": 8, "frames": 8}
-    path = synthetic / "Actor_01" / "01-01-01-01-01-01-01.mp4"
+    path = synthetic / "Actor_01" / f"{header.name}.mp4"
     digest = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout[:64]
-    assert header.sources["video"]["sha256"] == digest
-    assert header.sources["video"]["file"] == path.name
+    assert (header.sources["video"]["sha256"], header.sources["video"]["file"]) == (digest, path.name)
     tensors = prepared.load(header.name, ["video", "audio", "times", "face", "level", "duration"])
     assert tensors["video"].shape == (8, 64, 64, 3) and tensors["video"].dtype == np.uint8
     assert tensors["audio"].shape == (13, 212) and tensors["audio"].dtype == np.float32
@@ -129,7 +126,7 @@ def test_a_second_run_does_only_what_is_missing_or_changed(synthetic: Path, tmp_
     assert sorted(third.made) == sorted(first.made[:3])
 
 
-def test_other_settings_are_refused_and_nothing_made_is_lost(
+def test_what_does_not_mix_in_is_refused_and_nothing_made_is_lost(
     prepared: Store, synthetic: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -137,14 +134,17 @@ def test_other_settings_are_refused_and_nothing_made_is_lost(
     for changed in (replace(SMALL, margin=0.3), replace(SMALL, modalities=("audio",))):
         with pytest.raises(InputError, match=r"clips made with (margin|modalities) .*\(now .*another folder"):
             prepare(synthetic, out, changed)
+    with pytest.raises(InputError, match=r"clips made with corpus ravdess \(now other\)"):
+        Store.create(out, "other", RAVDESS, SMALL.as_json())
+    with pytest.raises(InputError, match=r"made with labels ravdess \(.*\) \(now cremad \("):
+        Store.create(out, "ravdess", CREMAD, SMALL.as_json())
     assert len(Store(out).headers()) == 12
 
 
 def test_a_clip_of_another_recipe_is_made_anew(prepared: Store, synthetic: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(prepared.folder, out)
-    old = prepared.headers()[0]
-    store = Store(out)
+    store, old = Store(out), prepared.headers()[0]
     tensors = store.load(old.name, ["audio"])
     store.write(replace(old, preparation={**old.preparation, "recipe": 0}), tensors)
     assert prepare(synthetic, out)[1].made == [old.name]
@@ -173,28 +173,18 @@ def test_a_failure_of_a_moment_loses_no_clip(
 def test_landmarks_of_another_video_are_refused(synthetic: Path, tmp_path: Path) -> None:
     take = scan(synthetic).takes[0]
     assert take.openface is not None
-    lines = take.openface.read_text().splitlines()
     short = tmp_path / "short.csv"
-    short.write_text("\n".join(lines[:20]) + "\n")
-    with pytest.raises(MediaError, match=r"is no track of this video \(320 x 240, \d+ pictures\)"):
-        prepare_clip(replace(take, openface=short), SMALL)
-    header = [name.strip() for name in lines[0].split(",")]
-    rows = [line.split(",") for line in lines[1:]]
-    for row in rows:
-        for place, name in enumerate(header):
-            if name.startswith("x_"):
-                row[place] = str(float(row[place]) + 2000)
-    moved = tmp_path / "moved.csv"
-    moved.write_text("\n".join([lines[0], *(",".join(row) for row in rows)]) + "\n")
-    with pytest.raises(MediaError, match="is no track of this video"):
-        prepare_clip(replace(take, openface=moved), SMALL)
+    short.write_text("\n".join(take.openface.read_text().splitlines()[:20]) + "\n")
+    points = [name for name in LANDMARKS if name.startswith("x_")]
+    moved = change(take.openface, tmp_path / "moved.csv", **{name: (slice(None), "2000") for name in points})
+    for track in (short, moved):
+        with pytest.raises(MediaError, match=r"is no track of this video \(320 x 240, \d+ pictures\)"):
+            prepare_clip(replace(take, openface=track), SMALL)
 
 
 @pytest.fixture
 def bad(synthetic: Path, tmp_path: Path) -> Path:
     """Good takes among one of each kind of bad one."""
-    from cfnsr.media.encode import write_video
-
     folder = tmp_path / "bad" / "Actor_01"
     folder.mkdir(parents=True)
     source = synthetic / "Actor_01"
@@ -242,17 +232,11 @@ def test_a_clip_of_a_recording_that_broke_is_not_kept(synthetic: Path, tmp_path:
     assert read_header(aside).name == victim.name, "nothing made is lost"
 
 
-def test_too_short(tmp_path: Path) -> None:
-    from cfnsr.media.encode import write_audio
-
+def test_what_a_take_lacks_is_its_failure(synthetic: Path, tmp_path: Path) -> None:
     path = write_audio(tmp_path / "03-01-01-01-01-01-01.wav", np.zeros(14_400, np.float32), 48_000)
-    take = Take(path.stem, "neutral", 1, audio=path)
     with pytest.raises(MediaError, match=r"01\.wav: 0\.30 s of sound: expected at least 1 s") as error:
-        prepare_clip(take, Preparation(modalities=("audio",)))
+        prepare_clip(Take(path.stem, "neutral", 1, audio=path), Preparation(modalities=("audio",)))
     assert error.value.reason == "too short"
-
-
-def test_a_take_without_a_modality_says_so(synthetic: Path) -> None:
     take = replace(scan(synthetic).takes[0], audio=None)
     with pytest.raises(MediaError, match="no file for audio: leave audio out of --modalities") as error:
         prepare_clip(take, SMALL)
@@ -316,8 +300,6 @@ def write_means(path: Path, columns: Sequence[str] = ACTION_UNITS, **rows: float
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
     """Two takes as RAVDESS's sound has them, 03-…, while tables of means name 01-…."""
-    from cfnsr.media.encode import write_audio
-
     noise = np.random.default_rng(0).normal(0, 0.1, 3 * 16_000).astype(np.float32)
     for emotion in ("03", "04"):
         write_audio(tmp_path / "sound" / f"03-01-{emotion}-01-01-01-07.wav", noise, 16_000)
@@ -361,20 +343,18 @@ def test_a_row_of_clip_means_is_a_sequence_of_one(
     assert store.load(outcome.made[0], ["openface"])["openface"][0, 0] == 0.75
 
 
-def test_a_take_that_a_table_of_means_lacks_fails_alone(sound: Path, tmp_path: Path) -> None:
+def test_what_a_table_of_means_lacks_fails_alone_and_a_broken_one_ends_the_run(
+    sound: Path, tmp_path: Path
+) -> None:
     means = write_means(tmp_path / "means.csv", **{HAPPY: 0.25})
     take = replace(scan(sound).takes[1], openface=means)
     with pytest.raises(MediaError, match=r"means\.csv has no row for 03-01-04-01-01-01-07") as caught:
         prepare_clip(take, FACES)
     assert caught.value.reason == "missing"
-
-
-def test_a_broken_table_of_means_ends_the_run(sound: Path, tmp_path: Path) -> None:
-    """It is no failure of one take: all would fail alike."""
-    means = write_means(tmp_path / "means.csv", **{HAPPY: 0.25, SAD: float("nan")})
-    with pytest.raises(InputError, match="expected a finite number") as caught:
+    write_means(means, **{HAPPY: 0.25, SAD: float("nan")})
+    with pytest.raises(InputError, match="expected a finite number") as error:
         prepare_means(sound, means, tmp_path / "out", FACES)
-    assert not isinstance(caught.value, MediaError)
+    assert not isinstance(error.value, MediaError), "all would fail alike"
 
 
 def test_means_tell_nothing_of_where_the_face_is(
@@ -417,6 +397,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from cfnsr import __version__
+from cfnsr.cli.corpus import prepare_takes
 from cfnsr.corpus.scan import scan
 from cfnsr.features.preparation import Preparation
 from cfnsr.data.prepare import prepare_corpus
@@ -477,24 +458,13 @@ def test_a_full_disk_stops_with_one_line_and_keeps_what_is_made(
 def test_a_worker_that_dies_costs_its_take_alone(
     synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A recording that takes its process down is found, reported, and the others are prepared."""
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import os\n"
-        "if os.environ.get('CFNSR_TEST_CRASH'):\n"
-        "    import cfnsr.data.clip as clip\n"
-        "    sound = clip.prepare_clip\n"
-        "    def crash(take, *arguments, **options):\n"
-        "        if take.name == os.environ['CFNSR_TEST_CRASH']:\n"
-        "            os._exit(139)\n"
-        "        return sound(take, *arguments, **options)\n"
-        "    clip.prepare_clip = crash\n"
-    )
     victim = scan(synthetic).takes[5].name
-    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
-    monkeypatch.setenv("CFNSR_TEST_CRASH", victim)
-    _, outcome = prepare(synthetic, tmp_path / "out", workers=2)
+
+    def one_dies(function: Any, takes: list[Take], workers: int, crashed: Any) -> Iterator[tuple[Take, Any]]:
+        return ((take, (crashed if take.name == victim else function)(take)) for take in takes)
+
+    monkeypatch.setattr("cfnsr.data.prepare.map_surviving", one_dies)
+    _, outcome = prepare(synthetic, tmp_path)
     assert [(failure.name, failure.reason) for failure in outcome.failures] == [(victim, "crash")]
     assert len(outcome.made) == 11
 
@@ -516,18 +486,6 @@ def test_without_the_detector_takes_with_landmarks_are_prepared(
     shutil.rmtree(corpus / "landmarks")
     with pytest.raises(InputError, match="CFNSR_YUNET names"):
         prepare(corpus, tmp_path / "other")
-
-
-def test_another_corpus_does_not_mix_in(prepared: Store) -> None:
-    with pytest.raises(InputError, match=r"corpus 'ravdess', and this one is 'other'"):
-        Store.create(prepared.folder, "other", RAVDESS, SMALL.as_json())
-
-
-def test_another_label_set_does_not_mix_in(prepared: Store) -> None:
-    from cfnsr.emotions import CREMAD
-
-    with pytest.raises(InputError, match=r"label set 'ravdess' .*, and this corpus has 'cremad'"):
-        Store.create(prepared.folder, "ravdess", CREMAD, SMALL.as_json())
 
 
 def test_names_lead_nowhere_else(tmp_path: Path) -> None:
@@ -588,17 +546,13 @@ def test_takes_of_several_streams(two_tracks: Callable[..., Path], tmp_path: Pat
 def test_what_is_said_of_takes_of_several_streams(
     two_tracks: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cfnsr.cli.corpus import prepare_takes
-
     voice = np.random.default_rng(0).uniform(-0.3, 0.3, 16_000 * 3)
-    lines = ["path,label,speaker"]
     for name in ("one", "two"):
         two_tracks(tmp_path / f"{name}.mka", 0 * voice, voice, 16_000)
-        lines.append(f"{name}.mka,{'calm' if name == 'one' else 'sad'},{name}")
-    (tmp_path / "takes.csv").write_text("\n".join(lines))
+    table = tmp_path / "takes.csv"
+    table.write_text("path,label,speaker\none.mka,calm,one\ntwo.mka,sad,two\n")
     settings = Preparation(modalities=("audio",), audio_stream=2)
-    corpus = scan(tmp_path / "takes.csv")
-    assert prepare_takes(corpus, tmp_path / "takes.csv", tmp_path / "out", settings, workers=1) == 0
+    assert prepare_takes(scan(table), table, tmp_path / "out", settings, workers=1) == 0
     said = capsys.readouterr().err
     assert said.count("2 takes, such as one: sound stream 2 of 2 is taken, as asked for") == 1
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from cfnsr.data.augment import normalise
 from cfnsr.features import FEATURES
-from cfnsr.features.base import Look, evened
+from cfnsr.features.base import Look, pool_steps
 from cfnsr.features.mel import Mel
 from cfnsr.features.preparation import Preparation
 from cfnsr.media.decode import spread
@@ -52,10 +52,10 @@ def test_sequences_are_evened_as_by_pytorch(length: int, steps: int) -> None:
     """To the last bit; but one step alone is another sum there."""
     sequence = np.random.default_rng(length).normal(size=(4, 5, length)).astype(np.float32)
     expected = functional.adaptive_avg_pool1d(torch.from_numpy(sequence), steps).numpy()
-    np.testing.assert_allclose(evened(sequence, steps), expected, rtol=0, atol=5e-7 if steps == 1 else 0)
+    np.testing.assert_allclose(pool_steps(sequence, steps), expected, rtol=0, atol=5e-7 if steps == 1 else 0)
 
 
-def evened_by_hand(rows: np.ndarray, steps: int) -> np.ndarray:
+def pool_by_hand(rows: np.ndarray, steps: int) -> np.ndarray:
     """(T, F) to (steps, F): the mean of each part, whose borders are rounded outwards."""
     length = len(rows)
     parts = [(step * length // steps, -(-(step + 1) * length // steps)) for step in range(steps)]
@@ -67,7 +67,7 @@ def test_openface_is_its_first_features_at_even_steps(length: int, features: int
     track = np.random.default_rng(0).normal(size=(length, features)).astype(np.float32)
     found = FEATURES["openface"].to_model({"openface": track}, LOOK)
     assert found.shape == (4, 3) and found.dtype == np.float32
-    np.testing.assert_allclose(found.T, evened_by_hand(track[:, :4], 3), atol=1e-6)
+    np.testing.assert_allclose(found.T, pool_by_hand(track[:, :4], 3), atol=1e-6)
 
 
 def test_speech_is_every_speed_at_even_steps() -> None:
@@ -81,7 +81,7 @@ def test_speech_is_every_speed_at_even_steps() -> None:
     assert found.shape == (3, 2, 2, 3) and found.dtype == np.float16
     for speed, array in enumerate(arrays.values()):
         for layer in range(2):
-            expected = evened_by_hand(array[layer].astype(np.float32), 2)
+            expected = pool_by_hand(array[layer].astype(np.float32), 2)
             np.testing.assert_allclose(found[speed, layer], expected, atol=2e-3)
 
 

@@ -12,7 +12,7 @@ import cfnsr
 from cfnsr.data.augment import normalise
 from cfnsr.emotions import CREMAD, RAVDESS
 from cfnsr.errors import InputError
-from cfnsr.features.base import FEATURES, Look, evened
+from cfnsr.features.base import FEATURES, Look, pool_steps
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.recogniser import Recogniser, TorchRecogniser, as_recogniser
@@ -92,7 +92,7 @@ def test_tracks_of_any_length_are_evened() -> None:
     given = clips(3)
     found = recogniser.probabilities([{"openface": clip["openface"]} for clip in given])
     for clip, row in zip(given, found, strict=True):
-        track = torch.from_numpy(evened(clip["openface"][:, :35].T, 5))[None]
+        track = torch.from_numpy(pool_steps(clip["openface"][:, :35].T, 5))[None]
         with torch.no_grad():
             expected = model(track, torch.empty(0))[0].exp().numpy()
         np.testing.assert_allclose(row, expected, atol=1e-5)

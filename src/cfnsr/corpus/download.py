@@ -3,9 +3,9 @@
 import json
 import re
 import shutil
-import stat
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,20 +14,7 @@ from pathlib import Path, PurePosixPath
 from cfnsr.corpus import ravdess
 from cfnsr.corpus.zenodo import ZENODO, Progress, RemoteFile, fetch, list_files
 from cfnsr.errors import InputError
-from cfnsr.files import write_json
-
-LICENCE = """\
-RAVDESS is licensed CC BY-NC-SA 4.0: not for commercial use, share alike, name the authors
-(https://creativecommons.org/licenses/by-nc-sa/4.0/)."""
-CITATIONS = {
-    1188976: """\
-Livingstone SR, Russo FA (2018). The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS).
-  PLoS ONE 13(5): e0196391. https://doi.org/10.1371/journal.pone.0196391
-  Data: https://doi.org/10.5281/zenodo.1188976""",
-    3255102: """\
-Swanson R, Livingstone SR, Russo FA (2019). RAVDESS Facial Landmark Tracking.
-  https://doi.org/10.5281/zenodo.3255102""",
-}
+from cfnsr.files import check_folder, write_json
 
 
 @dataclass(frozen=True)
@@ -58,6 +45,8 @@ EXPLODING = 10  # times the growth beyond which an archive is refused
 SLACK = 64 << 20  # bytes; so that small archives are not judged by their ratio
 WORKPLACE = ".download"  # hidden from `scan`
 MARKER = ".download.json"  # in an actor's folder: what it must hold to be complete
+
+Members = dict[int, dict[str, zipfile.ZipInfo]]  # of an archive, by actor and file name
 
 
 @dataclass(frozen=True)
@@ -111,7 +100,7 @@ class Plan:
     def summary(self) -> str:
         """Licence, citations and sizes, to be shown before the run starts."""
         records = sorted({job.kind.record for job in self.jobs}) or [1188976]
-        lines = [LICENCE, "Please cite:", *(CITATIONS[record] for record in records)]
+        lines = [ravdess.TERMS, "Please cite:", *(ravdess.CITATIONS[record] for record in records)]
         if not self.jobs:
             return "\n".join([*lines, f"Everything asked for is in {self.folder} already; nothing to fetch."])
         archives = "1 archive" if len(self.jobs) == 1 else f"{len(self.jobs)} archives"
@@ -126,7 +115,7 @@ class Plan:
         """Fetch, check and unpack what is missing; returns the folder. Run again to go on after a cut.
 
         Raises:
-            InputError: too little room, a server that stays away or lies, an archive that is unsafe.
+            InputError: too little room, a server that stays away or lies, a damaged archive, a full disk.
         """
         free = _free(self.folder)
         if self.jobs and free < self.room:
@@ -135,12 +124,18 @@ class Plan:
                 "another folder, or fewer actors"
             )
         workplace = self.folder / WORKPLACE
-        for job in self.jobs:
-            archive = fetch(job.file, workplace, progress)
-            progress(job.file.name, job.file.size, job.file.size)
-            self._unpack(job, archive, progress)
-            if not self.keep_archives:
-                archive.unlink()
+        try:
+            for job in self.jobs:
+                archive = fetch(job.file, workplace, progress)
+                progress(job.file.name, job.file.size, job.file.size)
+                self._unpack(job, archive, progress)
+                if not self.keep_archives:
+                    archive.unlink()
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be written ({error.strerror}); make room or choose another folder, "
+                "then run again: what was fetched is kept"
+            ) from None
         with suppress(OSError):  # not empty: the beginnings of other archives, or the kept ones
             workplace.rmdir()
         return self.folder
@@ -149,20 +144,20 @@ class Plan:
         """Unpack an archive beside the actors' folders, then move its files into those."""
         stage = self.folder / WORKPLACE / "unpacked"
         shutil.rmtree(stage, ignore_errors=True)
-        sizes = unpack(archive, stage, job, progress)
+        members = unpack(archive, stage, job, progress)
         for actor in job.actors:
-            if actor not in sizes:
+            if not members[actor]:
                 raise InputError(
                     f"{archive}: holds no {job.kind.suffix} file of actor {actor}; nothing of that actor was "
                     f"unpacked; compare with https://doi.org/10.5281/zenodo.{job.kind.record}"
                 )
-            folder = stage / _actor_folder(actor)
-            marker = {"archive": job.file.name, "md5": job.file.md5, "files": sizes[actor]}
-            target = self.folder / job.kind.folder / folder.name
+            target = self.folder / job.kind.folder / _actor_folder(actor)
             target.mkdir(parents=True, exist_ok=True)
-            write_json(target / MARKER, marker)  # before the files, so that half a folder is known as ours
-            for path in folder.iterdir():
-                path.replace(target / path.name)
+            sizes = {name: member.file_size for name, member in members[actor].items()}
+            # Before the files, so that half a folder is known as ours.
+            write_json(target / MARKER, {"archive": job.file.name, "md5": job.file.md5, "files": sizes})
+            for name in sizes:
+                (stage / name).replace(target / name)
         shutil.rmtree(stage)
 
 
@@ -190,85 +185,65 @@ def plan_download(
         raise InputError(f"actors {chosen}: expected numbers from 1 to 24; leave them out for all")
     if not what or not set(what) <= KINDS.keys():
         raise InputError(f"download of {sorted(what)}: expected some of {', '.join(KINDS)}")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; expected a folder, or a name for a new one")
-
+    check_folder(folder)
     jobs: list[Job] = []
     records: dict[int, dict[str, RemoteFile]] = {}
     for kind in (kind for name, kind in KINDS.items() if name in what):
-        wanted: dict[RemoteFile, list[int]] = {}
+        wanted = defaultdict[RemoteFile, list[int]](list)
         for actor in chosen:
             if _is_complete(folder / kind.folder / _actor_folder(actor)):
                 continue
             if kind.record not in records:
                 records[kind.record] = list_files(kind.record, base_url)
             pattern = kind.pattern.replace("{actor}", f"{actor:02d}")
-            files = sorted(records[kind.record].items())
-            fitting = [file for name, file in files if re.fullmatch(pattern, name, re.IGNORECASE)]
+            fitting = [name for name in records[kind.record] if re.fullmatch(pattern, name, re.IGNORECASE)]
             if not fitting:
                 raise InputError(
                     f"Zenodo's record {kind.record} has no file named like {pattern}: it has changed; get "
                     f"the archives by hand from https://doi.org/10.5281/zenodo.{kind.record}"
                 )
-            wanted.setdefault(fitting[0], []).append(actor)
+            wanted[records[kind.record][min(fitting)]].append(actor)
         jobs += [Job(kind, file, tuple(those)) for file, those in wanted.items()]
     return Plan(folder, tuple(jobs), keep_archives)
 
 
-def unpack(archive: Path, folder: Path, job: Job, progress: Progress) -> dict[int, dict[str, int]]:
-    """Unpack the files of a job's actors, and give their sizes by actor and name.
+def unpack(archive: Path, folder: Path, job: Job, progress: Progress) -> Members:
+    """Unpack the files of a job's actors into a folder.
 
-    A file is written to `Actor_NN/name` in the folder, never where its own path says. An archive with a path
-    that leads outside, with a link or a device, or one that declares many times what is expected, is refused
-    before anything is written; what a member holds beyond its declared size ends the unpacking.
+    A file is written under its own name, never where its path says, and as a plain file. An archive that
+    declares many times what is expected is refused before anything is written; what a member holds beyond its
+    declared size ends the unpacking.
 
     Raises:
-        InputError: such an archive, a damaged one, or a full disk.
+        InputError: such an archive, or a damaged one.
     """
-    limit = int(EXPLODING * job.kind.growth * job.file.size) + SLACK
-    wanted: dict[str, zipfile.ZipInfo] = {}
-    sizes: dict[int, dict[str, int]] = {}
+    members: Members = {actor: {} for actor in job.actors}
     try:
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
-                # Some unpackers take a backslash for a slash and C: for a drive; no name here needs either.
-                path = PurePosixPath(member.filename.replace("\\", "/"))
-                plain = member.is_dir() or stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
-                if path.is_absolute() or ".." in path.parts or ":" in member.filename or not plain:
-                    raise InputError(
-                        f"{archive}: its member {member.filename!r} leads outside the folder, or is a link "
-                        "or a device; nothing was unpacked"
-                    )
-                named = ravdess.parse(path.stem) if path.suffix == job.kind.suffix else None
-                if named is None or named.actor not in job.actors:
-                    continue
-                if path.name in wanted:
-                    raise InputError(f"{archive}: holds {path.name} twice; nothing was unpacked")
-                wanted[path.name] = member
-                sizes.setdefault(named.actor, {})[path.name] = member.file_size
+                path = PurePosixPath(member.filename)
+                named = ravdess.SCHEME.parse(path.stem) if path.suffix == job.kind.suffix else None
+                if named is not None and named.actor in members:
+                    members[int(named.actor)][path.name] = member
+            wanted = {name: member for files in members.values() for name, member in files.items()}
             total, done = sum(member.file_size for member in wanted.values()), 0
+            limit = int(EXPLODING * job.kind.growth * job.file.size) + SLACK
             if total > limit:
                 raise InputError(
                     f"{archive}: says it unpacks to {total} bytes, expected at most {limit}; nothing was "
                     "unpacked"
                 )
-            for actor, files in sizes.items():
-                target = folder / _actor_folder(actor)
-                target.mkdir(parents=True)
-                for name, size in files.items():
-                    with opened.open(wanted[name]) as source, (target / name).open("wb") as sink:
-                        shutil.copyfileobj(source, sink)
-                    done += size
-                    progress(f"unpacking {archive.name}", done, total)
+            folder.mkdir(parents=True)
+            for name, member in wanted.items():
+                with opened.open(member) as source, (folder / name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+                done += member.file_size
+                progress(f"unpacking {archive.name}", done, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"{archive}: is no sound zip archive ({error}); remove it and run again to fetch it anew"
         ) from None
-    except OSError as error:
-        raise InputError(
-            f"{archive}: cannot be unpacked ({error.strerror}); make room and run again"
-        ) from None
-    return sizes
+    return members
 
 
 def _actor_folder(actor: int) -> str:
@@ -279,16 +254,14 @@ def _is_complete(target: Path) -> bool:
     """Look whether an actor's folder holds all that its marker names; one from elsewhere is an error."""
     if not target.is_dir() or not any(target.iterdir()):
         return False
-    try:
-        files = json.loads((target / MARKER).read_text(encoding="utf-8"))["files"]
-        return all(
-            (target / name).is_file() and (target / name).stat().st_size == files[name] for name in files
-        )
-    except FileNotFoundError:
+    if not (target / MARKER).exists():
         raise InputError(
             f"{target}: is there already and not from this download; move it away or choose another folder"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+        )
+    try:
+        files = json.loads((target / MARKER).read_text(encoding="utf-8"))["files"]
+        return all((target / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

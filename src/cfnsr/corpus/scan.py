@@ -1,27 +1,17 @@
 """Takes of a folder: every file under it is used, or accounted for."""
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from cfnsr.corpus import cremad, ravdess
+from cfnsr.corpus.scheme import SCHEMES, Performance, Scheme
 from cfnsr.corpus.table import read_table
-from cfnsr.corpus.take import (
-    AUDIO_SUFFIXES,
-    MEDIA_SUFFIXES,
-    VIDEO_SUFFIXES,
-    Corpus,
-    Performance,
-    Scheme,
-    Take,
-    by_actor,
-    refuse_spellings,
-)
+from cfnsr.corpus.take import MEDIA_SUFFIXES, VIDEO_SUFFIXES, Corpus, Take, by_actor, refuse_spellings
 from cfnsr.errors import InputError
 from cfnsr.files import escaped, open_table
-
-SCHEMES = (ravdess.SCHEME, cremad.SCHEME)
 
 SONGS = "songs (speech alone is asked for)"
 
@@ -35,7 +25,7 @@ def scan(
     openface: Path | str | None = None,
     labels: Sequence[str] = (),
 ) -> Corpus:
-    """The takes of a RAVDESS or CREMA-D folder, or of a CSV of takes.
+    """Find the takes of a folder of a known corpus, or of a CSV of takes.
 
     Layout does not matter, names do. One performance is one take: an audio-video file gives its
     pictures and its sound; without one, a video-only and an audio-only file of the same performance
@@ -44,7 +34,7 @@ def scan(
     outside are followed, each folder once.
 
     Args:
-        path: a folder, or a CSV of takes (see `read_table`).
+        path: a folder of one of the corpora in `SCHEMES`, or a CSV of takes (see `read_table`).
         song: take RAVDESS's songs too; speech alone otherwise.
         openface: a folder with further OpenFace CSVs, or a CSV of clip means, one row a take with a column
             `name`; these go before those in the tree. Takes that a CSV of means does not have are left out.
@@ -56,20 +46,20 @@ def scan(
     path = Path(path)
     given = None if openface is None else Path(openface)
     of_means = given is not None and given.is_file()
-    tables: tuple[Path, ...] = ()
+    tables: list[Path] = []
     if given is not None and not of_means:
-        tables = _look(given, "a folder of OpenFace CSVs, or a CSV of clip means").tables
+        _, tables, _ = _look(given, "a folder of OpenFace CSVs, or a CSV of clip means")
     if path.is_file() and path.suffix.lower() == ".csv":
         corpus = read_table(path, labels)
         refuse_spellings(path, corpus.actors)
         by_stem = {escaped(table.stem): table for table in reversed(tables)}
         takes = (replace(take, openface=take.openface or by_stem.get(take.name)) for take in corpus.takes)
         corpus = replace(corpus, takes=tuple(takes))
+    elif labels:
+        raise InputError(
+            f"labels {', '.join(labels)} for {path}: expected a CSV of takes; a folder has its own"
+        )
     else:
-        if labels:
-            raise InputError(
-                f"labels {', '.join(labels)} for {path}: expected a CSV of takes; a folder has its own"
-            )
         corpus = _scan_folder(path, song, tables)
     if given is not None and of_means:
         return _with_means(corpus, given, path)
@@ -89,92 +79,96 @@ def performance_key(name: str) -> str:
     >>> performance_key("interview 7")
     'interview 7'
     """
-    parsed = (scheme.parse(name) for scheme in SCHEMES)
+    parsed = (scheme.parse(name) for scheme in SCHEMES.values())
     return next((performance.key for performance in parsed if performance is not None), name)
 
 
-@dataclass(frozen=True)
-class _Listing:
-    media: tuple[Path, ...]
-    tables: tuple[Path, ...]
-    left_out: Counter[str]
-
-
-def _look(root: Path, expected: str) -> _Listing:
-    """Every media file and CSV under a folder; hidden folders are passed over."""
+def _look(root: Path, expected: str) -> tuple[list[Path], list[Path], Counter[str]]:
+    """List every media file and every CSV under a folder, and count what is left out; no hidden folders."""
     if not root.exists():
         raise InputError(f"{root}: there is no such file or folder; check the path")
     if not root.is_dir():
         raise InputError(f"{root}: expected {expected}")
-    home = root.resolve()
-    pending, links, entered = [root], list[Path](), set[Path]()
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions")
+
     media, tables, left_out = list[Path](), list[Path](), Counter[str]()
-    while pending or links:
-        # Links come last, so that a file is found under its real folder where it has one.
-        folder = pending.pop() if pending else links.pop()
-        real = folder.resolve()
-        if real in entered:
-            continue
-        entered.add(real)
-        try:
-            entries = sorted(folder.iterdir(), reverse=True)
-        except OSError as error:
-            raise InputError(
-                f"{folder}: cannot be listed ({error.strerror}); check its permissions"
-            ) from None
-        for path in entries:
-            suffix = path.suffix.lower()
-            hidden = path.name.startswith(".")
-            if _is_folder(path):
-                if not path.is_symlink() and not hidden:
-                    pending.append(path)
-                # A link to a folder above would lead into the whole disk.
-                elif not hidden and not home.is_relative_to(path.resolve()):
-                    links.append(path)
-            elif suffix not in MEDIA_SUFFIXES and suffix != ".csv":
+    home, entered, starts = root.resolve(), set[Path](), [root]
+    for start in starts:  # links come last, so that a file is found under its real folder where it has one
+        for name, folders, files in os.walk(start, onerror=refuse):
+            folder = Path(name)
+            if folder.resolve() in entered:
+                folders.clear()
                 continue
-            elif hidden:
-                left_out["hidden files"] += 1
-            elif not path.is_file():
-                left_out["broken links"] += 1
-            else:
-                (tables if suffix == ".csv" else media).append(path)
-    return _Listing(tuple(sorted(media)), tuple(sorted(tables)), left_out)
+            entered.add(folder.resolve())
+            folders[:] = sorted(each for each in folders if not each.startswith("."))
+            links = [folder / each for each in folders if (folder / each).is_symlink()]
+            # A link to a folder above would lead into the whole disk.
+            starts += [link for link in links if not home.is_relative_to(link.resolve())]
+            for path in (folder / each for each in files):
+                suffix = path.suffix.lower()
+                if suffix not in MEDIA_SUFFIXES and suffix != ".csv":
+                    continue
+                if path.name.startswith("."):
+                    left_out["hidden files"] += 1
+                elif not path.is_file():
+                    left_out["broken links"] += 1
+                else:
+                    (tables if suffix == ".csv" else media).append(path)
+    return sorted(media), sorted(tables), left_out
 
 
 def _scan_folder(root: Path, song: bool, extra_tables: Sequence[Path]) -> Corpus:
-    listing = _look(root, "a folder of recordings or a .csv of takes")
-    scheme, only_tables = _recognise(root, listing)
-    takes, duplicates, unknown, left_out = _assemble(listing.media, scheme, song)
-    tables = _ranked_tables([*extra_tables, *listing.tables], set(extra_tables), scheme)
-    wanted = {key for key, found in tables.items() if song or not _is_song(found[0][1])}
-    if only_tables:
-        takes = {key: _take(tables[key][0][1], tables[key][0][0].stem) for key in wanted}
+    media, tables, hidden = _look(root, "a folder of recordings or a .csv of takes")
+    scheme, only_tables = _recognise(root, media, tables)
+    unknown, duplicates, left_out = list[Path](), list[Path](), Counter[str]()
+    # Files by performance, then by what they hold, the best first.
+    performances = defaultdict[str, defaultdict[str, list[_Named]]](lambda: defaultdict(list))
+    for path in _best_first(media, [*extra_tables, *tables], scheme, set(extra_tables)):
+        performance = _parse(path, scheme)
+        holds = "" if performance is None else _holds(path.suffix.lower(), performance)
+        if performance is None or not holds:
+            unknown += [path] if path.suffix.lower() in MEDIA_SUFFIXES else []
+        elif performance.attributes.get("channel") == "song" and not song:
+            left_out[SONGS] += 1
+        else:
+            performances[performance.key][holds].append((path, performance))
+
+    takes, sexes = [], scheme.sexes(tables)
+    for files in performances.values():
+        both, pictures, sound, tracks = (files[holds] for holds in ("both", "pictures", "sound", "track"))
+        duplicates += [path for alike in (both, pictures, sound) for path, _ in alike[1:]]
+        if both:
+            left_out["video-only copies beside their audio-video twins"] += len(pictures[:1])
+            left_out["audio-only copies beside their audio-video twins"] += len(sound[:1])
+        recorded = both or pictures or sound or (tracks if only_tables else [])
+        if not recorded:
+            left_out["OpenFace CSVs without a recording"] += len(tracks)
+            continue
+        left_out["repeated OpenFace CSVs"] += len(tracks[1:])
+        first = recorded[0][1]
+        about = first.name, first.emotion, first.actor
+        where = _first(both or pictures), _first(both or sound), _first(tracks)
+        takes.append(Take(*about, *where, first.sex or sexes.get(first.actor), first.attributes))
     if not takes:
         raise InputError(f"{root}: holds songs alone, and speech was asked for; ask for songs with --song")
-    for key, found in tables.items():
-        used = key in takes
-        reason = "repeated OpenFace CSVs" if used else "OpenFace CSVs without a recording"
-        left_out[reason if key in wanted else SONGS] += len(found) - used
-    takes = {key: replace(take, openface=_first(tables.get(key))) for key, take in takes.items()}
-    if scheme is cremad.SCHEME:
-        actors = (path for path in listing.tables if path.name.lower() == cremad.DEMOGRAPHICS.lower())
-        sexes = next(map(cremad.read_sexes, actors), {})
-        takes = {key: replace(take, sex=sexes.get(int(take.actor))) for key, take in takes.items()}
     return Corpus(
         scheme.name,
         scheme.labels,
-        tuple(sorted(takes.values(), key=by_actor)),
-        tuple(unknown),
+        tuple(sorted(takes, key=by_actor)),
+        tuple(sorted(unknown)),
         tuple(sorted(duplicates)),
-        {reason: count for reason, count in (left_out + listing.left_out).items() if count},
+        dict(left_out + hidden),  # without what counts 0
     )
 
 
-def _recognise(root: Path, listing: _Listing) -> tuple[Scheme, bool]:
-    """The one scheme a folder's names follow, and whether only its OpenFace CSVs do."""
-    for paths, what in ((listing.media, "recordings"), (listing.tables, "OpenFace CSVs")):
-        counts = {scheme: len(_parse(paths, scheme)) for scheme in SCHEMES}
+def _recognise(root: Path, media: Sequence[Path], tables: Sequence[Path]) -> tuple[Scheme, bool]:
+    """Find the one scheme that a folder's names follow; and say if only its OpenFace CSVs do."""
+    for paths, what in ((media, "recordings"), (tables, "OpenFace CSVs")):
+        counts = {
+            scheme: sum(map(bool, (_parse(path, scheme) for path in paths))) for scheme in SCHEMES.values()
+        }
         fitting = [scheme for scheme, count in counts.items() if count]
         if len(fitting) > 1:
             held = " and ".join(f"{counts[scheme]} of {scheme.name}" for scheme in fitting)
@@ -182,91 +176,53 @@ def _recognise(root: Path, listing: _Listing) -> tuple[Scheme, bool]:
                 f"{root}: holds {what} of two corpora, {held}; choose a subfolder with one of them"
             )
         if fitting:
-            return fitting[0], what != "recordings"
-    expected = "expected names as in RAVDESS (01-01-06-01-02-01-12.mp4) or CREMA-D (1001_DFA_ANG_XX.flv)"
-    if not listing.media:
-        raise InputError(f"{root}: no recording in it; {expected}")
+            return fitting[0], paths is tables
+    known = " or ".join(f"{scheme.title} ({scheme.example})" for scheme in SCHEMES.values())
+    if not media:
+        raise InputError(f"{root}: no recording in it; expected names as in {known}")
     raise InputError(
-        f"{root}: none of its {len(listing.media)} recordings, such as {listing.media[0].name}, has a known "
-        f"name; {expected}; describe another corpus in a CSV with the columns path, label, speaker"
+        f"{root}: none of its {len(media)} recordings, such as {media[0].name}, has a known name; expected "
+        f"names as in {known}; describe another corpus in a CSV with the columns path, label, speaker"
     )
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a loop of links
-        return False
+def _parse(path: Path, scheme: Scheme) -> Performance | None:
+    return scheme.parse(path.with_suffix("").as_posix())
 
 
-def _is_song(name: Performance) -> bool:
-    return name.attributes.get("channel") == "song"
+def _best_first(
+    media: Iterable[Path], tables: Iterable[Path], scheme: Scheme, asked: Collection[Path]
+) -> list[Path]:
+    """Sort recordings by form (as published, or a copy), then OpenFace CSVs: asked for, of audio-video files.
 
+    Of equals the shallowest comes first.
+    """
 
-def _parse(paths: Iterable[Path], scheme: Scheme) -> list[_Named]:
-    return [(path, name) for path in paths if (name := scheme.parse(path.stem)) is not None]
-
-
-def _nearest(scheme: Scheme, path: Path) -> tuple[int, int, Path]:
-    """Sort key: the published form before copies in other forms, then the shallowest, then by name."""
-    suffix = path.suffix.lower()
-    form = scheme.originals.index(suffix) if suffix in scheme.originals else len(scheme.originals)
-    return form, len(path.parts), path
-
-
-def _assemble(
-    media: Sequence[Path], scheme: Scheme, song: bool
-) -> tuple[dict[str, Take], list[Path], list[Path], Counter[str]]:
-    """Takes by performance, repeated files, files of unknown name, and what was left out by reason."""
-    unknown, duplicates, left_out = [], list[Path](), Counter[str]()
-    # One performance's files, by what they hold: (pictures, sound).
-    performances = defaultdict[str, defaultdict[tuple[bool, bool], list[_Named]]](lambda: defaultdict(list))
-    for path in sorted(media, key=lambda path: _nearest(scheme, path)):
-        name = scheme.parse(path.stem)
+    def form(path: Path) -> int:
         suffix = path.suffix.lower()
-        pictures = name is not None and name.pictures and suffix in VIDEO_SUFFIXES
-        sound = name is not None and name.sound
-        if name is None or (suffix in AUDIO_SUFFIXES and not sound):
-            unknown.append(path)
-        elif _is_song(name) and not song:
-            left_out[SONGS] += 1
-        else:
-            performances[name.key][pictures, sound].append((path, name))
+        return scheme.originals.index(suffix) if suffix in scheme.originals else len(scheme.originals)
 
-    takes = {}
-    for key, files in performances.items():
-        both, silent, heard = files[True, True], files[True, False], files[False, True]
-        duplicates += [path for alike in (both, silent, heard) for path, _ in alike[1:]]
-        if both:
-            left_out["video-only copies beside their audio-video twins"] += len(silent[:1])
-            left_out["audio-only copies beside their audio-video twins"] += len(heard[:1])
-        primary, name = (both or silent or heard)[0]
-        takes[key] = _take(
-            name, primary.stem, video=_first(both) or _first(silent), audio=_first(both) or _first(heard)
-        )
-    return takes, duplicates, sorted(unknown), left_out
+    return [
+        *sorted(media, key=lambda path: (form(path), len(path.parts), path)),
+        *sorted(set(tables), key=lambda path: (path not in asked, path.stem, len(path.parts), path)),
+    ]
 
 
-def _first(files: Sequence[_Named] | None) -> Path | None:
+def _holds(suffix: str, performance: Performance) -> str:
+    """Say what a file holds: "both", "pictures", "sound", a "track" of OpenFace, or nothing it should."""
+    if suffix == ".csv":
+        return "track"
+    if suffix in VIDEO_SUFFIXES and performance.pictures:
+        return "both" if performance.sound else "pictures"
+    return "sound" if performance.sound else ""
+
+
+def _first(files: Sequence[_Named]) -> Path | None:
     return files[0][0] if files else None
 
 
-def _take(name: Performance, stem: str, video: Path | None = None, audio: Path | None = None) -> Take:
-    return Take(stem, name.emotion, name.actor, video, audio, None, name.sex, name.attributes)
-
-
-def _ranked_tables(paths: Iterable[Path], first: set[Path], scheme: Scheme) -> defaultdict[str, list[_Named]]:
-    """OpenFace CSVs by performance, best first: asked for by name, of the audio-video file, shallowest."""
-    tables = defaultdict[str, list[_Named]](list)
-    for path, name in _parse(dict.fromkeys(paths), scheme):
-        tables[name.key].append((path, name))
-    for found in tables.values():
-        found.sort(key=lambda file: (file[0] not in first, file[0].stem, len(file[0].parts), file[0]))
-    return tables
-
-
 def _with_means(corpus: Corpus, means: Path, root: Path) -> Corpus:
-    """The takes that a CSV of clip means has, by name or by performance; the others are left out."""
+    """Keep the takes that a CSV of clip means has, by name or by performance; leave the others out."""
     expected = "expected a folder of OpenFace CSVs, or a CSV of clip means with a column name, one row a take"
     with open_table(means, expected) as table:
         if "name" not in table.header or "frame" in table.header:
@@ -281,14 +237,9 @@ def _with_means(corpus: Corpus, means: Path, root: Path) -> Corpus:
             f"{means}: none of its {len(names)} rows is named after a take of {root}: expected names such as "
             f"{corpus.takes[0].name}"
         )
-    account = {
-        f"takes that {means.name} does not have": len(corpus.takes) - len(takes),
-        f"OpenFace CSVs that {means.name} goes before": sum(
-            take.openface is not None for take in corpus.takes
-        ),
-    }
-    return replace(
-        corpus,
-        takes=tuple(replace(take, openface=means) for take in takes),
-        left_out={**corpus.left_out, **{reason: count for reason, count in account.items() if count}},
-    )
+    left_out = dict(corpus.left_out)
+    if lacking := len(corpus.takes) - len(takes):
+        left_out[f"takes that {means.name} does not have"] = lacking
+    if replaced := sum(take.openface is not None for take in corpus.takes):
+        left_out[f"OpenFace CSVs that {means.name} goes before"] = replaced
+    return replace(corpus, takes=tuple(replace(take, openface=means) for take in takes), left_out=left_out)

@@ -2,51 +2,23 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cfnsr.emotions import LabelSet
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, listed
 from cfnsr.files import escaped
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".flv",
-        ".mov",
-        ".mkv",
-        ".avi",
-        ".webm",
-        ".m4v",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".3gp",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".ogv",
-        ".asf",
-    ]
-)
-AUDIO_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".flac",
-        ".mp3",
-        ".m4a",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".aac",
-        ".wma",
-        ".aif",
-        ".aiff",
-        ".mka",
-        ".amr",
-    ]
-)
+# fmt: off
+VIDEO_SUFFIXES = frozenset([
+    ".mp4", ".flv", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts", ".mts",
+    ".m2ts", ".ogv", ".asf",
+])
+AUDIO_SUFFIXES = frozenset([
+    ".wav", ".flac", ".mp3", ".m4a", ".ogg", ".oga", ".opus", ".aac", ".wma", ".aif", ".aiff", ".mka", ".amr",
+])
+# fmt: on
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
 
 Actor = int | str
@@ -57,7 +29,7 @@ class Take:
     """One performance by one actor.
 
     Args:
-        name: unique in its corpus; the stem of the file it is named after.
+        name: unique in its corpus, mostly the stem of a file.
         emotion: a label of the corpus's label set.
         actor: who performed it; folds never split an actor.
         video: the file with the pictures, if any.
@@ -82,7 +54,7 @@ class Corpus:
     """The takes of one folder or table, and an account of every file that is not among them.
 
     Args:
-        name: "ravdess", "cremad", or the name of the table.
+        name: of its scheme, such as "ravdess", or of the table.
         labels: the label set that fixes the class order.
         takes: sorted by actor, then name; names are unique.
         unknown: media files whose name fits no scheme.
@@ -107,52 +79,31 @@ class Corpus:
         lines = [f"{count} left out: {reason}" for reason, count in self.left_out.items()]
         for paths, what in ((self.unknown, "with a name that fits no scheme"), (self.duplicates, "repeated")):
             if paths:
-                more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-                lines.append(f"{len(paths)} {what}: {', '.join(map(str, paths[:3]))}{more}")
+                lines.append(f"{len(paths)} {what}: {listed(paths)}")
         return tuple(lines)
 
 
-@dataclass(frozen=True)
-class Performance:
-    """Content of a file's name: the performance it records.
+def actor_order(actor: Actor) -> tuple[bool, int, str]:
+    """Sort key: numbered actors by number, then named actors by name.
 
-    Args:
-        key: what the names of all files of one performance share.
-        pictures, sound: what a file of that name may hold; the suffix decides what it does hold.
+    >>> sorted(["b", 10, 9, "a"], key=actor_order)
+    [9, 10, 'a', 'b']
     """
-
-    key: str
-    emotion: str
-    actor: int
-    sex: str | None
-    attributes: Mapping[str, str]
-    pictures: bool = True
-    sound: bool = True
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """A corpus's way of naming its files.
-
-    Args:
-        parse: a file's stem -> its content, or None where it does not fit.
-        originals: suffixes the corpus is published with; a copy in another form yields to them.
-    """
-
-    name: str
-    labels: LabelSet
-    parse: Callable[[str], Performance | None]
-    originals: tuple[str, ...]
+    return isinstance(actor, str), actor if isinstance(actor, int) else 0, str(actor)
 
 
 def by_actor(take: Take) -> tuple[bool, int, str, str]:
-    """Sort key: numbered actors by number, then named actors by name, then takes by name.
-
-    >>> takes = Take("b", "sad", "Ann"), Take("c", "sad", 10), Take("a", "sad", 9)
-    >>> [take.name for take in sorted(takes, key=by_actor)]
-    ['a', 'c', 'b']
-    """
+    """Sort key: by actor, then by name."""
     return *actor_order(take.actor), take.name
+
+
+def plain_number(text: str) -> str:
+    """A number as a number is written: 01, 1.0 and 1 are one actor, or one fold; other text as it is.
+
+    >>> plain_number("01"), plain_number("1.0"), plain_number("Ann"), plain_number("-1")
+    ('1', '1', 'Ann', '-1')
+    """
+    return re.sub(r"^(-?)0*(\d+)(?:\.0+)?$", r"\1\2", text)
 
 
 def same_person(actor: Actor) -> str:
@@ -172,13 +123,8 @@ def same_person(actor: Actor) -> str:
     text = re.sub(r"^(-?\d+)\.0+$", r"\1", text.strip())
     text = re.sub(r"(?!^-\d)[\s_.\u2010-\u2015-]+", " ", text)
     text = "".join(char for char in text if char.isprintable()).strip()  # nothing of no width
-    text = re.sub(r"\d+", lambda number: _value(number[0]), text)
+    text = re.sub(r"\d+", lambda number: str(int(number[0])), text)
     return re.sub(r"(?<=\d) (?=\D)|(?<=\D) (?=\d)", "", text)
-
-
-def _value(digits: str) -> str:
-    """Digits of any script and number as their value is written."""
-    return "".join(str(unicodedata.decimal(digit)) for digit in digits).lstrip("0") or "0"
 
 
 def refuse_spellings(where: object, actors: Iterable[Actor]) -> None:
@@ -197,21 +143,3 @@ def refuse_spellings(where: object, actors: Iterable[Actor]) -> None:
                 f"{where}: speakers {other!r} and {actor!r} are one person in two spellings{forms}, and "
                 "folds keep a person's takes together: give them one name and prepare again"
             )
-
-
-def plain_number(text: str) -> str:
-    """A number as a number is written: 01, 1.0 and 1 are one actor, or one fold; other text as it is.
-
-    >>> plain_number("01"), plain_number("1.0"), plain_number("Ann"), plain_number("-1")
-    ('1', '1', 'Ann', '-1')
-    """
-    return re.sub(r"^(-?)0*(\d+)(?:\.0+)?$", r"\1\2", text)
-
-
-def actor_order(actor: Actor) -> tuple[bool, int, str]:
-    """Sort key: numbered actors by number, then named actors by name.
-
-    >>> sorted(["b", 10, 9, "a"], key=actor_order)
-    [9, 10, 'a', 'b']
-    """
-    return isinstance(actor, str), actor if isinstance(actor, int) else 0, str(actor)

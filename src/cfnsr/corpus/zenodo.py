@@ -31,12 +31,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a record, as Zenodo describes it.
-
-    Args:
-        size: in bytes.
-        md5: 32 hexadecimal digits.
-    """
+    """One file of a record, as Zenodo describes it; its size is in bytes."""
 
     name: str
     size: int
@@ -51,7 +46,7 @@ def list_files(record: int, base_url: str = ZENODO) -> dict[str, RemoteFile]:
         InputError: no connection, no such record, or an answer of another shape.
     """
     url = f"{base_url.rstrip('/')}/api/records/{record}"
-    found = {}
+    found: dict[str, RemoteFile] = {}
     with _opened(url, Accept="application/json") as response:
         try:
             files = response.json()["files"]
@@ -61,9 +56,7 @@ def list_files(record: int, base_url: str = ZENODO) -> dict[str, RemoteFile]:
                 name, size, md5 = file["key"], int(file["size"]), file["checksum"].removeprefix("md5:")
                 if len(bytes.fromhex(md5)) != 16:
                     raise ValueError(md5)
-                links = file.get("links") or {}
-                link = links.get("content") or links.get("self") or f"{url}/files/{quote(name)}/content"
-                found[name] = RemoteFile(name, size, md5, link)
+                found[name] = RemoteFile(name, size, md5, f"{url}/files/{quote(name)}/content")
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
                 f"{url}: expected JSON that lists files with key, size and md5 checksum, got something else; "
@@ -76,7 +69,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
     """Fetch a file into a folder and check it; one that is there and right is not fetched again.
 
     Bytes gather in `name.part`, which a later call continues. Only a file with the right checksum ever
-    has its own name.
+    has its own name. That name is one that `plan_download` looked for, so it leads nowhere else.
 
     Raises:
         InputError: the server stays away, lies about the size, or sent a file with a wrong checksum
@@ -85,37 +78,29 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
     from pooch import file_hash
 
     path, part = folder / file.name, folder / f"{file.name}.part"
-    if file.name != path.name or file.name.startswith("."):
-        raise InputError(f"file name {file.name!r} from Zenodo: expected a plain name; nothing was fetched")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and file_hash(path, "md5") == file.md5:
-            return path
-        failures, furthest = 0, _size(part)
-        while (have := _size(part)) != file.size:
-            if have >= furthest + PROGRESS:
-                failures = 0
-            furthest = max(furthest, have)
-            if failures == ATTEMPTS:
-                raise InputError(
-                    f"{file.name}: the connection was cut {failures} times in a row; check it and run again: "
-                    f"the {have} of {file.size} bytes that came are kept"
-                )
-            if failures:
-                time.sleep(2.0 ** (failures - 1))
-            _continue(file, part, have if have < file.size else 0, progress)
-            failures += 1
-        if file_hash(part, "md5") != file.md5:
-            part.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and file_hash(path, "md5") == file.md5:
+        return path
+    failures, furthest = 0, _size(part)
+    while (have := _size(part)) != file.size:
+        if have >= furthest + PROGRESS:
+            failures = 0
+        furthest = max(furthest, have)
+        if failures == ATTEMPTS:
             raise InputError(
-                f"{file.name}: what was fetched has not the checksum Zenodo states and was removed; run again"
+                f"{file.name}: the connection was cut {failures} times in a row; check it and run again: "
+                f"the {have} of {file.size} bytes that came are kept"
             )
-        return part.replace(path)
-    except OSError as error:
+        if failures:
+            time.sleep(2.0 ** (failures - 1))
+        _continue(file, part, have if have < file.size else 0, progress)
+        failures += 1
+    if file_hash(part, "md5") != file.md5:
+        part.unlink()
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); make room or choose another folder, then run "
-            "again: what was fetched is kept"
-        ) from None
+            f"{file.name}: what was fetched has not the checksum Zenodo states and was removed; run again"
+        )
+    return part.replace(path)
 
 
 def _size(path: Path) -> int:

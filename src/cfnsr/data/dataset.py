@@ -1,5 +1,6 @@
 """Prepared clips as tensors for training and evaluation."""
 
+from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
 from typing import NamedTuple
@@ -39,11 +40,7 @@ class Batch(NamedTuple):
 
 
 class Column(Dataset[Tensor]):
-    """Input of models under one name, such as pictures, of every clip; a small one is held in memory.
-
-    Args:
-        name: a modality of the preparation.
-    """
+    """Input of models under one name, such as pictures, of every clip; a small one is held in memory."""
 
     def __init__(self, store: Store, headers: Sequence[Header], name: str, look: Look) -> None:
         self.store = store
@@ -52,14 +49,12 @@ class Column(Dataset[Tensor]):
         self.look = look
         self.feature = FEATURES[name]
         self._arrays = self.feature.arrays(Preparation.from_json(dict(headers[0].preparation)))
-        first = self._read(0)
-        self._held: list[Tensor] | None = None
-        if first.nbytes * len(headers) <= MEMORY:
-            self._held = [first, *(self._read(index) for index in range(1, len(headers)))]
+        small = self._read(0).nbytes * len(headers) <= MEMORY
+        self._held = [self._read(index) for index in range(len(headers))] if small else None
 
     @property
     def in_memory(self) -> bool:
-        """True if no worker processes are needed to prefetch."""
+        """No worker processes are needed to prefetch."""
         return self._held is not None
 
     def __getitem__(self, index: int) -> Tensor:
@@ -68,57 +63,57 @@ class Column(Dataset[Tensor]):
     def standardised(self, among: Among | None = None, actors: Container[Actor] | None = None) -> "Column":
         """Standardise every speaker's values to mean 0 and deviation 1, over all takes of theirs.
 
-        OpenFace tracks are standardised on the logarithmic scale of their encoder. No label is
-        used, but the other takes are, of the tested speakers too: it is transductive. And the takes must hold
-        all emotions in balance, for what they have in common is taken out as the person.
+        OpenFace tracks are standardised on the logarithmic scale of their encoder. No label is used, but the
+        other takes are, of the tested speakers too: it is transductive. And the takes must hold all emotions
+        in balance, for what they have in common is taken out as the person.
 
         Args:
             among: the takes that each take's mean and deviation come from, over time too; all by default.
-            actors: who is standardised, others stay as they are; everyone by default.
+            actors: who is standardised; everyone by default.
 
         Raises:
             InputError: for pictures, a column too large for the memory, or a speaker of few takes.
         """
-        time = self.feature.time_axis
-        if time is None or self._held is None:
+        time, held = self.feature.time_axis, self._held
+        if time is None or held is None:
             raise InputError(
                 f"{self.name} cannot be standardised per speaker: expected features that fit into memory; "
                 "leave out --speaker-normalisation, or choose models of openface and speech"
             )
-        other = copy(self)
-        other._held = list(self._held)
-        speakers: dict[Actor, list[int]] = {}
+        speakers = defaultdict[Actor, list[int]](list)
         for place, header in enumerate(self.headers):
             if actors is None or header.actor in actors:
-                speakers.setdefault(header.actor, []).append(place)
+                speakers[header.actor].append(place)
         few = [str(speaker) for speaker, places in speakers.items() if len(places) < FEWEST_TAKES]
         if few:
             raise InputError(
                 f"{self.name} of speaker {', '.join(few)} cannot be standardised: expected {FEWEST_TAKES} or "
                 "more takes of each; leave out --speaker-normalisation, or those speakers"
             )
+        column = copy(self)
+        column._held = list(held)
         for places in speakers.values():
-            values = torch.stack([self._held[place] for place in places]).float()
+            values = torch.stack([held[place] for place in places]).float()
             every = torch.ones(len(places), len(places), dtype=torch.bool)
             chosen = every if among is None else among([self.headers[place] for place in places])
             if self.feature.logarithmic:
-                held = _standardised(compressed(values), time, chosen).clamp(-FARTHEST, FARTHEST)
-                values = expanded(held)
+                values = _standardise(compressed(values), time, chosen).clamp(-FARTHEST, FARTHEST)
+                values = expanded(values)
             else:
-                values = _standardised(values, time, chosen)
-            for place, value in zip(places, values.to(self._held[0].dtype), strict=True):
-                other._held[place] = value
-        return other
+                values = _standardise(values, time, chosen)
+            for place, value in zip(places, values.to(held[0].dtype), strict=True):
+                column._held[place] = value
+        return column
 
     def _read(self, index: int) -> Tensor:
         name = self.headers[index].name
         return torch.from_numpy(self.feature.to_model(self.store.load(name, self._arrays), self.look))
 
 
-def _standardised(
+def _standardise(
     values: Float[Tensor, "N *any"], time: int, among: Bool[Tensor, "N N"]
 ) -> Float[Tensor, "N *any"]:
-    """Standardise each clip by mean and deviation over its own row of clips and over time."""
+    """Standardise each take by mean and deviation over its own row of takes and over time."""
     weights = among.to(values) / among.sum(dim=1, keepdim=True)
     values = values - values.mean(dim=(0, time), keepdim=True)  # or the squares would swallow the deviation
     mean, square = (
@@ -134,7 +129,7 @@ class Clips(Dataset[Batch]):
     """The clips of a store as a model reads them.
 
     Args:
-        columns: for "video" and "audio", as far as the model has them, the tensors it reads there.
+        columns: for "video", "audio" or both.
         labels: class index of every clip.
         silence: input for silence, for a clip whose sound is dropped.
     """
@@ -153,15 +148,13 @@ class Clips(Dataset[Batch]):
 
     @property
     def in_memory(self) -> bool:
-        """True if no worker processes are needed to prefetch."""
+        """No worker processes are needed to prefetch."""
         return all(column.in_memory for column in self.columns.values())
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Batch:
-        video, audio = (
-            self.columns[modality][index] if modality in self.columns else torch.empty(0)
-            for modality in ("video", "audio")
-        )
+        read = {modality: column[index] for modality, column in self.columns.items()}
+        video, audio = (read.get(modality, torch.empty(0)) for modality in ("video", "audio"))
         return Batch(video, audio, torch.tensor(self.labels[index]), torch.tensor(index))

@@ -1,18 +1,17 @@
 """Leaks of a split: what training, the inner validation and the test have in common."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import numpy as np
-
 from cfnsr.corpus.take import MEDIA_SUFFIXES
-from cfnsr.data.split import PARTS, Ints, Recording, Split, SplitFold
-from cfnsr.errors import InputError
+from cfnsr.data.split import PARTS, TEST, TRAIN, VALIDATION, Split, SplitFold
+from cfnsr.errors import InputError, listed
 from cfnsr.files import visible
 from cfnsr.media.fingerprint import Content, copies, read_content
 from cfnsr.processes import cores, map_surviving
@@ -50,12 +49,12 @@ class Leak:
         where = f"fold {self.fold}: " if self.fold else ""
         if self.identical:
             return f"{where}{self.kind}: validation and test are the same {self.count} takes"
-        what = f"{self.count} {self.shared if self.count > 1 else self.shared[:-1]}"
         verb = "stand" if self.count > 1 else "stands"
         how = " under other names" if self.shared == "recordings" else ""
         more = f" and {self.count - len(self.examples)} more" if self.count > len(self.examples) else ""
         examples = (", " if self.shared == "actors" else "; ").join(self.examples)
-        return f"{where}{self.kind}: {what} {verb} in {' and '.join(self.parts)}{how}: {examples}{more}"
+        what = f"{_counted(self.shared, self.count)} {verb} in {' and '.join(self.parts)}{how}"
+        return f"{where}{self.kind}: {what}: {examples}{more}"
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,10 @@ class Findings:
             if len(leaks) > LINES:
                 lines.append(f"{kind}: the same in {len(leaks) - LINES} more pairs of parts")
         lines += [f"note: {note}" for note in self.notes]
-        checked = ", ".join(_counted(what, count) for what, count in self.checked.items() if count)
+        counts = {what.replace("files", "content of files"): n for what, n in self.checked.items() if n}
+        checked = ", ".join(_counted(what, count) for what, count in counts.items())
         missing = [
-            what for what, key in (("actors", "actors"), ("content", "files")) if not self.checked.get(key)
+            what for what, key in (("actors", "actors"), ("content", "files")) if not self.checked[key]
         ]
         unchecked = f"; NOT CHECKED: {' and '.join(missing)}" if missing else ""
         found = _counted("leaks", len(self.leaks)) if self.leaks else "no leak"
@@ -107,11 +107,11 @@ class Findings:
 def _counted(what: str, count: int) -> str:
     """A number and its noun.
 
-    >>> _counted("folds", 6), _counted("takes", 1), _counted("files", 2)
+    >>> _counted("folds", 6), _counted("takes", 1), _counted("content of files", 2)
     ('6 folds', '1 take', 'content of 2 files')
     """
-    text = f"{count} {what if count != 1 else what[:-1]}"
-    return f"content of {text}" if what == "files" else text
+    before, _, noun = what.rpartition(" ")
+    return f"{before} {count} {noun if count != 1 else noun[:-1]}".strip()
 
 
 def check_split(
@@ -136,167 +136,133 @@ def check_split(
     files = sorted({place for place in places if place is not None})
     contents = dict(zip(files, read_contents(files, workers=workers, progress=progress), strict=True))
     groups = dict(zip(files, copies([contents[file] for file in files]).tolist(), strict=True))
-    content = np.array([-1 if place is None else groups[place] for place in places], np.int64)
+    # The set of copies that each recording is in; -1 is none.
+    copied = [None if place is None or groups[place] < 0 else groups[place] for place in places]
     leaks = [
         replace(leak, fold=visible(leak.fold), examples=tuple(map(visible, leak.examples)))
         for fold in split.folds
-        for leak in _leaks_of(fold, split, content)
+        for leak in _leaks_of(fold, split, copied)
     ]
     notes = [
         *split.notes,
-        *_counted_twice(split, content),
+        *_counted_twice(split, copied),
         *_about_parts(split),
         *_about_content(split, places, contents),
     ]
-    used = np.unique(np.concatenate([fold.recordings for fold in split.folds]))
+    used = split.used
     checked = {
         "folds": len(split.folds) if split.folds[0].name else 0,
-        "actors": len(set(split.actors[used].tolist()) - {-1}),
-        "takes": len(np.unique(split.takes[used])),
-        "files": sum(bool(found.sha256) for found in contents.values()),
+        "actors": len({recording.person for recording in used} - {None}),
+        "takes": len({recording.take for recording in used}),
+        "files": sum(bool(content.sha256) for content in contents.values()),
     }
     return Findings(
-        visible(str(split.source)),
-        visible(split.read_as),
-        tuple(leaks),
-        tuple(map(visible, notes)),
-        checked,
+        visible(str(split.source)), visible(split.read_as), tuple(leaks), tuple(map(visible, notes)), checked
     )
 
 
-def _leaks_of(fold: SplitFold, split: Split, content: Ints) -> Iterator[Leak]:
-    """The leaks between each two parts of a fold; `content` numbers the sets of copies, -1 outside."""
-    parts = {name: np.unique(fold.part(name)) for name in PARTS}
+def _leaks_of(fold: SplitFold, split: Split, copied: Sequence[int | None]) -> Iterator[Leak]:
+    """Find the leaks between each two parts of a fold."""
+    recordings = split.recordings
+    takes = [recording.take for recording in recordings]
+    persons = [recording.person for recording in recordings]
     for names in combinations(PARTS, 2):
-        one, other = (parts[name] for name in names)
-        reused = "inner validation reused" if "validation" in names else ""
-        takes = _in_both(split.takes, one, other)
-        alike = set(split.takes[one].tolist()) == set(split.takes[other].tolist())
-        if "train" not in names and len(one) and alike:
-            yield Leak(reused, "takes", fold.name, names, len(takes), (), identical=True)
+        one, other = (sorted(set(fold.parts[name])) for name in names)
+        reused = "inner validation reused" if VALIDATION in names else ""
+        by_take = _in_both(takes, one, other)
+        if TRAIN not in names and one and {takes[place] for place in (*one, *other)} == by_take.keys():
+            yield Leak(reused, "takes", fold.name, names, len(by_take), (), identical=True)
             continue
-        actors = _in_both(split.actors, one, other)
-        if len(actors):
-            examples = [
-                split.recordings[_first(split.actors, one, actor)].actor for actor in actors[:EXAMPLES]
-            ]
+        if by_person := _in_both(persons, one, other):
+            examples = [recordings[place].actor for place, _ in list(by_person.values())[:EXAMPLES]]
             kind = reused or "shared actors"
-            yield Leak(kind, "actors", fold.name, names, len(actors), tuple(examples))
-        if len(takes):
-            examples = _pairs(split, split.takes, takes, one, other)
-            yield Leak(reused or "shared takes", "takes", fold.name, names, len(takes), tuple(examples))
+            yield Leak(kind, "actors", fold.name, names, len(by_person), tuple(examples))
         # What the names show already is not repeated.
-        new_one, new_other = (side[~np.isin(split.takes[side], takes)] for side in (one, other))
-        recordings = _in_both(content, new_one, new_other)
-        if len(recordings):
-            kind, examples = (
-                reused or "copies of a recording",
-                _pairs(split, content, recordings, new_one, new_other),
-            )
-            yield Leak(kind, "recordings", fold.name, names, len(recordings), tuple(examples))
-
-
-def _in_both(numbers: Ints, one: Ints, other: Ints) -> Ints:
-    """The numbers that stand on both sides; -1 is no number."""
-    both = np.intersect1d(numbers[one], numbers[other])
-    return both[both >= 0]
-
-
-def _first(numbers: Ints, members: Ints, number: int) -> int:
-    return int(members[np.argmax(numbers[members] == number)])
-
-
-def _pairs(split: Split, numbers: Ints, shared: Ints, one: Ints, other: Ints) -> list[str]:
-    """The first few shared things by the names they have on either side."""
-    pairs = [
-        [split.recordings[_first(numbers, side, number)].path for side in (one, other)]
-        for number in shared[:EXAMPLES].tolist()
-    ]
-    return [left if left == right else f"{left} = {right}" for left, right in pairs]
-
-
-def _counted_twice(split: Split, content: Ints) -> Iterator[str]:
-    """Takes that stand more than once in one part: by their names, and by their content under other names."""
-    by_name, by_content = dict[int, None](), dict[int, list[int]]()
-    for fold in split.folds:
-        for name in PARTS:
-            rows = fold.part(name)
-            takes, counts = np.unique(split.takes[rows], return_counts=True)
-            by_name.update(dict.fromkeys(takes[counts > 1].tolist()))
-            copied = np.unique(rows[content[rows] >= 0])
-            members = np.unique(np.stack([content[copied], split.takes[copied]]), axis=1)
-            groups, sizes = np.unique(members[0], return_counts=True)
-            for group in groups[sizes > 1].tolist():
-                by_content.setdefault(group, copied[content[copied] == group].tolist())
-    if by_name:
-        firsts = [_first(split.takes, np.arange(len(split.takes)), take) for take in list(by_name)[:EXAMPLES]]
-        names = "; ".join(split.recordings[place].path for place in firsts)
-        yield f"counted twice: {_counted('takes', len(by_name))} more than once in one part: {names}"
-    if by_content:
-        alike_names = [
-            " = ".join(split.recordings[place].path for place in alike[:EXAMPLES])
-            for alike in list(by_content.values())[:EXAMPLES]
+        one, other = ([place for place in part if takes[place] not in by_take] for part in (one, other))
+        by_content = _in_both(copied, one, other)
+        kinds: list[tuple[str, Shared, Mapping[Any, Sequence[int]]]] = [
+            ("shared takes", "takes", by_take),
+            ("copies of a recording", "recordings", by_content),
         ]
-        count = _counted("recordings", len(by_content))
-        yield f"counted twice: {count} under several names in one part: {'; '.join(alike_names)}"
+        for kind, shared, pairs in kinds:
+            if pairs:
+                examples = [split.names(places) for places in list(pairs.values())[:EXAMPLES]]
+                yield Leak(reused or kind, shared, fold.name, names, len(pairs), tuple(examples))
+
+
+def _in_both(keys: Sequence[Any], one: Sequence[int], other: Sequence[int]) -> dict[Any, tuple[int, int]]:
+    """The keys that stand on both sides, in their order, each with its first recording on either."""
+    left, right = ({keys[place]: place for place in reversed(part)} for part in (one, other))
+    return {key: (left[key], right[key]) for key in sorted((left.keys() & right.keys()) - {None})}
+
+
+def _counted_twice(split: Split, copied: Sequence[int | None]) -> Iterator[str]:
+    """Note takes that stand more than once in one part: by name, and by content under other names."""
+    takes = [recording.take for recording in split.recordings]
+    again, alike = dict[str, None](), dict[int, list[int]]()
+    for rows in (rows for fold in split.folds for rows in fold.parts.values()):
+        counts = Counter(takes[place] for place in rows)
+        again |= dict.fromkeys(sorted(take for take, count in counts.items() if count > 1))
+        groups = defaultdict[int, list[int]](list)
+        for place in sorted(set(rows)):
+            if (group := copied[place]) is not None:
+                groups[group].append(place)
+        for group, members in sorted(groups.items()):
+            if len({takes[place] for place in members}) > 1:
+                alike.setdefault(group, members)
+    if again:
+        names = "; ".join(split.recordings[takes.index(take)].path for take in list(again)[:EXAMPLES])
+        yield f"counted twice: {_counted('takes', len(again))} more than once in one part: {names}"
+    if alike:
+        names = "; ".join(split.names(members[:EXAMPLES]) for members in list(alike.values())[:EXAMPLES])
+        count = _counted("recordings", len(alike))
+        yield f"counted twice: {count} under several names in one part: {names}"
 
 
 def _about_parts(split: Split) -> Iterator[str]:
     """Note what the folds lack: a part, an inner validation, a test for everyone."""
-    for name, consequence in (
-        ("train", "only validation and test were compared"),
-        ("validation", "whatever is chosen (epoch, threshold) is chosen on the test part"),
-        ("test", "the figure is that of the validation part, on which things are chosen"),
+    for name, what, consequence in (
+        (TRAIN, "train part", "only validation and test were compared"),
+        (VALIDATION, "inner validation", "whatever is chosen (epoch, threshold) is chosen on the test part"),
+        (TEST, "test part", "the figure is that of the validation part, on which things are chosen"),
     ):
-        without = [fold.name for fold in split.folds if not len(fold.part(name))]
+        without = [fold.name for fold in split.folds if not fold.parts[name]]
         if without:
             which = f" in fold {', '.join(without[:EXAMPLES])}" if len(without) < len(split.folds) else ""
-            what = "no inner validation" if name == "validation" else f"no {name} part"
-            yield f"{what}{which}: {consequence}"
-    silent = int((split.actors < 0).sum())
+            yield f"no {what}{which}: {consequence}"
+    silent = sum(recording.person is None for recording in split.recordings)
     if silent:
         yield (
             f"actors not checked: {silent} of {len(split.recordings)} recordings tell no actor; "
             "add a column actor"
         )
-    if len(split.folds) > 1:
-        used = np.unique(np.concatenate([fold.recordings for fold in split.folds]))
-        tested = np.concatenate([fold.part("test") for fold in split.folds])
-        never = sorted(set(split.actors[used].tolist()) - set(split.actors[tested].tolist()) - {-1})
-        if len(tested) and never:
-            everyone = np.arange(len(split.actors))
-            names = [split.recordings[_first(split.actors, everyone, actor)].actor for actor in never]
-            more = f" and {len(names) - LINES} more" if len(names) > LINES else ""
-            yield f"never tested: actor {', '.join(names[:LINES])}{more}"
+    tested = {split.recordings[place].person for fold in split.folds for place in fold.parts[TEST]}
+    if len(split.folds) > 1 and tested:
+        actors = {recording.person: recording.actor for recording in reversed(split.recordings)}
+        persons = {recording.person for recording in split.used} - tested - {None}
+        if never := [actors[person] for person in sorted(filter(None, persons))]:
+            yield f"never tested: actor {listed(never, LINES)}"
 
 
 def _about_content(
     split: Split, places: Sequence[Path | None], contents: Mapping[Path, Content]
 ) -> Iterator[str]:
     """Note which files could not be compared, and which by their bytes alone."""
+
+    def files(names: Sequence[object]) -> tuple[str, str]:
+        return _counted("files", len(names)), listed(names, EXAMPLES, "; ")
+
     missing = [recording.path for recording, place in zip(split.recordings, places, strict=True) if not place]
     if missing:
-        yield f"content not checked: {_counted_files(len(missing))} not found: {_some(missing)}"
+        yield "content not checked: {} not found: {}".format(*files(missing))
     broken = [content.problem for content in contents.values() if content.broken]
     if broken:
-        yield f"broken: {_counted_files(len(broken))} could not be listened to: {_some(broken)}"
-    unheard = [
-        str(path) for path, content in contents.items() if content.sound is None and not content.broken
-    ]
-    if unheard:
+        yield "broken: {} could not be listened to: {}".format(*files(broken))
+    silent = [path for path, content in contents.items() if content.sound is None and not content.broken]
+    if silent:
         yield (
-            f"compared by their bytes alone: {_counted_files(len(unheard))} without sound, so that "
-            f"a re-coded copy would not show: {_some(unheard)}"
-        )
-
-
-def _counted_files(count: int) -> str:
-    return f"{count} file{'s' if count > 1 else ''}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
-    return "; ".join(names[:EXAMPLES]) + more
+            "compared by their bytes alone: {} without sound, so that a re-coded copy would not show: {}"
+        ).format(*files(silent))
 
 
 def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
@@ -310,8 +276,10 @@ def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
     """
     if media is not None and not media.is_dir():
         raise InputError(f"{media} is no folder: expected the folder with the recordings of {split.source}")
-    roots = [split.source.parent, Path()] if media is None else [media, split.source.parent]
-    found = [_lies(recording, roots) for recording in split.recordings]
+    roots = [media or Path(), split.source.parent]
+    if media is None:
+        roots.reverse()
+    found = [_place_of(recording.path, roots) for recording in split.recordings]
     if media is None or None not in found:
         return found
     named = defaultdict[str, list[Path]](list)
@@ -327,15 +295,12 @@ def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
     ]
 
 
-def _lies(recording: Recording, roots: Sequence[Path]) -> Path | None:
+def _place_of(text: str, roots: Sequence[Path]) -> Path | None:
     for root in roots:
-        for spelling in dict.fromkeys((recording.path, recording.path.replace("\\", "/"))):
-            try:
-                path = root / spelling
-                if path.is_file():
-                    return path.resolve()
-            except (OSError, ValueError):  # too long, a loop of links, a null byte
-                continue
+        with suppress(OSError, ValueError):  # too long, a loop of links, a null byte
+            path = root / text.replace("\\", "/")
+            if path.is_file():
+                return path.resolve()
     return None
 
 
@@ -364,11 +329,11 @@ def read_contents(
     contents: dict[Path, Content] = {}
     progress(0, len(files))
     processes = 1 if len(files) < FEW else workers or cores()
-    for file, content in map_surviving(read_content, files, processes, _crashed):
+
+    def died(file: Path) -> Content:
+        return Content("", None, f"{file}: the process that read it died", broken=True)
+
+    for file, content in map_surviving(read_content, files, processes, died):
         contents[file] = content
         progress(len(contents), len(files))
     return [contents[file] for file in files]
-
-
-def _crashed(file: Path) -> Content:
-    return Content("", None, f"{file}: the process that read it died", broken=True)

@@ -3,11 +3,12 @@
 import csv
 import errno
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import fingerprint, prepare_clip, sources
@@ -45,22 +46,17 @@ def is_current(header: Header | None, take: Take, preparation: Preparation) -> b
     """Look whether preparing this take again would give the same clip."""
     if header is None or header.preparation != preparation.as_json():
         return False
-    if (header.emotion, header.actor, header.sex, dict(header.attributes)) != (
-        take.emotion,
-        take.actor,
-        take.sex,
-        dict(take.attributes),
+    if any(
+        getattr(header, name) != getattr(take, name) for name in ("emotion", "actor", "sex", "attributes")
     ):
         return False
     now = sources(take, preparation.modalities)
-    if set(now) != set(header.sources):
-        return False
-    return all(_unchanged(path, take, header.sources[role]) for role, path in now.items())
+    return now.keys() == header.sources.keys() and all(
+        _unchanged(path, take, header.sources[role]) for role, path in now.items()
+    )
 
 
-def _unchanged(path: Path, take: Take, recorded: object) -> bool:
-    if not isinstance(recorded, dict):
-        return False
+def _unchanged(path: Path, take: Take, recorded: Mapping[str, Any]) -> bool:
     try:
         if "bytes" in recorded and not is_means(path):
             status = path.stat()
@@ -85,9 +81,6 @@ def prepare_corpus(
     """Prepare every take that is missing or changed; a take that fails is reported and the run goes on.
 
     Args:
-        takes: what to prepare.
-        store: where the clips go.
-        preparation: how they are made.
         workers: processes; all cores when None.
         progress: called after each take with "made", "kept" or "failed".
 
@@ -107,7 +100,8 @@ def prepare_corpus(
     if todo and preparation.pretrained:  # fetched once, before the workers ask for it
         find_encoder(preparation.speech_encoder, preparation.speech_sha256)
     prepare = partial(_prepare_one, folder=store.folder, preparation=preparation)
-    for take, failure in chain(faceless, map_surviving(prepare, todo, workers or cores(), _crashed)):
+    crashed = partial(_failure, reason="crash", message="the process that read it died")
+    for take, failure in chain(faceless, map_surviving(prepare, todo, workers or cores(), crashed)):
         if failure is None:
             outcome.made.append(take.name)
             progress(take, "made")
@@ -121,29 +115,28 @@ def prepare_corpus(
 def _without_detector(
     takes: list[Take], preparation: Preparation
 ) -> tuple[list[Take], list[tuple[Take, Failure]]]:
-    """Fetch the detector's weights once, before the workers ask for them; without them, who must fail.
-
-    Raises:
-        InputError: when every take needs the detector and it cannot be had.
-    """
-    needing = [
-        take for take in takes if preparation.of_file("video") and "openface" not in sources(take, ("video",))
-    ]
-    if not needing:
+    """Fetch the detector's weights once, before workers ask for them; in vain, set aside who needs them."""
+    if not preparation.of_file("video"):
         return takes, []
+    # Means do not say where in the picture the face is.
+    needing = [take for take in takes if take.openface is None or is_means(take.openface)]
     try:
-        yunet_weights()
+        if needing:
+            yunet_weights()
     except InputError as error:
         if len(needing) == len(takes):
             raise
-        failures = [(take, Failure(take.name, _file(take), "missing", str(error))) for take in needing]
-        failed = {take.name for take in needing}
-        return [take for take in takes if take.name not in failed], failures
+        failures = [(take, _failure(take, "missing", str(error))) for take in needing]
+        return [take for take in takes if take not in needing], failures
     return takes, []
 
 
-def _crashed(take: Take) -> Failure:
-    return Failure(take.name, _file(take), "crash", "the process that read it died")
+def _failure(take: Take, reason: str, message: str) -> Failure:
+    return Failure(take.name, _file(take), reason, message)
+
+
+def _file(take: Take) -> str:
+    return str(take.video or take.audio or take.openface)
 
 
 def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:
@@ -151,29 +144,24 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
         clip = prepare_clip(take, preparation, threads=1)
         Store(folder).write(clip.header, clip.tensors)
     except MediaError as error:
-        aside = _set_aside(take, folder, preparation)
-        return Failure(take.name, _file(take), error.reason, f"{error}{aside}")
+        return _failure(take, error.reason, f"{error}{_set_aside(take, folder, preparation)}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
                 f"the disk of {folder} is full: expected room for more clips; free some and run the same "
                 "command again, what is prepared stays"
             ) from None
-        return Failure(take.name, _file(take), "broken", str(error))
+        return _failure(take, "broken", str(error))
     except InputError:
         raise  # nothing about this take: the next would fail alike
     except Exception as error:  # a codec's or OpenCV's own: this take's failure, and the run goes on
         message = " ".join(str(error).split())
-        return Failure(take.name, _file(take), "broken", f"{_file(take)}: {type(error).__name__}: {message}")
+        return _failure(take, "broken", f"{_file(take)}: {type(error).__name__}: {message}")
     return None
 
 
 def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
-    """Move the clip of a recording that has changed and can no longer be prepared out of the training.
-
-    Returns:
-        What to add to the failure's message.
-    """
+    """Move a clip whose recording changed and can no longer be prepared out of the training; say so."""
     store = Store(folder)
     header = store.header(take.name)
     now = sources(take, preparation.modalities)
@@ -188,13 +176,9 @@ def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
     return f"; the clip made before it changed is now {outdated}"
 
 
-def _file(take: Take) -> str:
-    return str(take.video or take.audio or take.openface)
-
-
 def _write_failures(store: Store, failures: Sequence[Failure]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "file", "reason", "message"])
-    writer.writerows([failure.name, failure.file, failure.reason, failure.message] for failure in failures)
+    writer.writerow([column.name for column in fields(Failure)])
+    writer.writerows(map(astuple, failures))
     write_text(store.folder / "failures.csv", text.getvalue())

@@ -7,7 +7,8 @@ OUT/failures.csv              takes that could not be prepared, one line each wi
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,38 +85,20 @@ class Store:
     @classmethod
     def create(cls, folder: Path, corpus: str, labels: LabelSet, preparation: Mapping[str, Any]) -> "Store":
         """Open a store for writing: a new one, or one begun earlier with the same labels and settings."""
-        if (folder / "corpus.json").exists() and any((folder / "clips").glob("*.safetensors")):
-            store = cls(folder)
-            if store.corpus != corpus:
-                raise InputError(
-                    f"{folder} holds clips of the corpus {store.corpus!r}, and this one is {corpus!r}: "
-                    "give another folder"
-                )
-            if store.labels != labels:
-                raise InputError(
-                    f"{folder} holds clips of the label set {store.labels.name!r} "
-                    f"({', '.join(store.labels.emotions)}), and this corpus has {labels.name!r} "
-                    f"({', '.join(labels.emotions)}): give another folder"
-                )
-            changed = [
-                f"{key} {store.preparation.get(key)} (now {value})"
-                for key, value in preparation.items()
-                if store.preparation.get(key) != value
-            ]
-            if changed:
-                raise InputError(
-                    f"{folder} holds clips made with {', '.join(changed)}: give another folder, or delete "
-                    "this one to make its clips anew"
-                )
-            return store
-        described = {
-            "format": FORMAT,
-            "corpus": corpus,
-            "labels": asdict(labels),
-            "preparation": dict(preparation),
-        }
-        write_json(folder / "corpus.json", described)
-        return cls(folder)
+        if not any((folder / "clips").glob("*.safetensors")) or not (folder / "corpus.json").exists():
+            described = {"corpus": corpus, "labels": asdict(labels), "preparation": dict(preparation)}
+            write_json(folder / "corpus.json", {"format": FORMAT, **described})
+            return cls(folder)
+        store = cls(folder)
+        settings = {"corpus": (store.corpus, corpus), "labels": (_said(store.labels), _said(labels))}
+        settings |= {key: (store.preparation.get(key), value) for key, value in preparation.items()}
+        changed = [f"{key} {there} (now {now})" for key, (there, now) in settings.items() if there != now]
+        if changed:
+            raise InputError(
+                f"{folder} holds clips made with {', '.join(changed)}: give another folder, or delete "
+                "this one to make its clips anew"
+            )
+        return store
 
     def path(self, name: str) -> Path:
         """Path of the clip of this name; a name from outside can lead nowhere else."""
@@ -139,7 +122,7 @@ class Store:
 
     def headers(self) -> list[Header]:
         """Headers of all clips, sorted by name."""
-        found = [read_header(path) for path in sorted((self.folder / "clips").glob("*.safetensors"))]
+        found = [read_header(path) for path in (self.folder / "clips").glob("*.safetensors")]
         if not found:
             raise InputError(
                 f"{self.folder} holds no prepared clip: run `cfnsr prepare CORPUS {self.folder}`"
@@ -148,35 +131,40 @@ class Store:
 
     def tensors(self, name: str) -> frozenset[str]:
         """Names of the tensors that a clip has."""
-        path = self.path(name)
-        try:
-            with safe_open(path, framework="np") as file:
-                return frozenset(file.keys())
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
+        with _opened(self.path(name)) as file:
+            return frozenset(file.keys())
 
     def load(self, name: str, tensors: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Read some tensors of a clip from disk; all of them if none are named."""
         path = self.path(name)
-        try:
-            with safe_open(path, framework="np") as file:
-                tensors = list(file.keys()) if tensors is None else tensors
-                missing = sorted(set(tensors) - set(file.keys()))
-                if missing:
-                    raise InputError(
-                        f"{path} has no {', '.join(missing)}: prepare the corpus with what this model needs"
-                    )
-                return {tensor: file.get_tensor(tensor) for tensor in tensors}
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
+        with _opened(path) as file:
+            tensors = list(file.keys()) if tensors is None else tensors
+            missing = sorted(set(tensors) - set(file.keys()))
+            if missing:
+                raise InputError(
+                    f"{path} has no {', '.join(missing)}: prepare the corpus with what this model needs"
+                )
+            return {tensor: file.get_tensor(tensor) for tensor in tensors}
+
+
+def _said(labels: LabelSet) -> str:
+    return f"{labels.name} ({', '.join(labels.emotions)})"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
 
 
 def read_header(path: Path) -> Header:
     """Read the header of a clip file."""
     try:
         with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-        described = json.loads(metadata["cfnsr"])
+            described = json.loads(file.metadata()["cfnsr"])
         if described["format"] != FORMAT:
             raise InputError(
                 f"{path} has the format {described['format']}: expected {FORMAT}; prepare the corpus again"

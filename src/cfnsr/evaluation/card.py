@@ -7,12 +7,11 @@ Model Reporting", FAT* 2019.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from cfnsr import __version__
-from cfnsr.corpus.download import CITATIONS, LICENCE
+from cfnsr.corpus.scheme import SCHEMES, Licence
 from cfnsr.corpus.take import Actor
 from cfnsr.data.folds import SUFFIX
 from cfnsr.errors import InputError
@@ -26,27 +25,6 @@ from cfnsr.training.run import Run
 CARD, WEIGHTS = "README.md", "model.safetensors"
 TAGS = ("emotion-recognition", "audio-visual", "multimodal", "cfn-sr")
 YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-
-
-class Licence(NamedTuple):
-    """A corpus's licence: its name on the hub, what it says, and whom to cite."""
-
-    name: str
-    text: str
-    works: tuple[str, ...]
-
-
-LICENCES: Mapping[str, Licence] = {
-    "ravdess": Licence("cc-by-nc-sa-4.0", " ".join(LICENCE.split()), tuple(CITATIONS.values())),
-    "cremad": Licence(
-        "odbl",
-        "CREMA-D is made available under the Open Database License (http://opendatacommons.org/licenses/odbl/).",
-        (
-            "Cao H, Cooper DG, Keutmann MK, Gur RC, Nenkova A, Verma R (2014). CREMA-D: Crowd-sourced "
-            "Emotional Multimodal Actors Dataset. IEEE Transactions on Affective Computing 5(4): 377-390.",
-        ),
-    ),
-}
 PAPER = (
     "Fu Z, Liu F, Wang H, Qi J, Fu X, Zhou A, Li Z (2021). A cross-modal fusion network based on "
     "self-attention and residual structure for multimodal emotion recognition. arXiv 2111.02172."
@@ -123,7 +101,8 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
 
 def licence_of(corpus: str) -> Licence | None:
     """Find the licence of a corpus, if it is known."""
-    return LICENCES.get(corpus.lower())
+    scheme = SCHEMES.get(corpus.lower())
+    return scheme.licence if scheme else None
 
 
 def licence_lines(corpus: str) -> list[str]:

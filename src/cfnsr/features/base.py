@@ -17,7 +17,8 @@ from cfnsr.media import mfcc
 if TYPE_CHECKING:
     from cfnsr.features.preparation import Preparation
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, NDArray[Any]]  # of a clip, by name
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,15 @@ class Feature(ABC):
         name: of the input, and of its first array in a clip.
         role: "video" or "audio", the stream of a model that reads it.
         file: of a take, what it is made of: "video", "audio" or "openface".
-        entry, dtype: name and numbers of its input in an exported graph.
-        whole_take: it hears the whole take, not only the seconds that are kept.
+        dtype: of its numbers in an exported graph.
+        whole_take: it is made of the whole take, not only of the seconds that are kept.
         pretrained: it needs the pretrained speech encoder.
         several: a model reads one of several versions of it in training, and averages its answers to all of
             them in prediction.
         time_axis: of what a model reads, over which too a speaker is standardised; None where it cannot be.
         logarithmic: it is standardised on a logarithmic scale.
         computed: it is computed here, of pictures or sound that may be spoilt or missing. Models of such
-            inputs can be trained without one modality, and answer without it.
+            inputs can be trained without one modality, and answer without it. One of sound is a `mel.Mel`.
         columns: names of its values at each step, where they have names.
         nothing: words for what `absent` gives, or for the average that stands in its place.
     """
@@ -65,7 +66,6 @@ class Feature(ABC):
     name: str
     role: str
     file: str
-    entry: str
     dtype = "float32"
     whole_take = False
     pretrained = False
@@ -118,6 +118,11 @@ class Feature(ABC):
         """Settings of `create_model`, and most steps of a look, that depend on what the clips hold."""
         return {}
 
+    @property
+    def entry(self) -> str:
+        """Name of the input in an exported graph."""
+        return self.name
+
     def graph_arrays(self, preparation: Preparation) -> tuple[str, ...]:
         """Names of the arrays of a clip that an exported graph's input is made of."""
         return self.arrays(preparation)
@@ -127,16 +132,14 @@ class Feature(ABC):
         return self.to_model(arrays, look).astype(self.dtype, copy=False)
 
     @abstractmethod
-    def graph_shape(
-        self, look: Look, preparation: Preparation, settings: Mapping[str, int]
-    ) -> tuple[int, ...]:
+    def graph_shape(self, look: Look, preparation: Preparation, settings: Mapping[str, int]) -> Shape:
         """Shape of `to_graph`; `settings` are those of `sizes`."""
 
-    @abstractmethod
     def noise(
-        self, rng: np.random.Generator, shape: tuple[int, ...], preparation: Preparation
+        self, rng: np.random.Generator, shape: Shape, preparation: Preparation
     ) -> dict[str, np.ndarray]:
         """Random arrays whose `to_graph` has a shape: what an export is tried on where no clips are given."""
+        return {self.name: rng.standard_normal(shape).astype(np.float32)}
 
 
 class Sound:
@@ -166,13 +169,13 @@ class Sound:
 FEATURES: dict[str, Feature] = {}  # by name, in the order in which they are listed
 
 
-def evened(sequence: NDArray[Any], steps: int) -> Float[np.ndarray, "*any steps"]:
-    """A sequence (..., T) of any length at a number of steps: means of equal parts, or some of it repeated.
+def pool_steps(sequence: NDArray[Any], steps: int) -> Float[np.ndarray, "*any steps"]:
+    """Pool a sequence (..., T) of any length to a number of steps: means of equal parts, or some repeated.
 
     Sums run in time and in float32, as PyTorch's `adaptive_avg_pool1d` has them: equal to the last bit where
     there are two steps or more.
 
-    >>> evened(np.array([[1.0, 3.0, 5.0, 7.0]]), 2), evened(np.array([[1.0]]), 2)
+    >>> pool_steps(np.array([[1.0, 3.0, 5.0, 7.0]]), 2), pool_steps(np.array([[1.0]]), 2)
     (array([[2., 6.]], dtype=float32), array([[1., 1.]], dtype=float32))
     """
     first, last = parts(sequence.shape[-1], steps)

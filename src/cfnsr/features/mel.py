@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from cfnsr.features.base import Arrays, Feature, Look, Sound
+from cfnsr.features.base import Arrays, Feature, Look, Shape, Sound
 from cfnsr.media import log_mel, mfcc
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Mel(Feature):
         hop: samples from one step to the next.
     """
 
-    role, file, entry = "audio", "audio", "waveform"
+    role, file = "audio", "audio"
+    entry = "waveform"
     computed = True
     nothing = "silence"
 
@@ -62,13 +63,11 @@ class Mel(Feature):
     def to_graph(self, arrays: Arrays, look: Look) -> Float[np.ndarray, " N"]:
         return as_float(arrays["waveform"])
 
-    def graph_shape(
-        self, look: Look, preparation: Preparation, settings: Mapping[str, int]
-    ) -> tuple[int, ...]:
+    def graph_shape(self, look: Look, preparation: Preparation, settings: Mapping[str, int]) -> Shape:
         return (preparation.samples,)
 
     def noise(
-        self, rng: np.random.Generator, shape: tuple[int, ...], preparation: Preparation
+        self, rng: np.random.Generator, shape: Shape, preparation: Preparation
     ) -> dict[str, np.ndarray]:
         return {"waveform": (LOUDNESS * rng.standard_normal(shape)).astype(np.float32)}
 

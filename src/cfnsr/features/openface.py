@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from cfnsr.features.base import Arrays, Feature, Look, evened
+from cfnsr.features.base import Arrays, Feature, Look, Shape, pool_steps
 from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, OpenFaceTrack
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class OpenFace(Feature):
     groups of features is the beginning of one with more.
     """
 
-    name, role, file, entry = "openface", "video", "openface", "openface"
+    name, role, file = "openface", "video", "openface"
     time_axis, logarithmic = -1, True
     columns = (*ACTION_UNITS, *POSE, *GAZE, *LANDMARKS)
     nothing = "an average track"
@@ -38,7 +38,7 @@ class OpenFace(Feature):
         }
 
     def to_model(self, arrays: Arrays, look: Look) -> Float[np.ndarray, "F steps"]:
-        return evened(arrays[self.name][:, : look.openface_features].T, look.openface_steps)
+        return pool_steps(arrays[self.name][:, : look.openface_features].T, look.openface_steps)
 
     def concerns(self, look: Look) -> tuple[int, ...]:
         return look.openface_steps, look.openface_features
@@ -50,12 +50,10 @@ class OpenFace(Feature):
             "openface_features": min(features for _, features in shapes),
         }
 
-    def graph_shape(
-        self, look: Look, preparation: Preparation, settings: Mapping[str, int]
-    ) -> tuple[int, ...]:
+    def graph_shape(self, look: Look, preparation: Preparation, settings: Mapping[str, int]) -> Shape:
         return look.openface_features, look.openface_steps
 
     def noise(
-        self, rng: np.random.Generator, shape: tuple[int, ...], preparation: Preparation
+        self, rng: np.random.Generator, shape: Shape, preparation: Preparation
     ) -> dict[str, np.ndarray]:
         return {self.name: rng.gamma(1.0, 0.5, shape[::-1]).astype(np.float32)}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from cfnsr.features.base import Arrays, Feature, Look, parts
+from cfnsr.features.base import Arrays, Feature, Look, Shape, parts
 from cfnsr.media.decode import spread
 from cfnsr.media.face import Faces
 
@@ -25,7 +25,8 @@ class Pictures(Feature):
     A clip keeps `video` (frames, size, size, 3), RGB; a model reads (3, T, H, W).
     """
 
-    name, role, file, entry = "video", "video", "video", "frames"
+    name, role, file = "video", "video", "video"
+    entry = "frames"
     dtype = "uint8"
     computed = True
     nothing = "pictures of one plain colour"
@@ -44,21 +45,19 @@ class Pictures(Feature):
         return {self.name: np.broadcast_to(np.array(PLAIN, np.uint8), shape)}
 
     def to_graph(self, arrays: Arrays, look: Look) -> UInt8[np.ndarray, "T H W 3"]:
-        return shrunk(arrays[self.name][spread(len(arrays[self.name]), look.frames)], look.size)
+        return shrink(arrays[self.name][spread(len(arrays[self.name]), look.frames)], look.size)
 
-    def graph_shape(
-        self, look: Look, preparation: Preparation, settings: Mapping[str, int]
-    ) -> tuple[int, ...]:
+    def graph_shape(self, look: Look, preparation: Preparation, settings: Mapping[str, int]) -> Shape:
         return look.frames, look.size, look.size, 3
 
     def noise(
-        self, rng: np.random.Generator, shape: tuple[int, ...], preparation: Preparation
+        self, rng: np.random.Generator, shape: Shape, preparation: Preparation
     ) -> dict[str, np.ndarray]:
         return {self.name: rng.integers(0, 256, shape, dtype=np.uint8)}
 
 
-def shrunk(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarray, "T size size 3"]:
-    """Pictures at another size by averaging areas, to the last bit as PyTorch's mode "area"."""
+def shrink(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarray, "T size size 3"]:
+    """Shrink pictures by averaging areas, to the last bit as PyTorch's mode "area"."""
     if frames.shape[2] == size:
         return frames
     # Sums of bytes are whole numbers, which float32 holds exactly; so nothing depends on their order.

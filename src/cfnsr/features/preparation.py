@@ -29,9 +29,9 @@ class Preparation:
         keep: seconds of sound kept after that; shorter takes are padded with silence.
         speech_encoder: name of the pretrained speech encoder: on the hub, or its folder's own.
         speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
-        speech_speeds: further speeds at which the take is heard: training draws one for each clip and
+        speech_speeds: further speeds at which the take is read: training draws one for each clip and
             epoch, a prediction is the mean over all.
-        video_stream, audio_stream: of files that have several, see `Streams`; a prediction is told its own.
+        video_stream, audio_stream: of files that have several, see `Streams`; a prediction has its own.
         lenient: keep takes that are silent where a model listens, and those with a face in
             fewer than half of the pictures, as long as there is one.
     """
@@ -94,7 +94,7 @@ class Preparation:
 
     @property
     def pretrained(self) -> bool:
-        """True if a pretrained speech encoder is needed."""
+        """A pretrained speech encoder is needed."""
         return any(each.pretrained for each in self.features)
 
     @property
@@ -129,7 +129,7 @@ class Preparation:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
-        """The settings a prepared clip or a checkpoint tells of; raises `InputError` for another recipe."""
+        """Read what `as_json` gave; raises `InputError` for another recipe."""
         if value["recipe"] != RECIPE:
             raise InputError(
                 f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "

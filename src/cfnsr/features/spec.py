@@ -22,6 +22,7 @@ KEY = "cfnsr"  # of it in an exported file's metadata
 OUTPUT = "log_probabilities"  # of an exported graph, (B, classes) float32, calibrated
 PRECISIONS = ("f32", "bf16", "int8")
 LIMITS = {"frames": (8, 64), "size": (64, 288), "openface_steps": (1, 1000), "speech_steps": (1, 1000)}
+LATER = ("normalised", "modality_dropout", "reads", "precision")  # some files of this format do not have them
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class ModelSpec:
         temperature: divisor of predicted log-probabilities, fitted on inner validation clips.
         source: of a user's own model, SHA-256 of the file it was registered from.
         normalised: trained on features that were standardised over all takes of a speaker.
-        modality_dropout: probability that a training clip lost its pictures or its sound; a model that never
-            met that abstains where they are missing.
+        modality_dropout: probability that a training clip's pictures or its sound were dropped; a model that
+            never met that abstains where they are missing.
         reads: of an exported model, its inputs for "video", "audio" or both: keys of `FEATURES`.
         precision: of an exported model, "f32", "bf16" (weights in float32, to be computed in bfloat16 where
             the processor can) or "int8".
@@ -70,7 +71,7 @@ class ModelSpec:
 
     @property
     def tolerant(self) -> bool:
-        """True if it was trained on clips that had lost their pictures or their sound."""
+        """It was trained on clips of which some had their pictures or their sound dropped."""
         return self.modality_dropout > 0
 
     @property
@@ -146,14 +147,11 @@ class ModelSpec:
                 model=str(value["model"]),
                 settings=dict(value["settings"]),
                 labels=LabelSet(str(value["labels"]["name"]), tuple(map(str, value["labels"]["emotions"]))),
-                **{name: value[name] for name in LIMITS},
                 preparation=Preparation.from_json(value["preparation"]),
                 temperature=float(value["temperature"]),
                 source=str(value["source"]),
-                normalised=bool(value.get("normalised", False)),
-                modality_dropout=float(value.get("modality_dropout", 0.0)),
-                reads={str(modality): str(name) for modality, name in value.get("reads", {}).items()},
-                precision=str(value.get("precision", "f32")),
+                **{name: value[name] for name in LIMITS},
+                **{name: value[name] for name in LATER if name in value},
             )
             spec._check()
         except InputError:
@@ -183,6 +181,8 @@ class ModelSpec:
                 raise ValueError(f"{name} {value}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature {self.temperature}")
+        if not 0 <= self.modality_dropout <= 1:
+            raise ValueError(f"modality_dropout {self.modality_dropout}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision}")
         for modality, name in self.reads.items():

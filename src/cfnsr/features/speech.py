@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float16
 
-from cfnsr.features.base import Arrays, Feature, Look, Sound, evened
+from cfnsr.features.base import Arrays, Feature, Look, Shape, Sound, pool_steps
 from cfnsr.features.speech_encoder import SAMPLE_RATE, SpeechEncoder, find_encoder
 from cfnsr.media.mfcc import resample
 
@@ -23,7 +23,7 @@ class Speech(Feature):
     a model reads (speeds, layers, steps, width): in training one of the speeds, in prediction all.
     """
 
-    name, role, file, entry = "speech", "audio", "audio", "speech"
+    name, role, file = "speech", "audio", "audio"
     whole_take = pretrained = several = True
     time_axis = -2
     nothing = "average speech"
@@ -38,7 +38,7 @@ class Speech(Feature):
 
     def to_model(self, arrays: Arrays, look: Look) -> Float16[np.ndarray, "speeds layers steps width"]:
         speeds = [states.swapaxes(1, 2).astype(np.float32) for states in arrays.values()]
-        even = np.stack([evened(each, look.speech_steps) for each in speeds])
+        even = np.stack([pool_steps(each, look.speech_steps) for each in speeds])
         return even.swapaxes(2, 3).astype(np.float16)
 
     def arrays(self, preparation: Preparation) -> tuple[str, ...]:
@@ -51,14 +51,12 @@ class Speech(Feature):
         layers, _, width = next(iter(clips))[self.name].shape
         return {"speech_layers": layers, "speech_width": width}
 
-    def graph_shape(
-        self, look: Look, preparation: Preparation, settings: Mapping[str, int]
-    ) -> tuple[int, ...]:
+    def graph_shape(self, look: Look, preparation: Preparation, settings: Mapping[str, int]) -> Shape:
         speeds = 1 + len(preparation.speech_speeds)
         return speeds, settings["speech_layers"], look.speech_steps, settings["speech_width"]
 
     def noise(
-        self, rng: np.random.Generator, shape: tuple[int, ...], preparation: Preparation
+        self, rng: np.random.Generator, shape: Shape, preparation: Preparation
     ) -> dict[str, np.ndarray]:
         return {name: rng.standard_normal(shape[1:]).astype(np.float16) for name in self.arrays(preparation)}
 

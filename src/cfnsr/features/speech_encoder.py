@@ -7,8 +7,8 @@ no code of the folder's own. transformers is imported for the first take, not be
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from math import prod
 from pathlib import Path
@@ -29,6 +29,7 @@ STEP = 4  # tokens that are averaged: 80 ms
 LONGEST = 1500  # tokens at once: 30 s
 LARGEST = 65_504.0  # of a float16
 VARIANCE = 1e-7  # added to a waveform's, as transformers does
+KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)  # of wav2vec 2.0's convolutions
 VARIABLE = "CFNSR_SPEECH_ENCODER"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -46,8 +47,6 @@ CLASSES = {
     "wavlm": "WavLMModel",
 }
 UNUSED = {"masked_spec_embed"}  # a weight for training alone, which some files leave out
-
-Tokens = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 class SpeechEncoder:
@@ -78,32 +77,33 @@ class SpeechEncoder:
         self.weights = _weights(folder)
         for path in self.weights:
             refuse_pointer(path)
-        if self.kind != "whisper" and (stride := prod(self._convolutions[1])) != TOKEN:
-            raise InputError(
-                f"{folder} gives a hidden state every {stride} samples: expected {TOKEN}, 50 a second"
-            )
-
-    @property
-    def files(self) -> list[Path]:
-        """All files the features depend on."""
-        read = [CONFIG] if self.kind == "whisper" else [CONFIG, PREPROCESSOR]
-        return [path for name in read if (path := self.folder / name).exists()] + self.weights
+        self._overlap = 0  # samples of a token's receptive field beyond its 20 ms; Whisper pads its windows
+        if self.kind != "whisper":
+            kernels = self.config.get("conv_kernel", KERNELS)
+            strides = self.config.get("conv_stride", STRIDES)
+            if (stride := prod(strides)) != TOKEN:
+                raise InputError(
+                    f"{folder} gives a hidden state every {stride} samples: expected {TOKEN}, 50 a second"
+                )
+            reach = 1 + sum((kernel - 1) * prod(strides[:layer]) for layer, kernel in enumerate(kernels))
+            self._overlap = max(0, reach - TOKEN)
 
     @cached_property
     def sha256(self) -> str:
         """SHA-256 over the names and contents of the files the features depend on."""
         digest = hashlib.sha256()
-        for path in self.files:
+        settings = [CONFIG] if self.kind == "whisper" else [CONFIG, PREPROCESSOR]
+        for path in [path for name in settings if (path := self.folder / name).exists()] + self.weights:
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
     @cached_property
     def parameters(self) -> int:
-        """Number of its parameters, by its configuration alone."""
+        """Number of its parameters."""
         import torch
 
-        with _quiet(), torch.device("meta"):
+        with _quiet(), torch.device("meta"):  # by its configuration alone
             model_class, config = self._architecture()
             return sum(value.numel() for value in model_class(config).parameters())
 
@@ -113,9 +113,8 @@ class SpeechEncoder:
         """Compute all hidden states of a take, a step every 80 ms.
 
         The embedding's output stands first, the output of the last layer (with the final layer norm,
-        where there is one) last. Only as much is computed as the take is long; more than 30 s are read in
-        windows of 30 s. What does not fill a token of 20 ms at the end is left out; less than one token in
-        all is followed by silence.
+        where there is one) last. More than 30 s are read in windows of 30 s. What does not fill a token of
+        20 ms at the end is left out; less than one token in all is followed by silence.
 
         Args:
             waveform: mono, 16 kHz, full scale 1.
@@ -128,58 +127,62 @@ class SpeechEncoder:
         tokens = max(1, (len(sound) - self._overlap) // TOKEN)
         sound = np.pad(sound, (0, max(0, tokens * TOKEN + self._overlap - len(sound))))
         with _torch_threads(threads), torch.no_grad():
-            heard = torch.from_numpy(self._normalised(sound))
-            windows = [
-                self._tokens(
-                    heard[TOKEN * first : TOKEN * min(tokens, first + self._longest) + self._overlap]
-                )
-                for first in range(0, tokens, self._longest)
-            ]
-            states = torch.cat(windows, dim=1)
+            samples = torch.from_numpy(self._normalise(sound))
+            starts = range(0, tokens, self._longest)
+            ends = [TOKEN * min(tokens, start + self._longest) + self._overlap for start in starts]
+            windows = [samples[TOKEN * start : end] for start, end in zip(starts, ends, strict=True)]
+            states = torch.cat([self._tokens(window) for window in windows], dim=1)
             # The last group is the mean of as many tokens as are left.
             steps = functional.avg_pool1d(states.transpose(1, 2), STEP, ceil_mode=True).transpose(1, 2)
             steps = steps.clamp(-LARGEST, LARGEST)  # some layers have single values beyond a float16
         return np.ascontiguousarray(steps.numpy(), np.float16)
 
     @property
-    def _convolutions(self) -> tuple[list[int], list[int]]:
-        """Kernels and strides of the convolutions that read a waveform; those of wav2vec 2.0 if unnamed."""
-        try:
-            kernels = [int(value) for value in self.config.get("conv_kernel", (10, 3, 3, 3, 3, 2, 2))]
-            strides = [int(value) for value in self.config.get("conv_stride", (5, 2, 2, 2, 2, 2, 2))]
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{self.folder / CONFIG} is damaged ({error}): copy the encoder again") from None
-        return kernels, strides
-
-    @cached_property
-    def _overlap(self) -> int:
-        """Samples of a token's receptive field beyond its 20 ms: 80 where convolutions read the waveform."""
-        if self.kind == "whisper":
-            return 0  # its windows are padded
-        kernels, strides = self._convolutions
-        reach = 1 + sum((kernel - 1) * prod(strides[:layer]) for layer, kernel in enumerate(kernels))
-        return max(0, reach - TOKEN)
-
-    @property
     def _longest(self) -> int:
         return int(self.config.get("max_source_positions", LONGEST)) if self.kind == "whisper" else LONGEST
 
-    def _normalised(self, sound: np.ndarray) -> np.ndarray:
+    def _normalise(self, sound: np.ndarray) -> np.ndarray:
         """Normalise to zero mean and unit variance, where the encoder was trained on that."""
         if self.kind == "whisper":
             return sound
         path = self.folder / PREPROCESSOR
-        told = read_json(path, "the encoder's preprocessor configuration") if path.exists() else {}
-        if not told.get("do_normalize", True):
+        settings = read_json(path, "the encoder's preprocessor configuration") if path.exists() else {}
+        if not settings.get("do_normalize", True):
             return sound
         scaled: np.ndarray = (sound - sound.mean()) / np.sqrt(sound.var() + VARIANCE)
         return scaled
 
+    def _tokens(self, window: "torch.Tensor") -> "torch.Tensor":
+        """All hidden states (layers, tokens, width) of one window (N,)."""
+        from torch import cat, nn
+
+        model = self._model
+        if self.kind != "whisper":
+            output = model(window[None], output_hidden_states=True)
+            # Some versions of transformers leave the final layer norm out of the last of the hidden states.
+            return cat((*output.hidden_states[:-1], output.last_hidden_state))
+        settings = {"sampling_rate": SAMPLE_RATE, "padding": "longest", "truncation": False}
+        log_mel = self._log_mel(window.numpy(), **settings, return_tensors="pt").input_features
+        # transformers insists on 30 s, because there are positions for 30 s. With the first positions alone
+        # a shorter window is as long as it insists on.
+        length = log_mel.shape[-1] // 2
+        width = self._positions.shape[1]
+        model.embed_positions = nn.Embedding(length, width, _weight=self._positions[:length])
+        model.config.max_source_positions = length
+        return cat(model(log_mel, output_hidden_states=True).hidden_states)
+
     @cached_property
-    def _tokens(self) -> Tokens:
-        """Return a function: waveform (N,) of one window -> all its hidden states (layers, tokens, width)."""
-        model = self._load()
-        return _from_log_mel(model) if self.kind == "whisper" else _from_waveform(model)
+    def _log_mel(self) -> Any:
+        """Front end of Whisper."""
+        from transformers import WhisperFeatureExtractor
+
+        return WhisperFeatureExtractor(feature_size=self._model.config.num_mel_bins)
+
+    @cached_property
+    def _positions(self) -> "torch.Tensor":
+        """Embedding of every position of Whisper; read before the first window leaves the model a part."""
+        weight: torch.Tensor = self._model.embed_positions.weight
+        return weight
 
     def _architecture(self) -> tuple[Any, Any]:
         """Class in transformers, and the configuration to build it by."""
@@ -192,7 +195,8 @@ class SpeechEncoder:
         config.add_adapter = False  # a layer that would make the last state's tokens longer
         return model_class, config
 
-    def _load(self) -> Any:
+    @cached_property
+    def _model(self) -> Any:
         import torch
 
         # A file may hold the encoder alone, or a whole Whisper around it.
@@ -263,9 +267,7 @@ def choose_encoder(given: str | None) -> SpeechEncoder:
     return find_encoder(given or "")
 
 
-@cache
-def _in_folder(folder: Path) -> SpeechEncoder:
-    return SpeechEncoder(folder)
+_in_folder = cache(SpeechEncoder)
 
 
 @cache
@@ -281,14 +283,10 @@ def _on_hub(name: str, sha256: str) -> SpeechEncoder:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     if sha256:  # known files need not be asked for again, by every worker
-        try:
-            there = SpeechEncoder(
-                Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True)), name
-            )
-            if there.sha256 == sha256:
+        with suppress(LocalEntryNotFoundError, InputError):
+            folder = Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
+            if (there := SpeechEncoder(folder, name)).sha256 == sha256:
                 return there
-        except (LocalEntryNotFoundError, InputError):
-            pass
     try:
         folder = Path(snapshot_download(name, allow_patterns=FILES))
     except Exception as error:  # the hub, its HTTP client and the file system each raise their own
@@ -310,52 +308,14 @@ def _weights(folder: Path) -> list[Path]:
             f"{folder} has no {WEIGHTS}: expected safetensors, because pickled weights are never read; "
             "write them with save_pretrained of transformers"
         )
-    told = read_json(folder / INDEX, "the names of the weights' files").get("weight_map")
-    names = sorted({str(name) for name in told.values()}) if isinstance(told, dict) else []
+    files = read_json(folder / INDEX, "the names of the weights' files").get("weight_map")
+    names = sorted(set(map(str, files.values()))) if isinstance(files, dict) else []
     if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
         raise InputError(f"{folder / INDEX} names no safetensors beside it: copy the encoder again")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{folder} lacks {', '.join(missing)}: copy the encoder again")
     return [folder / INDEX, *(folder / name for name in names)]
-
-
-def _from_log_mel(model: Any) -> Tokens:
-    """Run Whisper's encoder on a window of any length up to its own."""
-    from torch import cat, nn
-    from transformers import WhisperFeatureExtractor
-
-    log_mel = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
-    positions = model.embed_positions.weight
-
-    def tokens(window: "torch.Tensor") -> "torch.Tensor":
-        heard = log_mel(
-            window.numpy(),
-            sampling_rate=SAMPLE_RATE,
-            padding="longest",
-            truncation=False,
-            return_tensors="pt",
-        ).input_features
-        # transformers insists on 30 s, because there are positions for 30 s. With the first positions
-        # alone a shorter window is as long as it insists on.
-        length = heard.shape[-1] // 2
-        model.embed_positions = nn.Embedding(length, positions.shape[1], _weight=positions[:length])
-        model.config.max_source_positions = length
-        return cat(model(heard, output_hidden_states=True).hidden_states)
-
-    return tokens
-
-
-def _from_waveform(model: Any) -> Tokens:
-    """Run an encoder of the family of wav2vec 2.0."""
-    from torch import cat
-
-    def tokens(window: "torch.Tensor") -> "torch.Tensor":
-        output = model(window[None], output_hidden_states=True)
-        # Some versions of transformers leave the final layer norm out of the last of the hidden states.
-        return cat((*output.hidden_states[:-1], output.last_hidden_state))
-
-    return tokens
 
 
 @contextmanager
