@@ -202,7 +202,7 @@ class Trainer:
         epoch, asked = record["epoch"], self.chooses or record["epoch"] == self.stop
         score = figures = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
         if self.selecting is not None and asked:
-            record |= self._select()
+            record |= self._select(self.selecting)
             figures = (
                 record[f"{self.selected_on}_{self.recipe.select_by}"],
                 -record[f"{self.selected_on}_loss"],
@@ -215,8 +215,8 @@ class Trainer:
             if self.main and asked:
                 save_weights(self._bare(self._kept), self.folder)
 
-    def _select(self) -> Record:
-        log_probabilities, labels, _ = self._predict(self.selecting)
+    def _select(self, selecting: DataLoader[Batch]) -> Record:
+        log_probabilities, labels, _ = self._predict(selecting)
         answers = log_probabilities.argmax(1)
         return {
             f"{self.selected_on}_loss": functional.nll_loss(log_probabilities, labels).item(),
