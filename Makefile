@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-figures table block-start interaction-task protocols ravdess-features docs test test-all check constraints clean
+.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features docs test test-all check constraints clean
 
 setup: $(STAMP)
 
@@ -35,29 +35,18 @@ demo-figures: demo
 	$(call keep,demo/runs,demo)
 	$(fill)
 
-# docs/synthetic-tables.md: all fifteen models under both protocols, on the synthetic corpus at a CPU's size.
-SMALL := $(BIN)/cfnsr crossval --data table/prepared --preset small --workers $(WORKERS) --resume
+# docs/synthetic-tables.md: all fifteen models on the synthetic corpus, at a CPU's size.
 table: setup
 	$(BIN)/cfnsr synthesize table/corpus
 	$(BIN)/cfnsr prepare table/corpus table/prepared --modalities video,audio,log_mel --size 64
-	$(SMALL) --table 1 --table 2 --out table/runs
-	$(SMALL) cfn_sr --modality-dropout 0.4 --out table/runs-dropout
+	$(BIN)/cfnsr crossval --table 1 --table 2 --data table/prepared --preset small --protocol nested \
+		--workers $(WORKERS) --resume --out table/runs
 	$(call keep,table/runs,synthetic)
-	$(call keep,table/runs-dropout,synthetic-dropout)
 	$(fill)
 
 # docs/interaction.md: what each row can learn of a task that only an interaction of the modalities solves.
 interaction-task: setup
 	$(BIN)/python docs/interaction.py docs/results/interaction.json
-	$(fill)
-
-# The start of CFN-SR's block, chosen on inner validation actors of a corpus that no figure is taken from (docs/differences.md).
-block-start: setup
-	$(BIN)/cfnsr synthesize start/corpus --actors 18 --seed 1
-	$(BIN)/cfnsr prepare start/corpus start/prepared --modalities video,audio --size 64
-	$(BIN)/cfnsr --plugin docs/block_start.py crossval cfn_sr cfn_sr_uniform_start --data start/prepared --preset small \
-		--protocol nested --folds 1,2,3 --seeds 0,1,2 --workers $(WORKERS) --resume --out start/runs
-	$(call keep,start/runs,block-start)
 	$(fill)
 
 # docs/protocols.md: what each habit of the field adds, on real sound. RAVDESS is a folder of its recordings.
@@ -118,4 +107,4 @@ constraints: setup
 	$(BIN)/python -m pip freeze --exclude-editable | sed "s/+cpu$$//" > constraints.txt
 
 clean:
-	rm -rf $(VENV) demo table start protocols features docs/_build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo table protocols features docs/_build .mypy_cache .ruff_cache .pytest_cache

@@ -90,7 +90,10 @@ class Store:
             write_json(folder / "corpus.json", {"format": FORMAT, **described})
             return cls(folder)
         store = cls(folder)
-        settings = {"corpus": (store.corpus, corpus), "labels": (_said(store.labels), _said(labels))}
+        settings: dict[str, tuple[Any, Any]] = {
+            "corpus": (store.corpus, corpus),
+            "labels": (_said(store.labels), _said(labels)),
+        }
         settings |= {key: (store.preparation.get(key), value) for key, value in preparation.items()}
         changed = [f"{key} {there} (now {now})" for key, (there, now) in settings.items() if there != now]
         if changed:
