@@ -21,11 +21,11 @@ from cfnsr.evaluation.metrics import (
     ece,
     interval,
     macro_f1,
-    probabilities,
     recalls,
     share_interval,
     uar,
 )
+from cfnsr.training.calibration import probabilities
 
 
 def logs_of(probability: list[list[float]]) -> Floats:

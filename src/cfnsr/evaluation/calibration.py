@@ -12,7 +12,8 @@ import numpy as np
 from cfnsr.corpus.take import Actor
 from cfnsr.errors import InputError
 from cfnsr.evaluation.estimates import Estimate, Interval, Tally, as_interval, over_folds, tally
-from cfnsr.evaluation.metrics import Floats, Ints, probabilities, share_interval
+from cfnsr.evaluation.metrics import Floats, Ints, share_interval
+from cfnsr.training.calibration import fit_temperature, probabilities, tempered
 from cfnsr.training.predictions import AGAIN, Predictions
 from cfnsr.training.run import ABOUT, Run
 
@@ -87,12 +88,12 @@ def calibrate(raw: Tally) -> Calibration:
     if all(run.validation.clips for run in runs):
         temperatures = tuple(_fitted_temperature(run) for run in runs)
         pairs = list(zip(runs, temperatures, strict=True))
-        tempered = [temper(run.test, value) for run, value in pairs]
-        tested["tempered"], tallies["tempered"] = tempered, tally(runs, tempered)
+        tested["tempered"] = [temper(run.test, value) for run, value in pairs]
+        tallies["tempered"] = tally(runs, tested["tempered"])
         inner = [confidence(temper(run.validation, value)) for run, value in pairs]
         for wanted in (1.0, *COVERAGES):
             least = [float(np.quantile(each, 1 - wanted)) if wanted < 1 else 0.0 for each in inner]
-            abstention.append(_answered(tempered, raw.names, least, wanted=wanted))
+            abstention.append(_answered(tested["tempered"], raw.names, least, wanted=wanted))
 
     def scored(score: Callable[[Predictions], float]) -> dict[str, Estimate]:
         return {kind: over_folds(runs, [score(part) for part in parts]) for kind, parts in tested.items()}
@@ -110,8 +111,6 @@ def calibrate(raw: Tally) -> Calibration:
 
 
 def _fitted_temperature(run: Run) -> float:
-    from cfnsr.training.calibration import fit_temperature
-
     fitted = fit_temperature(run.validation.log_probabilities, run.validation.labels)
     if run.temperature is not None:
         # Compared by what they do: where the likelihood is flat, one temperature is as good as another.
@@ -197,6 +196,4 @@ def reliability(bins: Floats) -> tuple[Floats, Floats, Ints]:
 
 def temper(part: Predictions, temperature: float) -> Predictions:
     """Divide the log-probabilities of some predictions by a temperature."""
-    from cfnsr.training.calibration import tempered
-
     return replace(part, log_probabilities=tempered(part.log_probabilities, temperature))

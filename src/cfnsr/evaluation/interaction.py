@@ -9,7 +9,7 @@ import numpy as np
 from cfnsr.evaluation.comparison import Difference, compare, corrected
 from cfnsr.evaluation.encoders import entry_of
 from cfnsr.evaluation.estimates import over_folds
-from cfnsr.evaluation.metrics import probabilities
+from cfnsr.training.calibration import probabilities
 from cfnsr.training.interaction import DISTURBANCES
 from cfnsr.training.run import Run
 

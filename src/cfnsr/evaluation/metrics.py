@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.training.calibration import probabilities as probabilities
+from cfnsr.training.calibration import probabilities
 
 BINS = 15
 FEWEST = 8  # actors: where accuracies crowd below 100 %, a 95 % interval of 8 holds 92 %, of fewer less
