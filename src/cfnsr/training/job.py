@@ -10,7 +10,7 @@ import torch
 
 from cfnsr import __version__
 from cfnsr.data.folds import Fold, Protocol
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, listed
 from cfnsr.models import zoo
 from cfnsr.training.config import TUNED, Recipe
 from cfnsr.training.prepared import PreparedCorpus
@@ -145,9 +145,8 @@ def refuse_differences(folder: Path, described: Mapping[str, object]) -> None:
     ]
     if different:
         raise InputError(
-            f"{folder} has a run of other settings: {', '.join(different[:SHOWN])}"
-            + (f" and {len(different) - SHOWN} more" if len(different) > SHOWN else "")
-            + "; give another --out, or the settings it was begun with"
+            f"{folder} has a run of other settings: {listed(different, SHOWN)}; give another --out, or the "
+            "settings it was begun with"
         )
 
 

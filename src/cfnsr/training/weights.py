@@ -4,8 +4,9 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, listed
 from cfnsr.files import read_bytes
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.training.config import WeightsFile
 
-SHOWN = 4  # names of a long list
+_some = partial(listed, most=4)
 EXPECTED = (
     "expected safetensors or a PyTorch state dict of a 3D ResNeXt-50, named as in 3D-ResNets-PyTorch "
     "(module.conv1.weight, module.layer1.0.bn1.weight) or as in a run of cfnsr"
@@ -162,8 +163,3 @@ def _bytes(path: Path) -> bytes:
         return read_bytes(path)
     except OSError as error:
         raise InputError(f"video weights {path} cannot be read ({error.strerror}): {EXPECTED}") from None
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
