@@ -1,6 +1,7 @@
 """Small models to export, with batches of their own behind them, so that each part answers at its scale."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 from cfnsr.data.dataset import Batch
 from cfnsr.emotions import LabelSet
+from cfnsr.export.graph import Graph
+from cfnsr.export.onnx import trace
 from cfnsr.features import FEATURES
 from cfnsr.features.mel import Mel
 from cfnsr.features.preparation import Preparation
@@ -119,6 +122,26 @@ def make() -> Make:
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Tracing takes longest, and many tests export the same model."""
+    traced: dict[Any, bytes] = {}
+
+    def once(graph: Graph, spec: ModelSpec) -> Any:
+        import onnx
+
+        weights = tuple(float(value.double().sum()) for value in graph.state_dict().values())
+        key = spec.model, spec.temperature, str(spec.shapes), weights
+        if key not in traced:
+            traced[key] = trace(graph, spec).SerializeToString()
+        return onnx.load_model_from_string(traced[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cfnsr.export.onnx.trace", once)
+        patch.setattr("cfnsr.export.openvino.trace", once)
+        yield
 
 
 @pytest.fixture(scope="module")

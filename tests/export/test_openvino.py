@@ -1,6 +1,6 @@
 """OpenVINO's pair of files: the same answers, and in bfloat16 and int8 what is heard as exact as before."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,7 @@ import pytest
 
 from cfnsr.errors import InputError
 from cfnsr.export import check
-from cfnsr.export.graph import Graph
-from cfnsr.export.onnx import trace
 from cfnsr.export.openvino import Quantised, export_int8, export_openvino
-from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.media.mfcc import mfcc
@@ -60,21 +57,6 @@ def heard(path: Path, precision: str) -> np.ndarray:
 def assert_heard(path: Path, precision: str) -> None:
     expected = [mfcc(each["waveform"] / 32_767) for each in OTHERS]
     np.testing.assert_allclose(heard(path, precision), expected, atol=0.001)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def graphs() -> Iterator[None]:
-    """Each model is made with the same weights every time, and traced once: that takes longest."""
-    traced: dict[str, Any] = {}
-
-    def once(graph: Graph, spec: ModelSpec) -> Any:
-        if spec.model not in traced:
-            traced[spec.model] = trace(graph, spec)
-        return traced[spec.model]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cfnsr.export.openvino.trace", once)
-        yield
 
 
 @pytest.fixture(scope="module")
