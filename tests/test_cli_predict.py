@@ -5,15 +5,12 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import cv2
@@ -443,26 +440,12 @@ def test_a_server_answers_and_leaves_nothing_when_it_is_stopped(
     assert all(re.fullmatch(r"[a-z]+\.mp4", Path(name).name) for name in left(tmp_path / "cache"))
 
 
-def test_servers_that_cannot_be(hearing: Path, tmp_path: Path) -> None:
+def test_servers_that_cannot_be(cfnsr: Run, hearing: Path, tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
-
-    def serve(*options: object, model: Path = hearing) -> Done:
-        with started("serve", model, *options, XDG_CACHE_HOME=os.devnull) as process:
-            out, errors = process.communicate(timeout=PATIENCE)  # one that did serve would not end
-        return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
-
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        refused(
-            serve("--port", port), f"127.0.0.1, port {port} (Address already in use): give another --port"
-        )
-    refused(serve("--host", "0.0.0.0", "--port", 0), "--host 0.0.0.0 lets other machines in", "--public")
-    there = serve("--host", "192.0.2.7", "--port", 0, "--public")  # of documentation: nobody's
-    refused(there, "192.0.2.7", "--host, an address of this machine")
-    refused(serve(model=tmp_path / "none"), "none/config.json is missing", "expected a checkpoint folder")
-    refused(serve("--max-megabytes", 0), "--max-megabytes is 0: expected 1 or more")
-    for minutes in ("-1", "0", "nan", "inf"):
-        refused(serve("--minutes", minutes), f"--minutes is {minutes}: expected a second or more")
+    refused(cfnsr("serve", tmp_path / "none"), "none/config.json is missing", "expected a checkpoint folder")
+    refused(cfnsr("serve", hearing, "--max-megabytes", 0), "--max-megabytes is 0: expected 1 or more")
+    for minutes in ("0", "nan"):
+        refused(cfnsr("serve", hearing, "--minutes", minutes), f"--minutes is {minutes}: expected a second")
 
 
 # --- share ---
@@ -480,55 +463,7 @@ def test_a_shared_folder_predicts_as_the_checkpoint(
 
 
 def test_folders_that_are_not_shared(cfnsr: Run, hearing: Path, tmp_path: Path) -> None:
-    full = tmp_path / "full"
-    full.mkdir()
-    (full / "diary.txt").write_text("mine")
-    common = ("share", hearing)
-    refused(cfnsr(*common, full, "--folder"), "full holds diary.txt", "expected a new or empty folder")
-    refused(cfnsr("share", full, tmp_path / "out", "--folder"), "config.json is missing", "expected")
-    refused(cfnsr(*common, tmp_path / "out", "--folder", "--private"), "--private with --folder")
-    assert left(tmp_path) == ["full/diary.txt"]
-
-
-@pytest.fixture
-def hub() -> Iterator[str]:
-    """The address of a hub that knows nobody."""
-
-    class Closed(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(401)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def do_POST(self) -> None:
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_names_and_hubs_that_are_not_shared_by(shell: Run, hearing: Path, hub: str, tmp_path: Path) -> None:
-    pytest.importorskip("huggingface_hub")
-
-    def share(run: Path, name: str, hub: str = hub) -> Done:
-        home = {"HF_HOME": str(tmp_path), "HF_TOKEN": "", "HF_ENDPOINT": hub, "NO_PROXY": "*"}
-        return shell("share", run, name, **home)
-
-    refused(share(hearing, "name"), "'name' is no name on the Hugging Face hub: expected owner/name")
-    refused(
-        share(hearing, "me/it"), "me/it was not written: the hub does not know you (401)", "hf auth login"
-    )
-    with socket.socket() as silent:  # bound, but nobody listens
-        silent.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        refused(share(hearing, "me/it", nowhere), "me/it was not written (", "check the network")
+    out = tmp_path / "out"
+    refused(cfnsr("share", tmp_path, out, "--folder"), "config.json is missing", "expected")
+    refused(cfnsr("share", hearing, out, "--folder", "--private"), "--private with --folder")
+    assert left(tmp_path) == []

@@ -325,13 +325,9 @@ def test_what_is_kept_does_not_grow(monkeypatch: pytest.MonkeyPatch, seconds: fl
     sizes = []
 
     class Watched(Rolling):
-        def add_picture(self, seen: LivePicture) -> None:
-            super().add_picture(seen)
-            sizes.append(self.size())
-
-        def add_sound(self, heard: LiveSound) -> None:
-            super().add_sound(heard)
-            sizes.append(self.size())
+        def _reach(self, *reached: Any) -> None:
+            super()._reach(*reached)
+            sizes.append((len(self._pictures), sum(len(part.samples) for part in self._sound)))
 
     monkeypatch.setattr(module, "Rolling", Watched)
     kept = LENGTH + LAG + STEP

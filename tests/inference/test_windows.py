@@ -19,7 +19,7 @@ from cfnsr.features.preparation import Preparation
 from cfnsr.media import face
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_audio
-from cfnsr.media.errors import MediaError
+from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.openface import ACTION_UNITS, LANDMARKS
 from cfnsr.media.scan import Scan
 
@@ -606,6 +606,22 @@ def test_a_scrap_of_speech_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert set(found) == {"level", "speech", "speech_0.9", "speech_1.1"}
 
 
+@pytest.mark.parametrize(("reason", "of_the_window"), [("too short", True), ("broken", False)])
+def test_an_error_of_the_file_is_no_missing_speech(
+    film: Film, monkeypatch: pytest.MonkeyPatch, reason: Reason, of_the_window: bool
+) -> None:
+    def fail(*_: Any) -> dict[str, np.ndarray]:
+        raise MediaError(reason, "an input of sound cannot be made")
+
+    monkeypatch.setattr(preparer, "sound_tensors", fail)
+    windows = Windows(film(9.0), SOUND, length=3.0)
+    if of_the_window:
+        assert {(each.speech, each.missing["audio"].reason) for each in windows} == {(False, reason)}
+    else:
+        with pytest.raises(MediaError, match="cannot be made"):
+            list(windows)
+
+
 def csv(path: Path, columns: dict[str, Any]) -> Path:
     rows = zip(*columns.values(), strict=True)
     path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
@@ -763,38 +779,6 @@ def test_a_model_of_sound_needs_no_track(film: Film, tmp_path: Path) -> None:
     assert found.face is None and found.speech
     with pytest.raises(MediaError, match="nowhere"):
         Windows(film(5.0), SIGHT, openface=tmp_path / "nowhere.csv")
-
-
-def spoilt(path: Path, kind: str, share: float) -> Path:
-    """A film of which many packets of the middle are no longer what they were."""
-    import av
-
-    with av.open(str(path)) as file:
-        packets = [packet for packet in file.demux(**{kind: 0}) if packet.size]
-        places = [(packet.pos, packet.size) for packet in packets]
-    content = bytearray(path.read_bytes())
-    middle = len(places) // 2
-    dice = np.random.default_rng(0)
-    for position, size in places[middle : middle + round(share * len(places))]:
-        head = bytes(content[position : position + 12])
-        at = position + 4 if kind == "video" else position + head.find(b"\xff")
-        content[at + 4 : position + size - 4] = dice.bytes(position + size - 8 - at)
-    path.write_bytes(content)
-    return path
-
-
-def test_a_film_that_lost_too_much_is_refused_at_its_end(film: Film, spots: Any, tmp_path: Path) -> None:
-    """Whole at its beginning and at its end: what was lost in between counts, as in a take."""
-    path = spoilt(film(9.0, name="film.mov", sound=[]), "video", 0.3)
-    with pytest.raises(MediaError) as short:
-        decode(path, frames=135, audio=False)
-    assert short.value.reason == "broken"
-    found = []
-    with pytest.raises(MediaError) as caught:
-        for each in Windows(path, replace(SIGHT, frames=20), length=2.0, hop=1.0):
-            found.append(each)
-    assert caught.value.reason == "broken" and "pictures cannot be decoded" in str(caught.value)
-    assert found, "the windows before could be told"
 
 
 def test_sound_that_lost_too_much_is_refused_at_its_end(

@@ -178,7 +178,7 @@ def _milliseconds(stamp: str, point: str) -> int:
     return 1000 * total + int(thousandths)
 
 
-def plain(*windows: Window, person: int | None = None) -> Prediction:
+def unsummed(*windows: Window, person: int | None = None) -> Prediction:
     return Prediction("a.mp4", None, None, windows, person=person)
 
 
@@ -188,7 +188,7 @@ def spoken(start: float, end: float, emotion: str | None, face: bool = True, spe
 
 
 def test_what_is_shown_when() -> None:
-    prediction = plain(
+    prediction = unsummed(
         spoken(0, 3, "happy"),
         spoken(1, 4, "happy"),
         spoken(2, 5, "happy", face=False),
@@ -204,9 +204,9 @@ def test_what_is_shown_when() -> None:
 
 
 def test_several_people_share_a_subtitle() -> None:
-    first = plain(spoken(0, 2, "happy"), person=1)
-    second = plain(spoken(1, 3, "sad"), person=2)
-    whole = plain(spoken(0, 2, "happy"), spoken(1, 3, "sad"), spoken(3, 4, None, face=False))
+    first = unsummed(spoken(0, 2, "happy"), person=1)
+    second = unsummed(spoken(1, 3, "sad"), person=2)
+    whole = unsummed(spoken(0, 2, "happy"), spoken(1, 3, "sad"), spoken(3, 4, None, face=False))
     whole = replace(whole, people=(first, second))
     expected = [
         (0, 1000, "1: happy 72 %"),
@@ -230,17 +230,17 @@ def test_several_people_share_a_subtitle() -> None:
     ],
 )
 def test_names_that_would_be_taken_for_marks(name: str, plain: str) -> None:
-    prediction = plain(spoken(0, 1, name))
+    prediction = unsummed(spoken(0, 1, name))
     assert read_vtt(to_vtt(prediction)) == [(0, 1000, f"{' '.join(name.split())} 72 %")]
     assert read_srt(to_srt(prediction)) == [(0, 1000, f"{plain} 72 %")]
 
 
 def test_hours_beyond_ninety_nine_and_nothing_to_say() -> None:
-    prediction = plain(spoken(359_998.5, 360_001.25, "happy"))
+    prediction = unsummed(spoken(359_998.5, 360_001.25, "happy"))
     assert "99:59:58,500 --> 100:00:01,250" in to_srt(prediction)
     for cues in (read_srt(to_srt(prediction)), read_vtt(to_vtt(prediction))):
         assert cues == [(359_998_500, 360_001_250, "happy 72 %")]
-    assert to_srt(plain()) == "" and read_vtt(to_vtt(plain())) == []
+    assert to_srt(unsummed()) == "" and read_vtt(to_vtt(unsummed())) == []
 
 
 times = st.floats(-2, 40, allow_nan=False)
@@ -255,10 +255,10 @@ times = st.floats(-2, 40, allow_nan=False)
 def test_never_negative_never_overlapping(people: list[list[tuple[float, float, str | None]]]) -> None:
     """Whatever the windows are: in any order, of any length, touching within a millisecond."""
     several = tuple(
-        plain(*(spoken(min(a, b), max(a, b), emotion) for a, b, emotion in windows), person=number)
+        unsummed(*(spoken(min(a, b), max(a, b), emotion) for a, b, emotion in windows), person=number)
         for number, windows in enumerate(people, start=1)
     )
-    whole = replace(plain(*(each for person in several for each in person.timeline)), people=several)
+    whole = replace(unsummed(*(each for person in several for each in person.timeline)), people=several)
     for cues in (read_srt(to_srt(whole)), read_vtt(to_vtt(whole))):
         last = 0
         for start, end, said in cues:

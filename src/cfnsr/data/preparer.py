@@ -340,8 +340,7 @@ def sound_tensors(sound: Sound, preparation: Preparation, threads: int = 0) -> T
     if seconds < LEAST_SOUND:
         least = LEAST_SOUND if whole else preparation.skip + LEAST_SOUND
         raise MediaError(
-            "too short",
-            f"{seconds:.2f} s of sound: expected at least {least:g} s; give a longer recording",
+            "too short", f"{seconds:.2f} s of sound: expected at least {least:g} s; give a longer recording"
         )
     tensors = _extracted(features, sound, preparation, threads)
     kept = sound.samples if whole else sound.waveform

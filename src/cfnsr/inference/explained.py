@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cfnsr.data.preparer import PreparedWindow, Span
-from cfnsr.data.windows import HOP, Windows
+from cfnsr.data.windows import HOP
 from cfnsr.errors import InputError
 from cfnsr.inference.explain import Explanation, explain
 from cfnsr.inference.recogniser import TorchRecogniser
@@ -74,14 +74,7 @@ def explain_second(
         MediaError: the file is broken, or lacks what the model needs.
     """
     recogniser.check(file.name, openface)
-    windows = Windows(
-        file,
-        recogniser.preparation,
-        length=window,
-        openface=openface,
-        tolerant=recogniser.handles_missing,
-        streams=streams,
-    )
+    windows = recogniser.windows(file, length=window, openface=openface, streams=streams)
     duration = windows.duration
     if second is not None and not 0 <= second <= duration:
         raise InputError(
@@ -128,15 +121,8 @@ def explain_window(
         last = len(prediction.timeline) - 1
         raise InputError(f"there is no window {number}: expected one from 0 to {last}")
     answer = prediction.timeline[number]
-    windows = Windows(
-        file,
-        recogniser.preparation,
-        length=window,
-        hop=hop,
-        everyone=bool(recogniser.preparation.of_file("video")),
-        tolerant=recogniser.handles_missing,
-        streams=streams,
-    )
+    everyone = bool(recogniser.preparation.of_file("video"))
+    windows = recogniser.windows(file, length=window, hop=hop, everyone=everyone, streams=streams)
     spans = windows.spans
     place = min(range(len(spans)), key=lambda place: abs(spans[place].start - answer.start))
     prepared = min(windows.one(place), key=lambda prepared: _distance(prepared, prediction))

@@ -71,11 +71,7 @@ class ExportedModel(Recogniser):
 
 
 def load_exported(
-    path: str | Path,
-    *,
-    runtime: Runtime | None = None,
-    precision: str | None = None,
-    threads: int = 0,
+    path: str | Path, *, runtime: Runtime | None = None, precision: str | None = None, threads: int = 0
 ) -> ExportedModel:
     """Load a file that `cfnsr export` wrote; PyTorch is not needed.
 

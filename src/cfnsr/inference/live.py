@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cfnsr.data import preparer
 from cfnsr.data.preparer import Picture, Preparer, Span
@@ -175,7 +174,7 @@ class LiveWindows:
                 now = math.floor(reach / self.step + ROUNDING)
                 missing = math.ceil(begin / self.step - ROUNDING) + self.steps - now
                 if missing > 0 and now >= due:
-                    yield self._moment(now, missing=missing * self.step)
+                    yield Moment(now * self.step, None, None, None, missing * self.step, *self._lost)
                     due = now + min(self.stride, missing)
                 elif missing <= 0 and (now >= due or (over and now > answered)):
                     self.skipped += max(0, now - due) // self.stride if answered else 0
@@ -238,40 +237,23 @@ class LiveWindows:
         """Recognise the window that ends now."""
         start = (now - self.steps) * self.step
         span = Span(start, start + self.length)
-        pictures: list[tuple[Picture, float]] = []
+        shown: list[tuple[Picture, float]] = []
         if self.pictures:
             times = np.array([picture.time for picture, _ in self.pictures])
-            pictures = [self.pictures[place] for place in self.preparer.sample(times, span).tolist()]
-        piece = self.rolling.between(*span)
-        sound = Sound(piece.samples, piece.rate, self.recogniser.preparation)
-        hears = "audio" in self.recogniser.reads
-        prepared = self.preparer.prepare(span, [picture for picture, _ in pictures], sound if hears else None)
+            shown = [self.pictures[place] for place in self.preparer.sample(times, span).tolist()]
+        piece, sound = self.rolling.between(*span), None
+        if "audio" in self.recogniser.reads:
+            sound = Sound(piece.samples, piece.rate, self.recogniser.preparation)
+        prepared = self.preparer.prepare(span, [picture for picture, _ in shown], sound)
         ((window, answer),) = self.recogniser.recognise(prepared)
-        arrived = max([piece.arrived, *(each for _, each in pictures)])
-        square = None
-        if window.face:
-            x, y, side = window.tensors["squares"][-1].tolist()
-            square = x, y, side
-        return self._moment(now, answer, square, pace.second() - arrived)
+        delay = pace.second() - max([piece.arrived, *(arrived for _, arrived in shown)])
+        square = tuple(window.tensors["squares"][-1].tolist()) if window.face else None
+        return Moment(now * self.step, answer, square, delay, 0.0, *self._lost)
 
-    def _moment(
-        self,
-        now: int,
-        window: Window | None = None,
-        square: tuple[float, float, float] | None = None,
-        delay: float | None = None,
-        missing: float = 0.0,
-    ) -> Moment:
-        dropped = self.rolling.dropped + self.source.dropped
-        return Moment(now * self.step, window, square, delay, missing, dropped, self.skipped)
-
-
-class Piece(NamedTuple):
-    """Some sound: samples (N,), their rate in Hz, and the second of its newest sample's arrival."""
-
-    samples: NDArray[np.float32]
-    rate: int
-    arrived: float
+    @property
+    def _lost(self) -> tuple[int, int]:
+        """Pictures dropped and windows skipped so far."""
+        return self.rolling.dropped + self.source.dropped, self.skipped
 
 
 class Rolling:
@@ -351,8 +333,8 @@ class Rolling:
             self._pictures.clear()
         return taken
 
-    def between(self, start: float, end: float) -> Piece:
-        """Sound from one second to another, as far as it is kept."""
+    def between(self, start: float, end: float) -> Heard:
+        """Sound from one second to another, as far as it is kept; it arrived when its newest sample did."""
         with self._lock:
             parts = list(self._sound)
         rate = parts[0].rate if parts else 1
@@ -360,12 +342,7 @@ class Rolling:
         stop = begin + round((end - start) * rate)
         parts = [part for part in parts if part.first + len(part.samples) > begin and part.first < stop]
         if not parts:
-            return Piece(np.empty(0, np.float32), rate, 0.0)
+            return Heard(begin, 0.0, rate, np.empty(0, np.float32))
         first = parts[0].first
         samples = np.concatenate([part.samples for part in parts])
-        return Piece(samples[max(0, begin - first) : max(0, stop - first)], rate, parts[-1].arrived)
-
-    def size(self) -> tuple[int, int]:
-        """Numbers of pictures and samples that are kept."""
-        with self._lock:
-            return len(self._pictures), sum(len(part.samples) for part in self._sound)
+        return Heard(begin, parts[-1].arrived, rate, samples[max(0, begin - first) : max(0, stop - first)])

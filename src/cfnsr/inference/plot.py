@@ -61,10 +61,13 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
     panel = HEAD + STRIP + ROW * len(names) + STRIP * len(strips) + FOOT
     begin = min(window.start for each in people for window in each.timeline)
     end = max(window.end for each in people for window in each.timeline)
+    title = escaped(prediction.file)
+    title = title if len(title) <= 70 else "..." + title[-67:]
+    title += f" (and {more} more people)" if more > 0 else ""
     with style():
         figure = Figure(figsize=(WIDTH, 0.45 + panel * len(shown)), layout="constrained")
         figure.get_layout_engine().set(h_pad=0.08, w_pad=0.1)  # type: ignore[union-attr, call-arg]
-        figure.suptitle(_title(prediction, more), x=0.02, ha="left", fontsize=11, fontweight="bold")
+        figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold")
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         for axis, each in zip(axes, shown, strict=True):
             _draw(axis, each, names, strips, (begin, end), several=bool(prediction.people))
@@ -75,12 +78,6 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
             path, lambda temporary: figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata)
         )
     return path
-
-
-def _title(prediction: Prediction, more: int) -> str:
-    name = escaped(prediction.file)
-    name = name if len(name) <= 70 else "..." + name[-67:]
-    return f"{name} (and {more} more people)" if more > 0 else name
 
 
 class Cells(NamedTuple):
@@ -219,12 +216,7 @@ def _heading(prediction: Prediction, *, several: bool) -> str:
 
 
 def _answers(
-    axis: Axes,
-    edges: Floats,
-    best: Sequence[str | None],
-    rows: int,
-    strip: float,
-    paint: dict[str, str],
+    axis: Axes, edges: Floats, best: Sequence[str | None], rows: int, strip: float, paint: dict[str, str]
 ) -> None:
     """Draw the strip above: the most probable emotion in its colour, with its name where there is room."""
     letter = LABEL_SHARE * (edges[-1] - edges[0])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cfnsr.data.preparer import PreparedWindow
-from cfnsr.data.windows import HOP, Windows
+from cfnsr.data.windows import HOP
 from cfnsr.errors import InputError
 from cfnsr.inference.recogniser import BATCH, Recogniser, as_recogniser
 from cfnsr.inference.timeline import Prediction, Window, most_probable, summary
@@ -73,15 +73,9 @@ def predict(
         raise InputError(
             f"model {recogniser.name} looks for no faces: expected no --all-faces, or a model of pictures"
         )
-    windows = Windows(
-        path,
-        recogniser.preparation,
-        length=window,
-        hop=hop,
-        everyone=all_faces,
-        openface=None if openface is None else Path(openface),
-        tolerant=recogniser.handles_missing,
-        streams=streams,
+    track = None if openface is None else Path(openface)
+    windows = recogniser.windows(
+        path, length=window, hop=hop, everyone=all_faces, openface=track, streams=streams
     )
     everyone = Timelines()
     # The next windows are prepared while these are recognised.

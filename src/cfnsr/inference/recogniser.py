@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from cfnsr.data.preparer import PreparedWindow
+from cfnsr.data.windows import Windows
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Arrays
@@ -57,6 +59,10 @@ class Recogniser(ABC):
         """True if it can answer by one modality where the other is missing."""
         both = len(self.reads) > 1
         return self.tolerant and both and all(FEATURES[name].computed for name in self.reads.values())
+
+    def windows(self, file: Path, **settings: Any) -> Windows:
+        """Windows of a file as the model reads them; `settings` are those of `Windows`."""
+        return Windows(file, self.preparation, tolerant=self.handles_missing, **settings)
 
     def recognise(self, windows: Iterable[PreparedWindow]) -> Iterator[tuple[PreparedWindow, Window]]:
         """Answer about windows, several at once."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-    from cfnsr.inference.explain import Block, Contribution, Explanation
+    from cfnsr.inference.explain import Block, Explanation
 
 Floats = NDArray[np.float64]
 
@@ -279,16 +279,16 @@ def _draw_contributions(part: SubFigure, explanation: Explanation) -> None:
     axis.set_yticks(rows, names)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel("change of the log-probability, nats")
-    figures = axis.secondary_yaxis("right")
-    figures.set_yticks(rows, [_change(explanation, each) for each in explanation.contributions])
-    figures.spines["right"].set_visible(False)
-
-
-def _change(explanation: Explanation, contribution: Contribution) -> str:
     place = explanation.emotions.index(explanation.emotion)
-    with_both, lacking = explanation.probabilities[place], contribution.probabilities[place]
-    change = _signed(contribution.log_change, 2)
-    return f"{change} nats\nprobability {lacking:.2f} without, {with_both:.2f} with"
+    both = explanation.probabilities[place]
+    figures = [
+        f"{_signed(each.log_change, 2)} nats\n"
+        f"probability {each.probabilities[place]:.2f} without, {both:.2f} with"
+        for each in explanation.contributions
+    ]
+    right = axis.secondary_yaxis("right")
+    right.set_yticks(rows, figures)
+    right.spines["right"].set_visible(False)
 
 
 def _signed(value: float, digits: int) -> str:

@@ -109,10 +109,6 @@ class Segment(Window):
         return text if self.person is None else f"{self.person}: {text}"
 
 
-def _nowhere() -> NDArray[np.float32]:
-    return np.empty((0, 4), np.float32)
-
-
 @dataclass(frozen=True)
 class Prediction:
     """A model's prediction of a file, or of one person in it.
@@ -133,7 +129,9 @@ class Prediction:
     timeline: tuple[Window, ...]
     person: int | None = None
     people: tuple[Prediction, ...] = ()
-    faces: NDArray[np.float32] = field(default_factory=_nowhere, compare=False, repr=False)
+    faces: NDArray[np.float32] = field(
+        default_factory=lambda: np.empty((0, 4), np.float32), compare=False, repr=False
+    )
     notes: tuple[str, ...] = ()
 
     @property
