@@ -39,10 +39,10 @@ def explanation(served: Any, job: dict[str, Any], **query: Any) -> Any:
     return served.client.get(f"/jobs/{job['id']}/explanation", params=query)
 
 
-def explains(served: Any, job: dict[str, Any], window: dict[str, Any], **query: Any) -> dict[str, Any]:
+def explains(served: Any, job: dict[str, Any], answered: dict[str, Any], **query: Any) -> dict[str, Any]:
     """An explanation, which is of what was predicted from: it has the same answer as the window."""
     explained: dict[str, Any] = explanation(served, job, **query).json()
-    assert explained["probabilities"] == pytest.approx(window["probabilities"], abs=1e-5)
+    assert explained["probabilities"] == pytest.approx(answered["probabilities"], abs=1e-5)
     return explained
 
 
