@@ -64,16 +64,24 @@ class FakeHub:
 
     Args:
         tokens: who may sign in with what.
-        asked: every request, as "METHOD /path".
+        asked: every request, as "METHOD /path", with its range if it has one.
         faults: what is answered instead, by how the request begins.
+        cut: of how many bodies only a half is sent, by path.
+        large: the files that are uploaded apart.
+        elsewhere: the address of the store they are kept in, to which nobody's token is to be sent.
+        told_elsewhere: what authorisation it was sent all the same.
     """
 
     address: str = ""
+    elsewhere: str = ""
+    told_elsewhere: list[str] = field(default_factory=list)
     repositories: dict[str, Repository] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=lambda: {"hf_mine": "me", "hf_other": "other"})
     stored: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    large: tuple[str, ...] = (LARGE,)
     stop: Callable[[], None] = lambda: None
 
     def add(self, name: str, folder: Path, **files: bytes) -> Repository:
@@ -106,8 +114,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_anything(self) -> None:
         path = unquote(self.path.partition("?")[0])
+        wanted = f" {self.headers['Range']}" if "Range" in self.headers else ""
         line = f"{self.command} {path}"
-        self.hub.asked.append(line)
+        self.hub.asked.append(line + wanted)
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.user = self.hub.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
         fault = next((code for start, code in self.hub.faults.items() if line.startswith(start)), 0)
@@ -116,6 +125,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.command in ("POST", "PUT"):
             self.written(path)
         elif path.startswith("/stored/"):
+            self.hub.told_elsewhere.append(self.headers.get("Authorization", ""))
             self.send(self.hub.stored[path.removeprefix("/stored/")], {})
         else:
             self.read(path)
@@ -155,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
         elif file == LARGE:
             self.hub.stored[sha256(data)] = data
             headers = {
-                "Location": f"{self.hub.address}/stored/{sha256(data)}",
+                "Location": f"{self.hub.elsewhere}/stored/{sha256(data)}",
                 "X-Linked-Etag": f'"{sha256(data)}"',
                 "X-Linked-Size": str(len(data)),
                 "X-Repo-Commit": found.sha,
@@ -171,6 +181,7 @@ class Handler(BaseHTTPRequestHandler):
             bad = [line for line in head.splitlines() if not line.startswith("- ") and ":" not in line]
             self.say({"errors": [{"message": f"bad line {each}"} for each in bad]}, 400 if bad else 200)
         elif path.startswith("/stored/"):  # signed addresses need no token
+            self.hub.told_elsewhere.append(self.headers.get("Authorization", ""))
             self.hub.stored[path.removeprefix("/stored/")] = self.body
             self.say({})
         elif self.user is None:
@@ -206,7 +217,7 @@ class Handler(BaseHTTPRequestHandler):
         for file in json.loads(self.body)["files"]:
             path = file["path"]
             old = there.get(path)
-            large = path == LARGE
+            large = path in self.hub.large
             oid = None if old is None else sha256(old) if large else git_hash(old)
             mode = "lfs" if large else "regular"
             files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
@@ -217,7 +228,7 @@ class Handler(BaseHTTPRequestHandler):
         for each in json.loads(self.body)["objects"]:
             answer = {"oid": each["oid"], "size": each["size"]}
             if each["oid"] not in self.hub.stored:
-                answer["actions"] = {"upload": {"href": f"{self.hub.address}/stored/{each['oid']}"}}
+                answer["actions"] = {"upload": {"href": f"{self.hub.elsewhere}/stored/{each['oid']}"}}
             objects.append(answer)
         self.say({"transfer": "basic", "objects": objects})
 
@@ -239,11 +250,20 @@ class Handler(BaseHTTPRequestHandler):
         self.send(json.dumps(value).encode(), headers, status)
 
     def send(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
+        whole = len(body)
+        if "Range" in self.headers and status == 200:
+            first = int(self.headers["Range"].removeprefix("bytes=").partition("-")[0])
+            body, status = body[first:], 206
+            headers["Content-Range"] = f"bytes {first}-{whole - 1}/{whole}"
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+        for key, value in {**headers, "Content-Length": str(len(body)), "Accept-Ranges": "bytes"}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
+            path = unquote(self.path.partition("?")[0])
+            if self.hub.cut.get(path, 0):
+                self.hub.cut[path] -= 1
+                body = body[: len(body) // 2]
             self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
@@ -260,31 +280,35 @@ def git_hash(data: bytes) -> str:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub on this machine; nobody is logged in."""
-    constants = pytest.importorskip("huggingface_hub.constants", reason="comes with cfnsr[pretrained]")
+def server() -> Iterator[FakeHub]:
+    """A hub on this machine, for another process: HF_ENDPOINT is its address."""
     hub = FakeHub()
     handler = type("HandlerOfOne", (Handler,), {"hub": hub})
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
     hub.address = f"http://127.0.0.1:{http.server_port}"
+    hub.elsewhere = f"http://localhost:{http.server_port}"
 
     def stop() -> None:
         http.shutdown()
         http.server_close()
 
     hub.stop = stop
-    template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-    for name, value in {
-        "ENDPOINT": hub.address,
-        "HUGGINGFACE_CO_URL_TEMPLATE": template,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-        "HF_HUB_OFFLINE": False,
-        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
-        "HF_HUB_DISABLE_XET": True,
-    }.items():
-        monkeypatch.setattr(constants, name, value, raising=False)
-    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
     yield hub
     hub.stop()
+
+
+@pytest.fixture
+def hub(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """The same for this process, which has read the environment already; nobody is logged in."""
+    constants = pytest.importorskip("huggingface_hub.constants", reason="comes with cfnsr[pretrained]")
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    return server
