@@ -283,7 +283,7 @@ def test_files_in_which_too_little_is_seen_or_heard_have_no_answer(
     assert done.returncode == 0, done.stderr
     assert "faceless.mp4: no face: no answer" in done.stdout
     done = cfnsr("predict", checkpoint, bad_files["short"], bad_files["faceless"], "--json")
-    assert done.returncode == 2 and "short.mp4 has 0.32 s of sound: expected at least 1 s" in done.stderr
+    assert done.returncode == 2 and "short.mp4: 0.32 s of sound: expected at least 1 s" in done.stderr
     (result,) = json.loads(done.stdout)
     assert result["file"].endswith("faceless.mp4") and result["emotion"] is result["probabilities"] is None
     (window,) = result["timeline"]
@@ -391,7 +391,7 @@ def test_a_corpus_of_other_labels_does_not_mix_into_a_store(
 ) -> None:
     table = write_table(tmp_path / "takes.csv", synthetic, "bored", "awake")
     before = sorted(path.name for path in (prepared / "clips").iterdir())
-    refused(cfnsr("prepare", table, prepared, "--size", 64, "--frames", 8), "the corpus 'synthetic'", "takes")
+    refused(cfnsr("prepare", table, prepared, "--size", 64, "--frames", 8), "corpus synthetic (now takes)")
     assert sorted(path.name for path in (prepared / "clips").iterdir()) == before
 
 

@@ -270,14 +270,14 @@ RECIPE = {"learning_rate": 1e-3, "pretrain": True, "fused_epochs": 4, "modality_
 def test_rows_of_other_settings_are_not_compared(
     rows: dict[str, Row], model: str, settings: dict[str, Any], reason: str
 ) -> None:
-    row = with_runs(rows[f"{model} nested"], settings=RECIPE | settings)
-    found = compare(row, with_runs(rows["cfn_sr nested"], settings=RECIPE))
+    row = with_runs(rows[f"{model} nested"], recipe=RECIPE | settings)
+    found = compare(row, with_runs(rows["cfn_sr nested"], recipe=RECIPE))
     assert found == reason if reason else isinstance(found, Difference)
 
 
 def test_of_many_differing_settings_some_are_named(rows: dict[str, Row]) -> None:
-    many = with_runs(rows["msaf nested"], settings={f"knob {number}": number for number in range(9)})
-    found = str(compare(many, with_runs(rows["cfn_sr nested"], settings={})))
+    many = with_runs(rows["msaf nested"], recipe={f"knob {number}": number for number in range(9)})
+    found = str(compare(many, with_runs(rows["cfn_sr nested"], recipe={})))
     assert found.startswith("trained with knob 0 0 and knob 1 1 and ")
     assert found.endswith("; 4 more settings differ")
 

@@ -133,10 +133,11 @@ from pathlib import Path
 import numpy as np
 from cfnsr.features.preparation import Preparation
 from cfnsr.emotions import RAVDESS
+from cfnsr.inference.recogniser import Recogniser
 from cfnsr.serve.app import create_app
 from cfnsr.serve.server import serve
 
-class Slow:
+class Slow(Recogniser):
     name, labels, reads = "slow", RAVDESS, {"audio": "audio"}
     preparation, normalised, tolerant = Preparation(modalities=("audio",)), False, False
     def probabilities(self, clips):

@@ -223,7 +223,7 @@ def test_the_figure_that_chooses(
         {"validation_loss": loss, "validation_accuracy": accuracy, "validation_uar": uar}
         for loss, accuracy, uar in zip(losses, accuracies, uars, strict=True)
     )
-    monkeypatch.setattr(Trainer, "_select", lambda self: next(scores))
+    monkeypatch.setattr(Trainer, "_select", lambda self, selecting: next(scores))
     chosen = trainer(tmp_path, replace(RECIPE, select_by=select_by), select=SELECT)
     assert chosen.fit().best_epoch == best
 
