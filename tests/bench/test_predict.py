@@ -59,7 +59,7 @@ def test_the_page_shows_goal_figure_and_ratio(clip: Path) -> None:
 
 
 def test_a_command_that_fails_is_reported() -> None:
-    with pytest.raises(InputError, match="-m cfnsr predict ended with 2: .*nothing does not exist"):
+    with pytest.raises(InputError, match=r"-m cfnsr predict ended with 2: .*nothing does not exist"):
         run([*CFNSR, "predict", "nowhere", "nothing"])
     with pytest.raises(InputError, match=r"does not start: .*config\.json"), serving(Path("nowhere")):
         pass
