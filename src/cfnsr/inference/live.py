@@ -333,7 +333,7 @@ class Rolling:
             self._pictures.clear()
         return taken
 
-    def between(self, start: float, end: float) -> Heard:
+    def between(self, start: float, end: float) -> LiveSound:
         """Sound from one second to another, as far as it is kept; it arrived when its newest sample did."""
         with self._lock:
             parts = list(self._sound)
@@ -342,7 +342,9 @@ class Rolling:
         stop = begin + round((end - start) * rate)
         parts = [part for part in parts if part.first + len(part.samples) > begin and part.first < stop]
         if not parts:
-            return Heard(begin, 0.0, rate, np.empty(0, np.float32))
+            return LiveSound(begin, 0.0, rate, np.empty(0, np.float32))
         first = parts[0].first
         samples = np.concatenate([part.samples for part in parts])
-        return Heard(begin, parts[-1].arrived, rate, samples[max(0, begin - first) : max(0, stop - first)])
+        return LiveSound(
+            begin, parts[-1].arrived, rate, samples[max(0, begin - first) : max(0, stop - first)]
+        )
