@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 import cfnsr
-from cfnsr.models import zoo
+from cfnsr.models.entries import ENTRIES, TABLES
 
 Type = Callable[[str], None]
 
@@ -64,15 +64,15 @@ def commands(text: str) -> list[list[str]]:
 @pytest.fixture
 def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Type]:
     """Type Python into a folder that has `gate.py`; what it registers is forgotten afterwards."""
-    before, entries = set(sys.modules), dict(zoo.ENTRIES)
+    before, entries = set(sys.modules), dict(ENTRIES)
     (tmp_path / "gate.py").write_text(blocks("python")[0], encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield lambda code: exec(code, {})  # noqa: S102 - it is our own page
     for name in {"gate", "head", "mix"} - before:
         sys.modules.pop(name, None)
-    zoo.ENTRIES.clear()
-    zoo.ENTRIES.update(entries)
+    ENTRIES.clear()
+    ENTRIES.update(entries)
 
 
 def test_each_shortening_is_of_something_the_tutorial_says() -> None:
@@ -195,7 +195,7 @@ def test_the_task_is_kept_as_its_table_reads_it(
     for name in met:
         side = "audio" if name == "cfn_sr_video_to_audio" else "video"
         assert f"| {name} | {side} | no | 8.3 | 1.0 |" in filled
-    tables = {name for table in zoo.TABLES.values() for _, name in table}
+    tables = {name for table in TABLES.values() for _, name in table}
     assert tables - set(met) == {"video", "audio", "eranns"}
     assert "cfn_sr_features" in met and not {"lda", "logistic_late"} & set(met)
 

@@ -8,7 +8,7 @@ import pytest
 import cfnsr
 from cfnsr import plugin
 from cfnsr.errors import InputError
-from cfnsr.models import zoo
+from cfnsr.models.entries import ENTRIES
 from cfnsr.models.parameters import count_parameters
 from cfnsr.plugin import load_plugin
 
@@ -33,10 +33,10 @@ def gate(settings):
 @pytest.fixture(autouse=True)
 def clean_zoo() -> Iterator[None]:
     """What a test registers is gone after it, for the worker processes of other tests too."""
-    before = dict(zoo.ENTRIES)
+    before = dict(ENTRIES)
     yield
-    zoo.ENTRIES.clear()
-    zoo.ENTRIES.update(before)
+    ENTRIES.clear()
+    ENTRIES.update(before)
     plugin._loaded.clear()
 
 
@@ -52,11 +52,11 @@ def test_a_run_can_tell_other_code_of_the_same_name(tmp_path: Path) -> None:
     path = tmp_path / "gate.py"
     path.write_text(GATE)
     load_plugin(path)
-    before = zoo.ENTRIES.pop("gate").source
-    assert len(before) == 64 and zoo.ENTRIES["cfn_sr"].source == ""
+    before = ENTRIES.pop("gate").source
+    assert len(before) == 64 and ENTRIES["cfn_sr"].source == ""
     path.write_text(GATE.replace("sigmoid", "tanh"))
     load_plugin(path)
-    assert zoo.ENTRIES["gate"].source != before
+    assert ENTRIES["gate"].source != before
 
 
 @pytest.mark.parametrize(

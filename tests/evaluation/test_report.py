@@ -24,7 +24,8 @@ from cfnsr.evaluation.results import results
 from cfnsr.evaluation.rows import Row, summarise
 from cfnsr.evaluation.runs import read_runs
 from cfnsr.features.preparation import Preparation
-from cfnsr.models.zoo import TABLES, list_models
+from cfnsr.models.entries import TABLES
+from cfnsr.models.zoo import list_models
 from cfnsr.training.config import PRESETS
 
 Fabricate = Callable[..., Path]

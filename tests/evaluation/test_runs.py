@@ -14,6 +14,7 @@ from cfnsr.data.conditions import CONDITIONS as NAMES
 from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.errors import InputError
 from cfnsr.evaluation.runs import read_runs, unfinished_runs
+from cfnsr.models.entries import ENTRIES
 from cfnsr.training.run import CONDITIONS, HISTORY, LEAKY, MODEL, PREDICTIONS, Run
 
 Fabricate = Callable[..., Path]
@@ -63,13 +64,13 @@ def test_a_model_is_called_as_the_zoo_would_let_it(tmp_path: Path, fabricate: Fa
     fabricate(tmp_path, name, place="run", **SMALL)
     if MODEL.fullmatch(name):
         assert read_runs(tmp_path)[0].model == name
-        if name not in zoo.ENTRIES:
-            zoo.entry(name, fusion="none")(zoo.ENTRIES["audio"].build)
-            del zoo.ENTRIES[name]
+        if name not in ENTRIES:
+            zoo.entry(name, fusion="none")(ENTRIES["audio"].build)
+            del ENTRIES[name]
         return
     assert "expected letters, digits, _ and -" in refused(tmp_path)
     with pytest.raises(InputError, match="expected letters, digits, _ and -"):
-        zoo.entry(name, fusion="none")(zoo.ENTRIES["audio"].build)
+        zoo.entry(name, fusion="none")(ENTRIES["audio"].build)
 
 
 def test_the_runs_of_a_row_are_of_one_source(tmp_path: Path, fabricate: Fabricate) -> None:

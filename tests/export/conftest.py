@@ -19,8 +19,9 @@ from cfnsr.models import zoo
 from cfnsr.models.encoders.discriminant import Discriminant
 from cfnsr.models.encoders.openface import TemporalConvolution
 from cfnsr.models.encoders.resnext import ResNeXt3D
+from cfnsr.models.entries import Model
+from cfnsr.models.names import encoders_of
 from cfnsr.models.streams import OneStream, TwoStream
-from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.inputs import answer, to_input
 
@@ -32,7 +33,7 @@ Make = Callable[..., Model]
 
 def config_for(name: str) -> ModelSpec:
     """Few and small pictures, and less than a second of sound."""
-    modalities = tuple(TENSORS.get(encoder, encoder) for encoder in zoo.encoders_of(name).values())
+    modalities = tuple(TENSORS.get(encoder, encoder) for encoder in encoders_of(name).values())
     preparation = Preparation(
         modalities=modalities,
         frames=10,

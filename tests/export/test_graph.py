@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cfnsr.export.graph import ByProducts, Graph, describe
+from cfnsr.models.entries import Model
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
-from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
 
 from .conftest import by_torch, clip

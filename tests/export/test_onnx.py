@@ -24,7 +24,7 @@ from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.predict import predict
 from cfnsr.inference.recogniser import TorchRecogniser
-from cfnsr.models.zoo import Model
+from cfnsr.models.entries import Model
 from cfnsr.training.checkpoint import config_of, save_weights
 
 from .conftest import LABELS, Clip, by_torch, clip, config_for

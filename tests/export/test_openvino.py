@@ -14,7 +14,7 @@ from cfnsr.export.openvino import Quantised, export_int8, export_openvino
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.telemetry import telemetry_off
 from cfnsr.media.mfcc import mfcc
-from cfnsr.models.zoo import Model
+from cfnsr.models.entries import Model
 
 from .conftest import by_torch, clip, config_for
 

@@ -27,11 +27,11 @@ from cfnsr.logarithmic import compressed
 from cfnsr.media.log_mel import log_mel
 from cfnsr.media.mfcc import mfcc
 from cfnsr.models.encoders.resnext import ResNeXt3D
+from cfnsr.models.entries import Model
 from cfnsr.models.exchanges.cross_modal import CrossModal
 from cfnsr.models.exchanges.none import NoExchange
 from cfnsr.models.exchanges.video_to_audio import VideoToAudio
 from cfnsr.models.streams import OneStream, TwoStream
-from cfnsr.models.zoo import Model
 
 NONE = torch.empty(0)
 MIXED = ["cfn_sr+openface", "cfn_sr+speech", "cfn_sr_video_to_audio+openface+speech", "mmtm+openface+speech"]

@@ -21,7 +21,7 @@ from cfnsr.inference import checksum, exported
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.media.mfcc import mfcc
-from cfnsr.models.zoo import Model
+from cfnsr.models.entries import Model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

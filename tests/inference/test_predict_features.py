@@ -26,7 +26,7 @@ from cfnsr.features.speech_encoder import SpeechEncoder
 from cfnsr.media.encode import write_video
 from cfnsr.media.openface import ACTION_UNITS, POSE
 from cfnsr.models.encoders.openface import TemporalConvolution
-from cfnsr.models.zoo import Model
+from cfnsr.models.entries import Model
 from cfnsr.training.checkpoint import save_weights
 
 NAME = "01-01-06-01-02-01-05"  # of a file with pictures and sound

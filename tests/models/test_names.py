@@ -5,6 +5,8 @@ import pytest
 import cfnsr
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
+from cfnsr.models.entries import ENTRIES
+from cfnsr.models.names import base_name, choose_models, encoders_of, find, with_encoders
 
 OURS = "cfn_sr_features"
 FEATURES = {"video": "openface", "audio": "speech"}
@@ -27,15 +29,15 @@ FEATURES = {"video": "openface", "audio": "speech"}
 def test_a_name_chooses_the_encoders(
     name: str, encoders: dict[str, str], starts_from: tuple[str, ...]
 ) -> None:
-    found, base = zoo.find(name), zoo.ENTRIES[zoo.base_name(name)]
-    assert zoo.encoders_of(name) == encoders == found.encoders and found.modalities == tuple(encoders)
+    found, base = find(name), ENTRIES[base_name(name)]
+    assert encoders_of(name) == encoders == found.encoders and found.modalities == tuple(encoders)
     assert found.starts_from == starts_from
     assert (found.paper_accuracy, found.fusion) == (base.paper_accuracy, base.fusion)
     reads = {"pixels": "video", "mfcc": "audio"}
     model = zoo.create_model(name, width=1 / 8)
     assert model.reads == {modality: reads.get(one, one) for modality, one in encoders.items()}
     if starts_from:
-        video, audio = map(zoo.encoders_of, starts_from)
+        video, audio = map(encoders_of, starts_from)
         assert video | audio == encoders
 
 
@@ -57,46 +59,46 @@ def test_a_name_chooses_the_encoders(
     ],
 )
 def test_names_that_are_none(name: str, message: str) -> None:
-    for use in (zoo.find, cfnsr.create_model):
+    for use in (find, cfnsr.create_model):
         with pytest.raises(InputError, match=message) as error:
             use(name)
         assert "\n" not in str(error.value)
 
 
 def test_encoders_are_put_behind_a_name_as_far_as_it_has_the_modality() -> None:
-    assert [zoo.with_encoders(name, **FEATURES) for name in ("video", "audio", "mmtm", OURS)] == [
+    assert [with_encoders(name, **FEATURES) for name in ("video", "audio", "mmtm", OURS)] == [
         "video+openface",
         "audio+speech",
         "mmtm+openface+speech",
         OURS,
     ]
-    assert zoo.with_encoders("cfn_sr+openface", audio="speech") == "cfn_sr+openface+speech"
-    assert zoo.with_encoders("cfn_sr", video="pixels", audio="mfcc") == "cfn_sr"
-    assert zoo.with_encoders("eranns", video="openface") == "eranns"
+    assert with_encoders("cfn_sr+openface", audio="speech") == "cfn_sr+openface+speech"
+    assert with_encoders("cfn_sr", video="pixels", audio="mfcc") == "cfn_sr"
+    assert with_encoders("eranns", video="openface") == "eranns"
     with pytest.raises(InputError, match=r"cfn_sr\+openface has the video encoder openface"):
-        zoo.with_encoders("cfn_sr+openface", video="pixels")
-    assert zoo.base_name("their_own+speech") == "their_own", "of a plugin that is not there too"
+        with_encoders("cfn_sr+openface", video="pixels")
+    assert base_name("their_own+speech") == "their_own", "of a plugin that is not there too"
 
 
 def test_rows_of_a_table_get_the_encoders(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = zoo.choose_models([], [1], **FEATURES)
+    rows = choose_models([], [1], **FEATURES)
     assert rows[:3] == ["video+openface", "audio+speech", "averaging+openface+speech"]
     assert rows[-1] == "cfn_sr+openface+speech" and len(rows) == 10
     assert "eranns is left out: it has its own encoder log_mel" in capsys.readouterr().err
 
 
 def test_a_row_keeps_what_the_option_does_not_concern(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = zoo.choose_models([OURS, "audio"], [1], video="openface")
+    rows = choose_models([OURS, "audio"], [1], video="openface")
     assert rows[:3] == [OURS, "audio", "video+openface"]
     assert "eranns" in rows and "msaf+openface" in rows and not capsys.readouterr().err
 
 
 def test_named_models_stand_once_and_first() -> None:
-    chosen = zoo.choose_models(["cfn_sr+openface+speech", "mmtm"], [], **FEATURES)
+    chosen = choose_models(["cfn_sr+openface+speech", "mmtm"], [], **FEATURES)
     assert chosen == ["cfn_sr+openface+speech", "mmtm+openface+speech"]
-    assert zoo.choose_models(["cfn_sr", "cfn_sr+speech"], [], audio="speech") == ["cfn_sr+speech"]
-    assert zoo.choose_models(["audio"], [2])[:2] == ["audio", "cfn_sr"]
-    assert len(zoo.choose_models([], [1, 2])) == 15
+    assert choose_models(["cfn_sr", "cfn_sr+speech"], [], audio="speech") == ["cfn_sr+speech"]
+    assert choose_models(["audio"], [2])[:2] == ["audio", "cfn_sr"]
+    assert len(choose_models([], [1, 2])) == 15
 
 
 @pytest.mark.parametrize(
@@ -110,4 +112,4 @@ def test_named_models_stand_once_and_first() -> None:
 )
 def test_encoders_that_cannot_be_had(models: list[str], options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        zoo.choose_models(models, [], **options)
+        choose_models(models, [], **options)

@@ -12,7 +12,7 @@ from safetensors import safe_open
 import cfnsr
 from cfnsr.features.speech_encoder import SpeechEncoder
 from cfnsr.models import listing, zoo
-from cfnsr.models.entries import NOTES
+from cfnsr.models.entries import ENTRIES, NOTES, TABLES, Model
 from cfnsr.models.parameters import count_parameters, count_total, whisper_encoder
 
 PAPERS = {
@@ -40,13 +40,13 @@ VARIANTS = {
 }
 
 
-def meta(name: str) -> zoo.Model:
+def meta(name: str) -> Model:
     with torch.device("meta"):
         return zoo.create_model(name)
 
 
 def test_the_paper_has_two_tables_of_eleven_and_six_rows() -> None:
-    first, second = ([name for _, name in zoo.TABLES[number]] for number in (1, 2))
+    first, second = ([name for _, name in TABLES[number]] for number in (1, 2))
     assert len(first) == 11 and len(second) == 6 and second.count("cfn_sr") == 2
     assert list(dict.fromkeys([*first, *second])) == list(PAPERS), "the zoo is in the order of the tables"
     assert cfnsr.list_models()[:20] == [*PAPERS, *VARIANTS, "cfn_sr_features"]
@@ -55,7 +55,7 @@ def test_the_paper_has_two_tables_of_eleven_and_six_rows() -> None:
 @pytest.mark.parametrize("name", [*PAPERS, *VARIANTS])
 def test_published_parameter_count(name: str) -> None:
     """Of four rows the recipe cannot be known; of ERANNs the paper gives no count, nor of our variants."""
-    entry, count = zoo.ENTRIES[name], count_parameters(meta(name))
+    entry, count = ENTRIES[name], count_parameters(meta(name))
     assert count == (PAPERS | VARIANTS)[name]
     if name in VARIANTS:
         assert entry.paper_accuracy is entry.paper_params is None

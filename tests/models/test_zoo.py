@@ -11,17 +11,20 @@ import cfnsr
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
 from cfnsr.models.encoders.openface import TemporalConvolution
+from cfnsr.models.entries import ENTRIES, Model
 from cfnsr.models.exchanges.mmtm import MMTM
 from cfnsr.models.heads.late import Averaging
+from cfnsr.models.names import find
+from cfnsr.models.settings import Settings
 from cfnsr.training.checkpoint import load_weights, save_weights
 
 NAMES = cfnsr.list_models()
 OURS = "cfn_sr_features"
 # Other readings of the paper's rows.
 VARIANTS = ["cfn_sr_map", "cfn_sr_k_maps", "cfn_sr_released", "concat_fc_heads"]
-SOLVED = [name for name in NAMES if zoo.ENTRIES[name].solver]
+SOLVED = [name for name in NAMES if ENTRIES[name].solver]
 PAPERS = [name for name in NAMES if name not in (OURS, *VARIANTS, *SOLVED)]
-FUSED = [name for name in PAPERS if zoo.ENTRIES[name].fusion != "none"]
+FUSED = [name for name in PAPERS if ENTRIES[name].fusion != "none"]
 ON_FEATURES = ["video+openface", "audio+speech", OURS, *(f"{name}+openface+speech" for name in FUSED)]
 MIXTURES = ["cfn_sr+speech", "cfn_sr+openface", "mmtm+speech", "mcbp+openface", "cfn_sr_released+openface"]
 # The other solver has the same networks.
@@ -222,13 +225,13 @@ def test_one_stream_leaves_the_other_input_alone() -> None:
 
 def test_an_encoder_that_is_none() -> None:
     with pytest.raises(InputError, match="video encoder 'film' is unknown: expected one of pixels, openface"):
-        zoo.Settings(video="film").fuse()
+        Settings(video="film").fuse()
 
 
 def started(name: str) -> list[nn.Module]:
     """A fused model that starts from two of one modality, and those."""
     fused, video, audio = (
-        small(one, seed).eval() for seed, one in enumerate((name, *zoo.find(name).starts_from))
+        small(one, seed).eval() for seed, one in enumerate((name, *find(name).starts_from))
     )
     fused.start_from(video, audio)  # type: ignore[operator]
     return [fused, video, audio]
@@ -274,22 +277,22 @@ def test_a_block_begins_near_uniform_weights(name: str) -> None:
 
 def test_an_entry_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("mine", "stubborn"):
-        monkeypatch.setitem(zoo.ENTRIES, name, zoo.ENTRIES["cfn_sr"])
-        del zoo.ENTRIES[name]  # and gone again after the test
+        monkeypatch.setitem(ENTRIES, name, ENTRIES["cfn_sr"])
+        del ENTRIES[name]  # and gone again after the test
 
     @zoo.entry("mine", fusion="model", modalities=("audio", "video"))
-    def mine(settings: zoo.Settings) -> zoo.Model:
+    def mine(settings: Settings) -> Model:
         return settings.fuse(MMTM, head=Averaging)
 
     @zoo.entry("stubborn", fusion="model")
-    def stubborn(settings: zoo.Settings) -> zoo.Model:
-        return zoo.Settings(settings.classes, settings.mfcc_steps, settings.width).fuse(MMTM)
+    def stubborn(settings: Settings) -> Model:
+        return Settings(settings.classes, settings.mfcc_steps, settings.width).fuse(MMTM)
 
     model = small("mine+openface+speech")
     assert [type(each).__name__ for each in model.exchanges] == ["NoExchange", "NoExchange", "MMTM"]  # type: ignore[union-attr]
     assert model(*clips(model, 2)).shape == (2, 8)
-    assert zoo.find("mine+speech").starts_from == ("video", "audio+speech")
-    assert zoo.find("mine+speech").source == zoo.find("mine").source != ""
+    assert find("mine+speech").starts_from == ("video", "audio+speech")
+    assert find("mine+speech").source == find("mine").source != ""
     with pytest.raises(InputError, match=r"stubborn\+speech reads audio and not speech: its @entry"):
         small("stubborn+speech")
     for name, about, message in (
@@ -300,4 +303,4 @@ def test_an_entry_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match=message):
             zoo.entry(name, **about)(mine)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="4 exchanges: expected at most 3"):
-        zoo.Settings(width=1 / 8).fuse(MMTM, MMTM, MMTM, MMTM)
+        Settings(width=1 / 8).fuse(MMTM, MMTM, MMTM, MMTM)

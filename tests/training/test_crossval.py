@@ -23,6 +23,9 @@ from cfnsr.data.folds import PROTOCOLS, Fold
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
+from cfnsr.models.entries import ENTRIES, Model
+from cfnsr.models.names import find
+from cfnsr.models.settings import Settings
 from cfnsr.models.streams import OneStream
 from cfnsr.training.calibration import fit_temperature
 from cfnsr.training.checkpoint import config_of
@@ -294,12 +297,12 @@ def test_an_entry_that_does_not_say_what_it_is(pictures: PreparedCorpus, tmp_pat
     try:
 
         @zoo.entry("mine", fusion="none")
-        def mine(settings: zoo.Settings) -> zoo.Model:
+        def mine(settings: Settings) -> Model:
             return OneStream(settings.encoder("audio"), "audio", settings.classes)
 
         @zoo.entry("theirs", fusion="model")
-        def theirs(settings: zoo.Settings) -> zoo.Model:
-            return zoo.Settings(settings.classes, settings.mfcc_steps, width=1 / 4).fuse()
+        def theirs(settings: Settings) -> Model:
+            return Settings(settings.classes, settings.mfcc_steps, width=1 / 4).fuse()
 
         with pytest.raises(InputError, match=r"has audio and is registered with video and audio"):
             run(pictures, tmp_path, "mine")
@@ -308,8 +311,8 @@ def test_an_entry_that_does_not_say_what_it_is(pictures: PreparedCorpus, tmp_pat
         assert not list(tmp_path.iterdir())
         run(pictures, tmp_path, "theirs", recipe=RECIPE.changed(pretrain=False, epochs=1))
     finally:
-        zoo.ENTRIES.pop("mine", None)
-        zoo.ENTRIES.pop("theirs", None)
+        ENTRIES.pop("mine", None)
+        ENTRIES.pop("theirs", None)
 
 
 class Mixing(torch.nn.Module):
@@ -345,7 +348,7 @@ class Raw(torch.nn.Module):
     ],
 )
 def test_a_model_of_ones_own_is_tried_before_training(
-    pictures: PreparedCorpus, tmp_path: Path, run: Train, build: Callable[..., zoo.Model], message: str
+    pictures: PreparedCorpus, tmp_path: Path, run: Train, build: Callable[..., Model], message: str
 ) -> None:
     try:
         zoo.entry("mine", fusion="model")(build)
@@ -353,11 +356,11 @@ def test_a_model_of_ones_own_is_tried_before_training(
             run(pictures, tmp_path, "mine")
         assert not list(tmp_path.iterdir())
     finally:
-        zoo.ENTRIES.pop("mine", None)
+        ENTRIES.pop("mine", None)
 
 
 def test_what_a_grid_does_not_have(pictures: PreparedCorpus, tmp_path: Path, run: Train) -> None:
-    job = Job(zoo.find("audio"), PROTOCOLS["nested"], Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
+    job = Job(find("audio"), PROTOCOLS["nested"], Fold(1, (1, 2), (3,), (99,)), 6, 0, RECIPE)
     with pytest.raises(InputError, match=r"fold 1 has no test clips \(actors 99\)"):
         train_fold(job, pictures, tmp_path, accelerator=Accelerator())
     with pytest.raises(InputError, match="seed -1: expected 0 or more"):

@@ -15,6 +15,7 @@ from cfnsr.data.store import Store
 from cfnsr.features.base import Look
 from cfnsr.models import zoo
 from cfnsr.models.encoders.discriminant import Discriminant, ScoredStage
+from cfnsr.models.entries import Model
 from cfnsr.training import discriminants
 from cfnsr.training.config import find_recipe
 from cfnsr.training.discriminants import fit_discriminants
@@ -46,7 +47,7 @@ def trained(name: str, tracks: PreparedCorpus, run: Train, tmp_path_factory: pyt
     return run(tracks, tmp_path_factory.mktemp("runs"), name)[0]
 
 
-def built(name: str) -> zoo.Model:
+def built(name: str) -> Model:
     torch.manual_seed(0)
     return zoo.create_model(name, classes=2, speech_layers=2, speech_width=8)
 

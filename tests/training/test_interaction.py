@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cfnsr.data.dataset import Batch
 from cfnsr.features.base import Look
 from cfnsr.models import zoo
+from cfnsr.models.entries import ENTRIES
 from cfnsr.models.streams import TwoStream
 from cfnsr.training.config import find_recipe
 from cfnsr.training.interaction import (
@@ -72,7 +73,7 @@ def test_only_where_modalities_meet_can_it_be_disturbed(name: str, expected: tup
     assert disturbances(zoo.create_model("video+openface")) == ()
 
 
-FUSED = [name for name, entry in zoo.ENTRIES.items() if entry.fusion != "none" and not entry.fixed]
+FUSED = [name for name, entry in ENTRIES.items() if entry.fusion != "none" and not entry.fixed]
 
 
 @pytest.mark.parametrize("name", FUSED)

@@ -6,6 +6,8 @@ import pytest
 
 from cfnsr.errors import InputError
 from cfnsr.models import zoo
+from cfnsr.models.entries import ENTRIES, Model
+from cfnsr.models.settings import Settings
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import check_jobs, plan
 from cfnsr.training.prepared import PreparedCorpus
@@ -43,10 +45,10 @@ def test_an_encoder_of_ones_own_under_a_chosen_name(tracks: PreparedCorpus, tmp_
     try:
 
         @zoo.entry("theirs", fusion="model")
-        def theirs(settings: zoo.Settings) -> zoo.Model:
-            return zoo.Settings(settings.classes, video="openface", audio="speech").fuse()
+        def theirs(settings: Settings) -> Model:
+            return Settings(settings.classes, video="openface", audio="speech").fuse()
 
         with pytest.raises(InputError, match=r"another audio encoder than model audio\+speech"):
             check(tracks, "theirs+openface+speech", tmp_path)
     finally:
-        zoo.ENTRIES.pop("theirs", None)
+        ENTRIES.pop("theirs", None)

@@ -173,7 +173,7 @@ def train(
     from cfnsr.data.folds import with_normalised_speakers
     from cfnsr.data.store import Store
     from cfnsr.evaluation.card import write_card
-    from cfnsr.models.zoo import choose_models
+    from cfnsr.models.names import choose_models
     from cfnsr.training import crossval as training
     from cfnsr.training.devices import accelerator
     from cfnsr.training.fold import train_fold
@@ -241,7 +241,7 @@ def crossval(
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
     from cfnsr.data.folds import with_normalised_speakers
-    from cfnsr.models.zoo import choose_models
+    from cfnsr.models.names import choose_models
 
     alone = speaker_normalisation or recipe.needs_validation
     usual = "nested,paper" if table and not alone else "nested"

@@ -114,7 +114,7 @@ def licence_lines(corpus: str) -> list[str]:
 
 
 def _scalar(value: str) -> str:
-    """Write a YAML scalar: plain where it can be nothing else, else as JSON, which is YAML.
+    r"""Write a YAML scalar: plain where it can be nothing else, else as JSON, which is YAML.
 
     >>> _scalar("cc-by-nc-sa-4.0"), _scalar('a: "b"')
     ('cc-by-nc-sa-4.0', '"a: \\"b\\""')

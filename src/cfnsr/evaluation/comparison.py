@@ -130,8 +130,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Correct the p values of several tests by Holm's step-down method.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-        Statistics 6
-    (1979).
+        Statistics 6 (1979).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cfnsr.errors import InputError
 
 if TYPE_CHECKING:
-    from cfnsr.models.zoo import Entry
+    from cfnsr.models.entries import Entry
 
 REFERENCE = "cfn_sr"  # what every other row of the same encoders is compared with
 
@@ -25,7 +25,8 @@ LABELS = {"mfcc": "MFCC", "log_mel": "log-mel", "openface": "OpenFace"}
 
 def entry_of(model: str) -> "Entry | None":
     """Find the zoo's entry of a model, whatever its encoders; None where it has none."""
-    from cfnsr.models.zoo import ENTRIES, base_name, find
+    from cfnsr.models.entries import ENTRIES
+    from cfnsr.models.names import base_name, find
 
     try:
         return find(model)
@@ -39,7 +40,7 @@ def encoders_of(model: str) -> Encoders:
     >>> encoders_of("cfn_sr"), encoders_of("audio+speech")
     (Encoders(video='pixels', audio='mfcc'), Encoders(video='', audio='speech'))
     """
-    from cfnsr.models.zoo import CHOICES
+    from cfnsr.models.settings import CHOICES
 
     entry = entry_of(model)
     named = PAPERS._asdict() if entry is None else {"video": "", "audio": "", **entry.encoders}
@@ -116,7 +117,8 @@ def title_of(model: str) -> str:
     >>> title_of("averaging+openface+speech"), title_of("audio+speech"), title_of("cfn_sr_features")
     ('Averaging', 'speech alone', 'cfn_sr_features')
     """
-    from cfnsr.models.zoo import TABLES, base_name
+    from cfnsr.models.entries import TABLES
+    from cfnsr.models.names import base_name
 
     base = base_name(model)
     if base in ("video", "audio"):

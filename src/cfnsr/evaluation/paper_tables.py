@@ -74,7 +74,7 @@ def layout(rows: Sequence[Row]) -> list[Group]:
     with other encoders stand in a table per pair and honest protocol; one of a single modality stands in the
     table of every pair that uses its encoder.
     """
-    from cfnsr.models.zoo import TABLES
+    from cfnsr.models.entries import TABLES
 
     run = by_model(row for row in rows if row.protocol in PAPER_PROTOCOLS and row.pair == PAPERS)
     groups = [Group(f"Table {number}", lines, run) for number, lines in sorted(TABLES.items())]

@@ -201,7 +201,8 @@ def summarise(runs: Iterable[Run], margin: float = MARGIN) -> list[Row]:
     Rows with other encoders than the paper's follow these, pair of encoders by pair, in the same order.
     `margin` is that of equivalence with CFN-SR.
     """
-    from cfnsr.models.zoo import ENTRIES, base_name
+    from cfnsr.models.entries import ENTRIES
+    from cfnsr.models.names import base_name
 
     runs = tuple(runs)
     models, protocols = list(ENTRIES), ["nested", *(name for name in PROTOCOLS if name != "nested")]

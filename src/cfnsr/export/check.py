@@ -15,7 +15,7 @@ from cfnsr.features.mel import Mel, as_float
 from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import ExportedModel
 from cfnsr.inference.recogniser import TorchRecogniser
-from cfnsr.models.zoo import Model
+from cfnsr.models.entries import Model
 from cfnsr.training.inputs import answer
 
 TOLERANCE = 1e-4  # of a log-probability

@@ -13,10 +13,11 @@ from cfnsr.export.fourier import Fourier
 from cfnsr.export.sound import LogMel, Mfcc
 from cfnsr.features.base import FEATURES
 from cfnsr.features.spec import ModelSpec
+from cfnsr.models.entries import Model
 from cfnsr.models.heads.compact_bilinear import CompactBilinear
+from cfnsr.models.settings import Settings
 from cfnsr.models.shapes import Scores, Vector
 from cfnsr.models.streams import TwoStream
-from cfnsr.models.zoo import Model, Settings
 from cfnsr.training.checkpoint import config_of, load_model
 
 

@@ -23,7 +23,7 @@ from cfnsr.features.spec import KEY, OUTPUT, ModelSpec
 from cfnsr.files import write_atomically
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import RUNTIMES, load_onnx
-from cfnsr.models.zoo import Model
+from cfnsr.models.entries import Model
 
 if TYPE_CHECKING:
     from onnx import ModelProto

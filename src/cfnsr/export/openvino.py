@@ -22,7 +22,7 @@ from cfnsr.features.spec import KEY, PRECISIONS, ModelSpec
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import WEIGHTS_KEY, load_xml
 from cfnsr.inference.telemetry import telemetry_off
-from cfnsr.models.zoo import Model
+from cfnsr.models.entries import Model
 
 if TYPE_CHECKING:
     import openvino

@@ -18,8 +18,8 @@ from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES
 from cfnsr.features.mel import Mel
 from cfnsr.inference.recogniser import TorchRecogniser, evaluated
+from cfnsr.models.entries import Model
 from cfnsr.models.streams import Encoder, TwoStream
-from cfnsr.models.zoo import Model
 from cfnsr.training.checkpoint import config_of
 from cfnsr.training.inputs import answer, to_input
 
@@ -299,10 +299,12 @@ def _centres(
 
 def _features(model: Model) -> tuple[str, ...]:
     """Names of the features that are places of the video map, as far as they are known."""
-    encoder = getattr(model, "video", None) or getattr(model, "encoder", None)
     columns = FEATURES[model.reads["video"]].columns if "video" in model.reads else ()
-    count = getattr(encoder, "features", 0)
-    return columns[:count] if count <= len(columns) else ()
+    if not columns:
+        return ()
+    encoder = model.video if isinstance(model, TwoStream) else model.encoder
+    names = columns[: encoder.shape[0]]
+    return names if len(names) == encoder.shape[0] else ()
 
 
 def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:

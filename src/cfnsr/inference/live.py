@@ -25,7 +25,7 @@ from cfnsr.media.capture import Clock, LivePicture, LiveSound, Pace, Source
 from cfnsr.media.errors import MediaError, Reason
 
 if TYPE_CHECKING:
-    from cfnsr.models.zoo import Model
+    from cfnsr.models.entries import Model
 
 EVERY = 0.4  # seconds from one answer to the next
 OFTEN = (0.1, 10.0)  # seconds that `every` may be

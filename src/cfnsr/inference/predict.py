@@ -19,7 +19,7 @@ from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.prefetch import prefetch
 
 if TYPE_CHECKING:
-    from cfnsr.models.zoo import Model
+    from cfnsr.models.entries import Model
 
 Progress = Callable[[int, int], object]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cfnsr.data.dataset import Batch
-    from cfnsr.models.zoo import Model
+    from cfnsr.models.entries import Model
 
 BATCH = 4  # windows that are recognised at once
 

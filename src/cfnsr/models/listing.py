@@ -7,7 +7,8 @@ import torch
 
 from cfnsr.models.entries import ENTRIES, NOTES, TABLES
 from cfnsr.models.parameters import count_parameters, count_total, whisper_encoder
-from cfnsr.models.zoo import Settings, build
+from cfnsr.models.settings import Settings
+from cfnsr.models.zoo import build
 
 OPTIMISTIC = "optimistic: the best epoch on the test fold"
 COUNTED = (

@@ -8,30 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from cfnsr.errors import InputError
-from cfnsr.models.entries import ENTRIES, NOTES, TABLES, Build, Entry, Model
-from cfnsr.models.names import base_name, choose_models, encoders_of, find, with_encoders
-from cfnsr.models.settings import CHOICES, ENCODERS, STAGES, Settings
+from cfnsr.models.entries import ENTRIES, NOTES, Build, Entry, Model
+from cfnsr.models.names import find
+from cfnsr.models.settings import CHOICES, Settings
 from cfnsr.models.streams import OneStream, TwoStream
-
-__all__ = [
-    "CHOICES",
-    "ENCODERS",
-    "ENTRIES",
-    "STAGES",
-    "TABLES",
-    "Entry",
-    "Model",
-    "Settings",
-    "base_name",
-    "build",
-    "choose_models",
-    "create_model",
-    "encoders_of",
-    "entry",
-    "find",
-    "list_models",
-    "with_encoders",
-]
 
 FUSIONS = ("none", "late", "early", "model")  # where the modalities meet
 PACKAGE = Path(__file__).resolve().parents[1]

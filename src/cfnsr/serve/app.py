@@ -31,7 +31,7 @@ from cfnsr.serve.uploads import SUFFIXES
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
-    from cfnsr.models.zoo import Model
+    from cfnsr.models.entries import Model
 
 PAGE = Path(__file__).parent / "page"
 DESCRIPTION = (

@@ -8,7 +8,7 @@ from cfnsr.sharing import hub
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
-    from cfnsr.models.zoo import Model
+    from cfnsr.models.entries import Model
 
 
 def load(source: "str | Path") -> "Model | Recogniser":

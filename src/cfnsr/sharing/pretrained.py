@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from cfnsr.errors import InputError
 from cfnsr.features.spec import ModelSpec
 from cfnsr.files import refuse_pointer, write_text
-from cfnsr.models.zoo import Model, create_model
+from cfnsr.models.entries import Model
+from cfnsr.models.zoo import create_model
 from cfnsr.sharing import hub
 from cfnsr.sharing.folder import CARD, CONFIG, WEIGHTS, is_ours, refuse_others, replace_folder, whole
 from cfnsr.training.checkpoint import config_of, load_model, read_spec, read_weights, save_weights

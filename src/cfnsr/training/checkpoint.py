@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from cfnsr.errors import InputError
 from cfnsr.features.spec import FORMAT, ModelSpec
 from cfnsr.files import read_bytes, read_json, write_atomically
+from cfnsr.models.entries import Model
+from cfnsr.models.names import find
 from cfnsr.models.streams import OneStream
-from cfnsr.models.zoo import Model, create_model, find
+from cfnsr.models.zoo import create_model
 
 
 def read_spec(folder: Path) -> ModelSpec:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cfnsr.data.dataset import Batch
 from cfnsr.data.folds import choose_folds, find_protocol
 from cfnsr.errors import InputError
-from cfnsr.models import zoo
+from cfnsr.models.names import find
 from cfnsr.training.config import Recipe
 from cfnsr.training.fold import Progress, build, train_fold
 from cfnsr.training.inputs import at_one_speed, to_input
@@ -50,7 +50,7 @@ def plan(
             f"protocol {protocol!r} has no inner validation actors, and {what} needs them: choose nested, "
             f"leave_one_actor_out or {instead}"
         )
-    every, entries = corpus.folds(chosen), [zoo.find(name) for name in dict.fromkeys(models)]
+    every, entries = corpus.folds(chosen), [find(name) for name in dict.fromkeys(models)]
     jobs: dict[Job, None] = {}
     for seed in seeds:
         for fold in choose_folds(every, folds):

@@ -23,6 +23,7 @@ from cfnsr.features.spec import LIMITS, ModelSpec
 from cfnsr.files import read_json, write_json
 from cfnsr.models import zoo
 from cfnsr.models.encoders.resnext import start_residuals
+from cfnsr.models.entries import Model
 from cfnsr.models.parameters import count_parameters, count_total
 from cfnsr.models.streams import OneStream, TwoStream
 from cfnsr.training.calibration import fit_temperature
@@ -247,7 +248,7 @@ def _read_tried(path: Path) -> list[tuple[float, float]]:
 
 def initialise(
     job: Job, corpus: PreparedCorpus, start_from: Sequence[Path], part: Path = Path()
-) -> tuple[zoo.Model, ModelSpec]:
+) -> tuple[Model, ModelSpec]:
     """Build the model as its training begins: with the encoders of finished runs, if it starts from some.
 
     Args:
@@ -270,7 +271,7 @@ def initialise(
     return model, spec
 
 
-def build(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Model, ModelSpec]:
+def build(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[Model, ModelSpec]:
     """Build the model of a job for a corpus, with weights drawn from its seed."""
     recipe, sizes = job.recipe, corpus.sizes(job.entry.encoders.values())
     look = {}
@@ -301,7 +302,7 @@ def build(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[zoo.Mo
     return model, spec
 
 
-def _check_prepared(job: Job, corpus: PreparedCorpus, model: zoo.Model) -> None:
+def _check_prepared(job: Job, corpus: PreparedCorpus, model: Model) -> None:
     """Refuse a corpus that was prepared without what the model reads, or with less than the recipe asks."""
     preparation, recipe, reads = corpus.preparation, job.recipe, model.reads.values()
     missing = sorted(set(reads) - set(preparation.modalities))

@@ -11,7 +11,8 @@ import torch
 from cfnsr import __version__
 from cfnsr.data.folds import Fold, Protocol
 from cfnsr.errors import InputError, listed
-from cfnsr.models import zoo
+from cfnsr.models.entries import Entry
+from cfnsr.models.names import find
 from cfnsr.training.config import TUNED, Recipe
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.run import ABOUT, Run, read_about
@@ -29,7 +30,7 @@ class Job:
         folds: of the protocol, all in all.
     """
 
-    entry: zoo.Entry
+    entry: Entry
     protocol: Protocol
     fold: Fold
     folds: int
@@ -46,7 +47,7 @@ class Job:
         """Jobs of the one-stream models whose encoders it is initialised from, video first."""
         if not self.recipe.pretrain and self.entry.solver is None:
             return ()
-        return tuple(replace(self, entry=zoo.find(name)) for name in self.entry.starts_from)
+        return tuple(replace(self, entry=find(name)) for name in self.entry.starts_from)
 
     @property
     def epochs(self) -> int:
