@@ -73,11 +73,6 @@ def test_people_are_kept_apart_and_the_main_one_comes_first() -> None:
     np.testing.assert_array_equal(track(seen).boxes, people[0].boxes)
 
 
-def test_a_face_elsewhere_or_of_another_size_is_another_person() -> None:
-    assert len(tracks([np.stack([box(0)]), np.stack([box(300)])])) == 2
-    assert len(tracks([np.stack([box(0)]), np.stack([box(0, width=200, height=260)])])) == 2
-
-
 def linked(detections: list[np.ndarray], forget: int | None = None) -> list[list[int]]:
     """Whose each frame's faces are, by the rule and nothing else: every pair is looked at, nearest first."""
     last: dict[int, tuple[int, np.ndarray]] = {}

@@ -54,17 +54,6 @@ def test_real_recordings_agree_with_librosa(shared: Path) -> None:
         np.testing.assert_allclose(ours, by_librosa(take), atol=TOLERANCE, rtol=0, err_msg=take.stem)
 
 
-def test_sound_of_real_clips_agrees_with_librosa(shared: Path) -> None:
-    import librosa
-
-    for path in sorted((shared / "clips").rglob("*.mp4")) + sorted((shared / "clips").rglob("*.flv")):
-        found = decode(path, video=False)
-        assert found.waveform is not None
-        sound = resample(found.waveform, found.sample_rate)
-        theirs = librosa.feature.mfcc(y=sound.astype(float), sr=44_100, n_mfcc=13)
-        np.testing.assert_allclose(mfcc(sound), theirs, atol=TOLERANCE)
-
-
 @pytest.mark.filterwarnings("ignore:n_fft=2048 is too large")
 @settings(max_examples=25, deadline=None)
 @given(
@@ -92,14 +81,6 @@ def test_mel_filters_are_slaneys() -> None:
 
     for rate in (1_500, 16_000, 44_100):
         np.testing.assert_allclose(mel_filters(rate), librosa.filters.mel(sr=rate, n_fft=2048), atol=1e-7)
-
-
-def test_louder_sound_moves_only_the_first_coefficient() -> None:
-    """Twice the amplitude adds 6.02 dB to all 128 bands: sqrt(128) times that in c0."""
-    sound = np.random.default_rng(0).normal(size=N_SAMPLES) * 0.1
-    step = mfcc(2 * sound) - mfcc(sound)
-    np.testing.assert_allclose(step[0], 20 * np.log10(2) * np.sqrt(128), rtol=1e-4)
-    np.testing.assert_allclose(step[1:], 0, atol=1e-3)
 
 
 def test_a_tone_keeps_its_pitch_when_resampled() -> None:
