@@ -224,7 +224,7 @@ def prepare_takes(
             f"{len(others)} clips in {out} are of takes that {source} does not have, such as {min(others)}: "
             "they stay and will be trained on; delete them to leave them out"
         )
-    if "video" in preparation.modalities and outcome.made:
+    if preparation.of_pictures and outcome.made:
         headers = [store.header(name) for name in sorted(outcome.made + outcome.kept)]
         sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
         print(f"look at the crops: {sheet}")

@@ -231,10 +231,8 @@ def live(
         raise InputError("--video-stream and --audio-stream are of a file: expected --from, or neither")
     else:
         model = _load(checkpoint)
-        source = Devices(
-            (camera or "0") if "video" in model.reads else None,
-            (microphone or "default") if "audio" in model.reads else None,
-        )
+        devices = {"video": camera or "0", "audio": microphone or "default"}
+        source = Devices(*(device if role in model.reads else None for role, device in devices.items()))
     watch(
         listen(model, source, window=window, every=every),
         name=source.name,

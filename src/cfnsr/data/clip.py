@@ -12,16 +12,19 @@ from cfnsr.corpus.take import Take
 from cfnsr.data.preparer import read_track
 from cfnsr.data.store import Header
 from cfnsr.data.windows import Windows
-from cfnsr.features.base import FEATURES
 from cfnsr.features.mel import PCM
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech import encoder_of
 from cfnsr.media import openface
-from cfnsr.media.container import Streams
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
 
-REASON_WITHOUT: dict[str, Reason] = {"video": "no picture", "audio": "no sound", "openface": "missing"}
+# File of a take -> reason why it cannot be prepared without, and what else to do than to leave it out.
+WITHOUT: dict[str, tuple[Reason, str]] = {
+    "video": ("no picture", ""),
+    "audio": ("no sound", ""),
+    "openface": ("missing", "give its CSV with --openface, or "),
+}
 
 
 @dataclass(frozen=True)
@@ -60,26 +63,23 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     """
     for feature in preparation.features:
         if getattr(take, feature.file) is None:
+            reason, advice = WITHOUT[feature.file]
             raise MediaError(
-                REASON_WITHOUT[feature.file],
+                reason,
                 f"{take.name} has no file for {feature.name}: "
-                + ("give its CSV with --openface, or " if feature.file == "openface" else "")
-                + f"leave {feature.name} out of --modalities",
+                f"{advice}leave {feature.name} out of --modalities",
             )
-    used = sources(take, preparation.modalities)
+    used = sources(take, preparation)
     windows = Windows(
         replace(take, video=used.get("video"), audio=used.get("audio"), openface=used.get("openface")),
         preparation,
         threads=threads,
-        streams=Streams(
-            preparation.video_stream if "video" in used else None,
-            preparation.audio_stream if "audio" in used else None,
-        ),
+        streams=preparation.streams,
     )
     (window,) = windows
     tensors = dict(window.tensors)
     facts: dict[str, Any] = {}
-    if "video" in used:
+    if "face" in tensors:
         track = windows.preparer.track
         found_by = "openface" if track is not None and track.locates else "detector"
         facts = {"source": found_by, "found": int(tensors["face"].sum()), "frames": preparation.frames}
@@ -110,13 +110,11 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     return Clip(header, tensors)
 
 
-def sources(take: Take, modalities: tuple[str, ...]) -> dict[str, Path]:
+def sources(take: Take, preparation: Preparation) -> dict[str, Path]:
     """The files a take is prepared from, by role."""
-    files = {FEATURES[modality].file for modality in modalities}
-    needed = {
-        file: path for file in REASON_WITHOUT if file in files and (path := getattr(take, file)) is not None
-    }
-    if "video" in needed and take.openface is not None and not openface.is_means(take.openface):
+    files = {feature.file for feature in preparation.features}
+    needed = {file: path for file in WITHOUT if file in files and (path := getattr(take, file)) is not None}
+    if preparation.of_pictures and take.openface is not None and not openface.is_means(take.openface):
         needed["openface"] = take.openface  # its points say where the face is
     return needed
 

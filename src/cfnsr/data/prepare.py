@@ -50,7 +50,7 @@ def is_current(header: Header | None, take: Take, preparation: Preparation) -> b
         getattr(header, name) != getattr(take, name) for name in ("emotion", "actor", "sex", "attributes")
     ):
         return False
-    now = sources(take, preparation.modalities)
+    now = sources(take, preparation)
     return now.keys() == header.sources.keys() and all(
         _unchanged(path, take, header.sources[role]) for role, path in now.items()
     )
@@ -116,7 +116,7 @@ def _without_detector(
     takes: list[Take], preparation: Preparation
 ) -> tuple[list[Take], list[tuple[Take, Failure]]]:
     """Fetch the detector's weights once, before workers ask for them; in vain, set aside who needs them."""
-    if not preparation.of_file("video"):
+    if not preparation.of_pictures:
         return takes, []
     # Means do not say where in the picture the face is.
     needing = [take for take in takes if take.openface is None or is_means(take.openface)]
@@ -164,7 +164,7 @@ def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
     """Move a clip whose recording changed and can no longer be prepared out of the training; say so."""
     store = Store(folder)
     header = store.header(take.name)
-    now = sources(take, preparation.modalities)
+    now = sources(take, preparation)
     if not header or all(
         role not in header.sources or _unchanged(path, take, header.sources[role])
         for role, path in now.items()

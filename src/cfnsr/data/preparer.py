@@ -161,7 +161,7 @@ class Preparer:
         self.preparation, self.length, self.everyone, self.lenient = preparation, length, everyone, lenient
         self.track, self.shrunk, self.threads = track, shrunk, threads
         self.least_found = 0.0 if lenient else face.LEAST_FOUND
-        self._pictures, self._rows = preparation.of_file("video"), preparation.of_file("openface")
+        self._pictures, self._rows = preparation.of_pictures, preparation.of_openface
         self._follower = face.Follower()
         if length is not None:  # who is gone for longer than a window is forgotten
             self._follower = face.Follower(math.ceil(length / max(SEARCH, length / preparation.frames)))
@@ -334,7 +334,7 @@ def sound_tensors(sound: Sound, preparation: Preparation, threads: int = 0) -> T
         MediaError: there is less than half a second of it ("too short").
         InputError: the speech encoder is not there or another one.
     """
-    features = preparation.of_file("audio")
+    features = preparation.of_sound
     whole = all(each.whole_take for each in features)
     seconds = len(sound.samples) / sound.rate
     if seconds < LEAST_SOUND:
@@ -350,7 +350,7 @@ def sound_tensors(sound: Sound, preparation: Preparation, threads: int = 0) -> T
 
 def _check_loud(sound: Sound, preparation: Preparation) -> None:
     """Raise `MediaError` ("no speech") for sound that is silent for one of the audio inputs."""
-    for feature in preparation.of_file("audio"):
+    for feature in preparation.of_sound:
         alone = replace(preparation, modalities=(feature.name,))
         if not loud(sound.samples, sound.rate, alone):
             seconds = len(sound.samples) / sound.rate

@@ -83,9 +83,8 @@ class Windows:
         self.take = source if isinstance(source, Take) else Take(source.stem, "", 0, source, source, openface)
         self.is_take = self.take is source
         self.preparation, self.tolerant, self.threads = preparation, tolerant, threads
-        self.reads_video, self.reads_audio, self.reads_track = (
-            bool(preparation.of_file(file)) for file in ("video", "audio", "openface")
-        )
+        self.reads_video, self.reads_audio = bool(preparation.of_pictures), bool(preparation.of_sound)
+        self.reads_track = bool(preparation.of_openface)
         self._scan(streams)
         self.spans = self._plan(length, hop)
         self.whole = self.spans == [Span(0.0, self.duration)]  # prepared just as a take is

@@ -19,6 +19,7 @@ from cfnsr.evaluation.encoders import describe, encoders_of, fusion_of
 from cfnsr.evaluation.metrics import TOO_FEW
 from cfnsr.evaluation.render import figure, limits, safe, template
 from cfnsr.evaluation.rows import Row, summarise
+from cfnsr.features import FEATURES
 from cfnsr.files import write_text
 from cfnsr.training.run import Run
 
@@ -28,10 +29,6 @@ YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 PAPER = (
     "Fu Z, Liu F, Wang H, Qi J, Fu X, Zhou A, Li Z (2021). A cross-modal fusion network based on "
     "self-attention and residual structure for multimodal emotion recognition. arXiv 2111.02172."
-)
-OPENFACE = (
-    "Baltrušaitis T, Zadeh A, Lim YC, Morency L-P (2018). OpenFace 2.0: Facial Behavior Analysis "
-    "Toolkit. IEEE FG 2018."
 )
 
 
@@ -66,11 +63,10 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
             "training; train it again"
         )
     encoders, preparation, licence = encoders_of(run.model), config.preparation, licence_of(run.corpus)
-    cited = [PAPER, *(licence.works if licence else ())]
-    if "openface" in encoders:
-        cited.append(OPENFACE)
+    features = [FEATURES[name] for name in encoders if name in FEATURES]
+    cited = [PAPER, *(licence.works if licence else ()), *filter(None, (each.citation for each in features))]
     speech = ""
-    if "speech" in encoders and preparation.speech_encoder:
+    if any(each.pretrained for each in features) and preparation.speech_encoder:
         name, sha256 = safe(preparation.speech_encoder), safe(preparation.speech_sha256)
         speech = f"speech encoder {name} (SHA-256 `{sha256}`; licence: see its own card)"
         cited.append(f"The {speech}.")

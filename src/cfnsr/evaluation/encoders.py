@@ -121,7 +121,7 @@ def title_of(model: str) -> str:
     from cfnsr.models.names import base_name
 
     base = base_name(model)
-    if base in ("video", "audio"):
+    if base in Encoders._fields:
         return f"{describe(encoders_of(model))} alone"
     titles = (title for table in TABLES.values() for title, name in table if name == base)
     return next(titles, model)

@@ -81,6 +81,7 @@ class Graph(nn.Module):
         self.model = model
         self.temperature = spec.temperature
         self.reads = dict(model.reads)
+        self.several = any(FEATURES[name].several for name in self.reads.values())
         self.before = nn.ModuleDict(
             {modality: BEFORE.get(name, nn.Identity)() for modality, name in self.reads.items()}
         )
@@ -97,7 +98,7 @@ class Graph(nn.Module):
     def answer(self, features: dict[str, Tensor]) -> Scores:
         """Calibrated answer of the model; of speech at several speeds their mean, as in training."""
         video, audio = features.get("video"), features.get("audio")
-        if audio is None or not FEATURES[self.reads["audio"]].several:
+        if audio is None or not self.several:
             log_probabilities = self.model(video, audio)
         else:
             speeds = audio.shape[1]

@@ -61,6 +61,7 @@ class Feature(ABC):
             inputs can be trained without one modality, and answer without it. One of sound is a `mel.Mel`.
         columns: names of its values at each step, where they have names.
         nothing: words for what `absent` gives, or for the average that stands in its place.
+        citation: of the software that measured it.
     """
 
     name: str
@@ -75,6 +76,12 @@ class Feature(ABC):
     computed = False
     columns: tuple[str, ...] = ()
     nothing = "an average input"
+    citation = ""
+
+    @property
+    def of_pictures(self) -> bool:
+        """True if it is made of a video's pictures."""
+        return self.file == "video"
 
     @abstractmethod
     def extract(self, source: Any, preparation: Preparation, threads: int = 0) -> dict[str, np.ndarray]:

@@ -27,6 +27,10 @@ class OpenFace(Feature):
     time_axis, logarithmic = -1, True
     columns = (*ACTION_UNITS, *POSE, *GAZE, *LANDMARKS)
     nothing = "an average track"
+    citation = (
+        "Baltrušaitis T, Zadeh A, Lim YC, Morency L-P (2018). OpenFace 2.0: Facial Behavior Analysis "
+        "Toolkit. IEEE FG 2018."
+    )
 
     def extract(
         self, source: OpenFaceTrack, preparation: Preparation, threads: int = 0

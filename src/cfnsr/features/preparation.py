@@ -88,9 +88,20 @@ class Preparation:
         """The inputs that are made."""
         return tuple(FEATURES[name] for name in self.modalities)
 
-    def of_file(self, file: str) -> tuple[Feature, ...]:
-        """Those of them that are made of a take's "video", "audio" or "openface" file."""
-        return tuple(each for each in self.features if each.file == file)
+    @property
+    def of_pictures(self) -> tuple[Feature, ...]:
+        """Those of them that are made of a video's pictures."""
+        return tuple(each for each in self.features if each.of_pictures)
+
+    @property
+    def of_sound(self) -> tuple[Feature, ...]:
+        """Those of them that are made of sound."""
+        return tuple(each for each in self.features if each.file == "audio")
+
+    @property
+    def of_openface(self) -> tuple[Feature, ...]:
+        """Those of them that are made of OpenFace's tables."""
+        return tuple(each for each in self.features if each.file == "openface")
 
     @property
     def pretrained(self) -> bool:

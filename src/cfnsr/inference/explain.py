@@ -55,6 +55,11 @@ class Block:
     moved: float
 
     @property
+    def over_video(self) -> bool:
+        """True if the softmax is over the video map."""
+        return self.weighted == "video"
+
+    @property
     def effective(self) -> bool:
         """True if the map mattered: by more than 1 % of the answer's probability."""
         return abs(self.moved) >= LEAST_EFFECT
@@ -299,19 +304,17 @@ def _centres(
 
 def _features(model: Model) -> tuple[str, ...]:
     """Names of the features that are places of the video map, as far as they are known."""
-    columns = FEATURES[model.reads["video"]].columns if "video" in model.reads else ()
-    if not columns:
-        return ()
     encoder = model.video if isinstance(model, TwoStream) else model.encoder
-    names = columns[: encoder.shape[0]]
-    return names if len(names) == encoder.shape[0] else ()
+    columns = FEATURES[encoder.reads].columns
+    count = (encoder.shape[0] or 0) if columns else 0
+    return columns[:count] if count <= len(columns) else ()
 
 
 def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:
     """Prepare one clip as the model takes it, on its device."""
     if not isinstance(clip, Batch):
         return TorchRecogniser(model).batch([clip])
-    count = len(clip.video if "video" in model.reads else clip.audio)
+    count = max(len(clip.video), len(clip.audio))
     if count != 1:
         raise InputError(f"{count} clips: expected one at a time to explain")
     device = next(model.parameters()).device

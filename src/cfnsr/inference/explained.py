@@ -121,7 +121,7 @@ def explain_window(
         last = len(prediction.timeline) - 1
         raise InputError(f"there is no window {number}: expected one from 0 to {last}")
     answer = prediction.timeline[number]
-    everyone = bool(recogniser.preparation.of_file("video"))
+    everyone = bool(recogniser.preparation.of_pictures)
     windows = recogniser.windows(file, length=window, hop=hop, everyone=everyone, streams=streams)
     spans = windows.spans
     place = min(range(len(spans)), key=lambda place: abs(spans[place].start - answer.start))
@@ -182,11 +182,11 @@ def examples(run: Run, store: Store) -> list[Example]:
         name, acted = test.clips[place], emotions[int(test.labels[place])]
         tensors = store.load(name)
         explanation = explain(recogniser.model, tensors)
-        sound = tensors.get("waveform") if preparation.of_file("audio") else None
+        sound = tensors.get("waveform") if preparation.of_sound else None
         length = float(tensors.get("duration", [preparation.skip + preparation.keep])[0])
         picture = sheet(
             explanation,
-            frames=tensors.get("video") if preparation.of_file("video") else None,
+            frames=tensors.get("video") if preparation.of_pictures else None,
             times=tensors.get("times"),
             sound=sound,
             span=None if sound is None else preparation.listens(0.0, length),

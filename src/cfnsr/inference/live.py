@@ -115,7 +115,7 @@ def live(
             f"model {name} was trained on speakers standardised over all their takes, and who is live has "
             "none: expected a model trained without --speaker-normalisation"
         )
-    if preparation.of_file("openface"):
+    if preparation.of_openface:
         raise InputError(
             f"model {name} sees OpenFace tracks, which cannot be made live: expected a model of pictures"
         )
@@ -209,14 +209,18 @@ class LiveWindows:
                     thread.join()
 
     def _read(self, stream: Stream, pace: Pace) -> None:
+        def pictures() -> None:
+            for picture in self.source.pictures(self.rolling.step, pace):
+                self.rolling.add_picture(picture)
+
+        def sound() -> None:
+            for piece in self.source.sound(pace):
+                self.rolling.add_sound(piece)
+
+        readers = {"video": pictures, "audio": sound}
         error: BaseException | None = None
         try:
-            if stream == "video":
-                for picture in self.source.pictures(self.rolling.step, pace):
-                    self.rolling.add_picture(picture)
-            else:
-                for piece in self.source.sound(pace):
-                    self.rolling.add_sound(piece)
+            readers[stream]()
         except BaseException as raised:  # the caller raises it
             error = raised
         self.rolling.end(stream, error)
@@ -242,7 +246,7 @@ class LiveWindows:
             times = np.array([picture.time for picture, _ in self.pictures])
             shown = [self.pictures[place] for place in self.preparer.sample(times, span).tolist()]
         piece, sound = self.rolling.between(*span), None
-        if "audio" in self.recogniser.reads:
+        if self.recogniser.preparation.of_sound:
             sound = Sound(piece.samples, piece.rate, self.recogniser.preparation)
         prepared = self.preparer.prepare(span, [picture for picture, _ in shown], sound)
         ((window, answer),) = self.recogniser.recognise(prepared)
@@ -272,10 +276,10 @@ class Rolling:
         self._lock = Lock()
         self._pictures: deque[LivePicture] = deque()
         self._sound: deque[LiveSound] = deque()
-        self._last = 0.0  # second of the newest picture
         self._running: set[Stream] = set(streams)
         self._begins: dict[Stream, float] = dict.fromkeys(self._running, 0.0) if begun else {}
-        self._ends: dict[Stream, float] = {}
+        self._ends: dict[Stream, float] = {}  # up to which nothing is missing, as long as more comes
+        self._last: dict[Stream, float] = {}  # of what has come
 
     def add_picture(self, seen: LivePicture) -> None:
         """Put a picture in; where nobody takes them, the oldest go."""
@@ -284,10 +288,9 @@ class Rolling:
             while self._pictures[0].time < seen.time - self.keep:
                 self._pictures.popleft()
                 self.dropped += 1
-            self._last = seen.time
             # The multiple of the step that it is nearest to has its picture, so all is there until the next.
             end = (round(seen.time / self.step) + 1) * self.step if self.step else seen.time
-            self._reach("video", seen.time, end)
+            self._reach("video", seen.time, end, seen.time)
         self.news.set()
 
     def add_sound(self, piece: LiveSound) -> None:
@@ -296,20 +299,20 @@ class Rolling:
             self._sound.append(piece)
             while self._sound[0].end < piece.end - self.keep:
                 self._sound.popleft()
-            self._reach("audio", piece.first / piece.rate, piece.end)
+            self._reach("audio", piece.first / piece.rate, piece.end, piece.end)
         self.news.set()
 
-    def _reach(self, stream: Stream, begin: float, end: float) -> None:
+    def _reach(self, stream: Stream, begin: float, end: float, last: float) -> None:
         self._begins.setdefault(stream, begin)
-        self._ends[stream] = end
+        self._ends[stream], self._last[stream] = end, last
 
     def end(self, stream: Stream, error: BaseException | None = None) -> None:
         """Note that nothing more comes of a stream, and the error, if there was one."""
         with self._lock:
             self._running.discard(stream)
             self.error = self.error or error
-            if stream == "video" and stream in self._ends:
-                self._ends[stream] = self._last
+            if stream in self._ends:
+                self._ends[stream] = self._last[stream]
         self.news.set()
 
     def state(self) -> tuple[float | None, float, bool]:

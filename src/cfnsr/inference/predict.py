@@ -69,7 +69,7 @@ def predict(
     if speech_encoder is not None:
         recogniser.find_speech_encoder(str(speech_encoder))
     recogniser.check(path.name, openface)
-    if all_faces and not recogniser.preparation.of_file("video"):
+    if all_faces and not recogniser.preparation.of_pictures:
         raise InputError(
             f"model {recogniser.name} looks for no faces: expected no --all-faces, or a model of pictures"
         )

@@ -108,7 +108,7 @@ class Recogniser(ABC):
                 f"model {self.name} was trained on speakers standardised over all their takes, and a file "
                 "alone cannot be: expected a model trained without --speaker-normalisation"
             )
-        if openface is None and self.preparation.of_file("openface"):
+        if openface is None and self.preparation.of_openface:
             raise InputError(
                 f"model {self.name} sees OpenFace tracks: expected --openface with the CSV of {file}, "
                 "a folder of such files, or a table of clip means"

@@ -199,11 +199,11 @@ def _draw_scale(part: SubFigure, axes: list[Axes], scale: float, *, over_picture
 def _map_title(explanation: Explanation, block: Block) -> tuple[str, str]:
     """Title and note of the picture over the video map."""
     rows = "features of the face" if explanation.features else "places of the video"
-    if block.weighted == "video":
+    if block.over_video:
         title = f"Attention of the cross-modal block: its softmax map over the {rows}"
     else:
         title = f"Token weights of the cross-modal block's self-attention over {rows} (rollout)"
-    return title, NO_PROOF + (_moved(explanation, block) if block.weighted == "video" else "")
+    return title, NO_PROOF + (_moved(explanation, block) if block.over_video else "")
 
 
 def _moved(explanation: Explanation, block: Block) -> str:
@@ -222,7 +222,7 @@ def _draw_sound(
     start, end = span or (0.0, 100.0)
     if block is None:
         _head(part, "Audio", "It has no cross-modal block, so no steps were chosen.")
-    elif block.weighted == "video":
+    elif block.over_video:
         title = "Token weights of the cross-modal block's self-attention over the audio steps (rollout)"
         _head(part, title, f"The vector of these steps weights the video. {NO_PROOF}")
     else:

@@ -116,7 +116,7 @@ class OneStream(nn.Module):
 
     def __init__(self, encoder: Encoder, modality: str, classes: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.modality = encoder, modality
         self.reads = {modality: encoder.reads}
         self.classify = nn.Linear(encoder.dim, classes)
         if channels := getattr(encoder, "score_channels", 0):  # it begins with the scores as they are
@@ -125,7 +125,7 @@ class OneStream(nn.Module):
 
     def forward(self, video: Tensor | None, audio: Tensor | None) -> Scores:
         """Log-probabilities of the emotions."""
-        features = self.encoder.check(video if "video" in self.reads else audio)
+        features = self.encoder.check({"video": video, "audio": audio}[self.modality])
         for stage in self.encoder.stages:
             features = stage(features)
         scores: Tensor = self.classify(self.encoder.pool(features))

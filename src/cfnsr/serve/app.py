@@ -146,12 +146,12 @@ def _check_model(recogniser: Recogniser) -> None:
             f"model {recogniser.name} was trained on speakers standardised over all their takes, and a "
             "recording alone cannot be: expected a model trained without --speaker-normalisation"
         )
-    if recogniser.preparation.of_file("openface"):
+    if recogniser.preparation.of_openface:
         raise InputError(
             f"model {recogniser.name} sees OpenFace tracks, which a recording has not: expected a model of "
             "pictures or of sound; use cfnsr predict --openface"
         )
-    if recogniser.preparation.of_file("video"):
+    if recogniser.preparation.of_pictures:
         preparer.detector()  # better missed now than at the first recording
     if explains(recogniser):
         recogniser.model.eval()

@@ -99,7 +99,7 @@ class Jobs:
 
     def __init__(self, recogniser: Recogniser, limits: Limits) -> None:
         self.recogniser, self.limits = recogniser, limits
-        self.sees_faces = bool(recogniser.preparation.of_file("video"))
+        self.sees_faces = bool(recogniser.preparation.of_pictures)
         self.jobs: dict[str, Job] = {}  # in order of arrival
         self.busy = 0  # uploads that arrive, wait or are worked on, and explanations
         self.seconds = USUAL_SECONDS  # of work for a recording, a running mean

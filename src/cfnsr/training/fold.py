@@ -312,7 +312,7 @@ def _check_prepared(job: Job, corpus: PreparedCorpus, model: Model) -> None:
             f"{corpus.store.folder} was prepared without {', '.join(missing)}: model {job.model} needs it; "
             f"prepare the corpus into another folder with --modalities {','.join(wanted)}"
         )
-    pictures = any(FEATURES[name].file == "video" for name in reads)
+    pictures = any(FEATURES[name].of_pictures for name in reads)
     if pictures and (preparation.frames < recipe.frames or preparation.size < recipe.size):
         raise InputError(
             f"{corpus.store.folder} has {preparation.frames} frames of {preparation.size} px a clip: preset "

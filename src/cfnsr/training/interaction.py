@@ -109,8 +109,8 @@ def entropies(model: TwoStream) -> Iterator[list[Tensor]]:
     found: list[Tensor] = []
 
     def note(exchange: nn.Module, maps: Pair, output: object) -> None:
-        places, steps = cast(Any, exchange).attention(*maps)
-        weights = (places if cast(Any, exchange).weighted == "video" else steps).flatten(1).double()
+        attention = dict(zip(("video", "audio"), cast(Any, exchange).attention(*maps), strict=True))
+        weights = attention[cast(Any, exchange).weighted].flatten(1).double()
         if weights.shape[1] > 1:
             found.append(torch.special.entr(weights).sum(dim=1) / math.log(weights.shape[1]))
 

@@ -125,7 +125,7 @@ class Trainer:
         self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         model = _synchronised(model, accelerator)
         optimizer = _optimizer(model, recipe)
-        if any(column.feature.file == "video" for column in clips.columns.values()):
+        if any(column.feature.of_pictures for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._average = None if self.solver else _average_of(model, recipe, accelerator.device)
         self._sizes = _batch_sizes(len(train), recipe.batch_size)

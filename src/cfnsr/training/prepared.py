@@ -166,7 +166,7 @@ class PreparedCorpus:
     @cached_property
     def _contents(self) -> dict[str, list[str | int]]:
         """By clip SHA-256 of its files, of a table its own rows alone, and the number of its sound."""
-        names = [feature.name for feature in self.preparation.of_file(TABLE)]
+        names = [feature.name for feature in self.preparation.of_openface]
         contents: dict[str, list[str | int]] = {}
         for header in self.headers:
             files = [source["sha256"] for role, source in header.sources.items() if role != TABLE]
