@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from cfnsr.files import write_text
-from cfnsr.models import zoo
+from cfnsr.models.entries import ENTRIES, Model
+from cfnsr.models.settings import STAGES, Settings
+from cfnsr.models.streams import Encoder
 
 KEYS = CLASSES = 4
 CHANNELS = 16  # of both maps
@@ -24,13 +26,13 @@ PLACES = (12, 98)  # 98 are those of the paper's video map
 TRAINING, TESTED, EPOCHS, BATCH, RATE = 8_000, 2_000, 10, 100, 3e-3
 
 
-class Given(nn.Module):
+class Given(Encoder):
     """An encoder whose map is its input: three stages that pass it on, and a mean over the places."""
 
     def __init__(self, reads: str) -> None:
         super().__init__()
-        self.reads, self.channels, self.dim = reads, (CHANNELS,) * zoo.STAGES, CHANNELS
-        self.stages = nn.ModuleList(nn.Identity() for _ in range(zoo.STAGES))
+        self.reads, self.channels, self.dim = reads, (CHANNELS,) * STAGES, CHANNELS
+        self.stages = nn.ModuleList(nn.Identity() for _ in range(STAGES))
 
     def check(self, features: Tensor) -> Tensor:
         return features
@@ -39,15 +41,16 @@ class Given(nn.Module):
         return features.flatten(2).mean(dim=2)
 
 
-def build(name: str) -> zoo.Model:
+class AsGiven(Settings):
+    """Settings whose encoders are `Given`."""
+
+    def encoder(self, modality: str) -> Encoder:
+        return Given(modality)
+
+
+def build(name: str) -> Model:
     """A row of the zoo whose encoders are `Given`; its exchanges begin as behind trained encoders."""
-    known = {modality: dict(encoders) for modality, encoders in zoo.ENCODERS.items()}
-    try:
-        for modality in known:
-            zoo.ENCODERS[modality]["given"] = lambda settings, modality=modality: Given(modality)
-        model = zoo.ENTRIES[name].build(zoo.Settings(CLASSES, video="given", audio="given"))
-    finally:
-        zoo.ENCODERS.update(known)
+    model = ENTRIES[name].build(AsGiven(CLASSES))
     for module in model.modules():
         if hasattr(module, "start_neutral"):
             module.start_neutral()
@@ -114,7 +117,7 @@ def accuracy(
 def main(out: Path) -> None:
     """Write the accuracies of all two-stream rows that are trained, among few places and among many."""
     rows = {}
-    for name, entry in zoo.ENTRIES.items():
+    for name, entry in ENTRIES.items():
         if entry.fusion == "none" or entry.solver is not None:
             continue
         side = "audio" if name == "cfn_sr_video_to_audio" else "video"

@@ -40,12 +40,12 @@ def encoders_of(model: str) -> Encoders:
     >>> encoders_of("cfn_sr"), encoders_of("audio+speech")
     (Encoders(video='pixels', audio='mfcc'), Encoders(video='', audio='speech'))
     """
-    from cfnsr.models.settings import CHOICES
+    from cfnsr.models.settings import ENCODERS
 
     entry = entry_of(model)
     named = PAPERS._asdict() if entry is None else {"video": "", "audio": "", **entry.encoders}
     for suffix in model.split("+")[1:]:
-        modality = next((modality for modality, known in CHOICES.items() if suffix in known), "audio")
+        modality = next((modality for modality, known in ENCODERS.items() if suffix in known), "audio")
         named[modality] = suffix
     return Encoders(named["video"], named["audio"])
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from cfnsr.console import say
 from cfnsr.errors import InputError
 from cfnsr.models.entries import ENTRIES, TABLES, Entry, full_name
-from cfnsr.models.settings import CHOICES
+from cfnsr.models.settings import ENCODERS, PAPER
 
 
 def base_name(name: str) -> str:
@@ -42,7 +42,7 @@ def find(name: str) -> Entry:
         )
     found = ENTRIES[base]
     for encoder in chosen:
-        modality = next((modality for modality, known in CHOICES.items() if encoder in known), None)
+        modality = next((modality for modality, known in ENCODERS.items() if encoder in known), None)
         if modality is None:
             raise InputError(f"encoder {encoder!r} of model {name} is unknown: expected {_known()}")
         found = _replace_encoder(found, base, modality, encoder)
@@ -69,7 +69,7 @@ def with_encoders(name: str, *, video: str | None = None, audio: str | None = No
     for modality, encoder in (("video", video), ("audio", audio)):
         if encoder is None:
             continue
-        if encoder not in CHOICES[modality]:
+        if encoder not in ENCODERS[modality]:
             raise InputError(f"{modality} encoder {encoder!r} is unknown: expected {_known(modality)}")
         if modality in found.encoders:
             found = _replace_encoder(found, name, modality, encoder)
@@ -80,15 +80,15 @@ def _replace_encoder(found: Entry, name: str, modality: str, encoder: str) -> En
     """Replace the paper's encoder in an entry by another one."""
     if modality not in found.encoders:
         raise InputError(f"model {name} has no {modality}: leave out its encoder {encoder}")
-    has, paper = found.encoders[modality], CHOICES[modality][0]
-    if has != encoder and (found.fixed or has != paper):
+    has = found.encoders[modality]
+    if has != encoder and (found.fixed or has != PAPER[modality]):
         raise InputError(f"model {name} has the {modality} encoder {has}: it cannot have {encoder}")
     return replace(found, encoders={**found.encoders, modality: encoder})
 
 
 def _known(*modalities: str) -> str:
     """List the encoders to choose from, in words."""
-    return ", or ".join(f"{' or '.join(CHOICES[each])} ({each})" for each in modalities or CHOICES)
+    return ", or ".join(f"{' or '.join(ENCODERS[each])} ({each})" for each in modalities or ENCODERS)
 
 
 def choose_models(

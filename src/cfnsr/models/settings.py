@@ -7,7 +7,6 @@ from torch import nn
 
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.cnn import AudioCNN
-from cfnsr.models.encoders.erann import ERANN
 from cfnsr.models.encoders.openface import OpenFaceEncoder
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.encoders.speech import SpeechMixture
@@ -16,6 +15,7 @@ from cfnsr.models.heads.concat import Concat
 from cfnsr.models.streams import Encoder, TwoStream
 
 STAGES = 3
+PAPER = {"video": "pixels", "audio": "mfcc"}  # the encoders of the paper
 MakeExchange = Callable[[int, int], nn.Module]  # (video channels, audio channels) of a stage -> exchange
 MakeHead = Callable[[int, int, int], nn.Module]  # (video dim, audio dim, classes) -> head
 
@@ -39,8 +39,8 @@ class Settings:
     openface_features: int = 35
     speech_layers: int = 5
     speech_width: int = 384
-    video: str = "pixels"
-    audio: str = "mfcc"
+    video: str = PAPER["video"]
+    audio: str = PAPER["audio"]
 
     def encoder(self, modality: str) -> Encoder:
         """Build the encoder of a modality, with weights of its own at each call."""
@@ -65,7 +65,8 @@ class Settings:
         return TwoStream(video, audio, between, head(video.dim, audio.dim, self.classes))
 
 
-# By modality. An encoder that is not its modality's first is named after the clip tensor that it reads.
+# Encoders that a model's name may choose, by modality; all but the paper's are named after the clip tensor
+# that they read.
 ENCODERS: dict[str, dict[str, Callable[[Settings], Encoder]]] = {
     "video": {
         "pixels": lambda settings: ResNeXt3D(width=settings.width),
@@ -76,8 +77,5 @@ ENCODERS: dict[str, dict[str, Callable[[Settings], Encoder]]] = {
         "speech": lambda settings: SpeechMixture(
             settings.speech_layers, settings.speech_width, settings.classes
         ),
-        "log_mel": lambda settings: ERANN() if settings.width == 1 else ERANN.light(settings.width),
     },
 }
-# Encoders that a model's name may choose, the paper's first. No exchange can take ERANN's maps.
-CHOICES: dict[str, tuple[str, ...]] = {"video": ("pixels", "openface"), "audio": ("mfcc", "speech")}

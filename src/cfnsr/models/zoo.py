@@ -10,7 +10,7 @@ from typing import Any, cast
 from cfnsr.errors import InputError
 from cfnsr.models.entries import ENTRIES, NOTES, Build, Entry, Model
 from cfnsr.models.names import find
-from cfnsr.models.settings import CHOICES, Settings
+from cfnsr.models.settings import PAPER, Settings
 from cfnsr.models.streams import OneStream, TwoStream
 
 FUSIONS = ("none", "late", "early", "model")  # where the modalities meet
@@ -67,7 +67,7 @@ def build(name: str, settings: Settings) -> Model:
             "such as settings.fuse(...)"
         )
     for modality, encoder in found.encoders.items():
-        if encoder != CHOICES[modality][0] and model.reads.get(modality, encoder) != encoder:
+        if encoder != PAPER[modality] and model.reads.get(modality, encoder) != encoder:
             raise InputError(
                 f"model {name} reads {model.reads[modality]} and not {encoder}: its @entry function must "
                 "make its encoders of the settings it is given"
@@ -102,10 +102,10 @@ def entry(
             raise InputError(f"fusion of model {name} is {fusion!r}: expected one of {', '.join(FUSIONS)}")
         if name in ENTRIES:
             raise InputError(f"model {name!r} is registered already: choose another name")
-        if not modalities or not set(modalities) <= set(CHOICES):
+        if not modalities or not set(modalities) <= set(PAPER):
             raise InputError(f"modalities of model {name} are {modalities}: expected video, audio or both")
-        ordered = [modality for modality in CHOICES if modality in modalities]
-        chosen = encoders or [CHOICES[modality][0] for modality in ordered]
+        ordered = [modality for modality in PAPER if modality in modalities]
+        chosen = encoders or [PAPER[modality] for modality in ordered]
         ENTRIES[name] = Entry(
             build,
             fusion,
