@@ -1,6 +1,7 @@
 """File names of RAVDESS and CREMA-D, and of a corpus that is not in the package."""
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,8 @@ def test_ravdess_emotions_follow_the_published_codes() -> None:
 def test_ravdess_fields_are_not_mixed_up() -> None:
     name = parsed(ravdess.SCHEME, "03-02-05-02-01-02-17")
     assert (name.actor, name.sex, name.pictures, name.sound) == (17, "male", False, True)
-    assert name.attributes == {
-        "channel": "song",
-        "intensity": "strong",
-        "statement": "Kids are talking by the door",
-        "repetition": "2",
-    }
+    more = {"statement": "Kids are talking by the door", "repetition": "2"}
+    assert name.attributes == {"channel": "song", "intensity": "strong", **more}
 
 
 def test_ravdess_modalities_share_one_key_and_other_fields_do_not() -> None:
@@ -71,22 +68,16 @@ def test_what_is_no_name(stem: str) -> None:
 
 
 def test_ravdess_has_60_speech_names_an_actor() -> None:
-    stems = (
-        f"01-01-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-09"
-        for emotion in range(10)
-        for intensity in range(4)
-        for statement in range(4)
-        for repetition in range(4)
-    )
+    numbers = product(range(10), range(4), range(4), range(4))
+    stems = ("-".join(["01-01", *(f"0{number}" for number in each), "09"]) for each in numbers)
     assert sum(ravdess.SCHEME.parse(stem) is not None for stem in stems) == 60
 
 
 def test_cremad_names() -> None:
     codes = ("NEU", "HAP", "SAD", "ANG", "FEA", "DIS")
     names = [parsed(cremad.SCHEME, f"1091_WSI_{code}_HI") for code in codes]
-    assert tuple(name.emotion for name in names) == (
-        ("neutral", "happy", "sad", "angry", "fearful", "disgust")
-    )
+    emotions = ["neutral", "happy", "sad", "angry", "fearful", "disgust"]
+    assert [name.emotion for name in names] == emotions
     assert {(name.actor, name.sex) for name in names} == {(1091, None)}
     assert names[0].attributes == {"sentence": "WSI", "intensity": "high"}
     assert set(CREMAD.emotions) < set(RAVDESS.emotions)

@@ -129,11 +129,8 @@ def test_cremad_sexes_come_from_the_table_in_the_tree(tmp_path: Path) -> None:
 def test_takes_are_sorted_by_actor_and_can_be_sent_to_other_processes(tmp_path: Path) -> None:
     lay(tmp_path, "03-01-01-01-01-01-12.wav", "03-01-02-01-01-01-02.wav", "03-01-01-01-01-01-02.wav")
     corpus = scan(tmp_path)
-    assert [(take.actor, take.emotion) for take in corpus.takes] == [
-        (2, "neutral"),
-        (2, "calm"),
-        (12, "neutral"),
-    ]
+    found = [(take.actor, take.emotion) for take in corpus.takes]
+    assert found == [(2, "neutral"), (2, "calm"), (12, "neutral")]
     assert corpus.actors == (2, 12)
     assert pickle.loads(pickle.dumps(corpus.takes)) == corpus.takes  # noqa: S301
 
@@ -247,11 +244,9 @@ def test_a_table_of_means_belongs_to_the_takes_it_names(tmp_path: Path, media: s
     means = lay_means(tmp_path / "means.csv", f"01-{TAIL}", "01-01-01-01-01-01-04")
     corpus = scan(tmp_path / "c", openface=means)
     assert only(corpus).openface == means and only(corpus).actor == 3
-    assert corpus.left_out == {
-        "takes that means.csv does not have": 1,
-        "OpenFace CSVs that means.csv goes before": 1,
-    }
-    assert "1 left out: takes that means.csv does not have" in corpus.notes()
+    lacking = "takes that means.csv does not have"
+    assert corpus.left_out == {lacking: 1, "OpenFace CSVs that means.csv goes before": 1}
+    assert f"1 left out: {lacking}" in corpus.notes()
 
 
 def test_means_of_every_take_leave_nothing_out(tmp_path: Path) -> None:

@@ -185,9 +185,14 @@ def test_a_camera_that_is_switched_on_late(shared: Path) -> None:
 
 def test_the_largest_who_is_seen_long_enough_is_the_person() -> None:
     """Somebody large who passes by hides nobody, as in a window."""
-    small, large = np.array([[0, 0, 20, 20, 0.9]]), np.array([[50, 0, 90, 90, 0.9]])
-    frames = [np.concatenate([small, large])] * 4 + [small] * 6
-    person = face.track([frame.astype(np.float32) for frame in frames])
+    small, large = np.float32([[0, 0, 20, 20, 0.9]]), np.float32([[50, 0, 90, 90, 0.9]])
+
+    def people(*detections: np.ndarray) -> list[tuple[int, face.Track]]:
+        follower, picture = face.Follower(), np.zeros((90, 140, 3), np.uint8)
+        seen = [preparer.Picture(at / 10, picture, follower.add(each)) for at, each in enumerate(detections)]
+        return preparer.Preparer(Preparation(frames=8, size=32), None)._people(seen)
+
+    ((_, person),) = people(*[np.concatenate([small, large])] * 4, *[small] * 6)
     assert person.found.all() and person.boxes[0, 2] == 20
     with pytest.raises(MediaError, match="a face in only 4 of 10 frames"):
-        face.track([large.astype(np.float32)] * 4 + [np.empty((0, 5), np.float32)] * 6)
+        people(*[large] * 4, *[np.empty((0, 5), np.float32)] * 6)

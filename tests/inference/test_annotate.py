@@ -291,14 +291,15 @@ def test_refusals(tmp_path: Path) -> None:
 def test_real_clip(shared: Path, tmp_path: Path, yunet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The square drawn is the one around the face that the detector finds in the source."""
     from cfnsr.media.decode import decode
-    from cfnsr.media.face import FaceDetector, smooth, squares_from_boxes, track
+    from cfnsr.media.face import FaceDetector, Follower, people_of, smooth, squares_from_boxes
 
     source = shared / "clips" / "ravdess" / "Actor_06" / "01-01-08-01-01-01-06.mp4"
     clip = decode(source, frames=10, audio=False)
     assert clip.frames is not None
-    detector = FaceDetector()
+    detector, follower = FaceDetector(), Follower()
     found = [detector.detect(picture) for picture in clip.frames]
-    squares = smooth(squares_from_boxes(track(found).boxes), clip.times)
+    ((_, person),) = people_of([follower.add(faces) for faces in found])
+    squares = smooth(squares_from_boxes(person.boxes), clip.times)
     where = np.column_stack([clip.times, squares]).astype(np.float32)
     out = annotate(source, told(window(0, 3, "angry"), where=where), tmp_path / "out.mp4")
     after = decode(out, frames=10, audio=False)

@@ -107,8 +107,9 @@ def test_each_window_is_prepared_as_a_take_of_its_own(film: Film, spots: Any, ap
         numbers = grid(whole.times, each.span.start, 0.5, 6)
         assert len(set(numbers)) == 6
         assert np.abs(whole.times[numbers] - each.span.start - 0.5 * np.arange(6)).max() < 0.3
-        times = whole.times[numbers]
-        cut = face.cut_faces(whole.frames[numbers], times, spots, margin=SMALL.margin, size=16)
+        times, frames, follower = whole.times[numbers], whole.frames[numbers], face.Follower()
+        person = face.people_of([follower.add(spots.detect(frame)) for frame in frames])[0][1]
+        cut = face.cut(frames, times, person, margin=SMALL.margin, size=16)
         assert cut.squares[0, 0] == pytest.approx(32 + 3 * times[0], abs=2), "where the face was painted"
         seen = {"video": cut.crops, "times": times, "face": cut.found, "squares": cut.squares}
         begin = round(each.span.start * RATE)

@@ -219,12 +219,8 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, media: Media) -> None:
 )
 def test_a_truncated_file_is_refused(media: Media, name: str, reason: str, settings: dict[str, str]) -> None:
     noise = np.random.default_rng(0)
-    path = media(
-        name,
-        pictures=noise.integers(0, 255, (30, 48, 64, 3), np.uint8),
-        sound=noise.uniform(-1, 1, (1, 88_200)),
-        **settings,
-    )
+    pictures = noise.integers(0, 255, (30, 48, 64, 3), np.uint8)
+    path = media(name, pictures=pictures, sound=noise.uniform(-1, 1, (1, 88_200)), **settings)
     decode(path, video=settings.get("video", "") is not None)
     content = path.read_bytes()
     path.write_bytes(content[: round(len(content) * 0.6) | 1])

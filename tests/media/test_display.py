@@ -83,10 +83,15 @@ def squeezed(path: Path, codec: str, pixel: Fraction, size: tuple[int, int] = (9
 
 
 @pytest.mark.parametrize(
-    ("name", "codec"),
-    [("a.mkv", "h264"), ("a.mp4", "h264"), ("a.ts", "h264"), ("a.mov", "mjpeg"), ("a.avi", "mpeg4")],
+    ("name", "codec", "pixel"),
+    [
+        *(("a.mkv", "h264", pixel) for pixel in (Fraction(16, 11), Fraction(8, 9), Fraction(2))),
+        ("a.mp4", "h264", Fraction(16, 11)),
+        ("a.ts", "h264", Fraction(8, 9)),
+        ("a.mov", "mjpeg", Fraction(2)),
+        ("a.avi", "mpeg4", Fraction(16, 11)),
+    ],
 )
-@pytest.mark.parametrize("pixel", [Fraction(16, 11), Fraction(8, 9), Fraction(2)])
 def test_pixels_that_are_not_square(name: str, codec: str, pixel: Fraction, tmp_path: Path) -> None:
     path = squeezed(tmp_path / name, codec, pixel)
     wide, high = stretch(float(pixel))
@@ -131,7 +136,7 @@ def test_an_absurd_aspect_is_none(tmp_path: Path) -> None:
     assert first_picture(path)[1] == (64, 96)
 
 
-@pytest.mark.parametrize("rotation", [90, 180, 270])
+@pytest.mark.parametrize("rotation", [90, 180])
 def test_squeezed_pictures_may_be_turned(rotation: int, tmp_path: Path) -> None:
     source = squeezed(tmp_path / "a.mp4", "h264", Fraction(3, 2))
     path = tmp_path / "b.mp4"

@@ -4,8 +4,6 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from cfnsr.media.face import (
     FaceDetector,
     Follower,
     Track,
+    check_found,
     crop,
     cut,
     cut_faces,
@@ -26,7 +25,6 @@ from cfnsr.media.face import (
     smooth,
     squares_from_boxes,
     squares_from_landmarks,
-    track,
     yunet_here,
     yunet_weights,
 )
@@ -52,7 +50,7 @@ def detector(yunet: Path) -> FaceDetector:
 
 def test_a_moving_face_is_one_track_with_gaps_interpolated() -> None:
     seen = [np.stack([box(10 * frame)]) if frame % 3 else NOBODY for frame in range(1, 11)]
-    found = track(seen)
+    (found,) = tracks(seen)
     assert found.found.tolist() == [bool(frame % 3) for frame in range(1, 11)]
     np.testing.assert_allclose(found.boxes[:, 0], 10 * np.arange(1, 11))
     np.testing.assert_allclose(found.boxes[:, 1:], [[100, 80, 110]] * 10)
@@ -70,7 +68,6 @@ def test_people_are_kept_apart_and_the_main_one_comes_first() -> None:
     assert [person.found.sum() for person in people] == [20, 20, 1]
     np.testing.assert_allclose(people[0].boxes[:, 0], 400 - 5 * np.arange(20))
     np.testing.assert_allclose(people[1].boxes[:, 0], 5 * np.arange(20))
-    np.testing.assert_array_equal(track(seen).boxes, people[0].boxes)
 
 
 def linked(detections: list[np.ndarray], forget: int | None = None) -> list[list[int]]:
@@ -161,33 +158,24 @@ def test_people_of_no_frames_and_of_nobody() -> None:
     assert people_of([]) == [] and people_of([{}, {}]) == [] and tracks([NOBODY]) == []
 
 
-def test_a_followed_face_is_cut_as_a_detected_one() -> None:
-    """Pictures in a list or in one array, by a track or by a detector that gives the same."""
-
+def test_a_followed_face_is_cut() -> None:
+    """Pictures in a list or in one array."""
     frames = np.random.default_rng(0).integers(0, 255, (6, 240, 320, 3), np.uint8)
     times = np.arange(6) / 10
-    detections = [np.stack([box(20 + 3 * number), box(200, width=40, height=50)]) for number in range(6)]
-    given = iter(detections)
-    detector: Any = SimpleNamespace(detect=lambda frame: next(given))
-    person = track(detections)
-    expected = cut_faces(frames, times, detector, size=32, margin=0.4)
+    seen = [np.stack([box(20 + 3 * number), box(200, width=40, height=50)]) for number in range(6)]
+    person = tracks(seen)[0]
     for pictures in (frames, list(frames)):
         found = cut(pictures, times, person, size=32, margin=0.4)
-        np.testing.assert_array_equal(found.crops, expected.crops)
-        np.testing.assert_array_equal(found.squares, expected.squares)
-    square = squares_from_boxes(person.boxes, 0.4)
-    np.testing.assert_allclose(expected.squares, smooth(square, times))
-    np.testing.assert_array_equal(expected.crops, crop(frames, expected.squares, 32))
+        np.testing.assert_allclose(found.squares, smooth(squares_from_boxes(person.boxes, 0.4), times))
+        np.testing.assert_array_equal(found.crops, crop(frames, found.squares, 32))
 
 
 @pytest.mark.parametrize(("shown", "of"), [(0, 30), (14, 30), (1, 3)])
 def test_too_few_frames_with_a_face(shown: int, of: int) -> None:
-    seen = [np.stack([box(50)])] * shown + [NOBODY] * (of - shown)
-    with pytest.raises(MediaError) as caught:
-        track(seen)
+    with pytest.raises(MediaError, match=f"only {shown} of {of}") as caught:
+        check_found(np.arange(of) < shown)
     assert caught.value.reason == "no face"
-    assert (f"only {shown} of {of}" if shown else f"any of {of}") in str(caught.value)
-    assert track([np.stack([box(50)])] * 15 + [NOBODY] * 15).found.sum() == 15
+    check_found(np.arange(30) < 15)
 
 
 def ibug_face(height: float, x: float, y: float) -> np.ndarray:
@@ -324,7 +312,8 @@ def test_the_six_real_clips_show_a_face_in_every_frame(shared: Path, detector: F
     for path in clips:
         found = decode(path, frames=8, audio=False)
         assert found.frames is not None
-        faces = cut_faces(found.frames, found.times, detector)
+        (person,) = tracks([detector.detect(frame) for frame in found.frames])
+        faces = cut(found.frames, found.times, person)
         assert faces.found.all() and faces.score.min() > 0.85
         height, width = found.frames.shape[1:3]
         x, y, side = faces.squares.T
@@ -352,9 +341,7 @@ def test_the_detector_measures_in_pixels_of_the_frame(shared: Path, detector: Fa
 
 
 def test_a_video_without_a_face(detector: FaceDetector) -> None:
-    frames = np.random.default_rng(0).integers(0, 255, (3, 90, 120, 3), np.uint8)
-    with pytest.raises(MediaError, match="no face in any of 3 frames"):
-        cut_faces(frames, np.arange(3) / 10, detector)
+    assert not len(detector.detect(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)))
 
 
 def test_weights_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

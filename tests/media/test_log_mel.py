@@ -38,8 +38,8 @@ def test_any_sound_agrees_with_librosa(length: int, rate: int, level: float, see
 
 
 def test_real_recordings_agree_with_librosa(shared: Path) -> None:
-    takes = sorted((shared / "ravdess/audio").glob("Actor_*/*.flac"))[::96]
-    assert len(takes) == 15
+    takes = sorted((shared / "ravdess/audio").glob("Actor_*/*.flac"))[::300]
+    assert len(takes) == 5
     for take in takes:
         found = decode(take, video=False, threads=1)
         assert found.waveform is not None
@@ -47,11 +47,6 @@ def test_real_recordings_agree_with_librosa(shared: Path) -> None:
         ours = log_mel(kept)
         assert ours.shape == (128, STEPS)
         np.testing.assert_allclose(ours, by_librosa(kept), atol=TOLERANCE, err_msg=take.stem)
-
-
-def test_the_window_of_a_clip_gives_314_columns() -> None:
-    assert log_mel(np.zeros(N_SAMPLES)).shape == (128, 314) == (128, STEPS)
-    assert abs(SAMPLE_RATE / HOP - 128) < 0.5  # the paper's columns a second
 
 
 def slaney(hertz: float) -> float:
@@ -70,8 +65,10 @@ def test_a_tone_lands_in_its_band(hertz: int) -> None:
     assert middle.max() - middle[far].max() > 35
 
 
-def test_silence_has_decibels() -> None:
-    assert (log_mel(np.zeros(N_SAMPLES)) == -100).all()
+def test_silence_has_decibels_in_314_columns() -> None:
+    silent = log_mel(np.zeros(N_SAMPLES))
+    assert (silent == -100).all() and silent.shape == (128, 314) == (128, STEPS)
+    assert abs(SAMPLE_RATE / HOP - 128) < 0.5  # the paper's columns a second
 
 
 def test_no_band_is_empty() -> None:

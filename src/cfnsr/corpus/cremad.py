@@ -16,14 +16,8 @@ from cfnsr.files import open_table
 
 DEMOGRAPHICS = "VideoDemographics.csv"
 SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
-EMOTIONS = {
-    "NEU": "neutral",
-    "HAP": "happy",
-    "SAD": "sad",
-    "ANG": "angry",
-    "FEA": "fearful",
-    "DIS": "disgust",
-}
+NAMED = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
+EMOTIONS = {name[:3].upper(): name for name in NAMED}
 # "X" is the published name of one recording, 1040_ITH_SAD_X.
 LEVELS = {"XX": "unspecified", "X": "unspecified", "LO": "low", "MD": "medium", "HI": "high"}
 

@@ -83,8 +83,8 @@ class Plan:
         here = 0
         for job in self.jobs:
             path = self.folder / WORKPLACE / job.file.name
-            found = next((each for each in (path, Path(f"{path}.part")) if each.is_file()), None)
-            here += min(found.stat().st_size, job.file.size) if found else 0
+            found = [each.stat().st_size for each in (path, Path(f"{path}.part")) if each.is_file()]
+            here += min([job.file.size, *found[:1]]) if found else 0
         return here
 
     @property
@@ -119,10 +119,8 @@ class Plan:
         """
         free = _free(self.folder)
         if self.jobs and free < self.room:
-            raise InputError(
-                f"{self.folder}: {_gb(free)} are free and {_gb(self.room)} are needed; make room, choose "
-                "another folder, or fewer actors"
-            )
+            space = f"{self.folder}: {_gb(free)} are free and {_gb(self.room)} are needed"
+            raise InputError(f"{space}; make room, choose another folder, or fewer actors")
         workplace = self.folder / WORKPLACE
         try:
             for job in self.jobs:
@@ -132,10 +130,8 @@ class Plan:
                 if not self.keep_archives:
                     archive.unlink()
         except OSError as error:
-            raise InputError(
-                f"{self.folder}: cannot be written ({error.strerror}); make room or choose another folder, "
-                "then run again: what was fetched is kept"
-            ) from None
+            advice = "make room or choose another folder, then run again: what was fetched is kept"
+            raise InputError(f"{self.folder}: cannot be written ({error.strerror}); {advice}") from None
         with suppress(OSError):  # not empty: the beginnings of other archives, or the kept ones
             workplace.rmdir()
         return self.folder
@@ -147,11 +143,10 @@ class Plan:
         members = unpack(archive, stage, job, progress)
         for actor in job.actors:
             if not members[actor]:
-                raise InputError(
-                    f"{archive}: holds no {job.kind.suffix} file of actor {actor}; nothing of that actor was "
-                    f"unpacked; compare with https://doi.org/10.5281/zenodo.{job.kind.record}"
-                )
-            target = self.folder / job.kind.folder / _actor_folder(actor)
+                none = f"{archive}: holds no {job.kind.suffix} file of actor {actor}"
+                page = f"https://doi.org/10.5281/zenodo.{job.kind.record}"
+                raise InputError(f"{none}; nothing of that actor was unpacked; compare with {page}")
+            target = self.folder / job.kind.folder / f"Actor_{actor:02d}"
             target.mkdir(parents=True, exist_ok=True)
             sizes = {name: member.file_size for name, member in members[actor].items()}
             # Before the files, so that half a folder is known as ours.
@@ -191,17 +186,16 @@ def plan_download(
     for kind in (kind for name, kind in KINDS.items() if name in what):
         wanted = defaultdict[RemoteFile, list[int]](list)
         for actor in chosen:
-            if _is_complete(folder / kind.folder / _actor_folder(actor)):
+            if _is_complete(folder / kind.folder / f"Actor_{actor:02d}"):
                 continue
             if kind.record not in records:
                 records[kind.record] = list_files(kind.record, base_url)
             pattern = kind.pattern.replace("{actor}", f"{actor:02d}")
             fitting = [name for name in records[kind.record] if re.fullmatch(pattern, name, re.IGNORECASE)]
             if not fitting:
-                raise InputError(
-                    f"Zenodo's record {kind.record} has no file named like {pattern}: it has changed; get "
-                    f"the archives by hand from https://doi.org/10.5281/zenodo.{kind.record}"
-                )
+                lacks = f"Zenodo's record {kind.record} has no file named like {pattern}: it has changed"
+                page = f"https://doi.org/10.5281/zenodo.{kind.record}"
+                raise InputError(f"{lacks}; get the archives by hand from {page}")
             wanted[records[kind.record][min(fitting)]].append(actor)
         jobs += [Job(kind, file, tuple(those)) for file, those in wanted.items()]
     return Plan(folder, tuple(jobs), keep_archives)
@@ -229,10 +223,8 @@ def unpack(archive: Path, folder: Path, job: Job, progress: Progress) -> Members
             total, done = sum(member.file_size for member in wanted.values()), 0
             limit = int(EXPLODING * job.kind.growth * job.file.size) + SLACK
             if total > limit:
-                raise InputError(
-                    f"{archive}: says it unpacks to {total} bytes, expected at most {limit}; nothing was "
-                    "unpacked"
-                )
+                says = f"{archive}: says it unpacks to {total} bytes, expected at most {limit}"
+                raise InputError(f"{says}; nothing was unpacked")
             folder.mkdir(parents=True)
             for name, member in wanted.items():
                 with opened.open(member) as source, (folder / name).open("wb") as sink:
@@ -240,14 +232,9 @@ def unpack(archive: Path, folder: Path, job: Job, progress: Progress) -> Members
                 done += member.file_size
                 progress(f"unpacking {archive.name}", done, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            f"{archive}: is no sound zip archive ({error}); remove it and run again to fetch it anew"
-        ) from None
+        advice = "remove it and run again to fetch it anew"
+        raise InputError(f"{archive}: is no sound zip archive ({error}); {advice}") from None
     return members
-
-
-def _actor_folder(actor: int) -> str:
-    return f"Actor_{actor:02d}"
 
 
 def _is_complete(target: Path) -> bool:
@@ -255,9 +242,8 @@ def _is_complete(target: Path) -> bool:
     if not target.is_dir() or not any(target.iterdir()):
         return False
     if not (target / MARKER).exists():
-        raise InputError(
-            f"{target}: is there already and not from this download; move it away or choose another folder"
-        )
+        there = f"{target}: is there already and not from this download"
+        raise InputError(f"{there}; move it away or choose another folder")
     try:
         files = json.loads((target / MARKER).read_text(encoding="utf-8"))["files"]
         return all((target / name).stat().st_size == size for name, size in files.items())

@@ -56,18 +56,15 @@ def scan(
         takes = (replace(take, openface=take.openface or by_stem.get(take.name)) for take in corpus.takes)
         corpus = replace(corpus, takes=tuple(takes))
     elif labels:
-        raise InputError(
-            f"labels {', '.join(labels)} for {path}: expected a CSV of takes; a folder has its own"
-        )
+        given_labels = f"labels {', '.join(labels)} for {path}"
+        raise InputError(f"{given_labels}: expected a CSV of takes; a folder has its own")
     else:
         corpus = _scan_folder(path, song, tables)
     if given is not None and of_means:
         return _with_means(corpus, given, path)
     if given is not None and not {take.openface for take in corpus.takes} & set(tables):
-        raise InputError(
-            f"{openface}: no CSV in it is named after a take of {path}: expected names such as "
-            f"{corpus.takes[0].name}.csv"
-        )
+        expected = f"expected names such as {corpus.takes[0].name}.csv"
+        raise InputError(f"{openface}: no CSV in it is named after a take of {path}: {expected}")
     return corpus
 
 
@@ -172,9 +169,8 @@ def _recognise(root: Path, media: Sequence[Path], tables: Sequence[Path]) -> tup
         fitting = [scheme for scheme, count in counts.items() if count]
         if len(fitting) > 1:
             held = " and ".join(f"{counts[scheme]} of {scheme.name}" for scheme in fitting)
-            raise InputError(
-                f"{root}: holds {what} of two corpora, {held}; choose a subfolder with one of them"
-            )
+            advice = "choose a subfolder with one of them"
+            raise InputError(f"{root}: holds {what} of two corpora, {held}; {advice}")
         if fitting:
             return fitting[0], paths is tables
     known = " or ".join(f"{scheme.title} ({scheme.example})" for scheme in SCHEMES.values())
@@ -233,10 +229,8 @@ def _with_means(corpus: Corpus, means: Path, root: Path) -> Corpus:
     measured = {*names, *map(performance_key, names)}
     takes = [take for take in corpus.takes if {take.name, performance_key(take.name)} & measured]
     if not takes:
-        raise InputError(
-            f"{means}: none of its {len(names)} rows is named after a take of {root}: expected names such as "
-            f"{corpus.takes[0].name}"
-        )
+        none = f"{means}: none of its {len(names)} rows is named after a take of {root}"
+        raise InputError(f"{none}: expected names such as {corpus.takes[0].name}")
     left_out = dict(corpus.left_out)
     if lacking := len(corpus.takes) - len(takes):
         left_out[f"takes that {means.name} does not have"] = lacking

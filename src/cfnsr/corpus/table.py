@@ -59,11 +59,7 @@ def read_table(path: Path | str, labels: Sequence[str] = ()) -> Corpus:
     label_set = LabelSet(path.stem, tuple(labels)) if labels else label_set_of(take.emotion for take in takes)
     for take in takes:
         label_set.index(take.emotion)  # refuses one that is not declared
-    return Corpus(
-        name=escaped(path.stem),
-        labels=label_set,
-        takes=tuple(sorted(takes, key=by_actor)),
-    )
+    return Corpus(escaped(path.stem), label_set, tuple(sorted(takes, key=by_actor)))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

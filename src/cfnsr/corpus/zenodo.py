@@ -87,10 +87,9 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
             failures = 0
         furthest = max(furthest, have)
         if failures == ATTEMPTS:
-            raise InputError(
-                f"{file.name}: the connection was cut {failures} times in a row; check it and run again: "
-                f"the {have} of {file.size} bytes that came are kept"
-            )
+            cut = f"{file.name}: the connection was cut {failures} times in a row"
+            kept = f"the {have} of {file.size} bytes that came are kept"
+            raise InputError(f"{cut}; check it and run again: {kept}")
         if failures:
             time.sleep(2.0 ** (failures - 1))
         _continue(file, part, have if have < file.size else 0, progress)
@@ -121,10 +120,8 @@ def _continue(file: RemoteFile, part: Path, have: int, progress: Progress) -> No
             return
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) != file.size - have:
-            raise InputError(
-                f"{file.name}: the server offers {length} bytes where Zenodo's record states "
-                f"{file.size - have}; check for a proxy, run again later"
-            )
+            offers = f"the server offers {length} bytes where Zenodo's record states {file.size - have}"
+            raise InputError(f"{file.name}: {offers}; check for a proxy, run again later")
         with part.open("ab" if have else "wb") as sink, suppress(RequestException):  # the line is cut
             for chunk in response.iter_content(CHUNK):
                 have += sink.write(chunk[: file.size - have])
@@ -152,13 +149,11 @@ def _opened(url: str, **headers: str) -> Iterator["requests.Response"]:
             with session.get(url, headers=asked, stream=True, timeout=TIMEOUT) as response:
                 if response.status_code not in (200, 206, 416):
                     again = "run again later" if response.status_code in PASSING else "check the address"
-                    raise InputError(
-                        f"{url}: the server answers {response.status_code} {response.reason}; {again}"
-                    )
+                    answer = f"{response.status_code} {response.reason}"
+                    raise InputError(f"{url}: the server answers {answer}; {again}")
                 yield response
         except requests.exceptions.RequestException as error:
             if isinstance(error, ValueError):  # InvalidURL, MissingSchema, InvalidSchema
                 raise InputError(f"{url}: expected an address that starts with https://") from None
-            raise InputError(
-                f"{url}: no answer ({type(error).__name__}); check the connection and run again"
-            ) from None
+            said = f"no answer ({type(error).__name__})"
+            raise InputError(f"{url}: {said}; check the connection and run again") from None

@@ -76,11 +76,9 @@ class SoundClock:
     def check(self) -> None:
         """Raise `MediaError` ("broken") where too much had to be left out."""
         if self._left_out > MOST_REPEATED * self._all:
-            raise MediaError(
-                "broken",
-                f"{self.path} is broken: {self._left_out / self._all:.0%} of its sound has times of other "
-                "sound; its clocks cannot be reconciled, so convert it",
-            )
+            share = f"{self._left_out / self._all:.0%} of its sound has times of other sound"
+            advice = "its clocks cannot be reconciled, so convert it"
+            raise MediaError("broken", f"{self.path} is broken: {share}; {advice}")
 
 
 class StampFilter:
@@ -156,24 +154,15 @@ def check_clocks(
     Raises:
         MediaError: they do ("broken").
     """
-    if duration > LONGEST_FILE:
-        raise MediaError(
-            "broken",
-            f"{path} declares {duration / 3600:.0f} hours: expected at most {LONGEST_FILE / 3600:g}; "
-            "its time stamps leap, so convert it",
-        )
     leap = float(np.diff(np.sort(np.concatenate([pictures, sound]))).max(initial=0.0))
-    if leap > LONGEST_LEAP:
-        raise MediaError(
-            "broken",
-            f"{path} has nothing for {leap / 3600:.1f} hours: expected at most {LONGEST_LEAP / 3600:g}; "
-            "its time stamps leap, so convert it",
-        )
+    whole, gap = f"declares {duration / 3600:.0f} hours", f"has nothing for {leap / 3600:.1f} hours"
+    for found, longest, what in ((duration, LONGEST_FILE, whole), (leap, LONGEST_LEAP, gap)):
+        if found > longest:
+            expected = f"expected at most {longest / 3600:g}; its time stamps leap, so convert it"
+            raise MediaError("broken", f"{path} {what}: {expected}")
     for seconds, counted in ((pictures, ~in_order(pictures)), (sound, slice(None))):
         back = (np.maximum.accumulate(seconds) - seconds)[counted].max(initial=0.0)
         if back > LONGEST_BACK:
-            raise MediaError(
-                "broken",
-                f"{path} has time stamps that run back by {back:.1f} s: expected at most {LONGEST_BACK:g} s; "
-                "it may be several recordings in one, so cut or convert it",
-            )
+            far = f"time stamps that run back by {back:.1f} s: expected at most {LONGEST_BACK:g} s"
+            advice = "it may be several recordings in one, so cut or convert it"
+            raise MediaError("broken", f"{path} has {far}; {advice}")

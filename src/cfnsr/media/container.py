@@ -69,13 +69,10 @@ def _refusal(path: Path, error: Exception) -> MediaError:
     if head[8:] == b"WAVE" and not (sound_bytes(path, "wav") or (0, 0))[1]:
         return MediaError("no sound", f"{path} has no sound: nothing follows its header; copy it again")
     if any(signature in head for signature in SIGNATURES):
-        return MediaError(
-            "broken",
-            f"{path} cannot be opened: it begins as media, but its index is lost or damaged; copy it again",
-        )
-    return MediaError(
-        "not media", f"{path} is not media: expected a video or sound file ({type(error).__name__})"
-    )
+        begins = "it begins as media, but its index is lost or damaged"
+        return MediaError("broken", f"{path} cannot be opened: {begins}; copy it again")
+    expected = f"expected a video or sound file ({type(error).__name__})"
+    return MediaError("not media", f"{path} is not media: {expected}")
 
 
 @dataclass(frozen=True)
@@ -112,15 +109,13 @@ def find_streams(
         MediaError: there is no stream of a number that is wanted ("no picture", "no sound").
     """
     video, audio = playable_streams(container)
-    kinds: tuple[tuple[Reason, str, str, int | None, int], ...] = (
-        ("no picture", "video", "pictures", wanted.video, len(video)),
-        ("no sound", "audio", "sound", wanted.audio, len(audio)),
-    )
-    for reason, kind, what, number, count in kinds:
+    asked = (("video", "pictures", wanted.video, len(video)), ("audio", "sound", wanted.audio, len(audio)))
+    for kind, what, number, count in asked:
         if number is not None and number > count:
             name = container.name.removeprefix("file:")
             expected = f"a number up to {count}" if count else f"no such option, for it has no {what}"
             message = f"{name} has no stream {number} of {what}: expected {expected}"
+            reason: Reason = "no picture" if kind == "video" else "no sound"
             raise MediaError(reason, f"{message}; correct --{kind}-stream")
     return _chosen(video, wanted.video), _chosen(audio, wanted.audio)
 
@@ -144,19 +139,16 @@ def stream_notes(container: InputContainer, wanted: Streams) -> tuple[str, ...]:
     """Say for people which stream is read of each kind that a file has several of."""
     notes = []
     video, audio = playable_streams(container)
-    chosen: tuple[tuple[str, Sequence[Any], Any, int | None], ...] = (
-        ("picture", video, _chosen(video, wanted.video), wanted.video),
-        ("sound", audio, _chosen(audio, wanted.audio), wanted.audio),
-    )
-    for what, streams, stream, number in chosen:
-        if stream is None or len(streams) < 2:
+    kinds: Any = (("picture", video, wanted.video), ("sound", audio, wanted.audio))
+    for what, streams, number in kinds:
+        if len(streams) < 2:
             continue
+        stream: Any = _chosen(streams, number)
         why = "marked default" if stream.disposition & Disposition.default else "none is marked default"
         why = why if number is None else "as asked for"
         title = stream.metadata.get("title", "")
         called = f" ({title})" if title.isprintable() and title else ""
-        place = streams.index(stream) + 1
-        notes.append(f"{what} stream {place} of {len(streams)}{called} is taken, {why}")
+        notes.append(f"{what} stream {streams.index(stream) + 1} of {len(streams)}{called} is taken, {why}")
     return tuple(notes)
 
 

@@ -102,32 +102,24 @@ def decode(
     path = Path(path)
     low, high = 0.0 if start is None else start, math.inf if end is None else end
     if frames < 1 or not low < high:
-        raise ValueError(
-            f"{frames} frames between {low} and {high} s: expected at least one, in a span of time"
-        )
+        raise ValueError(f"{frames} frames from {low} to {high} s: expected at least one, in a span of time")
     scan = scan or scan_packets(path, streams)
     if video and not scan.frame_count:
         raise MediaError("no picture", f"{path} has no pictures: give a video, or ask for the sound alone")
     if audio and not scan.sample_rate:
-        raise MediaError(
-            "no sound", f"{path} has no sound: give a recording with sound, or ask for pictures alone"
-        )
+        message = f"{path} has no sound: give a recording with sound, or ask for pictures alone"
+        raise MediaError("no sound", message)
     lasts = min(high, scan.duration) - low
     if audio and lasts > LONGEST_SOUND:
-        raise MediaError(
-            "too long",
-            f"{path} has {lasts / 60:.1f} minutes of sound in one piece: expected at most "
-            f"{LONGEST_SOUND / 60:g}; cut it into takes",
-        )
+        much, most = f"{lasts / 60:.1f} minutes of sound in one piece", f"{LONGEST_SOUND / 60:g}"
+        raise MediaError("too long", f"{path} has {much}: expected at most {most}; cut it into takes")
     numbers = np.empty(0, np.int64)
     if video:
         first, stop = np.searchsorted(scan.times, [low, high]).tolist()
         numbers = np.int64(first) + spread(stop - first, frames, sampling)
     if video and not len(numbers):
-        raise MediaError(
-            "too short",
-            f"{path} has no picture from second {low:g} on: its pictures last {scan.times[-1]:.2f} s",
-        )
+        message = f"{path} has no picture from second {low:g} on: its pictures last {scan.times[-1]:.2f} s"
+        raise MediaError("too short", message)
     pictures = _Pictures(path, scan, numbers) if video else None
     sound = _Sound(path, scan, low, high) if audio else None
     kept, count = np.empty(0, np.uint8), 0
@@ -226,9 +218,9 @@ def _read(
                 continue
             if isinstance(collector, _Pictures):
                 # A packet is decoded only if its picture is wanted or others depend on it.
-                context = packet.stream.codec_context
-                spared = context.name in SPARING and not collector.wants(packet.pts)
-                context.skip_frame = "NONREF" if spared else "DEFAULT"
+                context, stamp = packet.stream.codec_context, packet.pts
+                known = context.name in SPARING and scan.stamped and stamp is not None
+                context.skip_frame = "NONREF" if known and stamp not in collector.awaited else "DEFAULT"
             try:
                 decoded = packet.decode()
             except av.FFmpegError:
@@ -264,8 +256,7 @@ def nearest(times: NDArray[np.floating], wanted: NDArray[np.floating]) -> NDArra
     >>> nearest(np.array([0.0, 1.0, 2.0]), np.array([-3.0, 0.5, 1.7, 9.0]))
     array([0, 0, 2, 2])
     """
-    numbers: NDArray[np.int64] = np.searchsorted((times[1:] + times[:-1]) / 2, wanted)
-    return numbers
+    return np.asarray(np.searchsorted((times[1:] + times[:-1]) / 2, wanted))
 
 
 class _Pictures:
@@ -284,10 +275,6 @@ class _Pictures:
     @property
     def done(self) -> bool:
         return self.kept == len(self.wanted)
-
-    def wants(self, stamp: int | None) -> bool:
-        """True if a packet with this time stamp holds a wanted picture, as far as that is known."""
-        return not self.stamped or stamp is None or stamp in self.awaited
 
     def add(self, frame: VideoFrame) -> None:
         key = frame.pts if self.stamped and frame.pts is not None else self.decoded
@@ -317,10 +304,8 @@ class _Pictures:
     def _check(self) -> None:
         lost, count = len(self.awaited) - self.good, len(self.awaited)
         if self.last is None or lost > LOST_FRACTION * count:
-            raise MediaError(
-                "broken",
-                f"{self.path} is broken: {lost} of {count} pictures cannot be decoded; copy it again",
-            )
+            message = f"{self.path} is broken: {lost} of {count} pictures cannot be decoded; copy it again"
+            raise MediaError("broken", message)
 
 
 class _Sound:
@@ -342,10 +327,8 @@ class _Sound:
         if self.decoded == 0:
             self.rate = frame.sample_rate  # some AAC declares half of it
         elif frame.sample_rate != self.rate:
-            raise MediaError(
-                "broken",
-                f"{self.path} changes its sample rate from {self.rate} to {frame.sample_rate} Hz: convert it",
-            )
+            changes = f"changes its sample rate from {self.rate} to {frame.sample_rate} Hz"
+            raise MediaError("broken", f"{self.path} {changes}: convert it")
         self.decoded += 1
         due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
         silence = self.clock.follow(due, self.rate, start=self.scan.sound_start, earliest=self.low)
@@ -365,9 +348,8 @@ class _Sound:
     def finish(self) -> None:
         lost = self.errors / max(1, self.errors + self.decoded)
         if lost > LOST_FRACTION:
-            raise MediaError(
-                "broken", f"{self.path} is broken: {lost:.0%} of its sound cannot be decoded; copy it again"
-            )
+            message = f"{self.path} is broken: {lost:.0%} of its sound cannot be decoded; copy it again"
+            raise MediaError("broken", message)
         if not self.decoded and not self.low:
             raise MediaError("no sound", f"{self.path} has an empty sound track: give a recording with sound")
         self.clock.check()

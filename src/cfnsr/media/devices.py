@@ -109,8 +109,7 @@ class Nearest(Generic[T]):
 
 
 class _Device:
-    def __init__(self, title: str) -> None:
-        self.title = title
+    title: str  # as messages call it
 
     def missing(self, what: str, expected: str) -> MediaError:
         return MediaError("missing", f"{self.title} {what}: expected {expected}")
@@ -120,7 +119,7 @@ class Camera(_Device):
     """A camera of this machine; see `Devices`."""
 
     def __init__(self, given: str) -> None:
-        super().__init__(f"camera {given}")
+        self.title = f"camera {given}"
         name = str(Path(given).resolve()) if given.startswith("/dev/") else given  # follows by-id links
         number = re.fullmatch(r"(?:/dev/video)?(\d+)", name)
         self._device: int | str = int(number[1]) if number else given
@@ -150,11 +149,8 @@ class Camera(_Device):
         what = "gives no pictures"
         try:
             if not camera.isOpened():
-                raise self.missing(
-                    "cannot be opened",
-                    "one that is plugged in, free, and allowed to this terminal by the system's settings; "
-                    "close other programs, or name another",
-                )
+                usable = "one that is plugged in, free, and allowed to this terminal by the system's settings"
+                raise self.missing("cannot be opened", f"{usable}; close other programs, or name another")
             for name, value in WANTED.items():
                 camera.set(getattr(cv2, f"CAP_PROP_{name}"), value)
             while not pace.stop.is_set():
@@ -171,7 +167,7 @@ class Microphone(_Device):
     """A microphone of this machine; see `Devices`."""
 
     def __init__(self, given: str) -> None:
-        super().__init__(f"microphone {given}")
+        self.title = f"microphone {given}"
         self._device = None if given == "default" else int(given) if given.isdecimal() else given
         require("live", "sounddevice")
         try:
@@ -192,13 +188,9 @@ class Microphone(_Device):
         try:
             found = self._portaudio.query_devices(self._device, "input")
             rate, channels = round(found["default_samplerate"]), min(2, found["max_input_channels"])
+            form = {"samplerate": rate, "channels": channels, "dtype": "float32", "device": self._device}
             stream = self._portaudio.InputStream(
-                samplerate=rate,
-                device=self._device,
-                channels=channels,
-                dtype="float32",
-                callback=lambda block, *_: blocks.put(block.copy()),
-                finished_callback=gone.set,
+                callback=lambda block, *_: blocks.put(block.copy()), finished_callback=gone.set, **form
             )
             stream.start()
         except (ValueError, self._portaudio.PortAudioError) as error:

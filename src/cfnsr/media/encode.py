@@ -56,10 +56,8 @@ def write_video(
         raise InputError(f"no frames for {path}: expected at least one picture; give the frames to write")
     height, width = first.shape[:2]
     if first.ndim != 3 or first.shape[2] != 3 or height % 2 or width % 2:
-        raise InputError(
-            f"frames of shape {first.shape} for {path}: expected (H, W, 3) with even H and W; "
-            "crop or resize them"
-        )
+        given = f"frames of shape {first.shape} for {path}"
+        raise InputError(f"{given}: expected (H, W, 3) with even H and W; crop or resize them")
     rate = Fraction(fps).limit_denominator(1001)
     sound = None if waveform is None else _channels_first(waveform, path)
     with create(path) as container:
@@ -98,10 +96,8 @@ def write_audio(path: Path, waveform: NDArray[np.float32], sample_rate: int) -> 
     """
     codec = AUDIO_CODECS.get(path.suffix.lower())
     if codec is None:
-        raise InputError(
-            f"cannot write sound as {path.name!r}: expected one of {', '.join(AUDIO_CODECS)}; "
-            "change the suffix"
-        )
+        known = ", ".join(AUDIO_CODECS)
+        raise InputError(f"cannot write sound as {path.name!r}: expected one of {known}; change the suffix")
     sound = _channels_first(waveform, path)
     with create(path) as container:
         audio = add_audio(container, codec, sample_rate, len(sound))

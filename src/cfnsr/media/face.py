@@ -101,31 +101,24 @@ class FaceDetector:
     def __init__(self, weights: Path | str | None = None) -> None:
         self._path = Path(weights) if weights is not None else yunet_weights()
         self._networks = threading.local()  # OpenCV's keeps the size and the answer of one picture
-        self._network()
-
-    def _network(self) -> Any:
-        """Return OpenCV's detector of this thread."""
-        if not hasattr(self._networks, "yunet"):
-            with LOADING:
-                self._networks.yunet = self._load()
-        return self._networks.yunet
+        self._networks.yunet = self._load()
 
     def _load(self) -> Any:
         import cv2
 
         refuse_pointer(self._path)
-        quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # for all threads
-        try:
-            # As bytes, for OpenCV opens no file whose name is no text.
-            weights, none = np.fromfile(self._path, np.uint8), np.empty(0, np.uint8)
-            return cv2.FaceDetectorYN.create("onnx", weights, none, (320, 320), LEAST_SCORE)
-        except (cv2.error, OSError):
-            raise InputError(
-                f"{self._path} is no YuNet model that OpenCV {cv2.__version__} can load: expected an ONNX "
-                f"file; point CFNSR_YUNET to {YUNET_FILE}"
-            ) from None
-        finally:
-            cv2.utils.logging.setLogLevel(quiet)
+        with LOADING:
+            quiet = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # for all threads
+            try:
+                # As bytes, for OpenCV opens no file whose name is no text.
+                weights, none = np.fromfile(self._path, np.uint8), np.empty(0, np.uint8)
+                return cv2.FaceDetectorYN.create("onnx", weights, none, (320, 320), LEAST_SCORE)
+            except (cv2.error, OSError):
+                is_none = f"{self._path} is no YuNet model that OpenCV {cv2.__version__} can load"
+                advice = f"expected an ONNX file; point CFNSR_YUNET to {YUNET_FILE}"
+                raise InputError(f"{is_none}: {advice}") from None
+            finally:
+                cv2.utils.logging.setLogLevel(quiet)
 
     def detect(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Detect faces (n, 5) in an RGB frame (H, W, 3): x, y, width, height in its pixels, and score.
@@ -139,9 +132,10 @@ class FaceDetector:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = frame if scale == 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-        yunet = self._network()
-        yunet.setInputSize(size)
-        _, faces = yunet.detect(small)
+        if not hasattr(self._networks, "yunet"):  # in another thread than this was made in
+            self._networks.yunet = self._load()
+        self._networks.yunet.setInputSize(size)
+        _, faces = self._networks.yunet.detect(small)
         if faces is None:
             return np.empty((0, 5), np.float32)
         shrunk = np.array([size[0] / width, size[1] / height] * 2, np.float32)
@@ -238,16 +232,16 @@ class Follower:
 
 def people_of(frames: Sequence[Mapping[int, NDArray[np.floating]]]) -> list[tuple[int, Track]]:
     """List people and their tracks through frames that `Follower` has linked; the largest comes first."""
-    people: dict[int, dict[int, NDArray[np.floating]]] = {}
-    for frame, found in enumerate(frames):
-        for person, face in found.items():
-            people.setdefault(person, {})[frame] = face
-
-    def presence(person: int) -> float:
-        return sum(float(np.sqrt(face[2] * face[3])) for face in people[person].values())
-
-    order = sorted(people, key=lambda person: (-presence(person), person))
-    return [(person, _track(people[person], len(frames))) for person in order]
+    tracks: list[tuple[float, int, Track]] = []
+    for person in {person for found in frames for person in found}:
+        found = np.array([person in each for each in frames])
+        table = np.zeros((len(frames), 5))
+        seen = [each[person] for each in frames if person in each]
+        table[found] = seen
+        presence = sum(float(np.sqrt(face[2] * face[3])) for face in seen)
+        one = Track(fill(table[:, :4], found), found, table[:, 4].astype(np.float32))
+        tracks.append((-presence, person, one))
+    return [(person, one) for _, person, one in sorted(tracks, key=lambda each: each[:2])]
 
 
 def _distances(before: NDArray[np.floating], faces: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -256,35 +250,7 @@ def _distances(before: NDArray[np.floating], faces: NDArray[np.floating]) -> NDA
     gaps = (old[..., :2] + old[..., 2:4] / 2) - (new[..., :2] + new[..., 2:4] / 2)
     old_side, new_side = np.sqrt(old[..., 2] * old[..., 3]), np.sqrt(new[..., 2] * new[..., 3])
     alike = (old_side < 2 * new_side) & (new_side < 2 * old_side)
-    sides: NDArray[np.float64] = np.linalg.norm(gaps, axis=-1) / np.maximum(old_side, new_side)
-    return np.where(alike, sides, np.inf)
-
-
-def _track(person: dict[int, NDArray[np.floating]], frames: int) -> Track:
-    table = np.zeros((frames, 5))
-    at = sorted(person)
-    table[at] = [person[frame] for frame in at]
-    found = np.zeros(frames, bool)
-    found[at] = True
-    return Track(fill(table[:, :4], found), found, table[:, 4].astype(np.float32))
-
-
-def track(detections: Sequence[NDArray[np.floating]], least_found: float = LEAST_FOUND) -> Track:
-    """Follow the main person through detections, one array (n, 5) a frame: the largest seen long enough.
-
-    Raises:
-        MediaError: no face at all, or nobody in `least_found` of the frames ("no face").
-    """
-    follower = Follower()
-    people = [person for _, person in people_of([follower.add(faces) for faces in detections])]
-    if not people:
-        raise MediaError(
-            "no face",
-            f"no face in any of {len(detections)} frames: expected one person; check light and framing",
-        )
-    main = next((person for person in people if person.found.mean() >= least_found), people[0])
-    check_found(main.found, least_found)
-    return main
+    return np.where(alike, np.linalg.norm(gaps, axis=-1) / np.maximum(old_side, new_side), np.inf)
 
 
 def check_found(found: NDArray[np.bool_], least_found: float = LEAST_FOUND, of: str = "frames") -> None:
@@ -295,11 +261,8 @@ def check_found(found: NDArray[np.bool_], least_found: float = LEAST_FOUND, of: 
     """
     if found.sum() < least_found * len(found) or not found.any():
         least = f"at least {least_found:.0%} of them" if least_found else "one of them"
-        raise MediaError(
-            "no face",
-            f"a face in only {found.sum()} of {len(found)} {of}: expected one person in {least}; check light "
-            "and framing",
-        )
+        shown = f"a face in only {found.sum()} of {len(found)} {of}"
+        raise MediaError("no face", f"{shown}: expected one person in {least}; check light and framing")
 
 
 def fill(values: NDArray[np.floating], found: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -366,8 +329,7 @@ def _local_lines(
     variance = (weight * lag**2).sum(axis=1) - mean_lag**2
     mean = weight @ values
     slope = ((weight * lag) @ values - mean_lag[:, None] * mean) / np.maximum(variance, 1e-12)[:, None]
-    fitted: NDArray[np.float64] = mean - slope * mean_lag[:, None]
-    return fitted
+    return np.asarray(mean - slope * mean_lag[:, None])
 
 
 def crop(frames: Frames, squares: NDArray[np.floating], size: int = SIZE) -> NDArray[np.uint8]:
@@ -385,13 +347,9 @@ def crop(frames: Frames, squares: NDArray[np.floating], size: int = SIZE) -> NDA
         step = side / (size * samples)
         corner = np.array([x, y]) - side / 2 + step / 2 - 0.5
         matrix = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
-        warped = cv2.warpAffine(
-            np.ascontiguousarray(frame),
-            matrix,
-            (size * samples, size * samples),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        whole, how = np.ascontiguousarray(frame), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        larger = (size * samples, size * samples)
+        warped = cv2.warpAffine(whole, matrix, larger, flags=how, borderMode=cv2.BORDER_REPLICATE)
         out[:] = warped if samples == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
     return crops
 
@@ -399,29 +357,25 @@ def crop(frames: Frames, squares: NDArray[np.floating], size: int = SIZE) -> NDA
 def cut_faces(
     frames: Frames,
     times: NDArray[np.floating],
-    source: FaceDetector | OpenFaceTrack,
+    points: OpenFaceTrack,
     *,
     margin: float = MARGIN,
     size: int = SIZE,
     least_found: float = LEAST_FOUND,
 ) -> Faces:
-    """Cut the main person's face out of frames (T, H, W, 3) taken at `times` (T,) seconds.
+    """Cut the face out of frames (T, H, W, 3) taken at `times` (T,) seconds, by OpenFace's landmarks.
 
     Args:
-        source: a detector, or OpenFace's rows of exactly these frames (`OpenFaceTrack.at`) with landmarks.
+        points: OpenFace's rows of exactly these frames (`OpenFaceTrack.at`) with landmarks.
 
     Raises:
         MediaError: no face, or one in too few frames ("no face").
     """
-    if isinstance(source, OpenFaceTrack):
-        if source.landmarks is None or len(source.landmarks) != len(frames):
-            raise ValueError("expected OpenFace landmarks for each frame")
-        check_found(source.success, least_found)
-        squares = fill(squares_from_landmarks(source.landmarks, margin), source.success)
-        squares = smooth(squares, times)
-        return Faces(crop(frames, squares, size), squares, source.success, source.confidence)
-    person = track([source.detect(frame) for frame in frames], least_found)
-    return cut(frames, times, person, margin=margin, size=size)
+    if points.landmarks is None or len(points.landmarks) != len(frames):
+        raise ValueError("expected OpenFace landmarks for each frame")
+    check_found(points.success, least_found)
+    squares = smooth(fill(squares_from_landmarks(points.landmarks, margin), points.success), times)
+    return Faces(crop(frames, squares, size), squares, points.success, points.confidence)
 
 
 def cut(

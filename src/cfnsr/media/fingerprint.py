@@ -113,27 +113,23 @@ def copies(contents: Sequence[Content]) -> NDArray[np.int64]:
     >>> copies([Content("a"), Content("b"), Content("a"), Content("c")])
     array([ 0, -1,  0, -1])
     """
-    parents = list(range(len(contents)))
-
-    def root(member: int) -> int:
-        while parents[member] != member:
-            parents[member] = member = parents[parents[member]]
-        return member
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     first: dict[str, int] = {}
+    linked, sounds = [], {}
     for place, content in enumerate(contents):
-        if content.sha256:
-            parents[place] = first.setdefault(content.sha256, place)
-    audible = [(place, content.sound) for place, content in enumerate(contents) if content.sound is not None]
-    places = [place for place, _ in audible if parents[place] == place]
-    if places:
-        sounds = np.stack([sound for place, sound in audible if parents[place] == place])
-        for one, other in alike(sounds).tolist():
-            parents[root(places[other])] = root(places[one])
-    roots = np.array([root(place) for place in range(len(contents))], np.int64)
-    _, numbers, counts = np.unique(roots, return_inverse=True, return_counts=True)
-    kept = np.where(counts > 1, np.cumsum(counts > 1) - 1, -1)
-    return kept[numbers].astype(np.int64) if len(contents) else np.empty(0, np.int64)
+        earlier = first.setdefault(content.sha256, place) if content.sha256 else place
+        linked.append((place, earlier))
+        if content.sound is not None and earlier == place:
+            sounds[place] = content.sound
+    if places := list(sounds):
+        linked += [(places[one], places[other]) for one, other in alike(np.stack(list(sounds.values())))]
+    ones, others = np.array(linked, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(ones)), (ones, others)), shape=(len(contents), len(contents)))
+    numbers = connected_components(graph, directed=False)[1] if len(contents) else np.empty(0, np.int64)
+    several = np.bincount(numbers) > 1
+    return np.asarray(np.where(several, np.cumsum(several) - 1, -1)[numbers], np.int64)
 
 
 def alike(sounds: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -156,9 +152,8 @@ def _glances(sounds: NDArray[np.uint8]) -> NDArray[np.float32]:
     pooled = whole.reshape(len(sounds), steps, POOL[0], bands, POOL[1]).mean(axis=(2, 4), dtype=np.float32)
     pooled -= pooled.mean(axis=1, keepdims=True)
     pooled -= pooled.mean(axis=2, keepdims=True)
-    flat: NDArray[np.float32] = pooled.reshape(len(sounds), -1)
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    return flat
+    flat = pooled.reshape(len(sounds), -1)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6), np.float32)
 
 
 def closeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -173,5 +168,4 @@ def closeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.fl
         np.einsum("ntb,ntb->n", ours[:, max(lag, 0) : STEPS + lag], theirs[:, max(-lag, 0) : STEPS - lag])
         for lag in range(-LAGS, LAGS + 1)
     ]
-    best: NDArray[np.float32] = np.max(products, axis=0) / np.maximum(scale, 1e-6)
-    return best
+    return np.asarray(np.max(products, axis=0) / np.maximum(scale, 1e-6))

@@ -76,11 +76,9 @@ def window(
     kept = waveform[first : first + length]
     real = len(kept) / sample_rate
     if real < min(LEAST_SOUND, keep):
-        raise MediaError(
-            "too short",
-            f"{len(waveform) / sample_rate:.2f} s of sound: expected at least {skip + LEAST_SOUND:g} s, "
-            f"because the first {skip:g} s are left out; give a longer recording",
-        )
+        least = f"at least {skip + LEAST_SOUND:g} s, because the first {skip:g} s are left out"
+        given = f"{len(waveform) / sample_rate:.2f} s of sound"
+        raise MediaError("too short", f"{given}: expected {least}; give a longer recording")
     return np.pad(kept, (0, length - len(kept))), real
 
 

@@ -9,7 +9,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, listed
 from cfnsr.files import Table, escaped, open_table
 from cfnsr.media.errors import MediaError
 
-_INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
-_PRESENCES = (*_INTENSITIES[:-1], 28, 45)
+INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+PRESENCES = (*INTENSITIES[:-1], 28, 45)
 
-ACTION_UNITS = (*(f"AU{unit:02d}_r" for unit in _INTENSITIES), *(f"AU{unit:02d}_c" for unit in _PRESENCES))
+ACTION_UNITS = (*(f"AU{unit:02d}_r" for unit in INTENSITIES), *(f"AU{unit:02d}_c" for unit in PRESENCES))
 """The 35 columns in OpenFace 2's order: 17 intensities from 0 to 5, then 18 presences, 0 or 1."""
 
 POSE = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
@@ -81,11 +81,8 @@ class OpenFaceTrack:
             MediaError: there is no such row ("no face").
         """
         if not self.success.any():
-            raise MediaError(
-                "no face",
-                f"OpenFace found no face in any of {len(self.success)} rows: expected one person; leave the "
-                "take out",
-            )
+            none = f"OpenFace found no face in any of {len(self.success)} rows"
+            raise MediaError("no face", f"{none}: expected one person; leave the take out")
         return self.rows(np.flatnonzero(self.success))
 
     def features(self) -> NDArray[np.float32]:
@@ -128,8 +125,7 @@ def face_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float32]:
     size = np.sqrt(np.square(centred).sum(axis=2).mean(axis=1))
     # Points that all coincide have no form: they stay at the centre.
     scaled = centred / np.where(size > 0, size, 1)[:, None, None]
-    shape: NDArray[np.float32] = scaled.swapaxes(1, 2).reshape(len(scaled), -1).astype(np.float32)
-    return shape
+    return np.asarray(scaled.swapaxes(1, 2).reshape(len(scaled), -1), np.float32)
 
 
 def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTrack:
@@ -155,21 +151,21 @@ def read_openface(path: Path | str, *, points_only: bool = False) -> OpenFaceTra
         names = _names(path, sheet, needed, groups)
     table = _numbers(path, names, "frame")
     if not len(table):
-        raise MediaError(
-            "broken", f"{path} has a header but no rows: expected one for each picture; write it again"
-        )
+        message = f"{path} has a header but no rows: expected one for each picture; write it again"
+        raise MediaError("broken", message)
+    place, found = names.index("frame"), names.index("success")
     if "face_id" in names:
-        identity = [names.index(name) for name in ("face_id", "confidence", "success")]
-        whose = table[:, identity[0]]
-        table = table[(whose == _main_face(table[:, identity])) | np.isnan(whose)]
-    place = names.index("frame")
-    lost = ~(table[:, names.index("success")] > 0.5)
+        whose = table[:, names.index("face_id")]
+        people, row_person = np.unique(whose, return_inverse=True)
+        seen = np.where(table[:, found] > 0.5, table[:, names.index("confidence")], 0)
+        main = people[np.bincount(row_person, weights=seen).argmax()]
+        table = table[(whose == main) | np.isnan(whose)]
+    lost = ~(table[:, found] > 0.5)
     table[lost, place] = _continued(table[:, place], np.arange(float(len(table))), 1.0)[lost]
     table = table[np.argsort(table[:, place], kind="stable")]
     columns = dict(zip(names, table.T, strict=True))
     success = columns["success"] > 0.5
-    frames = [f"{frame:g}" for frame in columns["frame"][success]]
-    _check(path, names, table[success], "frame", frames)
+    _check(path, names, table[success], "frame", [f"{frame:g}" for frame in columns["frame"][success]])
     return OpenFaceTrack(
         frame_numbers=columns["frame"].astype(np.int64) - 1,  # OpenFace counts from 1
         timestamps=_times(columns["timestamp"], columns["frame"]),
@@ -229,19 +225,16 @@ def read_means(path: Path | str) -> dict[str, OpenFaceTrack]:
     if not len(takes):
         raise MediaError("broken", f"{path} has a header but no rows: expected one for each take")
     if (takes == "").any():
-        raise MediaError(
-            "broken", f"{path} has a row without a name: expected the take's; mend or remove the row of ''"
-        )
+        message = f"{path} has a row without a name: expected the take's; mend or remove the row of ''"
+        raise MediaError("broken", message)
     table = _numbers(path, names[1:], "name")
     _check(path, names[1:], table, "name", takes.tolist())
     _, first, row_take = np.unique(takes, return_index=True, return_inverse=True)
     twice = (table != table[first[row_take]]).any(axis=1)
     if twice.any():
-        name = str(takes[twice.argmax()])
-        raise MediaError(
-            "broken",
-            f"{path} has two different rows of one take: expected one; mend or remove the row of {name!r}",
-        )
+        row = f"the row of {str(takes[twice.argmax()])!r}"
+        message = f"{path} has two different rows of one take: expected one; mend or remove {row}"
+        raise MediaError("broken", message)
     columns = dict(zip(names[1:], table.T, strict=True))
     every = OpenFaceTrack(
         frame_numbers=np.zeros(len(takes), np.int64),
@@ -269,20 +262,18 @@ def _names(path: Path, sheet: Table, needed: Sequence[str], optional: Sequence[t
     header = sheet.header
     missing = [name for name in needed if name not in header]
     if missing:
-        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         advice = "run it with -aus"
         if len(header) < 2:
             advice = "separate the cells by commas, semicolons or tabs"
         elif not set(missing) <= set(ACTION_UNITS):
             advice = "see whether it is one"
-        raise MediaError("broken", f"{path} lacks the columns {shown}: expected OpenFace 2's table; {advice}")
+        lacks = f"{path} lacks the columns {listed(missing, 6)}"
+        raise MediaError("broken", f"{lacks}: expected OpenFace 2's table; {advice}")
     names = [*needed, *(name for group in optional if set(group) <= set(header) for name in group)]
     twice = [name for name in names if header.count(name) > 1]
     if twice:
-        raise MediaError(
-            "broken",
-            f"{path} has {header.count(twice[0])} columns {twice[0]}: expected one; remove the others",
-        )
+        message = f"{path} has {header.count(twice[0])} columns {twice[0]}: expected one; remove the others"
+        raise MediaError("broken", message)
     return names
 
 
@@ -293,39 +284,27 @@ def _numbers(path: Path, names: list[str], key: str) -> NDArray[np.float64]:
         MediaError: a cell that counts is no number; names it by what `key` calls its row.
     """
     with _opened(path) as sheet, warnings.catch_warnings(action="ignore"):  # of no rows: the caller's
-        try:
-            return np.loadtxt(
-                sheet.lines,
-                comments=None,
-                delimiter=sheet.separator,
-                usecols=[sheet.header.index(name) for name in names],
-                ndmin=2,
-                quotechar='"',
-            )
-        except ValueError:  # not all are numbers as Python writes them
-            pass
+        places = [sheet.header.index(name) for name in names]
+        form: dict[str, Any] = {"comments": None, "delimiter": sheet.separator, "quotechar": '"'}
+        with suppress(ValueError):  # not all are numbers as Python writes them
+            return np.loadtxt(sheet.lines, usecols=places, ndmin=2, **form)
+    rows = []
     with _opened(path) as sheet:
-        rows = list(_read_rows(path, sheet, names, key))
+        for _, cells in sheet.rows():  # cell by cell
+            texts = [cells[place] for place in places]
+            without_face = False
+            if key == "frame":
+                success = names.index("success")
+                texts[success] = _SUCCESS.get(texts[success].lower(), texts[success])
+                found = _number(texts[success])
+                without_face = found is not None and not found > 0.5
+            values = [_number(text) for text in texts]
+            if None in values and not without_face:
+                bad = values.index(None)
+                row = cells[sheet.header.index(key)]
+                raise _wrong(path, names[bad], repr(texts[bad]), "a number", key, row)
+            rows.append([math.nan if value is None else value for value in values])
     return np.array(rows, np.float64).reshape(-1, len(names))
-
-
-def _read_rows(path: Path, sheet: Table, names: list[str], key: str) -> Iterator[list[float]]:
-    """Yield the rows of `_numbers`, cell by cell."""
-    places = [sheet.header.index(name) for name in names]
-    for _, cells in sheet.rows():
-        texts = [cells[place] for place in places]
-        without_face = False
-        if key == "frame":
-            success = names.index("success")
-            texts[success] = _SUCCESS.get(texts[success].lower(), texts[success])
-            found = _number(texts[success])
-            without_face = found is not None and not found > 0.5
-        values = [_number(text) for text in texts]
-        if None in values and not without_face:
-            bad = values.index(None)
-            row = cells[sheet.header.index(key)]
-            raise _wrong(path, names[bad], repr(texts[bad]), "a number", key, row)
-        yield [math.nan if value is None else value for value in values]
 
 
 def _number(cell: str) -> float | None:
@@ -365,18 +344,10 @@ def _measured(columns: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
         with np.errstate(over="ignore"):  # in rows without a face
             return np.column_stack([columns[name] for name in names]).astype(np.float32)
 
-    points = group(LANDMARKS)
-    read = ACTION_UNITS[0] in columns
+    points, units = group(LANDMARKS), group(ACTION_UNITS)
     return {
         "landmarks": None if points is None else np.stack([points[:, :POINTS], points[:, POINTS:]], axis=-1),
-        "action_units": group(ACTION_UNITS) if read else np.empty((len(columns["frame"]), 0), np.float32),
+        "action_units": np.empty((len(columns["frame"]), 0), np.float32) if units is None else units,
         "pose": group(POSE),
         "gaze": group(GAZE),
     }
-
-
-def _main_face(rows: NDArray[np.float64]) -> float:
-    """Identity seen longest among rows of (identity, confidence, success)."""
-    faces, row_face = np.unique(rows[:, 0], return_inverse=True)
-    seen = np.bincount(row_face, weights=np.where(rows[:, 2] > 0.5, rows[:, 1], 0))
-    return float(faces[seen.argmax()])

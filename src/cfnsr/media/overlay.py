@@ -83,9 +83,8 @@ def write_overlay(
     """
     source, out = Path(source), Path(out)
     if out.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            f"cannot write a video as {out.name!r}: expected one of {', '.join(SUFFIXES)}; change the suffix"
-        )
+        known = ", ".join(SUFFIXES)
+        raise InputError(f"cannot write a video as {out.name!r}: expected one of {known}; change the suffix")
     if out.exists() and source.exists() and out.samefile(source):
         raise InputError(f"{out} is the source itself: expected another file to write to; give another name")
     scan = scan_packets(source, streams)
@@ -182,11 +181,8 @@ class _DrawnVideo:
         self.writing.mux(self.stream.encode(None))
         lost = self.scan.frame_count - self.written
         if lost > LOST_FRACTION * self.scan.frame_count:
-            raise MediaError(
-                "broken",
-                f"{self.path} is broken: {lost} of {self.scan.frame_count} pictures cannot be decoded; "
-                "copy it again",
-            )
+            share = f"{lost} of {self.scan.frame_count} pictures"
+            raise MediaError("broken", f"{self.path} is broken: {share} cannot be decoded; copy it again")
 
 
 class _CopiedAudio:
@@ -234,20 +230,17 @@ class _EncodedAudio:
         self.lost += bool(packet.size and not frames)
         self.decoded += bool(frames)
         for frame in frames:
-            self._lay(frame)
-
-    def _lay(self, frame: AudioFrame) -> None:
-        due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
-        if silence := self.clock.follow(due, self.rate, start=self.scan.sound_start):
-            self._flush()  # what was read before it
-            self._write(np.zeros((self.channels, silence), np.float32))
-        form = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if form != self.form:
-            self._flush()
-            self.form = form
-            self.resampler = av.AudioResampler(format="fltp", layout=self.stream.layout.name, rate=self.rate)
-        frame.pts = None  # the count of samples is the clock
-        self._resample(frame)
+            due = None if frame.pts is None else float(frame.pts * (frame.time_base or 1)) - self.scan.zero
+            if silence := self.clock.follow(due, self.rate, start=self.scan.sound_start):
+                self._flush()  # what was read before it
+                self._write(np.zeros((self.channels, silence), np.float32))
+            form = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if form != self.form:
+                self._flush()
+                self.form, layout = form, self.stream.layout.name
+                self.resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
+            frame.pts = None  # the count of samples is the clock
+            self._resample(frame)
 
     def _resample(self, frame: AudioFrame | None) -> None:
         if self.resampler is not None:

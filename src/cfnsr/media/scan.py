@@ -83,9 +83,8 @@ def scan_packets(path: Path, wanted: Streams = USUAL) -> Scan:
         video, audio = find_streams(container, wanted)
         streams = [stream for stream in (video, audio) if stream is not None]
         if not streams:
-            raise MediaError(
-                "not media", f"{path} holds neither pictures nor sound: give a video or a recording"
-            )
+            message = f"{path} holds neither pictures nor sound: give a video or a recording"
+            raise MediaError("not media", message)
         times = _Times(container, [stream.index for stream in streams])
         for packet in read_packets(path, container, list(container.streams)):  # type: ignore[arg-type]
             if packet.size:  # else it is the decoder's signal to finish

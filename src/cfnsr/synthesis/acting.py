@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cfnsr.media.openface import INTENSITIES
+
 Array = NDArray[np.float64]
 Modality = Literal["video", "audio"]
 
-# The 17 action units whose intensity (0 to 5) OpenFace 2.1 measures, in its own order.
-ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
+ACTION_UNITS = INTENSITIES  # the 17 whose intensity (0 to 5) OpenFace measures, in its own order
 
 # Prototypes after Ekman, Friesen & Hager (2002), Facial Action Coding System: intensities when strong.
 EXPRESSIONS: Mapping[str, Mapping[int, float]] = {
@@ -64,9 +65,7 @@ VOICES: Mapping[str, Prosody] = {
     "happy": Prosody(pitch=5.0, accent=6.0, ending=1.0, level=4.0, tempo=1.15, tilt=1.5),
     "sad": Prosody(pitch=-2.0, accent=1.0, ending=-4.0, level=-12.0, tempo=0.74, tilt=-4.5, breath=0.35),
     "angry": Prosody(3.0, 4.0, -4.0, level=10.0, tempo=1.12, tilt=5.0, breath=0.03, jitter=0.02, rough=0.6),
-    "fearful": Prosody(
-        8.0, 2.0, 2.0, level=-2.0, tempo=1.35, tilt=-0.5, breath=0.6, jitter=0.035, tremor=0.8
-    ),
+    "fearful": Prosody(8.0, 2.0, 2.0, -2.0, tempo=1.35, tilt=-0.5, breath=0.6, jitter=0.035, tremor=0.8),
     "disgust": Prosody(-2.0, 2.5, -4.0, level=-1.0, tempo=0.92, tilt=-0.8, jitter=0.01, rough=0.3),
     "surprised": Prosody(6.5, 7.0, 7.0, level=4.0, tempo=1.05, tilt=1.5, breath=0.08),
 }
@@ -114,10 +113,8 @@ def partner(emotion: str, modality: Modality) -> str | None:
     >>> partner("fearful", "video"), partner("fearful", "audio")
     ('surprised', None)
     """
-    for first, second in CONFUSIONS[modality]:
-        if emotion in (first, second):
-            return second if emotion == first else first
-    return None
+    others = dict(CONFUSIONS[modality])
+    return (others | {second: first for first, second in others.items()}).get(emotion)
 
 
 def show(emotion: str, strength: float, rng: np.random.Generator) -> Array:
@@ -204,11 +201,10 @@ def perform(apex: Array, opening: Array, fps: float, rng: np.random.Generator) -
     course = 0.15 + 0.85 * rise * (1.0 - 0.5 * fade)
     liveliness = 1.0 + 0.06 * _wander(time, 1, 0.6, rng)
     units = apex * course[:, None] * liveliness
-    for unit, added in (
-        (25, SPEAKING_LIPS * opening),
-        (26, SPEAKING_JAW * opening),
-        (45, _blinks(time, rng)),
-    ):
+    blinks = rng.uniform(0.1, time[-1], rng.integers(0, 3))
+    away = np.abs(time[:, None] - blinks[None]).min(axis=1, initial=np.inf)
+    closed = 5.0 * np.clip(1.3 - away / BLINK_SECONDS, 0.0, 1.0)
+    for unit, added in ((25, SPEAKING_LIPS * opening), (26, SPEAKING_JAW * opening), (45, closed)):
         units[:, ACTION_UNITS.index(unit)] += added
     return Performance(
         units=np.clip(units, 0.0, 5.0),
@@ -229,13 +225,4 @@ def _wander(time: Array, columns: int, hertz: float, rng: np.random.Generator) -
     frequency = hertz * rng.uniform(0.4, 2.2, (3, 1, columns))
     start = rng.uniform(0.0, 2.0 * np.pi, (3, 1, columns))
     weight = np.array([1.0, 0.6, 0.4])[:, None, None]
-    moved: Array = (weight * np.sin(2.0 * np.pi * frequency * time[None, :, None] + start)).sum(axis=0)
-    return moved
-
-
-def _blinks(time: Array, rng: np.random.Generator) -> Array:
-    """Intensity (frames,) of closed lids, 0 to 5."""
-    moments = rng.uniform(0.1, time[-1], rng.integers(0, 3))
-    nearest = np.abs(time[:, None] - moments[None]).min(axis=1, initial=np.inf)
-    closed: Array = 5.0 * np.clip(1.3 - nearest / BLINK_SECONDS, 0.0, 1.0)
-    return closed
+    return np.asarray((weight * np.sin(2.0 * np.pi * frequency * time[None, :, None] + start)).sum(axis=0))

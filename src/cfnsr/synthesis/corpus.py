@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -62,10 +62,8 @@ class Part:
 
     def files(self, folder: Path) -> tuple[Path, Path]:
         """Paths of the take's video and landmarks in a corpus."""
-        return (
-            folder / f"Actor_{self.actor:02d}" / f"{self.name}.mp4",
-            folder / "landmarks" / f"{self.name}.csv",
-        )
+        video = folder / f"Actor_{self.actor:02d}" / f"{self.name}.mp4"
+        return video, folder / "landmarks" / f"{self.name}.csv"
 
 
 def is_masked(name: str) -> bool:
@@ -102,26 +100,22 @@ def plan(actors: int = 24, takes: int = 21) -> list[Part]:
         raise InputError(f"{actors} actors: expected 1 to {MOST_ACTORS}; give another number")
     if not 1 <= takes <= 60:
         raise InputError(f"{takes} takes for each actor: expected 1 to 60 as in RAVDESS; give another number")
+
+    def turn(part: Part) -> int:
+        if part.masked:
+            return 1
+        return 3 if part.repetition == 2 else 2 * (part.intensity - 1)
+
     emotions = range(1, len(RAVDESS) + 1)
     shown = [(emotion, 1) for emotion in emotions] + [(emotion, 2) for emotion in emotions if emotion > 1]
     parts = []
-    for actor in range(1, actors + 1):
-        own = []
-        for again in (0, 1):
-            half = []
-            for repetition, (emotion, intensity) in product((1, 2), shown):
-                statement = 1 + ((actor - 1) // 2 + emotion + intensity + again) % 2
-                half.append(Part(actor, emotion, intensity, statement, repetition))
-            own += sorted(half, key=_turn)
-        parts += own[:takes]
+    for actor, again in product(range(1, actors + 1), (0, 1)):
+        half = []
+        for repetition, (emotion, intensity) in product((1, 2), shown):
+            statement = 1 + ((actor - 1) // 2 + emotion + intensity + again) % 2
+            half.append(Part(actor, emotion, intensity, statement, repetition))
+        parts += sorted(half, key=turn)[: max(0, takes - again * len(half))]
     return parts
-
-
-def _turn(part: Part) -> int:
-    """Sort key: the order of the kinds in `plan`."""
-    if part.masked:
-        return 1
-    return 3 if part.repetition == 2 else 2 * (part.intensity - 1)
 
 
 def synthesize(
@@ -154,15 +148,13 @@ def synthesize(
     """
     parts = plan(actors, takes)
     if any(side % 2 or not SMALLEST <= side <= LARGEST for side in size):
-        raise InputError(
-            f"pictures of {size[0]} x {size[1]}: expected even sides of {SMALLEST} to {LARGEST} pixels; "
-            "give another size"
-        )
+        sides = f"even sides of {SMALLEST} to {LARGEST} pixels"
+        raise InputError(f"pictures of {size[0]} x {size[1]}: expected {sides}; give another size")
     if seed < 0:
         raise InputError(f"seed {seed}: expected 0 or more; give another number")
     if workers is not None and workers < 1:
         raise InputError(f"{workers} workers: expected 1 or more; give another number")
-    _claim(folder, seed, size)
+    _claim(folder, json.dumps({"version": VERSION, "seed": seed, "size": size}))
     missing = [part for part in parts if not all(path.is_file() for path in part.files(folder))]
     report = progress or (lambda part: None)
     for part in sorted(set(parts) - set(missing)):
@@ -173,24 +165,21 @@ def synthesize(
     return folder
 
 
-def _claim(folder: Path, seed: int, size: tuple[int, int]) -> None:
+def _claim(folder: Path, recipe: str) -> None:
     """Note in the folder what it holds, so that takes of another recipe never mix with these."""
-    recipe = json.dumps({"version": VERSION, "seed": seed, "size": size})
     record = folder / RECORD
     check_folder(folder)
     if record.is_file():
         found = record.read_text(encoding="utf-8", errors="replace").strip()
         if found != recipe:
-            raise InputError(
-                f"{folder} holds a synthetic corpus made otherwise ({found}): expected {recipe}; "
-                "give an empty folder"
-            )
-        return
-    if any(folder.glob("Actor_*")):
+            holds = f"{folder} holds a synthetic corpus made otherwise ({found})"
+            raise InputError(f"{holds}: expected {recipe}; give an empty folder")
+    elif any(folder.glob("Actor_*")):
         raise InputError(
             f"{folder} holds takes that were not synthesized: expected an empty folder; give another name"
         )
-    write_text(record, recipe + "\n")
+    else:
+        write_text(record, recipe + "\n")
 
 
 def _crashed(part: Part) -> None:
@@ -224,8 +213,7 @@ class Scene:
 
 def act(part: Part, seed: int) -> Scene:
     """Act one take; everything it draws comes from the seed and its own numbers."""
-    numbers = (part.actor, part.emotion, part.intensity, part.statement, part.repetition)
-    rng = np.random.default_rng((seed, *numbers))
+    rng = np.random.default_rng((seed, *astuple(part)))
     person = cast(part.actor, seed)
     emotion = RAVDESS.emotions[part.emotion - 1]
     strength = STRENGTHS[part.intensity] * rng.uniform(0.95, 1.05)

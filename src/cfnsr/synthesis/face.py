@@ -33,14 +33,11 @@ MOUTH_LINE = 1.18  # where the lips meet
 # Landmarks and moves are written "number x y, ..." for the side left in the picture and the middle; the other
 # side is its mirror image. The proportions are those of a grown head.
 _HALF = (
-    "0 -1.1 -.05, 1 -1.1 .27, 2 -1.06 .58, 3 -.99 .88, 4 -.88 1.16, 5 -.71 1.42, "
-    "6 -.5 1.64, 7 -.26 1.79, 8 0 1.84, "
-    "17 -.9 -.3, 18 -.77 -.42, 19 -.58 -.45, 20 -.38 -.42, 21 -.2 -.36, "
-    "27 0 -.03, 28 0 .2, 29 0 .43, 30 0 .65, 31 -.22 .77, 32 -.11 .81, 33 0 .84, "
-    "36 -.73 .02, 37 -.58 -.1, 38 -.41 -.1, 39 -.27 .04, 40 -.41 .09, 41 -.58 .09, "
-    "48 -.42 1.17, 49 -.25 1.09, 50 -.09 1.04, 51 0 1.06, 57 0 1.36, 58 -.11 1.35, "
-    "59 -.27 1.29, "
-    "60 -.36 1.17, 61 -.14 1.165, 62 0 1.175, 66 0 1.185, 67 -.14 1.18"
+    "0 -1.1 -.05, 1 -1.1 .27, 2 -1.06 .58, 3 -.99 .88, 4 -.88 1.16, 5 -.71 1.42, 6 -.5 1.64, 7 -.26 1.79, "
+    "8 0 1.84, 17 -.9 -.3, 18 -.77 -.42, 19 -.58 -.45, 20 -.38 -.42, 21 -.2 -.36, 27 0 -.03, 28 0 .2, "
+    "29 0 .43, 30 0 .65, 31 -.22 .77, 32 -.11 .81, 33 0 .84, 36 -.73 .02, 37 -.58 -.1, 38 -.41 -.1, "
+    "39 -.27 .04, 40 -.41 .09, 41 -.58 .09, 48 -.42 1.17, 49 -.25 1.09, 50 -.09 1.04, 51 0 1.06, 57 0 1.36, "
+    "58 -.11 1.35, 59 -.27 1.29, 60 -.36 1.17, 61 -.14 1.165, 62 0 1.175, 66 0 1.185, 67 -.14 1.18"
 )
 # Displacement of points by each action unit at intensity 5.
 _MOVES = {
@@ -50,21 +47,21 @@ _MOVES = {
     5: "37 0 -.1, 38 0 -.1",
     6: "36 .02 -.01, 41 0 -.07, 40 0 -.06, 37 0 .02, 17 0 .03",
     7: "41 0 -.05, 40 0 -.05, 37 0 .05, 38 0 .05",
-    9: "30 0 -.04, 31 -.02 -.08, 32 0 -.06, 33 0 -.05, 21 .05 .1, 20 .03 .06, 39 0 -.01, "
-    "40 0 -.03, 41 0 -.02, 49 0 -.06, 50 0 -.08, 51 0 -.08, 61 0 -.03, 62 0 -.03",
+    9: "30 0 -.04, 31 -.02 -.08, 32 0 -.06, 33 0 -.05, 21 .05 .1, 20 .03 .06, 39 0 -.01, 40 0 -.03, "
+    "41 0 -.02, 49 0 -.06, 50 0 -.08, 51 0 -.08, 61 0 -.03, 62 0 -.03",
     10: "49 -.03 -.1, 50 0 -.13, 51 0 -.12, 31 -.02 -.03, 61 0 -.11, 62 0 -.11, 48 0 .03, 60 0 .03",
-    12: "48 -.2 -.17, 60 -.19 -.17, 49 -.11 -.08, 59 -.12 -.05, 50 -.03 0, 58 -.04 .02, "
-    "61 -.05 0, 67 -.05 .01, 51 0 .03, 4 -.02 -.02, 5 -.02 -.02, 31 -.03 -.01",
+    12: "48 -.2 -.17, 60 -.19 -.17, 49 -.11 -.08, 59 -.12 -.05, 50 -.03 0, 58 -.04 .02, 61 -.05 0, "
+    "67 -.05 .01, 51 0 .03, 4 -.02 -.02, 5 -.02 -.02, 31 -.03 -.01",
     14: "48 -.06 -.01, 60 -.06 -.01",
     15: "48 -.02 .19, 60 -.02 .19, 49 0 .06, 59 0 .11, 58 0 .02, 61 0 .01, 67 0 .01",
-    17: "57 0 -.09, 58 0 -.08, 59 0 -.04, 66 0 -.04, 67 0 -.03, 50 0 -.04, 51 0 -.05, "
-    "61 0 -.04, 62 0 -.04, 8 0 -.05",
-    20: "48 -.2 .06, 60 -.19 .06, 49 -.12 .02, 59 -.13 .05, 50 -.04 .02, 58 -.06 .03, "
-    "61 -.06 0, 67 -.06 .04, 4 -.02 0, 5 -.03 0",
+    17: "57 0 -.09, 58 0 -.08, 59 0 -.04, 66 0 -.04, 67 0 -.03, 50 0 -.04, 51 0 -.05, 61 0 -.04, 62 0 -.04, "
+    "8 0 -.05",
+    20: "48 -.2 .06, 60 -.19 .06, 49 -.12 .02, 59 -.13 .05, 50 -.04 .02, 58 -.06 .03, 61 -.06 0, "
+    "67 -.06 .04, 4 -.02 0, 5 -.03 0",
     23: "48 .04 .01, 60 .05 .01, 49 .02 .05, 50 0 .07, 51 0 .07, 57 0 -.09, 58 0 -.09, 59 .02 -.05",
     25: "61 0 -.05, 62 0 -.05, 66 0 .13, 67 0 .12, 50 0 -.03, 51 0 -.03, 57 0 .1, 58 0 .1, 59 0 .06",
-    26: "66 0 .44, 67 .01 .42, 57 0 .43, 58 .01 .42, 59 .04 .28, 48 .05 .12, 60 .06 .13, "
-    "61 .02 0, 49 .03 .02, 8 0 .38, 7 0 .37, 6 .01 .33, 5 .02 .24, 4 .02 .12, 3 0 .04",
+    26: "66 0 .44, 67 .01 .42, 57 0 .43, 58 .01 .42, 59 .04 .28, 48 .05 .12, 60 .06 .13, 61 .02 0, "
+    "49 .03 .02, 8 0 .38, 7 0 .37, 6 .01 .33, 5 .02 .24, 4 .02 .12, 3 0 .04",
 }
 
 # Outlines "x y, ...": behind the face from the left to the middle, before the face all the way round.
@@ -77,18 +74,18 @@ HAIR_BEHIND = {
     "crop": "-1 0, -1.14 -.2, -1.17 -.8, -1 -1.36, -.6 -1.62, 0 -1.7",
 }
 HAIR_BEFORE = {
-    "long": "-1.2 .9, -1.24 0, -1.2 -.8, -.85 -1.5, 0 -1.78, .85 -1.5, 1.2 -.8, "
-    "1.24 0, 1.2 .9, 1.08 .3, .98 -.5, .4 -1.2, -.3 -1.3, -.98 -.5, -1.08 .3",
-    "bob": "-1.24 1.1, -1.3 .2, -1.24 -.8, -.85 -1.5, 0 -1.78, .85 -1.5, 1.24 -.8, "
-    "1.3 .2, 1.24 1.1, 1.1 .4, .98 -.6, .5 -1, -.2 -.98, -.98 -.6, -1.1 .4",
-    "bun": "-1.1 -.2, -1.14 -.8, -.85 -1.4, 0 -1.7, .85 -1.4, 1.14 -.8, "
-    "1.1 -.2, 1 -.6, .7 -1.1, 0 -1.32, -.7 -1.1, -1 -.6",
-    "short": "-1.1 0, -1.16 -.7, -.9 -1.45, 0 -1.8, .9 -1.45, 1.16 -.7, "
-    "1.1 0, 1.02 -.5, .85 -1.02, 0 -1.16, -.85 -1.02, -1.02 -.5",
-    "side": "-1.1 .1, -1.18 -.7, -.9 -1.5, 0 -1.9, .9 -1.5, 1.18 -.7, "
-    "1.1 .1, 1.02 -.5, .9 -.9, .2 -1.28, -.5 -1.2, -.95 -.8, -1.02 -.5",
-    "crop": "-1.08 -.2, -1.1 -.8, -.85 -1.38, 0 -1.64, .85 -1.38, 1.1 -.8, "
-    "1.08 -.2, 1.03 -.6, .8 -1.16, 0 -1.3, -.8 -1.16, -1.03 -.6",
+    "long": "-1.2 .9, -1.24 0, -1.2 -.8, -.85 -1.5, 0 -1.78, .85 -1.5, 1.2 -.8, 1.24 0, 1.2 .9, 1.08 .3, "
+    ".98 -.5, .4 -1.2, -.3 -1.3, -.98 -.5, -1.08 .3",
+    "bob": "-1.24 1.1, -1.3 .2, -1.24 -.8, -.85 -1.5, 0 -1.78, .85 -1.5, 1.24 -.8, 1.3 .2, 1.24 1.1, "
+    "1.1 .4, .98 -.6, .5 -1, -.2 -.98, -.98 -.6, -1.1 .4",
+    "bun": "-1.1 -.2, -1.14 -.8, -.85 -1.4, 0 -1.7, .85 -1.4, 1.14 -.8, 1.1 -.2, 1 -.6, .7 -1.1, 0 -1.32, "
+    "-.7 -1.1, -1 -.6",
+    "short": "-1.1 0, -1.16 -.7, -.9 -1.45, 0 -1.8, .9 -1.45, 1.16 -.7, 1.1 0, 1.02 -.5, .85 -1.02, "
+    "0 -1.16, -.85 -1.02, -1.02 -.5",
+    "side": "-1.1 .1, -1.18 -.7, -.9 -1.5, 0 -1.9, .9 -1.5, 1.18 -.7, 1.1 .1, 1.02 -.5, .9 -.9, .2 -1.28, "
+    "-.5 -1.2, -.95 -.8, -1.02 -.5",
+    "crop": "-1.08 -.2, -1.1 -.8, -.85 -1.38, 0 -1.64, .85 -1.38, 1.1 -.8, 1.08 -.2, 1.03 -.6, .8 -1.16, "
+    "0 -1.3, -.8 -1.16, -1.03 -.6",
 }
 GLOSS = "-.75 -1.3, -.45 -1.52, -.1 -1.6"
 FOREHEAD = "1.09 -.45, .97 -.95, .66 -1.36, 0 -1.52, -.66 -1.36, -.97 -.95, -1.09 -.45"
@@ -185,18 +182,6 @@ class Shape:
     line: float = 0.0
     raised: float = 0.0
 
-    def draw(self, picture: NDArray[np.uint8], corners: NDArray[np.int32], frame: int, unit: float) -> None:
-        """Draw one frame of it over corners (n, 2) in 1 / 2**SUBPIXELS pixels; a length of 1 has `unit`."""
-        opacity = 1.0 if self.opacity is None else float(np.clip(self.opacity[frame], 0.0, 1.0))
-        if opacity <= 0.06:
-            return
-        mixed = opacity * np.array(self.colour) + (1 - opacity) * np.array(self.ground)
-        if self.line:
-            width = max(1, round(self.line * unit))
-            cv2.polylines(picture, [corners], False, mixed.tolist(), width, cv2.LINE_AA, SUBPIXELS)
-        else:
-            cv2.fillPoly(picture, [corners], mixed.tolist(), cv2.LINE_AA, SUBPIXELS)
-
 
 def paint(
     person: Person, performance: Performance, size: tuple[int, int], rng: np.random.Generator
@@ -215,22 +200,18 @@ def paint(
     for eye in (LEFT_EYE, RIGHT_EYE):
         crisp += _eye(face, points[:, eye], performance.gaze, unit)
     crisp += [*_brows(face, points), *_mouth(face, points), *_hair_before(face)]
+    ground = _backdrop(face, size, rng)  # drawn from the generator now, not when the pictures are asked for
     landmarks = _project(points, NOSE_HEIGHT, performance, size)
-    return landmarks, _frames(_backdrop(face, size, rng), soft, crisp, performance, size)
+    return landmarks, _frames(ground, [*soft, *crisp], len(soft), performance, size)
 
 
 def _frames(
-    ground: NDArray[np.uint8],
-    soft: list[Shape],
-    crisp: list[Shape],
-    performance: Performance,
-    size: tuple[int, int],
+    ground: NDArray[np.uint8], shapes: list[Shape], soft: int, performance: Performance, size: tuple[int, int]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Paint each frame: the soft shapes are blurred before the crisp ones are laid on them."""
+    """Paint each frame: the first `soft` shapes are blurred before the others are laid on them."""
     unit = PUPILS_APART * size[1]
     softness = SOFTNESS * unit
     reach = 2 * round(1.5 * softness) + 1
-    shapes = [*soft, *crisp]
     counts = [shape.points.shape[1] for shape in shapes]
     # all shapes turn with the head at once: one array is far quicker than eighty
     points = joined(*(shape.points for shape in shapes))
@@ -240,9 +221,17 @@ def _frames(
     for frame in range(len(points)):
         picture = ground.copy()
         for place, (shape, piece) in enumerate(zip(shapes, pieces, strict=True)):
-            if place == len(soft):
+            if place == soft:
                 picture = np.asarray(cv2.GaussianBlur(picture, (reach, reach), softness), dtype=np.uint8)
-            shape.draw(picture, piece[frame], frame, unit)
+            opacity = 1.0 if shape.opacity is None else float(np.clip(shape.opacity[frame], 0.0, 1.0))
+            if opacity <= 0.06:
+                continue
+            mixed = (opacity * np.array(shape.colour) + (1 - opacity) * np.array(shape.ground)).tolist()
+            if shape.line:
+                width = max(1, round(shape.line * unit))
+                cv2.polylines(picture, [piece[frame]], False, mixed, width, cv2.LINE_AA, SUBPIXELS)
+            else:
+                cv2.fillPoly(picture, [piece[frame]], mixed, cv2.LINE_AA, SUBPIXELS)
         yield picture
 
 
@@ -250,17 +239,14 @@ def _project(points: Array, raised: Array, performance: Performance, size: tuple
     """Turn points with the head, `raised` (n,) above its round, to pixels (frames, n, 2)."""
     pitch, yaw, roll = (angle[:, None] for angle in performance.rotation.T)
     x, y = points[..., 0], points[..., 1]
-    round_of_head = (
-        0.85 - 0.7 * np.minimum(np.square(x / 1.1), 1.4) - 0.12 * np.square(np.clip(y - 0.4, -2, 2))
-    )
-    y, z = y - PIVOT[0], round_of_head + raised - PIVOT[1]
+    z = 0.85 - 0.7 * np.minimum(np.square(x / 1.1), 1.4) - 0.12 * np.square(np.clip(y - 0.4, -2, 2))
+    y, z = y - PIVOT[0], z + raised - PIVOT[1]
     x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
     y = y * np.cos(pitch) - z * np.sin(pitch)
     x, y = x * np.cos(roll) - y * np.sin(roll), x * np.sin(roll) + y * np.cos(roll)
     turned = np.stack([x, y + PIVOT[0]], axis=-1) * performance.scale[:, None, None]
-    centre = np.array(EYES_AT) * size
-    pixels: Array = (turned + performance.shift[:, None]) * (PUPILS_APART * size[1]) + centre
-    return pixels
+    unit = PUPILS_APART * size[1]
+    return np.asarray((turned + performance.shift[:, None]) * unit + np.array(EYES_AT) * size)
 
 
 def _subpixels(pixels: Array) -> NDArray[np.int32]:
@@ -302,12 +288,9 @@ def _drawn(text: str, face: Face) -> Array:
 
 def _hair_behind(face: Face) -> list[Shape]:
     half = _drawn(HAIR_BEHIND[face.hair_style], face)
-    whole = joined(half, half[:, -2::-1] * (-1, 1))
-    bun = [Shape(oval(np.array([[0.1, -1.9]]), 0.42, 0.34), face.hair, raised=-0.9)]
-    return [
-        *(bun if face.hair_style == "bun" else []),
-        Shape(curve(whole), tone(face.hair, 0.8), raised=-0.7),
-    ]
+    whole = curve(joined(half, half[:, -2::-1] * (-1, 1)))
+    bun = Shape(oval(np.array([[0.1, -1.9]]), 0.42, 0.34), face.hair, raised=-0.9)
+    return [bun] * (face.hair_style == "bun") + [Shape(whole, tone(face.hair, 0.8), raised=-0.7)]
 
 
 def _hair_before(face: Face) -> list[Shape]:
@@ -324,11 +307,8 @@ def _ears(face: Face) -> list[Shape]:
     if face.hair_style in COVERS_EARS:
         return []
     parts = ((EAR, tone(face.skin, 0.86, BLOOD, 0.08)), (INNER_EAR, tone(face.skin, 0.66)))
-    return [
-        Shape(curve(_drawn(text, face)) * (side, 1), colour, raised=-0.5)
-        for text, colour in parts
-        for side in (1, -1)
-    ]
+    outlines = [(curve(_drawn(text, face)), colour) for text, colour in parts]
+    return [Shape(ear * (side, 1), colour, raised=-0.5) for ear, colour in outlines for side in (1, -1)]
 
 
 def _skin(face: Face, points: Array, unit: Intensities) -> list[Shape]:
@@ -341,11 +321,10 @@ def _skin(face: Face, points: Array, unit: Intensities) -> list[Shape]:
         shapes.append(Shape(shifted(ring, shift, 0.0), tone(skin, brightness)))
     if face.stubble:
         beard = joined(points[:, 3:14], shifted(points[:, [54, 52, 51, 50, 48]], 0.0, -0.08))
+        beard = shifted(beard * (0.95, 0.97), 0.0, 0.03)
         around = oval(points[:, [48, 54, 57]].mean(axis=1), 0.5, 0.26)
-        shapes += [
-            Shape(shifted(beard * (0.95, 0.97), 0.0, 0.03), tone(skin, 0.9, BEARD, face.stubble)),
-            Shape(around, tone(skin, 0.96, BEARD, face.stubble * 0.4)),
-        ]
+        for outline, brightness, amount in ((beard, 0.9, face.stubble), (around, 0.96, face.stubble * 0.4)):
+            shapes.append(Shape(outline, tone(skin, brightness, BEARD, amount)))
     shapes.append(Shape(oval(np.array([[-0.12, -0.82]]), 0.5, 0.24), tone(skin, 1.05)))
     smile = np.maximum(unit[6], unit[12])
     for corner, lid, brow, sign in ((36, 41, 19, -1.0), (45, 46, 24, 1.0)):
@@ -393,11 +372,8 @@ def _creases(face: Face, points: Array, unit: Intensities) -> list[Shape]:
         crease(crow, 1.1 * unit[6] - 0.2)
     bag = points[:, [36, 41, 40, 39]] + _numbers(".03 .07, 0 .09, 0 .09, -.04 .06")
     crease(bag, 0.12 + 0.8 * np.maximum(unit[6], 0.8 * unit[7]))
-    round_mouth = joined(
-        shifted(wing, -0.09, -0.05),
-        shifted(0.5 * (wing + corner), -0.19, -0.06),
-        shifted(corner, -0.17, -0.02),
-    )
+    middle = shifted(0.5 * (wing + corner), -0.19, -0.06)
+    round_mouth = joined(shifted(wing, -0.09, -0.05), middle, shifted(corner, -0.17, -0.02))
     crease(round_mouth, 0.15 + 0.8 * np.maximum.reduce([unit[12], unit[10], unit[9], 0.4 * unit[20]]), 0.04)
     crease(corner + _numbers("-.03 .03, -.08 .12, -.08 .24"), 1.1 * unit[15] - 0.1, 0.04)
     crease(corner + _numbers("-.09 -.12, -.12 0, -.09 .13"), 1.0 * unit[20] - 0.2)
@@ -409,13 +385,13 @@ def _creases(face: Face, points: Array, unit: Intensities) -> list[Shape]:
 def _nose(face: Face, points: Array) -> list[Shape]:
     shadow = tone(face.skin, 0.45, (90, 30, 30), 0.15)
     soft = tone(face.skin, 0.66, (120, 50, 50), 0.1)
-    round_wing = _numbers("-.01 -.15, -.07 -.04, 0 .03")
+    wing = _numbers("-.01 -.15, -.07 -.04, 0 .03")
+    wings = (curve(points[:, [31]] + wing), curve(points[:, [35]] + wing * (-1, 1)))
+    holes = (oval(shifted(points[:, 33 + side], 0.02 * side, -0.015), 0.065, 0.03, 12) for side in (-1, 1))
     return [
-        Shape(curve(points[:, [31]] + round_wing), soft, line=0.03, raised=0.12),
-        Shape(curve(points[:, [35]] + round_wing * (-1, 1)), soft, line=0.03, raised=0.12),
+        *(Shape(each, soft, line=0.03, raised=0.12) for each in wings),
         Shape(curve(points[:, 31:36]), tone(face.skin, 0.74), line=0.03, raised=0.15),
-        Shape(oval(shifted(points[:, 32], -0.02, -0.015), 0.065, 0.03, 12), shadow, raised=0.15),
-        Shape(oval(shifted(points[:, 34], 0.02, -0.015), 0.065, 0.03, 12), shadow, raised=0.15),
+        *(Shape(each, shadow, raised=0.15) for each in holes),
     ]
 
 
@@ -496,22 +472,19 @@ def _mouth(face: Face, points: Array) -> list[Shape]:
 
 def curve(points: Array, steps: int = 4) -> Array:
     """Interpolate a smooth curve (frames, m, 2) through points (frames, n, 2)."""
-    smooth: Array = _spline(points.shape[1], steps) @ points
-    return smooth
+    return np.asarray(_spline(points.shape[1], steps) @ points)
 
 
 @cache
 def _spline(knots: int, steps: int) -> Array:
     """Matrix ((knots - 1) * steps + 1, knots) that draws a Catmull-Rom curve through its knots."""
     t = np.arange(steps) / steps
-    weights = 0.5 * np.stack(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3]
-    )
+    weights = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3)
     matrix = np.zeros(((knots - 1) * steps + 1, knots))
     for segment in range(knots - 1):
         rows = slice(segment * steps, (segment + 1) * steps)
-        for offset in range(4):
-            matrix[rows, np.clip(segment + offset - 1, 0, knots - 1)] += weights[offset]
+        for offset, weight in enumerate(weights):
+            matrix[rows, np.clip(segment + offset - 1, 0, knots - 1)] += 0.5 * weight
     matrix[-1, -1] = 1.0
     return matrix
 
@@ -519,8 +492,8 @@ def _spline(knots: int, steps: int) -> Array:
 def oval(centre: Array, width: Array | float, height: Array | float, corners: int = 20) -> Array:
     """Ovals (frames, corners, 2) about centres (frames, 2), of half axes given a frame or for all."""
     angle = np.linspace(0.0, 2.0 * np.pi, corners, endpoint=False)
-    ring: Array = centre[:, None] + pairs(width, height)[..., None, :] * pairs(np.cos(angle), np.sin(angle))
-    return ring
+    ring = pairs(width, height)[..., None, :] * pairs(np.cos(angle), np.sin(angle))
+    return np.asarray(centre[:, None] + ring)
 
 
 def joined(*curves: Array) -> Array:

@@ -20,6 +20,7 @@ Single = NDArray[np.float32]
 SAMPLE_RATE = 48_000
 WINDOW = 1024  # samples of one spectrum, 21 ms
 HOP = 256  # samples between spectra, 5.3 ms
+ROOT_HANN = np.sqrt(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 SYLLABLE_SECONDS = 0.225  # at tempo 1
 PLAIN_LEVEL_DB = -36.0  # root mean square of neutral speech beside full scale, near RAVDESS's
 ROOM_LEVEL_DB = -78.0  # the silent studio
@@ -210,24 +211,19 @@ def _resonances(formants: Single, scale: float, frequency: Single) -> Single:
 
 
 def _spectra(signal: Single, rows: int) -> NDArray[np.complex64]:
-    """Short spectra (rows, bins) of a signal, under the square root of a Hann window."""
+    """Short spectra (rows, bins) of a signal."""
     windows = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP][:rows]
-    return np.fft.rfft(windows * _window(), axis=1).astype(np.complex64, copy=False)
+    return np.fft.rfft(windows * ROOT_HANN, axis=1).astype(np.complex64, copy=False)
 
 
 def _overlap(spectra: NDArray[np.complex64]) -> Single:
     """Reconstruct the signal of short spectra, by overlapping and adding."""
-    windows = np.fft.irfft(spectra, WINDOW, axis=1) * _window()
-    rows, parts = len(windows), WINDOW // HOP
-    blocks = windows.reshape(rows, parts, HOP)
+    rows, parts = len(spectra), WINDOW // HOP
+    blocks = (np.fft.irfft(spectra, WINDOW, axis=1) * ROOT_HANN).reshape(rows, parts, HOP)
     signal = np.zeros((rows + parts - 1, HOP), dtype=np.float32)
     for part in range(parts):
         signal[part : part + rows] += blocks[:, part]
     return signal.ravel() * np.float32(2.0 * HOP / WINDOW)
-
-
-def _window() -> Single:
-    return np.sqrt(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 
 
 def _smooth(values: Array, seconds: float) -> Array:

@@ -8,32 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfnsr.files import write_text
+from cfnsr.media.openface import ACTION_UNITS as UNITS
+from cfnsr.media.openface import LANDMARKS, POSE
 from cfnsr.synthesis.acting import ACTION_UNITS, Performance
 
 Array = NDArray[np.float64]
 
-PRESENCE_UNITS = (*ACTION_UNITS[:-1], 28, 45)  # of AU28 OpenFace measures the presence alone
 LANDMARK_NOISE = 0.3  # pixels
 UNIT_NOISE = 0.15  # of the intensities 0 to 5
 PUPILS_MILLIMETRES = 63.0
 CAMERA_MILLIMETRES = 700.0
 
-COLUMNS = (
-    *("frame", "face_id", "timestamp", "confidence", "success"),
-    *("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz"),
-    *(f"x_{point}" for point in range(68)),
-    *(f"y_{point}" for point in range(68)),
-    *(f"AU{unit:02d}_r" for unit in ACTION_UNITS),
-    *(f"AU{unit:02d}_c" for unit in PRESENCE_UNITS),
-)
-_FORMATS = (
-    *("%d", "%d", "%.3f", "%.2f", "%d"),
-    *["%.1f"] * 3,
-    *["%.3f"] * 3,
-    *["%.1f"] * 136,
-    *["%.2f"] * len(ACTION_UNITS),
-    *["%d"] * len(PRESENCE_UNITS),
-)
+COLUMNS = ("frame", "face_id", "timestamp", "confidence", "success", *POSE, *LANDMARKS, *UNITS)
+_FORMATS = ["%d", "%d", "%.3f", "%.2f", "%d", *["%.1f"] * 3, *["%.3f"] * 3, *["%.1f"] * len(LANDMARKS)]
+_FORMATS += ["%.2f" if name.endswith("_r") else "%d" for name in UNITS]
 
 
 def write_tracks(
@@ -55,10 +43,8 @@ def write_tracks(
     table = np.column_stack(
         [
             *(number + 1, np.zeros(frames), number / fps),
-            *(0.98 - 0.02 * rng.random(frames) ** 2, np.ones(frames)),
-            *(place, performance.rotation),
-            *(measured[..., 0], measured[..., 1]),
-            *(intensity, presence),
+            *(0.98 - 0.02 * rng.random(frames) ** 2, np.ones(frames), place, performance.rotation),
+            *(measured[..., 0], measured[..., 1], intensity, presence),
         ]
     )
     # OpenFace puts a space after each comma; readers must cope, so this writes it too
