@@ -66,9 +66,7 @@ def model_card(folder: Path, rows: Sequence[Row] = ()) -> str:
             "training; train it again"
         )
     encoders, preparation, licence = encoders_of(run.model), config.preparation, licence_of(run.corpus)
-    cited = [PAPER, *(licence.works if licence else ())]
-    if "openface" in encoders:
-        cited.append(OPENFACE)
+    cited = [PAPER, *(licence.works if licence else ()), *([OPENFACE] if "openface" in encoders else [])]
     speech = ""
     if "speech" in encoders and preparation.speech_encoder:
         name, sha256 = safe(preparation.speech_encoder), safe(preparation.speech_sha256)
@@ -107,10 +105,9 @@ def licence_of(corpus: str) -> Licence | None:
 
 def licence_lines(corpus: str) -> list[str]:
     """Write the licence of weights that were trained on a corpus, as lines of a card's head."""
-    licence = licence_of(corpus)
-    if licence is None:
-        return ["license: other", "license_name: that-of-the-training-data", f"license_link: {CARD}"]
-    return [f"license: {licence.name}"]
+    if licence := licence_of(corpus):
+        return [f"license: {licence.name}"]
+    return ["license: other", "license_name: that-of-the-training-data", f"license_link: {CARD}"]
 
 
 def _scalar(value: str) -> str:
@@ -125,11 +122,10 @@ def _scalar(value: str) -> str:
 
 def _people(run: Run) -> dict[str, tuple[Actor, ...]]:
     """Say of each split's actors what was done with them."""
-    refit = bool(run.settings.get("refit")) and run.selected_on == "validation"
-    last = run.keeps_last
-    chose = "chose the temperature" if last else "chose the epoch"
+    refit = run.settings.get("refit") and run.selected_on == "validation"
+    chose = "chose the temperature" if run.keeps_last else "chose the epoch"
     parts = {"trained on": run.train_actors}
     if run.validation_actors:
         parts[chose + (", then trained on too" if refit else "")] = run.validation_actors
-    parts["chose the epoch and tested on" if run.optimistic and not last else "tested on"] = run.test_actors
-    return parts
+    tested = "chose the epoch and tested on" if run.optimistic and not run.keeps_last else "tested on"
+    return {**parts, tested: run.test_actors}
