@@ -65,10 +65,8 @@ def alarms(folds: Floats) -> float:
     return float(np.mean(p <= 0.05))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_p_interval_and_equivalence_are_those_of_scipy(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    ours, theirs = rng.normal(0.85, 0.03, (2, 6))
+def test_p_interval_and_equivalence_are_those_of_scipy() -> None:
+    ours, theirs = np.random.default_rng(0).normal(0.85, 0.03, (2, 6))
     found = paired_test(ours - theirs, actors=24, margin=0.03)
     expected = stats.ttest_rel(ours, theirs)
     assert found.p == pytest.approx(expected.pvalue) and found.p_holm == found.p
@@ -104,7 +102,7 @@ def test_models_that_answer_alike_differ_in_nothing() -> None:
 @pytest.mark.parametrize(
     ("folds", "seeds", "network"),
     # Sign flips over actors, who share their fold's network, raise 0.088 at NETWORK instead of 0.05.
-    [(5, 1, 0.0), (5, 1, NETWORK), (6, 1, NETWORK), (5, 1, 0.06), (5, 3, NETWORK), (6, 3, 0.06)],
+    [(5, 1, 0.0), (5, 1, NETWORK), (6, 3, 0.06)],
 )
 def test_false_alarms_are_as_rare_as_p_says_where_actors_share_a_network(
     folds: int, seeds: int, network: float
@@ -121,9 +119,7 @@ def test_seeds_of_a_fold_are_no_units_of_their_own() -> None:
 
 @pytest.mark.parametrize(("folds", "seeds", "least"), [(5, 1, 0.7), (6, 1, 0.8), (5, 3, 0.95)])
 def test_a_difference_of_six_points_is_found(folds: int, seeds: int, least: float) -> None:
-    power = alarms(by_fold(experiments(2000, folds, seeds, gain=0.06)))
-    print(f"power for 6 points, {folds} folds x 4 actors, {seeds} seeds: {power:.2f}")
-    assert power >= least
+    assert alarms(by_fold(experiments(2000, folds, seeds, gain=0.06))) >= least
 
 
 def test_equivalence_is_rarely_claimed_of_models_that_differ_by_the_margin() -> None:

@@ -70,9 +70,8 @@ def test_figures_worked_out_by_hand() -> None:
     assert ece(counts) == pytest.approx(0.8 - 5 / 8)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_figures_agree_with_scikit_learn_and_the_slow_loop(seed: int) -> None:
-    labels, logs, _ = sample(seed=seed)
+def test_figures_agree_with_scikit_learn_and_the_slow_loop() -> None:
+    labels, logs, _ = sample()
     labels = np.where(labels == 3, 4, labels)  # class 3 is predicted but absent
     answers, present = logs.argmax(axis=1), np.unique(labels)
     counts = count(labels, logs).pooled()
@@ -132,7 +131,7 @@ def test_a_share_is_a_ratio_of_sums_and_of_actors_that_have_a_whole() -> None:
     assert np.isnan(share_interval(part[:7], whole[:7])).all()
 
 
-@pytest.mark.parametrize("actors", [8, 12, 20, 24])
+@pytest.mark.parametrize("actors", [8, 24])
 def test_the_interval_holds_what_it_says_and_percentiles_of_resampled_actors_would_not(actors: int) -> None:
     # As measured on RAVDESS: mean 87 %, accuracies of 60 takes deviate by 10.5 points between actors.
     rng, mean, takes = np.random.default_rng(actors), 0.87, 60
