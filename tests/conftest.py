@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,31 @@ def cfnsr(shell: Run) -> Run:
     return run
 
 
+@contextmanager
+def leave_undrawn() -> Iterator[None]:
+    """Plots are made and named, but not drawn: drawing costs most of a report's time."""
+    from markupsafe import Markup
+
+    def svg(figure: object, alt: str) -> Markup:
+        return Markup('<svg role="img" aria-label="{}"></svg>').format(alt)
+
+    with patch("cfnsr.evaluation.plots._svg", svg):
+        yield
+
+
+@pytest.fixture(scope="session")
+def undrawn() -> Callable[[], AbstractContextManager[None]]:
+    """Makes a context in which plots are left undrawn."""
+    return leave_undrawn
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """The test's plots are left undrawn."""
+    with leave_undrawn():
+        yield
+
+
 @pytest.fixture(scope="session")
 def prepared(cfnsr: Run, synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "prepared"
@@ -123,7 +148,8 @@ def prepared(cfnsr: Run, synthetic: Path, tmp_path_factory: pytest.TempPathFacto
 def runs(cfnsr: Run, prepared: Path) -> Path:
     out = prepared.parent / "runs"
     tiny = ("--preset", "small", "--epochs", 1, "--folds", 1)
-    done = cfnsr("crossval", "cfn_sr", "--data", prepared, "--out", out, *tiny)
+    with leave_undrawn():
+        done = cfnsr("crossval", "cfn_sr", "--data", prepared, "--out", out, *tiny)
     assert done.returncode == 0, done.stderr
     assert "cfn_sr: accuracy" in done.stdout and "nested protocol" in done.stdout
     return out

@@ -64,8 +64,11 @@ def test_what_is_missing_is_told(bare: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found["[serve]"].well and "OMP_NUM_THREADS" in found["threads"].advice
 
 
-def test_by_its_exit_code(cfnsr: Callable[..., subprocess.CompletedProcess[str]], bare: Path) -> None:
-    done = cfnsr("doctor", "--json", CFNSR_YUNET=str(bare / "nowhere.onnx"))
+def test_by_its_exit_code(
+    cfnsr: Callable[..., subprocess.CompletedProcess[str]], bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFNSR_YUNET", str(bare / "nowhere.onnx"))
+    done = cfnsr("doctor", "--json")
     found = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 1 and done.stderr == ""
     assert found["face detector"]["well"] is False and "nowhere" in found["face detector"]["state"]

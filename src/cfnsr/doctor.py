@@ -4,11 +4,11 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from cfnsr import __version__
 from cfnsr.errors import InputError
@@ -29,17 +29,12 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the account.
-
-    Args:
-        well: all that the usual work needs is there.
-        advice: empty where nothing is to be done.
-    """
+    """One line of the account."""
 
     name: str
     state: str
-    well: bool = True
-    advice: str = ""
+    well: bool = True  # all that the usual work needs is there
+    advice: str = ""  # empty where nothing is to be done
 
     def line(self) -> str:
         """Format the finding in one line.
@@ -49,10 +44,6 @@ class Finding:
         """
         mark = "ok" if self.well and not self.advice else "note" if self.well else "MISSING"
         return f"{mark:8} {self.name:15} {self.state}" + (f"; {self.advice}" if self.advice else "")
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the finding for JSON."""
-        return asdict(self)
 
 
 def examine() -> list[Finding]:
@@ -89,12 +80,12 @@ def _codecs() -> Iterator[Finding]:
     import cv2
     from av.codec import Codec
 
-    def there(name: str, mode: str) -> bool:
-        try:
-            Codec(name, mode)  # type: ignore[arg-type]
-        except (av.FFmpegError, ValueError):
-            return False
-        return True
+    def lacking(names: Iterable[str], mode: Literal["r", "w"]) -> Iterator[str]:
+        for name in names:
+            try:
+                Codec(name, mode)
+            except (av.FFmpegError, ValueError):
+                yield name
 
     versions = ", ".join(
         f"{name} {'.'.join(map(str, numbers))}"
@@ -102,13 +93,12 @@ def _codecs() -> Iterator[Finding]:
         if name in ("libavformat", "libavcodec", "libswscale")
     )
     yield Finding("media", f"PyAV {av.__version__} ({versions}), OpenCV {cv2.__version__}")
-    lacking = [name for name in DECODERS if not there(name, "r")]
-    decoders = ", ".join(name for name in DECODERS if name not in lacking)
-    advice = f"not {', '.join(lacking)}: run pip install --force-reinstall av" if lacking else ""
-    yield Finding("decoders", decoders, not lacking, advice)
-    encoders = ", ".join(name for name in ENCODERS if there(name, "w"))
-    without = [f"no {name}: {what}" for name, what in ENCODERS.items() if not there(name, "w")]
-    yield Finding("encoders", encoders, advice="; ".join(without))
+    none = list(lacking(DECODERS, "r"))
+    advice = f"not {', '.join(none)}: run pip install --force-reinstall av" if none else ""
+    yield Finding("decoders", ", ".join(name for name in DECODERS if name not in none), not none, advice)
+    none = list(lacking(ENCODERS, "w"))
+    advice = "; ".join(f"no {name}: {ENCODERS[name]}" for name in none)
+    yield Finding("encoders", ", ".join(name for name in ENCODERS if name not in none), advice=advice)
 
 
 def _torch() -> Iterator[Finding]:

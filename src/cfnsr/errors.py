@@ -27,17 +27,12 @@ def is_installed(package: str) -> bool:
 
 
 def require(extra: str, *packages: str) -> None:
-    """Refuse work whose optional packages are missing.
-
-    Args:
-        extra: of this distribution, which brings them.
-        packages: as they are imported.
+    """Refuse work whose packages, by the names they are imported by, are missing: an extra brings them.
 
     Raises:
         InputError: names those missing and the command that installs them.
     """
-    missing = [package.replace("_", "-") for package in packages if not is_installed(package)]
-    if missing:
+    if missing := [package.replace("_", "-") for package in packages if not is_installed(package)]:
         raise InputError(
             f"{', '.join(missing)} is not installed: run pip install 'cfnsr[{extra}]', then the same command"
         )

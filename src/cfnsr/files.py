@@ -107,7 +107,7 @@ def separator(header: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table that is being read, with its header behind."""
+    """A table that is being read, past its header."""
 
     path: Path
     header: list[str]

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from traceback import extract_tb
 
 from cfnsr.errors import InputError
 
@@ -47,10 +48,6 @@ def _line(error: BaseException, path: Path) -> str:
     """Line of the plugin at which it failed: the deepest frame that lies in it."""
     if isinstance(error, SyntaxError):
         return f" line {error.lineno}" if error.lineno else ""
-    lines = []
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
+    frames = extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     return f" line {lines[-1]}" if lines else ""

@@ -34,16 +34,12 @@ def map_surviving(
     """Apply a function to items in worker processes; gives each item with its result, in the order done.
 
     A process that dies, as a decoder can on a damaged file, takes only its own item with it: those under way
-    are tried again, each in a process of its own.
+    are tried again, each in a process of its own. What `function` raises ends it.
 
     Args:
         function: of one item; it and what it gives must be picklable.
-        items: in the order to begin with.
         workers: processes; 1 stays in this one.
         crashed: the result of an item whose process died.
-
-    Raises:
-        Exception: what `function` raised; what has not begun is left.
     """
     if workers == 1 or len(items) <= 1:
         yield from ((item, function(item)) for item in items)

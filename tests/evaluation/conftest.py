@@ -244,4 +244,4 @@ def fabricate_all_fixture() -> Fabricate:
 @pytest.fixture(scope="session")
 def full_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three models under both protocols; read it, do not change it."""
-    return fabricate_all(tmp_path_factory.mktemp("runs"), takes=24, conditions=True)
+    return fabricate_all(tmp_path_factory.mktemp("runs"), takes=16, epochs=9, conditions=True)

@@ -15,7 +15,7 @@ from cfnsr.training.interaction import DISTURBANCES
 
 Fabricate = Callable[..., Path]
 Disturb = Callable[[Path, str, int], None]
-SMALL = {"takes": 16, "epochs": 3}
+SMALL = {"takes": 12, "epochs": 3}
 LATE = {"multiplication": 1.0, "averaging": 2.2}  # by how much the right emotion stands out
 
 

@@ -70,9 +70,8 @@ def test_figures_worked_out_by_hand() -> None:
     assert ece(counts) == pytest.approx(0.8 - 5 / 8)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_figures_agree_with_scikit_learn_and_the_slow_loop(seed: int) -> None:
-    labels, logs, _ = sample(seed=seed)
+def test_figures_agree_with_scikit_learn_and_the_slow_loop() -> None:
+    labels, logs, _ = sample()
     labels = np.where(labels == 3, 4, labels)  # class 3 is predicted but absent
     answers, present = logs.argmax(axis=1), np.unique(labels)
     counts = count(labels, logs).pooled()

@@ -50,7 +50,7 @@ def test_a_row_has_the_conditions_of_its_modalities(rows: list[Row]) -> None:
     assert in_order([{}, {}]) == []
 
 
-def test_the_page_has_a_plot_a_condition_and_a_table_with_numbers(rows: list[Row]) -> None:
+def test_the_page_has_a_plot_a_condition_and_a_table_with_numbers(rows: list[Row], quick: None) -> None:
     section = html(rows).split('<section id="conditions">')[1].split("</section>")[0]
     assert section.count("<svg") == 8
     names = ["clean", "silent sound", "noise 20 dB", "no picture", "dark face"]
@@ -63,7 +63,9 @@ def test_the_page_has_a_plot_a_condition_and_a_table_with_numbers(rows: list[Row
     assert f"{100 * rows[1].conditions['dark_face'].mean:.1f} ±" in text
 
 
-def test_standardised_speakers_are_shown_by_fewer_takes(tmp_path: Path, fabricate_all: Fabricate) -> None:
+def test_standardised_speakers_are_shown_by_fewer_takes(
+    tmp_path: Path, fabricate_all: Fabricate, quick: None
+) -> None:
     both = ("nested", "nested_normalised")
     rows = summarise(read_runs(fabricate_all(tmp_path, ("audio",), both, conditions=True, **SMALL)))
     (row,) = [row for row in rows if row.protocol == "nested_normalised"]
@@ -80,7 +82,7 @@ def test_standardised_speakers_are_shown_by_fewer_takes(tmp_path: Path, fabricat
 
 
 def test_a_row_of_which_some_folds_were_not_scored_has_no_conditions(
-    tmp_path: Path, fabricate: Fabricate
+    tmp_path: Path, fabricate: Fabricate, quick: None
 ) -> None:
     fabricate(tmp_path, fold=2, **SMALL)
     rows = summarise(read_runs(tmp_path))
@@ -92,7 +94,9 @@ def test_a_row_of_which_some_folds_were_not_scored_has_no_conditions(
     assert any("not every run was scored under the same bad input" in remark for remark in remarks(rows))
 
 
-def test_the_page_escapes_what_it_shows_of_conditions(tmp_path: Path, fabricate: Fabricate) -> None:
+def test_the_page_escapes_what_it_shows_of_conditions(
+    tmp_path: Path, fabricate: Fabricate, quick: None
+) -> None:
     path = fabricate(tmp_path, conditions=True, **SMALL) / "conditions.csv"
     path.write_text(path.read_text().replace(",dark_face,", ",<i>fog,"))
     page = html(summarise(read_runs(tmp_path)))

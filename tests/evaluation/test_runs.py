@@ -15,7 +15,7 @@ from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.errors import InputError
 from cfnsr.evaluation.runs import read_runs, unfinished_runs
 from cfnsr.models.entries import ENTRIES
-from cfnsr.training.run import CONDITIONS, HISTORY, LEAKY, MODEL, PREDICTIONS, Run
+from cfnsr.training.run import CONDITIONS, HISTORY, LEAKY, PREDICTIONS, Run
 
 Fabricate = Callable[..., Path]
 SMALL = {"takes": 8, "epochs": 3}
@@ -55,22 +55,21 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path, fabricate: Fabricate) -
     assert len(run.history) == 3 and run.settings["batch"] == 16 and run.versions["torch"] == "2.13.0"
 
 
-@pytest.mark.parametrize(
-    "name", ["<b>", "a b", "[x](y)", "a|b", "a\n", "", "_a", "-a", "é", "../x", "cfn_sr", "My-own_2", "3d"]
-)
-def test_a_model_is_called_as_the_zoo_would_let_it(tmp_path: Path, fabricate: Fabricate, name: str) -> None:
+def test_a_model_is_called_as_the_zoo_would_let_it(tmp_path: Path, fabricate: Fabricate) -> None:
     from cfnsr.models import zoo
 
-    fabricate(tmp_path, name, place="run", **SMALL)
-    if MODEL.fullmatch(name):
+    folder = fabricate(tmp_path, **SMALL)
+    for name in ("cfn_sr", "My-own_2", "3d"):
+        amend(folder, model=name)
         assert read_runs(tmp_path)[0].model == name
         if name not in ENTRIES:
             zoo.entry(name, fusion="none")(ENTRIES["audio"].build)
             del ENTRIES[name]
-        return
-    assert "expected letters, digits, _ and -" in refused(tmp_path)
-    with pytest.raises(InputError, match="expected letters, digits, _ and -"):
-        zoo.entry(name, fusion="none")(ENTRIES["audio"].build)
+    for name in ("<b>", "a b", "[x](y)", "a|b", "a\n", "", "_a", "-a", "é", "../x"):
+        amend(folder, model=name)
+        assert "expected letters, digits, _ and -" in refused(tmp_path)
+        with pytest.raises(InputError, match="expected letters, digits, _ and -"):
+            zoo.entry(name, fusion="none")(ENTRIES["audio"].build)
 
 
 def test_the_runs_of_a_row_are_of_one_source(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -117,9 +116,10 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path, fabricate: F
     assert place in refused(tmp_path / place)
 
 
-@pytest.mark.parametrize(
-    ("entries", "says"),
-    [
+def test_leaks_and_wrong_descriptions_are_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    folder = fabricate(tmp_path, **SMALL)
+    before = (folder / "run.json").read_text()
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"train_actors": [1, 9, 10]}, "in both"),
         ({"train_actors": ["1", 9, 10]}, "in both"),  # the same actor, written as text
         ({"validation_actors": [5, 6, 7, 8, 2]}, "in both"),
@@ -131,13 +131,11 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path, fabricate: F
         ({"fold": 9}, "run.json is fold 9 of 6"),
         ({"epoch": 80}, "run.json chose epoch 80"),
         ({"seed": ...}, "run.json has no entry 'seed'"),
-    ],
-)
-def test_leaks_and_wrong_descriptions_are_refused(
-    tmp_path: Path, fabricate: Fabricate, entries: dict[str, Any], says: str
-) -> None:
-    amend(fabricate(tmp_path, **SMALL), **entries)
-    assert says in refused(tmp_path)
+    )
+    for entries, says in wrong:
+        (folder / "run.json").write_text(before)
+        amend(folder, **entries)
+        assert says in refused(tmp_path), entries
 
 
 def test_an_actor_tested_in_two_folds_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -155,55 +153,55 @@ def test_the_same_fold_twice(tmp_path: Path, fabricate: Fabricate) -> None:
     assert "both fold 1 of cfn_sr" in refused(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "entry", [{"preset": "small"}, {"params": 7}, {"folds": 5}, {"corpus": {"name": "x", "clips": 9}}]
-)
-def test_folds_that_do_not_belong_together_are_refused(
-    tmp_path: Path, fabricate: Fabricate, entry: dict[str, Any]
-) -> None:
+def test_folds_that_do_not_belong_together_are_refused(tmp_path: Path, fabricate: Fabricate) -> None:
     fabricate(tmp_path, fold=1, **SMALL)
-    amend(fabricate(tmp_path, fold=2, **SMALL), **entry)
-    assert f"differ in {next(iter(entry))}" in refused(tmp_path)
+    about = fabricate(tmp_path, fold=2, **SMALL) / "run.json"
+    before = about.read_text()
+    for name, value in {
+        "preset": "small",
+        "params": 7,
+        "folds": 5,
+        "corpus": {"name": "x", "clips": 9},
+    }.items():
+        about.write_text(before)
+        amend(about.parent, **{name: value})
+        assert f"differ in {name}" in refused(tmp_path)
 
 
-GARBAGE = (b"", b'{"epoch": 1, "tr', b"[1]", b"\xff\xfe\x00garbage")
-
-
-@pytest.mark.parametrize("content", GARBAGE)
 @pytest.mark.parametrize("name", ["run.json", HISTORY, PREDICTIONS])
-def test_broken_and_missing_files_are_refused(
-    tmp_path: Path, fabricate: Fabricate, name: str, content: bytes
-) -> None:
+def test_broken_and_missing_files_are_refused(tmp_path: Path, fabricate: Fabricate, name: str) -> None:
     fabricate(tmp_path, fold=2, **SMALL)
     path = fabricate(tmp_path, **SMALL) / name
-    path.write_bytes(content)
-    assert name in refused(tmp_path)
+    for content in (b"", b'{"epoch": 1, "tr', b"[1]", b"\xff\xfe\x00garbage"):
+        path.write_bytes(content)
+        assert name in refused(tmp_path)
     if name != "run.json":  # without that it is no finished run
         path.unlink()
         assert name in refused(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("01-00,1,test,neutral", "01-00,1,test,bored", "'bored' is outside"),
+FIRST = "01-00,1,test,neutral"
+
+
+def test_wrong_predictions_are_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    path = fabricate(tmp_path, **SMALL) / PREDICTIONS
+    before = path.read_text()
+    for old, new, says in (
+        (FIRST, "01-00,1,test,bored", "'bored' is outside"),
         ("01-00,1,test", "01-00,1,train", "split 'train'"),
         ("01-01,1,test", "01-00,1,test", "'01-00' twice"),
         ("neutral,calm,happy", "calm,neutral,happy", "expected clip,actor,split,label,neutral,calm"),
-        ("01-00,1,test,neutral,-", "01-00,1,test,neutral,nan,-", "no table of predictions"),
-        (r"01-00,1,test,neutral,[^,]*", "01-00,1,test,neutral,nan", "prediction 33 has NaN"),
-        ("01-00,1,test,neutral,-", "01-00,1,test,neutral,x-", "no table of predictions"),
-        ("01-00,1,test,neutral,-", "01-00,1,test,neutral,-9", "sum to"),
+        (f"{FIRST},-", f"{FIRST},nan,-", "no table of predictions"),
+        (rf"{FIRST},[^,]*", f"{FIRST},nan", "prediction 33 has NaN"),
+        (f"{FIRST},-", f"{FIRST},x-", "no table of predictions"),
+        (f"{FIRST},-", f"{FIRST},-9", "sum to"),
         (r"(01-00,1,test,.*),.*", r"\1,", "could not convert string to float: ''"),
         (r"(?s)01-00,1,test,.*", "", "no test clip"),
-    ],
-)
-def test_wrong_predictions_are_refused(
-    tmp_path: Path, fabricate: Fabricate, old: str, new: str, says: str
-) -> None:
-    change(fabricate(tmp_path, **SMALL) / PREDICTIONS, old, new)
-    message = refused(tmp_path)
-    assert PREDICTIONS in message and says in message
+    ):
+        path.write_text(before)
+        change(path, old, new)
+        message = refused(tmp_path)
+        assert PREDICTIONS in message and says in message, new
 
 
 def test_predictions_cut_short_are_refused(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -217,22 +215,23 @@ def test_predictions_cut_short_are_refused(tmp_path: Path, fabricate: Fabricate)
 
 
 @pytest.mark.parametrize("name", [PREDICTIONS, CONDITIONS])
-@pytest.mark.parametrize("cut", [1, 3])  # without its line's end alone, and within the last digits
 def test_a_table_cut_within_its_last_number_is_refused(
-    tmp_path: Path, fabricate: Fabricate, name: str, cut: int
+    tmp_path: Path, fabricate: Fabricate, name: str
 ) -> None:
     path = fabricate(tmp_path, conditions=True, **SMALL) / name
-    path.write_bytes(path.read_bytes()[:-cut])
-    message = refused(tmp_path)
-    assert name in message and "cut off" in message
+    whole = path.read_bytes()
+    for cut in (1, 3):  # without its line's end alone, and within the last digits
+        path.write_bytes(whole[:-cut])
+        message = refused(tmp_path)
+        assert name in message and "cut off" in message
 
 
-@pytest.mark.parametrize("kept", [0, 2, 4])
-def test_a_history_of_other_epochs_is_refused(tmp_path: Path, fabricate: Fabricate, kept: int) -> None:
+def test_a_history_of_other_epochs_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:
     path = fabricate(tmp_path, **SMALL) / HISTORY
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines, '{"epoch": 4}\n'][:kept]))
-    assert f"{HISTORY} has {kept} epochs: expected those from 1 to 3" in refused(tmp_path)
+    lines = [*path.read_text().splitlines(keepends=True), '{"epoch": 4}\n']
+    for kept in (0, 2, 4):
+        path.write_text("".join(lines[:kept]))
+        assert f"{HISTORY} has {kept} epochs: expected those from 1 to 3" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -289,19 +288,17 @@ def test_conditions_are_read_beside_the_predictions(tmp_path: Path, fabricate: F
     assert Run.read(fabricate(tmp_path, "video", **SMALL)).conditions == {}
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
+def test_wrong_conditions_are_refused(tmp_path: Path, fabricate: Fabricate) -> None:
+    path = fabricate(tmp_path, conditions=True, **SMALL) / CONDITIONS
+    before = path.read_text()
+    for old, new, says in (
         ("01-00,1,dark_face,neutral", "01-00,1,dark_face,calm", "with their labels"),
         ("01-00,1,dark_face", "09-00,9,dark_face", "dark_face clip of actor 9"),
         ("01-00,1,dark_face", "01-01,1,dark_face", "'01-01' twice"),
         ("01-00,1,dark_face", "01-00,1,fog", "condition fog has 1 clips, expected the 32"),
         ("clip,actor,condition", "clip,actor,split", "expected clip,actor,condition,label,neutral"),
-    ],
-)
-def test_wrong_conditions_are_refused(
-    tmp_path: Path, fabricate: Fabricate, old: str, new: str, says: str
-) -> None:
-    change(fabricate(tmp_path, conditions=True, **SMALL) / CONDITIONS, old, new)
-    message = refused(tmp_path)
-    assert CONDITIONS in message and says in message
+    ):
+        path.write_text(before)
+        change(path, old, new)
+        message = refused(tmp_path)
+        assert CONDITIONS in message and says in message

@@ -141,9 +141,9 @@ def test_only_some_recordings_and_sheets_are_kept(
 
     monkeypatch.setattr(jobs, "MOST_UPLOADS_KEPT", 2)
     monkeypatch.setattr(jobs, "MOST_KEPT", 3)
-    file = film(9, lambda time: [("r", 60)])
+    file = film(3, lambda time: [("r", 60)])
     with serve(new_seer()) as served:
-        sent = [served.job(file, explain=True, hop=3) for _ in range(4)]
+        sent = [served.job(file, explain=True) for _ in range(4)]
         until(lambda: len(served.left()) == 4)
         answers = [served.client.get(f"/jobs/{each['id']}") for each in sent]
         assert [answer.status_code for answer in answers] == [404, 200, 200, 200]

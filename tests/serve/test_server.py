@@ -20,7 +20,7 @@ import pytest
 from cfnsr.errors import InputError
 from cfnsr.serve import server, uploads
 from cfnsr.serve.app import create_app
-from cfnsr.serve.server import hosts_of, listen
+from cfnsr.serve.server import listen
 from cfnsr.serve.uploads import private_folder
 
 Make = Callable[..., Any]
@@ -118,13 +118,6 @@ def test_other_machines_are_let_in_only_on_purpose() -> None:
         listen("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="port 70000"):
         listen("127.0.0.1", 70_000)
-
-
-def test_names_that_a_server_is_called_by() -> None:
-    own = {"localhost", "127.0.0.1", "[::1]"}
-    assert hosts_of("127.0.0.1") == own and hosts_of("localhost") == own
-    assert hosts_of("127.0.0.2") == {*own, "127.0.0.2"}
-    assert hosts_of("::") is None and hosts_of("192.0.2.1") == {*own, "192.0.2.1"}
 
 
 PROGRAM = """

@@ -9,20 +9,11 @@ import pytest
 import cfnsr
 
 SOURCE = Path(cfnsr.__file__).parent
-TEXT = 4.5  # least contrast of text (WCAG 2.2, AA), and of what is no text
-GRAPHIC = 3.0
-PAIRS = [
-    ("ink", "paper", TEXT),
-    ("ink", "panel", TEXT),
-    ("soft", "paper", TEXT),
-    ("soft", "panel", TEXT),
-    ("ours", "paper", TEXT),
-    ("paper", "ours", TEXT),
-    ("warn", "warn-back", TEXT),
-    ("soft", "panel", GRAPHIC),
-    ("other", "panel", GRAPHIC),
-    ("ours", "panel", GRAPHIC),
-]
+TEXT, GRAPHIC = 4.5, 3.0  # least contrast of text (WCAG 2.2, AA), and of what is no text
+PAIRS = {
+    TEXT: ("ink paper", "ink panel", "soft paper", "soft panel", "ours paper", "warn warn-back"),
+    GRAPHIC: ("other panel", "ours panel"),
+}
 
 
 def schemes(path: Path) -> list[dict[str, str]]:
@@ -39,11 +30,12 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["light", "dark"])
-@pytest.mark.parametrize(("front", "back", "least"), PAIRS)
-def test_contrast(place: int, front: str, back: str, least: float) -> None:
+def test_contrast(place: int) -> None:
     colours = schemes(SOURCE / "serve" / "page" / "style.css")[place]
-    low, high = sorted([luminance(colours[front]), luminance(colours[back])])
-    assert (high + 0.05) / (low + 0.05) >= least
+    for least, pairs in PAIRS.items():
+        for pair in pairs:
+            low, high = sorted(luminance(colours[name]) for name in pair.split())
+            assert (high + 0.05) / (low + 0.05) >= least, pair
 
 
 def test_the_page_has_the_colours_of_the_report() -> None:

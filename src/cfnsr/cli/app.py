@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def main() -> None:
         try:
             _run()
         finally:
-            if sys.stdout is not None:  # as after >&-
+            if sys.stdout:  # None after >&-
                 sys.stdout.flush()
     except BaseException as end:
         # Typer and Rich end by themselves with 1, which is an answer of check-split.
@@ -112,17 +113,14 @@ def parse_numbers(text: str, what: str) -> list[int]:
     [1, 2, 3, 7]
     """
     numbers: list[int] = []
-    try:
-        for part in text.replace(" ", ",").split(","):
-            if part:
-                first, _, last = part.partition("-")
-                span = range(int(first), int(last or first) + 1)
-                numbers += span if len(span) <= MOST_NUMBERS else ()
-    except ValueError:
-        numbers = []
-    if not numbers:
-        raise InputError(f"{what} {text!r}: expected numbers such as 1,2,5 or 1-4")
-    return list(dict.fromkeys(numbers))
+    with suppress(ValueError):
+        for part in names(text):
+            first, _, last = part.partition("-")
+            span = range(int(first), int(last or first) + 1)
+            numbers += span if len(span) <= MOST_NUMBERS else ()
+        if numbers:
+            return list(dict.fromkeys(numbers))
+    raise InputError(f"{what} {text!r}: expected numbers such as 1,2,5 or 1-4")
 
 
 def _version(value: bool) -> None:

@@ -164,19 +164,18 @@ def check_split(
     from cfnsr.data.leaks import check_split as check
     from cfnsr.data.split import read_split
 
-    split = read_split(table, dict(_renamed(text) for text in column or ()))
+    renamed = {}
+    for text in column or ():
+        ours, _, theirs = text.partition("=")
+        if not theirs:
+            raise InputError(f"--column {text}: expected name=their_name, such as path=file")
+        renamed[ours] = theirs
+    split = read_split(table, renamed)
     with bar("compare", len(split.recordings)) as step:
         findings = check(split, media=media, workers=workers, progress=step)
     print(json.dumps(findings.as_json(), indent=2) if as_json else "\n".join(findings.lines()))
     if not findings.clean:
         raise typer.Exit(1)
-
-
-def _renamed(text: str) -> tuple[str, str]:
-    ours, equals, theirs = text.partition("=")
-    if not equals or not theirs:
-        raise InputError(f"--column {text}: expected name=their_name, such as path=file")
-    return ours, theirs
 
 
 def prepare_takes(
@@ -252,11 +251,7 @@ def _modalities_there(corpus: "Corpus") -> tuple[str, ...]:
 
 
 def _speech_encoder(modalities: Sequence[str], given: str | None) -> tuple[str, str]:
-    """Name and SHA-256 of the speech encoder of a preparation; empty where none is needed.
-
-    Args:
-        given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names.
-    """
+    """Name and SHA-256 of the speech encoder of a preparation; empty where none is needed."""
     from cfnsr.features.base import FEATURES
     from cfnsr.features.speech_encoder import choose_encoder
 

@@ -44,9 +44,9 @@ def demo(
     write_synthetic(corpus, actors=ACTORS, seed=seed, workers=None)
     say("2/5 preparation: faces cut out, sound turned into MFCCs")
     takes = scan(corpus)
-    recipe = find_recipe("small")
     prepare_takes(takes, corpus, prepared, Preparation(size=PICTURES))
     say(f"3/5 cross-validation: folds {', '.join(map(str, FOLDS))} of six, actors never seen in training")
+    recipe = find_recipe("small")
     train_models(
         [MODEL], prepared, runs, protocols=["nested"], recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
     )

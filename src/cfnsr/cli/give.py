@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,9 +50,9 @@ def export(
     from cfnsr.export.onnx import export_onnx  # loads torch, which a refusal need not wait for
     from cfnsr.export.openvino import export_int8, export_openvino
 
+    clips = [clip for clip, _ in _clips(checkpoint, data, CALIBRATION if precision == "int8" else CHECKED)]
     if precision == "int8":
-        calibration = [clip for clip, _ in _clips(checkpoint, data, CALIBRATION)]
-        done = export_int8(checkpoint, out, calibration, _clips(checkpoint, data, MEASURED, tested=True))
+        done = export_int8(checkpoint, out, clips, _clips(checkpoint, data, MEASURED, tested=True))
         found = "on them "
         if done.float_accuracy is not None and done.accuracy is not None:
             cost = 100 * (done.accuracy - done.float_accuracy)
@@ -64,7 +65,6 @@ def export(
             f"the same answer on {100 * done.agreement:.1f} %"
         )
         return
-    clips = [clip for clip, _ in _clips(checkpoint, data, CHECKED)]
     if suffix == ".onnx":
         checked = export_onnx(checkpoint, out, clips)
     else:
@@ -93,8 +93,9 @@ def _clips(
     if run is not None:
         actors = set(run.test_actors if tested else run.train_actors)
         headers = [header for header in headers if header.actor in actors]
-    chosen = sorted(set(spread(len(headers), min(most, len(headers))).tolist())) if headers else []
-    return [(store.load(headers[place].name), labels.index(headers[place].emotion)) for place in chosen]
+    places = sorted(set(spread(len(headers), min(most, len(headers))).tolist()))
+    chosen = [headers[place] for place in places]
+    return [(store.load(header.name), labels.index(header.emotion)) for header in chosen]
 
 
 @app.command(epilog="Example: cfnsr share runs/nested/cfn_sr/seed_0/fold_1 owner/name")
@@ -129,7 +130,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     findings = examine()
     if as_json:
-        print(json.dumps([finding.as_json() for finding in findings], indent=2))
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         print("\n".join(finding.line() for finding in findings))
     if not all(finding.well for finding in findings):

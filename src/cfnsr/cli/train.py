@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -244,15 +244,14 @@ def crossval(
     from cfnsr.models.names import choose_models
 
     alone = speaker_normalisation or recipe.needs_validation
-    usual = "nested,paper" if table and not alone else "nested"
-    protocols = names(protocol or usual)
+    protocols = names(protocol or ("nested,paper" if table and not alone else "nested"))
     if speaker_normalisation:
-        protocols = tuple(map(with_normalised_speakers, protocols))
+        protocols = tuple(dict.fromkeys(map(with_normalised_speakers, protocols)))
     train_models(
         choose_models(models or (), table or (), video=video, audio=audio),
         data,
         out,
-        protocols=tuple(dict.fromkeys(protocols)),
+        protocols=protocols,
         recipe=recipe,
         seeds=parse_numbers(seeds, "seeds"),
         folds=parse_numbers(folds, "folds") if folds is not None else None,
@@ -288,15 +287,15 @@ def report(
 
 
 def _pair(text: str) -> tuple[str, str]:
-    names = [name.strip() for name in text.split(",")]
-    if len(names) != 2 or not all(names):
+    first, _, second = (part.strip() for part in text.partition(","))
+    if not (first and second) or "," in second:
         raise InputError(f"--compare {text}: expected two models with a comma between, such as cfn_sr,audio")
-    return names[0], names[1]
+    return first, second
 
 
 @contextmanager
 def _training_bar(jobs: Sequence["Job"]) -> Iterator["Progress"]:
-    """Draw one bar over all runs of a grid; behind it the run at work with its loss and accuracy."""
+    """Draw one bar over all runs, with the loss and accuracy of the one at work."""
     epochs = dict.fromkeys(jobs, 0.0)
     with bar("train", sum(job.passes for job in jobs)) as step:
 
@@ -336,11 +335,9 @@ def train_models(
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--workers and `accelerate launch` both start processes: use one of the two")
     corpus = PreparedCorpus(Store(data))
-    plans = [
-        training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
-        for protocol in protocols
-    ]
-    jobs = [job for plan in plans for job in plan]
+    jobs: list[Job] = []
+    for protocol in protocols:
+        jobs += training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
     training.check_jobs(jobs, corpus, out, resume=resume)
     _say_notes(jobs, corpus)
     with _training_bar(jobs) as progress:
@@ -352,43 +349,31 @@ def train_models(
 
 
 def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
-    """Report clips without a search for copies, and the matches in a file of video weights."""
     from cfnsr.training.crossval import match_weights
 
     if warning := corpus.uncompared():
         say(f"note: {warning}")
-    found = match_weights(jobs, corpus)
-    for line in found.lines() if found is not None else ():
-        say(f"video weights: {line}")
+    if found := match_weights(jobs, corpus):
+        for line in found.lines():
+            say(f"video weights: {line}")
 
 
-def write_report(
-    runs: Path,
-    *,
-    explain: Path | None = None,
-    compare: Sequence[tuple[str, str]] = (),
-    margin: float | None = None,
-) -> None:
+def write_report(runs: Path, *, explain: Path | None = None, **how: Any) -> None:
     """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies.
 
     Args:
         explain: the prepared folder that the runs were given: two test clips of each row are explained.
-        compare: pairs of models whose difference is tested, and printed too.
-        margin: of equivalence, as a fraction of accuracy; the report's own if not given.
+        how: `compare` and `margin` of `cfnsr.evaluation.report.report`.
     """
-    from cfnsr.evaluation.comparison import MARGIN
     from cfnsr.evaluation.metrics import TOO_FEW
     from cfnsr.evaluation.render import figure, limits, tested
     from cfnsr.evaluation.report import report as write
 
     if not speaks():
         return
-    written = write(
-        runs,
-        compare=compare,
-        margin=MARGIN if margin is None else margin,
-        explained=lambda rows: {} if explain is None else _explained(rows, explain),
-    )
+    if explain is not None:
+        how["explained"] = partial(_explained, prepared=explain)
+    written = write(runs, **how)
     for row in written.rows:
         accuracy = row.estimates["accuracy"]
         interval = f"95 % interval {limits(accuracy)}" if accuracy.ci95 else f"no interval ({TOO_FEW})"
@@ -404,11 +389,10 @@ def _explained(rows: "Sequence[Row]", prepared: Path) -> "Examples":
     from cfnsr.data.store import Store
     from cfnsr.inference.explained import examples
 
-    store = Store(prepared)
-    made = {}
+    store, made = Store(prepared), {}
     with bar("explain", len(rows)) as step:
-        for done, row in enumerate(rows):
-            step(completed=done, note=row.model)
+        for row in rows:
+            step(note=row.model)
             made[row.model, row.protocol] = examples(row.runs[0], store)
-        step(completed=len(rows))
+            step(advance=1)
     return made

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer import Argument, Option
@@ -79,15 +79,13 @@ def predict(
     from cfnsr.media.scan import scan_packets
 
     streams = Streams(video_stream, audio_stream)
-    outputs: Outputs = [
-        (option, path)
-        for option, paths in (("--write", write), ("--plot", plot), ("--annotate", annotate))
-        for path in paths or ()
-    ]
+    named = {"--write": write, "--plot": plot, "--annotate": annotate}
+    outputs: Outputs = [(option, path) for option, paths in named.items() for path in paths or ()]
     _check_outputs(outputs, files)
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
     model = _load(checkpoint, speech_encoder)
+    how: Any = {"window": window, "hop": hop, "all_faces": all_faces, "streams": streams}
     predictions, well = [], True
     for file in files:
         points = openface
@@ -95,16 +93,7 @@ def predict(
             points = openface / f"{file.stem}.csv"
         try:
             with _timeline_bar(file) as progress:
-                prediction = recognise(
-                    model,
-                    file,
-                    openface=points,
-                    window=window,
-                    hop=hop,
-                    all_faces=all_faces,
-                    streams=streams,
-                    progress=progress,
-                )
+                prediction = recognise(model, file, openface=points, progress=progress, **how)
             _say_notes(file, prediction.notes)
             predictions.append(prediction.as_json())  # before it is written, which may fail
             if not as_json:
@@ -222,13 +211,13 @@ def live(
     for option, device in (("--camera", camera), ("--microphone", microphone)):
         if file is not None and device is not None:
             raise InputError(f"--from {file} with {option} {device}: expected one of the two; leave one out")
+    if file is None and streams != USUAL:
+        raise InputError("--video-stream and --audio-stream are of a file: expected --from, or neither")
     source: Player | Devices
     if file is not None:
         source = Player(file, streams)
         _say_notes(file, source.scan.notes)
         model = _load(checkpoint)
-    elif streams != USUAL:
-        raise InputError("--video-stream and --audio-stream are of a file: expected --from, or neither")
     else:
         model = _load(checkpoint)
         devices = {"video": camera or "0", "audio": microphone or "default"}
@@ -250,8 +239,7 @@ def _check_outputs(outputs: Outputs, files: Sequence[Path]) -> None:
     suffixes = {"--write": WRITERS, "--plot": FORMATS, "--annotate": SUFFIXES}
     for option, path in outputs:
         if path.suffix.lower() not in suffixes[option]:
-            expected = ", ".join(suffixes[option])
-            raise InputError(f"{option} {path}: expected a name that ends in {expected}")
+            raise InputError(f"{option} {path}: expected a name that ends in {', '.join(suffixes[option])}")
         targets = [_named_after(file, path) for file in files]
         if len(set(targets)) < len(files):
             raise InputError(
@@ -298,11 +286,9 @@ def _timeline_bar(file: Path) -> Iterator["Progress"]:
 
         def progress(done: int, total: int) -> None:
             nonlocal step
-            if total < FEWEST_OF_A_BAR:
-                return
-            if step is None:
-                step = stack.enter_context(bar(file.name, total))
-            step(completed=done)
+            if total >= FEWEST_OF_A_BAR:
+                step = step or stack.enter_context(bar(file.name, total))
+                step(completed=done)
 
         yield progress
 

@@ -29,44 +29,27 @@ NO_VALIDATION = (
 
 @dataclass(frozen=True)
 class Answered:
-    """Coverage and accuracy of answers whose confidence reaches a threshold, with 95 % intervals by actor.
+    """Coverage and accuracy of answers whose confidence reaches a threshold, with 95 % intervals by actor."""
 
-    Args:
-        threshold: of confidence; None where each fold has its own.
-        wanted: share of the clips it was chosen to answer on validation; None where nobody chose it.
-        coverage: share of the test clips that are answered, over all of them.
-        accuracy: of the answered clips; None where none is.
-    """
-
-    threshold: float | None
-    wanted: float | None
-    coverage: float
+    threshold: float | None  # of confidence; None where each fold has its own
+    wanted: float | None  # share of the validation clips it was chosen to answer; None where nobody chose it
+    coverage: float  # share of the test clips that are answered
     coverage_ci95: Interval | None
-    accuracy: float | None
+    accuracy: float | None  # of the answered clips; None where none is
     accuracy_ci95: Interval | None
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Calibration of a row's confidence: "raw", and "tempered" where its runs have validation clips.
+    """Calibration of a row's confidence: "raw", and "tempered" where its runs have validation clips."""
 
-    Args:
-        temperatures: of each run; empty where there are no validation clips to fit them on.
-        tallies: the predictions, counted.
-        ece: expected calibration error.
-        nll: mean negative log-likelihood in nats, without an interval.
-        brier: Brier score, without an interval.
-        abstention: everything answered, then one entry for each of `COVERAGES`; empty without a temperature.
-        curve: at each of `THRESHOLDS`, on the tempered confidence where there is one.
-    """
-
-    temperatures: tuple[float, ...]
+    temperatures: tuple[float, ...]  # of each run; empty without validation clips to fit them on
     tallies: Mapping[str, Tally]
     ece: Mapping[str, Estimate]
-    nll: Mapping[str, Estimate]
+    nll: Mapping[str, Estimate]  # in nats, without an interval; neither has `brier` one
     brier: Mapping[str, Estimate]
-    abstention: tuple[Answered, ...]
-    curve: tuple[Answered, ...]
+    abstention: tuple[Answered, ...]  # all answered, then each of `COVERAGES`; empty without a temperature
+    curve: tuple[Answered, ...]  # at each of `THRESHOLDS`, on the tempered confidence where there is one
 
     @property
     def reason(self) -> str:

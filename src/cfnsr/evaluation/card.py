@@ -103,10 +103,9 @@ def licence_of(corpus: str) -> Licence | None:
 
 def licence_lines(corpus: str) -> list[str]:
     """Write the licence of weights that were trained on a corpus, as lines of a card's head."""
-    licence = licence_of(corpus)
-    if licence is None:
-        return ["license: other", "license_name: that-of-the-training-data", f"license_link: {CARD}"]
-    return [f"license: {licence.name}"]
+    if licence := licence_of(corpus):
+        return [f"license: {licence.name}"]
+    return ["license: other", "license_name: that-of-the-training-data", f"license_link: {CARD}"]
 
 
 def _scalar(value: str) -> str:
@@ -121,11 +120,10 @@ def _scalar(value: str) -> str:
 
 def _people(run: Run) -> dict[str, tuple[Actor, ...]]:
     """Say of each split's actors what was done with them."""
-    refit = bool(run.settings.get("refit")) and run.selected_on == "validation"
-    last = run.keeps_last
-    chose = "chose the temperature" if last else "chose the epoch"
+    refit = run.settings.get("refit") and run.selected_on == "validation"
+    chose = "chose the temperature" if run.keeps_last else "chose the epoch"
     parts = {"trained on": run.train_actors}
     if run.validation_actors:
         parts[chose + (", then trained on too" if refit else "")] = run.validation_actors
-    parts["chose the epoch and tested on" if run.optimistic and not last else "tested on"] = run.test_actors
-    return parts
+    tested = "chose the epoch and tested on" if run.optimistic and not run.keeps_last else "tested on"
+    return {**parts, tested: run.test_actors}

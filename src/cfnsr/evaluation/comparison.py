@@ -21,14 +21,10 @@ if TYPE_CHECKING:
 
 FEWEST_FOLDS = 3  # two networks a row say next to nothing of how far networks differ
 MARGIN = 0.02  # of accuracy: rows that differ by less are as good as each other
-OF_TWO_STREAMS = (  # settings that concern no other model
-    "fused_epochs",
-    "fused_learning_rate",
-    "pretrain",
-    "frozen_encoders",
-    "calibrated_start",
-    "modality_dropout",
-    "tune",
+# Settings that concern no other model.
+OF_TWO_STREAMS = (
+    *("fused_epochs", "fused_learning_rate", "pretrain", "frozen_encoders", "calibrated_start"),
+    *("modality_dropout", "tune"),
 )
 SHOWN = 5  # differences of settings that are named
 
@@ -63,28 +59,22 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models under one protocol, `a` less `b`; `protocol_label` has the caveat.
-
-    Args:
-        found: the difference, or the reason why there is none.
-    """
+    """Two models under one protocol, `a` less `b`."""
 
     a: str
     b: str
     protocol: str
-    protocol_label: str
-    found: Difference | str
+    protocol_label: str  # with the caveat
+    found: Difference | str  # or the reason why there is none
 
 
 def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Difference:
     """Student's paired t test over folds, its interval, and two one-sided tests of equivalence.
 
-    Folds share neither actors nor networks, so their mean difference over its standard error has Student's t
-    distribution with folds - 1 degrees of freedom. Sign flips over folds would be exact too, but with 5 folds
-    they never come below p = 0.0625. p of equivalence is the larger of two one-sided tests, that the
-    difference is not above -margin and that it is not below +margin; below 0.05 both are refuted. Sources:
-    Dietterich, "Approximate statistical tests for comparing supervised classification learning algorithms",
-    Neural Computation 10 (1998), for the paired t test over folds and for its limit: training sets that
+    Sign flips over folds would be exact too, but with 5 folds they never come below p = 0.0625. p of
+    equivalence is the larger of two one-sided tests, that the difference is not above -margin and that it is
+    not below +margin. Sources: Dietterich, "Approximate statistical tests for comparing supervised
+    classification learning algorithms", Neural Computation 10 (1998), also for the limit: training sets that
     overlap make folds a little alike, which no test on one cross-validation can see; Schuirmann, "A
     comparison of the two one-sided tests procedure", Journal of Pharmacokinetics and Biopharmaceutics 15
     (1987).
@@ -93,9 +83,6 @@ def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Dif
         differences: (folds,) of the two accuracies, as fractions; at least two.
         actors: how many the folds have.
         margin: of equivalence, as a fraction.
-
-    Returns:
-        the difference; Holm's p is its own p, as of a single pair.
 
     >>> found = paired_test(np.array([0.01, 0.02, 0.03, 0.02]), actors=16)
     >>> round(found.mean, 3), round(found.p, 3), round(found.equivalence.p, 3)
@@ -115,15 +102,8 @@ def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Dif
         return float(stdtr(freedom, distance / error))
 
     p = min(1.0, 2 * below(-abs(mean)))
-    return Difference(
-        mean=mean,
-        ci95=(max(-1.0, mean - reach), min(1.0, mean + reach)),
-        p=p,
-        p_holm=p,
-        equivalence=Equivalence(margin, below(abs(mean) - margin)),
-        folds=folds,
-        actors=actors,
-    )
+    limits = max(-1.0, mean - reach), min(1.0, mean + reach)
+    return Difference(mean, limits, p, p, Equivalence(margin, below(abs(mean) - margin)), folds, actors)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -147,13 +127,10 @@ def corrected(found: Sequence[Difference | str], families: Sequence[Hashable]) -
     """Give differences Holm's p over those of the same family; the reasons among them stay as they are."""
     result = list(found)
     for family in set(families):
-        tested = [
-            (place, each)
-            for place, each in enumerate(found)
-            if families[place] == family and isinstance(each, Difference)
-        ]
-        for (place, each), p in zip(tested, holm([each.p for _, each in tested]), strict=True):
-            result[place] = replace(each, p_holm=p)
+        members = [place for place, own in enumerate(families) if own == family]
+        tested = {place: each for place in members if isinstance(each := found[place], Difference)}
+        for place, p in zip(tested, holm([each.p for each in tested.values()]), strict=True):
+            result[place] = replace(tested[place], p_holm=p)
     return result
 
 
@@ -163,8 +140,7 @@ def compare(row: "Row", other: "Row", margin: float = MARGIN) -> Difference | st
     Returns:
         the difference, or why there is none: other corpora, settings or seeds, too few folds or actors.
     """
-    unlike = _unlike(row, other)
-    if unlike:
+    if unlike := _unlike(row, other):
         return unlike
     ours, theirs = (fold_means(each.runs, each.tally.each_fold("accuracy")) for each in (row, other))
     folds = sorted(ours.keys() & theirs.keys())
@@ -191,9 +167,7 @@ def by_model(rows: Iterable["Row"]) -> dict[str, dict[str, "Row"]]:
 def comparisons(
     rows: Sequence["Row"], pairs: Iterable[tuple[str, str]], margin: float = MARGIN
 ) -> list[Comparison]:
-    """Compare pairs of models under every protocol that both were run under.
-
-    Holm's correction is over the pairs of a protocol.
+    """Compare pairs of models under every protocol that both were run under; Holm's p is over its pairs.
 
     Raises:
         InputError: a model without a row, the same model twice, or two that share no protocol.
@@ -215,8 +189,8 @@ def comparisons(
         for protocol in common:
             row, other = rows_of[a][protocol], rows_of[b][protocol]
             found.append(Comparison(a, b, protocol, row.protocol_label, compare(row, other, margin)))
-    order = list(dict.fromkeys(each.protocol for each in found))
-    found.sort(key=lambda each: order.index(each.protocol))
+    protocols = [each.protocol for each in found]
+    found.sort(key=lambda each: protocols.index(each.protocol))
     differences = corrected([each.found for each in found], [each.protocol for each in found])
     return [replace(each, found=versus) for each, versus in zip(found, differences, strict=True)]
 
@@ -234,8 +208,11 @@ def _unlike(row: "Row", other: "Row") -> str:
         differing.append((_choice(row), _choice(other)))
     if row.seeds != other.seeds:
         differing.append((_seeds(row), _seeds(other)))
-    elif folds := _folds_of_other_seeds(row, other):
-        differing.append((f"other seeds in fold {', '.join(map(str, folds))}", "all of them"))
+    else:  # a fold's mean over other seeds is of other trainings
+        one_of, two_of = (_seeds_of_folds(each) for each in (row, other))
+        folds = sorted(fold for fold in one_of.keys() & two_of.keys() if one_of[fold] != two_of[fold])
+        if folds:
+            differing.append((f"other seeds in fold {', '.join(map(str, folds))}", "all of them"))
     two_streams = all((*row.encoders, *other.encoders))
     for name in dict.fromkeys([*ours.settings, *theirs.settings]):
         same = ours.settings.get(name) == theirs.settings.get(name)
@@ -263,11 +240,5 @@ def _seeds(row: "Row") -> str:
     return f"seed{'s' if len(row.seeds) > 1 else ''} {', '.join(map(str, row.seeds))}"
 
 
-def _folds_of_other_seeds(row: "Row", other: "Row") -> list[int]:
-    """Find the folds that both rows have, and not with the same seeds: their means are of other trainings."""
-    seeds: list[dict[int, set[int]]] = [{}, {}]
-    for found, each in zip(seeds, (row, other), strict=True):
-        for run in each.runs:
-            found.setdefault(run.fold, set()).add(run.seed)
-    ours, theirs = seeds
-    return sorted(fold for fold in ours.keys() & theirs.keys() if ours[fold] != theirs[fold])
+def _seeds_of_folds(row: "Row") -> dict[int, set[int]]:
+    return {run.fold: {each.seed for each in row.runs if each.fold == run.fold} for run in row.runs}

@@ -64,8 +64,8 @@ def is_plain(model: str) -> bool:
 def pairs_of(models: Iterable[str]) -> dict[str, Encoders]:
     """Choose the pair of encoders whose table each model stands in.
 
-    A model of one modality stands beside the fused ones that use its encoder; where there are several such
-    pairs, beside that which has least of the paper's encoders.
+    A model of one modality stands beside the fused ones that use its encoder, of several such pairs beside
+    that which has least of the paper's encoders.
 
     >>> pairs_of(["audio+speech", "cfn_sr+speech", "cfn_sr+openface+speech"])["audio+speech"]
     Encoders(video='openface', audio='speech')
@@ -79,10 +79,8 @@ def pairs_of(models: Iterable[str]) -> dict[str, Encoders]:
     def pair_of(model: str, own: Encoders) -> Encoders:
         if is_plain(model):
             return PAPERS
-        for pair in fused:
-            if uses(pair, own):
-                return pair
-        return Encoders(*(next(filter(None, column), "") for column in zip(own, *single, strict=True)))
+        alone = Encoders(*(next(filter(None, column), "") for column in zip(own, *single, strict=True)))
+        return next((pair for pair in fused if uses(pair, own)), alone)
 
     return {model: pair_of(model, own) for model, own in every.items()}
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 
@@ -32,19 +30,12 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """The predictions of several runs, counted.
-
-    Args:
-        runs: whose predictions they are.
-        folds: the counts of each run, in the same order.
-        names: the tested actors.
-        actors: the counts of each tested actor (first axis), averaged over seeds.
-    """
+    """The predictions of several runs, counted."""
 
     runs: tuple[Run, ...]
-    folds: tuple[Counts, ...]
-    names: tuple[Actor, ...]
-    actors: Counts
+    folds: tuple[Counts, ...]  # of each run
+    names: tuple[Actor, ...]  # of the tested actors
+    actors: Counts  # of each of them (first axis), averaged over seeds
 
     def each_fold(self, figure: str) -> list[float]:
         """Compute one of `metrics.FIGURES` for every run."""
@@ -65,11 +56,11 @@ def tally(runs: Sequence[Run], predictions: Sequence[Predictions]) -> Tally:
         count(part.labels, part.log_probabilities, [place[actor] for actor in part.actors], len(names))
         for part in predictions
     ]
-    by_seed: dict[int, list[Counts]] = {}
+    by_seed: dict[int, Counts] = {}
     for run, each in zip(runs, counts, strict=True):
-        by_seed.setdefault(run.seed, []).append(each)
-    actors = average([reduce(add, each) for each in by_seed.values()])
-    return Tally(tuple(runs), tuple(each.pooled() for each in counts), names, actors)
+        by_seed[run.seed] = by_seed[run.seed] + each if run.seed in by_seed else each
+    folds = tuple(each.pooled() for each in counts)
+    return Tally(tuple(runs), folds, names, average(list(by_seed.values())))
 
 
 def over_folds(runs: Sequence[Run], values: Sequence[float]) -> Estimate:

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from cfnsr.data.conditions import in_order, label
 from cfnsr.data.folds import OPTIMISTIC
 from cfnsr.evaluation import plots
-from cfnsr.evaluation.calibration import Answered
 from cfnsr.evaluation.comparison import Comparison
 from cfnsr.evaluation.notes import remarks
 from cfnsr.evaluation.paper_tables import conditions_table, confusion_table, sections
@@ -35,15 +34,10 @@ OPEN = 4  # rows whose details stand open; with more the page would be too long 
 
 @dataclass(frozen=True)
 class Example:
-    """A test clip whose answer is explained.
+    """A test clip whose answer is explained."""
 
-    Args:
-        caption: the clip, and how it was answered.
-        picture: a PNG of what the answer rests on.
-    """
-
-    caption: str
-    picture: bytes
+    caption: str  # the clip, and how it was answered
+    picture: bytes  # a PNG of what the answer rests on
 
     @property
     def address(self) -> str:
@@ -116,12 +110,11 @@ def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
     made = []
     for protocol in dict.fromkeys(row.protocol_label for row in rows if row.conditions):
         scored = [row for row in rows if row.protocol_label == protocol and row.conditions]
-        named: list[tuple[Line, Any]] = [
-            ({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored
-        ]
+        table = conditions_table(
+            [({"model": Cell(row.model, link=row.name)}, row.conditions) for row in scored]
+        )
         names = in_order(row.conditions for row in scored)
         panels = {label(name): plots.condition_dots(name, scored) for name in names}
-        table = conditions_table(named)
         made.append({"label": protocol, "caveat": scored[0].caveat, "table": table, "panels": panels})
     return made
 
@@ -129,6 +122,14 @@ def _under_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _details(row: Row) -> dict[str, Any]:
     """Make the plots and tables of a row's own section."""
     harder = {"mixup": "mixed clips", "label_smoothing": "smoothed labels"}
+    thresholds: list[Line] = [
+        {
+            "wanted": f"{100 * (each.wanted or 0):.0f}",
+            "answered": Cell(percent(each.coverage), interval=pair(each.coverage_ci95)),
+            "of these right": Cell(percent(each.accuracy), interval=pair(each.accuracy_ci95)),
+        }
+        for each in row.calibration.abstention
+    ]
     return {
         "curves": plots.learning_curves(row),
         "harder": [word for name, word in harder.items() if any(run.settings.get(name) for run in row.runs)],
@@ -137,17 +138,9 @@ def _details(row: Row) -> dict[str, Any]:
         "emotions": plots.emotion_bars(row),
         "reliability": plots.reliability(row),
         "abstention": plots.abstention(row),
-        "thresholds": Table("", [_threshold(each) for each in row.calibration.abstention], texts=0),
+        "thresholds": Table("", thresholds, texts=0),
         "folds": _folds(row),
         "settings": _settings(row),
-    }
-
-
-def _threshold(each: Answered) -> Line:
-    return {
-        "wanted": f"{100 * (each.wanted or 0):.0f}",
-        "answered": Cell(percent(each.coverage), interval=pair(each.coverage_ci95)),
-        "of these right": Cell(percent(each.accuracy), interval=pair(each.accuracy_ci95)),
     }
 
 

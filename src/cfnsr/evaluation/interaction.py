@@ -21,15 +21,10 @@ FEWEST_CHANGED = 0.01  # of the answers: an exchange that changes fewer has hard
 
 @dataclass(frozen=True)
 class Effect:
-    """The change of the answers to the test clips under a disturbance, mean over folds.
+    """The change of the answers to the test clips under a disturbance, mean over folds."""
 
-    Args:
-        changed: share of the answers that become another emotion.
-        moved: mean absolute change of an emotion's probability.
-    """
-
-    changed: float
-    moved: float
+    changed: float  # share of the answers that become another emotion
+    moved: float  # mean absolute change of an emotion's probability
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Counts of one or more groups of clips, from which the figures are computed.
+    """Counts of one or more groups of clips, from which the figures are computed."""
 
-    Args:
-        confusion: (..., classes, classes), clips by true class (rows) and predicted class (columns).
-        bins: (..., 15, 3), for each bin of confidence: clips, correct clips, sum of the confidences.
-    """
-
-    confusion: Floats
-    bins: Floats
+    confusion: Floats  # (..., classes, classes), clips by true class (rows) and predicted class (columns)
+    bins: Floats  # (..., 15, 3), for each bin of confidence: clips, correct clips, sum of the confidences
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(self.confusion + other.confusion, self.bins + other.bins)
@@ -49,10 +44,7 @@ Figure = Callable[[Counts], Floats]
 
 
 def count(
-    labels: ArrayLike,
-    log_probabilities: ArrayLike,
-    actors: ArrayLike | None = None,
-    number: int | None = None,
+    labels: ArrayLike, log_probabilities: ArrayLike, actors: ArrayLike = 0, number: int | None = None
 ) -> Counts:
     """Count clips by actor, true class, predicted class and confidence.
 
@@ -74,7 +66,7 @@ def count(
         raise InputError("no predictions to count: expected at least one clip; check the fold's test actors")
     values = probabilities(log_probabilities)
     classes = values.shape[1]
-    who: Ints = np.zeros_like(truth) if actors is None else np.asarray(actors, dtype=np.int64)
+    who: Ints = np.broadcast_to(np.asarray(actors, dtype=np.int64), truth.shape)
     groups = int(who.max()) + 1 if number is None else number
 
     predicted = values.argmax(axis=1)
@@ -147,9 +139,8 @@ def average(counts: Sequence[Counts]) -> Counts:
 def interval(figure: Figure, counts: Counts, about: float | None = None) -> Floats:
     """Compute a 95 % interval of a figure by actor: Student's t with the delete-one-actor jackknife's error.
 
-    Clips of one actor are not independent, actors are. The figure is computed with each of the n actors left
-    out in turn; sqrt((n - 1) / n * sum of squared deviations of these from their mean) is its standard error.
-    For the accuracy of actors with equally many clips this is the t interval of the actors' accuracies.
+    Clips of one actor are not independent, actors are. Of the figures with each of the n actors left out in
+    turn, sqrt((n - 1) / n * sum of squared deviations from their mean) is the standard error.
     Source: Tukey, "Bias and confidence in not-quite large samples", Annals of Mathematical Statistics 29
     (1958); Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9 (1981).
 
@@ -167,10 +158,9 @@ def interval(figure: Figure, counts: Counts, about: float | None = None) -> Floa
 
 
 def share_interval(part: ArrayLike, whole: ArrayLike) -> Floats:
-    """Compute a 95 % interval of `sum(part) / sum(whole)` by actor, as `interval` does.
+    """Compute a 95 % interval of `sum(part) / sum(whole)` by actor (actors,), as `interval` does.
 
-    Args:
-        part, whole: (actors,); an actor whose whole is nothing is left out.
+    An actor whose whole is nothing is left out.
 
     >>> share_interval([0, 60] * 6, [60] * 12).round(2).tolist()  # six actors always wrong, six right
     [0.17, 0.83]

@@ -55,7 +55,6 @@ class Group:
     Args:
         lines: title and model of each, in order; not every model was run.
         rows: those that were run, by model and protocol.
-        pair: of encoders.
         protocol: whose accuracy the table shows; one of other encoders than the paper's has a column for its
             sister with features standardised per speaker.
     """
@@ -79,13 +78,11 @@ def layout(rows: Sequence[Row]) -> list[Group]:
     run = by_model(row for row in rows if row.protocol in PAPER_PROTOCOLS and row.pair == PAPERS)
     groups = [Group(f"Table {number}", lines, run) for number, lines in sorted(TABLES.items())]
     titles = {model: title for table in TABLES.values() for title, model in table}
-    others = [model for model in run if model not in titles]
-    if others:
-        beside = [REFERENCE] if REFERENCE in run else []
-        groups.append(
-            Group("Other models", [(titles.get(model, model), model) for model in beside + others], run)
-        )
     groups = [group for group in groups if any(model in run for _, model in group.lines)]
+    if others := [model for model in run if model not in titles]:
+        beside = [REFERENCE] if REFERENCE in run else []
+        lines = [(titles.get(model, model), model) for model in beside + others]
+        groups.append(Group("Other models", lines, run))
     for encoders in dict.fromkeys(row.pair for row in rows if row.pair != PAPERS):
         for protocol in HONEST_PROTOCOLS:
             shown = [row for row in rows if row.protocol in (protocol, protocol + SUFFIX)]
@@ -110,8 +107,8 @@ def tables(rows: Sequence[Row], unfinished: Sequence[Unfinished], compared: Sequ
     for table in sections(rows, compared).values():
         parts += table.section()
     if unfinished:
-        parts.append("## Unfinished runs, not counted")
-        parts.append("\n".join(f"- {safe(str(run.folder))}: {safe(run.reason)}" for run in unfinished))
+        lines = [f"- {safe(str(run.folder))}: {safe(run.reason)}" for run in unfinished]
+        parts += ["## Unfinished runs, not counted", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -128,18 +125,17 @@ def sections(rows: Sequence[Row], compared: Sequence[Comparison] = ()) -> dict[s
         made["comparisons"] = comparisons_table(compared)
     made["summary"] = Table("Other figures", [_all_figures(row) for row in rows], texts=2)
     made["calibration"] = calibration_table(rows)
-    scored = [row for row in rows if row.conditions]
-    if scored:
+    if scored := [row for row in rows if row.conditions]:
         named = [(_model_and_protocol(row), row.conditions) for row in scored]
         method = [notes.conditions(in_order(row.conditions for row in scored))]
         made["conditions"] = conditions_table(named, "Accuracy under bad input", method)
-    audited = [(row, row.interaction) for row in rows if row.interaction is not None]
+    audited = [
+        {**_model_and_protocol(row), **audit(found), "beyond late fusion, points": beyond_late(found)}
+        for row in rows
+        if (found := row.interaction) is not None
+    ]
     if audited:
-        beyond = "beyond late fusion, points"
-        lines = [
-            {**_model_and_protocol(row), **audit(found), beyond: beyond_late(found)} for row, found in audited
-        ]
-        made["interaction"] = Table("What the exchange does", lines, texts=3, method=(notes.INTERACTION,))
+        made["interaction"] = Table("What the exchange does", audited, texts=3, method=(notes.INTERACTION,))
     return made
 
 
@@ -268,11 +264,7 @@ def calibration_table(rows: Sequence[Row]) -> Table:
 def conditions_table(
     named: Sequence[tuple[Line, Mapping[str, Estimate | None]]], title: str = "", method: Sequence[str] = ()
 ) -> Table:
-    """Show accuracy on clean clips and under bad input.
-
-    Args:
-        named: of each row what stands before its figures, and these by condition.
-    """
+    """Show accuracy under bad input; `named` is what stands before each row's figures, and these."""
     names = in_order(found for _, found in named)
     lines = [{**lead, **{label(name): figure(found.get(name)) for name in names}} for lead, found in named]
     return Table(title, lines, texts=len(named[0][0]) if named else 1, method=method)
@@ -283,9 +275,8 @@ def audit(found: Interaction) -> Line:
 
     Of each disturbance the share of answers that change, and in brackets the mean change of a probability.
     """
-    line: Line = {"exchange": NOTHING}
-    if found.effects:
-        line["exchange"] = "no effect" if found.inert else "has an effect"
+    verdict = "no effect" if found.inert else "has an effect"
+    line: Line = {"exchange": verdict if found.effects else NOTHING}
     for name, title in DISTURBANCES.items():
         effect = found.effects.get(name)
         line[title] = NOTHING if effect is None else f"{percent(effect.changed)} ({100 * effect.moved:.2f})"
@@ -301,12 +292,7 @@ def beyond_late(found: Interaction) -> str:
 
 
 def confusion_table(emotions: Sequence[str], clips: Sequence[Sequence[float]], acted: str = "acted") -> Table:
-    """Show, of the clips of each acted emotion, the per cent that were called so.
-
-    Args:
-        clips: by acted and answered emotion.
-        acted: the head of the first column.
-    """
+    """Show the per cent of the clips of each acted emotion that were called so; `acted` heads the column."""
     lines: list[Line] = []
     for emotion, counts in zip(emotions, clips, strict=True):
         total = sum(counts)

@@ -6,9 +6,10 @@ Matplotlib knows no CSS variables, so it draws with one stand-in colour per vari
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,13 +37,10 @@ ABOVE = {"frameon": False, "ncols": 3, "loc": "lower left", "bbox_to_anchor": (0
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cfnsr",
-    "text.parse_math": False,  # an actor may be called $1
     "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
+    "text.parse_math": False,  # an actor may be called $1
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "axes.edgecolor": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -64,17 +62,19 @@ def learning_curves(row: Row) -> Markup:
         loss, accuracy = figure.subplots(2, 1, sharex=True)
         for part, style, colour in (("train", "--", OTHER), (split, "-", OURS)):
             for axis, what, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-                curves = _padded(histories, f"{part}_{what}") * scale
+                values = ([epoch.get(f"{part}_{what}") for epoch in history] for history in histories)
+                curves = scale * np.array(list(zip_longest(*values)), dtype=float)  # (epochs, runs)
                 if np.isnan(curves).all():
                     continue
-                epochs = np.arange(1, curves.shape[1] + 1)
-                axis.plot(epochs, curves.T, style, color=colour, linewidth=0.6, alpha=0.4)
-                axis.plot(epochs, _mean(curves), style, color=colour, linewidth=1.8, label=part)
+                epochs = np.arange(1, len(curves) + 1)
+                axis.plot(epochs, curves, style, color=colour, linewidth=0.6, alpha=0.4)
+                mean = np.ma.masked_invalid(curves).mean(axis=1)
+                axis.plot(epochs, mean, style, color=colour, linewidth=1.8, label=part)
                 runs = [run for run, epoch in enumerate(chosen) if part == split and epoch <= len(epochs)]
                 if runs:
                     at = np.array([chosen[run] for run in runs], dtype=int)
                     marks = {"color": colour, "markersize": 4, "label": mark, "clip_on": False}
-                    axis.plot(at, curves[runs, at - 1], "o", **marks)
+                    axis.plot(at, curves[at - 1, runs], "o", **marks)
         loss.set(ylabel="loss", ylim=(0, None))
         loss.legend(**ABOVE)
         accuracy.set(ylabel="accuracy %", ylim=(0, 100), xlabel="epoch")
@@ -99,7 +99,7 @@ def actor_bars(row: Row) -> Markup:
         axis.grid(visible=False, axis="x")
         shown = places[:: -(-len(names) // LABELLED)]
         upright = max(map(len, names)) * len(shown) > 60
-        axis.set_xticks(shown, [names[place] for place in shown], rotation=90 if upright else 0, fontsize=8)
+        axis.set_xticks(shown, [names[at] for at in shown], rotation=90 if upright else 0, fontsize=8)
         return _svg(figure, alt)
 
 
@@ -150,10 +150,8 @@ def reliability(row: Row) -> Markup:
 def abstention(row: Row) -> Markup:
     """Plot accuracy of the answered clips against their share, at fixed thresholds and at chosen ones."""
     curve, chosen = row.calibration.curve, row.calibration.abstention
-    points = ", ".join(
-        f"{percent(each.accuracy)} % of {percent(each.coverage)} %" for each in chosen or curve
-    )
-    alt = f"Accuracy of the answered clips of {row.name} against their share: {points}"
+    points = [f"{percent(each.accuracy)} % of {percent(each.coverage)} %" for each in chosen or curve]
+    alt = f"Accuracy of the answered clips of {row.name} against their share: {', '.join(points)}"
     coverage, accuracy = _answered(curve)
     accuracy = np.where(coverage < 100 * FEWEST_ANSWERED, np.nan, accuracy)
     limits = _limits(each.accuracy_ci95 for each in curve)
@@ -203,16 +201,15 @@ def condition_dots(condition: str, rows: Sequence[Row]) -> Markup:
 def picture(row: Row) -> Markup:
     """Draw accuracy, its interval, chance and the paper's figure on a line from 0 to 100 %."""
     accuracy, chance = row.estimates["accuracy"], 100 / len(row.emotions)
-    drawn = ['<line class="axis" x1="0" x2="100" y1="5" y2="5"/>']
-    drawn.append(f'<line class="chance" x1="{chance}" x2="{chance}" y1="0" y2="10"/>')
+    inside = '<line class="axis" x1="0" x2="100" y1="5" y2="5"/>'
+    inside += f'<line class="chance" x1="{chance}" x2="{chance}" y1="0" y2="10"/>'
     if accuracy.ci95:
         low, high = accuracy.ci95
-        drawn.append(f'<line class="bar" x1="{100 * low:.2f}" x2="{100 * high:.2f}" y1="5" y2="5"/>')
+        inside += f'<line class="bar" x1="{100 * low:.2f}" x2="{100 * high:.2f}" y1="5" y2="5"/>'
     if row.paper and not row.incomparable:
         left = 100 * row.paper.accuracy - 2
-        drawn.append(f'<rect class="paper" x="{left:.2f}" y="3" width="4" height="4"/>')
-    drawn.append(f'<circle class="dot" cx="{100 * accuracy.mean:.2f}" cy="5" r="3"/>')
-    inside = "".join(drawn)
+        inside += f'<rect class="paper" x="{left:.2f}" y="3" width="4" height="4"/>'
+    inside += f'<circle class="dot" cx="{100 * accuracy.mean:.2f}" cy="5" r="3"/>'
     return Markup(f'<svg class="line" viewBox="0 0 100 10" aria-hidden="true">{inside}</svg>')  # noqa: S704 - numbers
 
 
@@ -246,25 +243,10 @@ def _svg(figure: "Figure", alt: str) -> Markup:
 
 def _answered(answered: Sequence[Answered]) -> tuple[Floats, Floats]:
     """Coverage and accuracy in per cent."""
-    accuracies = [np.nan if each.accuracy is None else each.accuracy for each in answered]
-    return 100 * np.array([each.coverage for each in answered]), 100 * np.array(accuracies)
+    coverage, accuracy = 100 * np.array([(each.coverage, each.accuracy) for each in answered], dtype=float).T
+    return coverage, accuracy
 
 
 def _limits(intervals: Iterable[Interval | None]) -> Floats:
     """(2, N) lower and upper limits in per cent; NaN where there are none."""
     return 100 * np.array([each or (np.nan, np.nan) for each in intervals]).T
-
-
-def _padded(histories: Sequence[Sequence[Mapping[str, Any]]], key: str) -> Floats:
-    """(runs, epochs) values of one entry; NaN where a run has none."""
-    curves = np.full((len(histories), max(map(len, histories))), np.nan)
-    for curve, history in zip(curves, histories, strict=True):
-        curve[: len(history)] = [np.nan if (value := epoch.get(key)) is None else value for epoch in history]
-    return curves
-
-
-def _mean(curves: Floats) -> Floats:
-    """(epochs,) mean over the runs that have the epoch; NaN where none has."""
-    there = ~np.isnan(curves)
-    number = np.where(there.any(axis=0), there.sum(axis=0), np.nan)
-    return np.asarray(np.where(there, curves, 0).sum(axis=0) / number, dtype=float)

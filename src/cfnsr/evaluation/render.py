@@ -18,25 +18,15 @@ TWO_DECIMALS = "{:.2f}".format
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure as it is shown.
-
-    Args:
-        value: the figure itself.
-        deviation: over folds; empty where there is none.
-        interval: its 95 % interval, which a heat map of the page shows; other tables have a column for it.
-        caveats: what must stand beside it; empty ones are left out.
-        share: the figure as a fraction, by which a heat map is shaded.
-        hint: what the page shows where a mouse rests.
-        link: where the page leads from it.
-    """
+    """A figure as it is shown."""
 
     value: str
-    deviation: str = ""
-    interval: str = ""
-    caveats: tuple[str, ...] = ()
-    share: float | None = None
-    hint: str = ""
-    link: str = ""
+    deviation: str = ""  # over folds
+    interval: str = ""  # of 95 %, which a heat map of the page shows; other tables have a column for it
+    caveats: tuple[str, ...] = ()  # what must stand beside it; empty ones are left out
+    share: float | None = None  # the figure as a fraction, by which a heat map is shaded
+    hint: str = ""  # what the page shows where a mouse rests
+    link: str = ""  # where the page leads from it
 
     def __str__(self) -> str:
         """Write the figure in a line of text.
@@ -53,21 +43,13 @@ Line = dict[str, Cell | str]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of figures.
-
-    Args:
-        title: its heading.
-        rows: cells by the heads of their columns, the same in every row.
-        texts: how many columns, from the first, are text; the others are aligned as numbers.
-        notes: what is said below it, a paragraph each.
-        method: how its figures are computed, likewise.
-    """
+    """A table of figures."""
 
     title: str
-    rows: Sequence[Mapping[str, Cell | str]]
-    texts: int = 1
-    notes: Sequence[str] = ()
-    method: Sequence[str] = ()
+    rows: Sequence[Mapping[str, Cell | str]]  # by the heads of the columns, the same in every row
+    texts: int = 1  # columns, from the first, that are text; the others are aligned as numbers
+    notes: Sequence[str] = ()  # below it, a paragraph each
+    method: Sequence[str] = ()  # how its figures are computed, likewise
 
     @property
     def columns(self) -> list[str]:

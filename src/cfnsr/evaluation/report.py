@@ -54,13 +54,8 @@ def report(
     content, text = results(rows, unfinished, compared), tables(rows, unfinished, compared)
     page = html(rows, unfinished, explained(rows), compared)
     folder = Path(runs_folder if out is None else out)
-    written = Written(
-        folder / "report.html",
-        folder / "tables.md",
-        folder / "results.json",
-        tuple(rows),
-        tuple(compared),
-    )
+    files = folder / "report.html", folder / "tables.md", folder / "results.json"
+    written = Written(*files, tuple(rows), tuple(compared))
     write_json(written.results, content)
     write_text(written.tables, text)
     write_text(written.html, page)

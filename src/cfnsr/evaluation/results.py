@@ -24,15 +24,12 @@ def results(
 
     `interaction` is None for a row of one modality, else by disturbance of the exchange the share of answers
     that change and the mean change of a probability; `beyond_late` is the difference to the late rule `late`.
-    `tables` lists the paper's tables, line by line, by the models' names, and those of other encoders;
-    `encoders` are those of video and audio, None for a modality that the model does not use;
     `difference_to_cfn_sr` is to CFN-SR with the same encoders, None where there is none; `comparisons` are
     those that were asked for, of `a` less `b`, with a `reason` and no figures where nothing can be said.
     `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and
-    `abstention` has entries, only where the protocol leaves validation clips; `confusion`
-    counts clips by acted (rows) and predicted emotion (columns), averaged over seeds, `actors` has each
-    tested actor's accuracy, and `last_epoch_test_accuracy` is None where no epoch was tested.
-    `validation_accuracy` is over the inner validation clips, by which rows may be chosen; None without any.
+    `abstention` entries, only where the protocol leaves validation clips; `confusion` counts clips by acted
+    (rows) and predicted emotion (columns), averaged over seeds. `last_epoch_test_accuracy` is None where no
+    epoch was tested; `validation_accuracy`, over the inner validation clips, None without any.
     """
     return {
         "version": VERSION,
@@ -107,7 +104,7 @@ def _interaction(found: Interaction | None) -> dict[str, Any] | None:
 
 
 def _encoders(encoders: Encoders) -> dict[str, str | None]:
-    return {"video": encoders.video or None, "audio": encoders.audio or None}
+    return {modality: name or None for modality, name in encoders._asdict().items()}
 
 
 def _estimate(found: Estimate) -> dict[str, Any]:
@@ -143,7 +140,8 @@ def _calibration(found: Calibration, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _answered(each: Answered) -> dict[str, Any]:
-    return {
-        "coverage": {"mean": each.coverage, "ci95": list(each.coverage_ci95 or (None, None))},
-        "accuracy": {"mean": each.accuracy, "ci95": list(each.accuracy_ci95 or (None, None))},
+    figures = {
+        "coverage": (each.coverage, each.coverage_ci95),
+        "accuracy": (each.accuracy, each.accuracy_ci95),
     }
+    return {name: {"mean": mean, "ci95": list(ci or (None, None))} for name, (mean, ci) in figures.items()}

@@ -50,19 +50,12 @@ class Paper(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The runs of one model under one protocol.
+    """The runs of one model under one protocol."""
 
-    Args:
-        tally: the test predictions of its runs, which are ordered by seed and fold.
-        pair: of encoders, whose table the row stands in.
-        versus: the difference to CFN-SR with the same encoders under the same protocol, or why there is none.
-        interaction: what the exchange between its modalities does; None for a row of one modality.
-    """
-
-    tally: Tally
-    pair: Encoders = PAPERS
-    versus: Difference | str = "not compared"
-    interaction: Interaction | None = None
+    tally: Tally  # the test predictions of its runs, which are ordered by seed and fold
+    pair: Encoders = PAPERS  # whose table it stands in
+    versus: Difference | str = "not compared"  # to CFN-SR with these encoders, or why there is none
+    interaction: Interaction | None = None  # None for a row of one modality
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -141,8 +134,9 @@ class Row:
         run, why, whose, expected = self.runs[0], [], "", PAPER_SETTINGS
         if run.preset != "paper":
             why.append(f"preset {run.preset}, not paper")
-            whose = "the preset's "
-            expected = PRESETS[run.preset].as_json() if run.preset in PRESETS else {}
+            whose, expected = "the preset's ", {}
+            if run.preset in PRESETS:
+                expected = PRESETS[run.preset].as_json()
         why += [
             f"{key.removeprefix('prepared ')} {run.settings[key]}, not {whose}{value}"
             for key, value in expected.items()
@@ -236,14 +230,13 @@ def paper_of(model: str) -> Paper | None:
 def _to_reference(rows: Sequence[Row], margin: float) -> list[Difference | str]:
     """Compare each row with CFN-SR of the same encoders under its own protocol."""
     by_name = {(row.protocol, row.model): row for row in rows}
-    found: list[Difference | str] = []
-    for row in rows:
+
+    def versus(row: Row) -> Difference | str:
         name = reference_of(row.pair)
-        reference = by_name.get((row.protocol, name))
         if row.model == name:
-            found.append("the reference")
-        elif reference is None:
-            found.append(f"{name} was not run under the {row.protocol} protocol")
-        else:
-            found.append(compare(row, reference, margin))
-    return corrected(found, [(row.protocol, row.pair) for row in rows])
+            return "the reference"
+        if (row.protocol, name) not in by_name:
+            return f"{name} was not run under the {row.protocol} protocol"
+        return compare(row, by_name[row.protocol, name], margin)
+
+    return corrected([versus(row) for row in rows], [(row.protocol, row.pair) for row in rows])

@@ -1,7 +1,7 @@
 """Finished runs found below a folder, and checked against each other before any figure is computed."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,18 +10,8 @@ from cfnsr.training.run import ABOUT, HISTORY, PREDICTIONS, Run, read_about
 
 # What the runs of one row must have in common.
 ALIKE = (
-    "preset",
-    "corpus",
-    "clips",
-    "fingerprint",
-    "labels",
-    "params",
-    "folds",
-    "selected_on",
-    "caveat",
-    "leaky",
-    "settings",
-    "source",
+    *("preset", "corpus", "clips", "fingerprint", "labels", "params", "folds", "selected_on", "caveat"),
+    *("leaky", "settings", "source"),
 )
 
 
@@ -34,11 +24,11 @@ class Unfinished:
 
 
 def read_runs(folder: Path | str) -> list[Run]:
-    """All finished runs below a folder, checked, ordered by model, protocol, seed and fold.
+    """All finished runs below a folder, ordered by model, protocol, seed and fold.
 
     Raises:
-        InputError: the folder is missing or has no finished run; a file of a run is broken; actors leak
-            from one split into another; or a fold stands there twice with different contents.
+        InputError: no finished run; a file of a run is broken; actors leak from one split into another; or a
+            fold stands there twice with different contents.
     """
     root = Path(folder)
     finished = [place for place in _run_folders(root) if _unfinished(place) is None]
@@ -47,7 +37,7 @@ def read_runs(folder: Path | str) -> list[Run]:
             f"{root} has no finished run: expected folders with a {ABOUT} that says it is finished; "
             "train some with `cfnsr crossval`"
         )
-    once = _without_copies([Run.read(place) for place in finished])
+    once = _without_copies(map(Run.read, finished))
     _check_folds(once)
     return sorted(once, key=lambda run: (run.model, run.protocol, run.seed, run.fold))
 
@@ -82,7 +72,7 @@ def _unfinished(folder: Path) -> str | None:
     return None
 
 
-def _without_copies(runs: Sequence[Run]) -> list[Run]:
+def _without_copies(runs: Iterable[Run]) -> list[Run]:
     """Each fold once; a copy of a run is passed over, a different run of the same fold is an error."""
     kept: dict[tuple[str, str, int, int], Run] = {}
     for run in runs:

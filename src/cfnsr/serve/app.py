@@ -48,16 +48,15 @@ async def page() -> Response:
     return FileResponse(PAGE / "index.html", headers={"cache-control": "no-cache"})
 
 
-@pages.get("/favicon.ico")
+@pages.get("/favicon.ico")  # which some browsers ask for though the page names another
 async def icon() -> Response:
-    """Send the icon that some browsers ask for though the page names another."""
     return FileResponse(PAGE / "icon.svg", media_type="image/svg+xml")
 
 
 @pages.get("/settings")
 async def settings(request: Request, jobs: routes.AllJobs) -> dict[str, Any]:
     """Describe the model, the limits and the examples to the page."""
-    recogniser, limits = jobs.recogniser, jobs.limits
+    recogniser, limits, examples = jobs.recogniser, jobs.limits, request.app.state.examples
     return {
         "model": recogniser.name,
         "version": __version__,
@@ -70,9 +69,7 @@ async def settings(request: Request, jobs: routes.AllJobs) -> dict[str, Any]:
         "maxSeconds": limits.max_seconds,
         "keepSeconds": limits.keep_seconds,
         "suffixes": sorted(SUFFIXES),
-        "examples": [
-            {"name": name, "title": each.title} for name, each in request.app.state.examples.items()
-        ],
+        "examples": [{"name": name, "title": title} for name, (title, _) in examples.items()],
     }
 
 
@@ -158,18 +155,16 @@ def _check_model(recogniser: Recogniser) -> None:
 
 
 async def _declined(_: Request, error: Exception) -> Response:
-    if isinstance(error, Refusal):
-        refusal = error
-    elif isinstance(error, RequestValidationError):
+    if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         given = first.get("input")
         shown = "" if given is None else f" is {str(given)[:40]!r}"
-        refusal = Refusal(422, "bad request", f"{first['loc'][-1]}{shown}: {first['msg']}")
+        error = Refusal(422, "bad request", f"{first['loc'][-1]}{shown}: {first['msg']}")
     elif isinstance(error, HTTPException):  # no such address or method
         message = f"{error.detail}: /docs lists what there is"
         reason: Any = "not found" if error.status_code == 404 else "bad request"
-        refusal = Refusal(error.status_code, reason, message, dict(error.headers or {}))
-    else:
-        refusal = internal()
-        refusal.headers.update(HEADERS)  # it passes by the guard
-    return refusal.response()
+        error = Refusal(error.status_code, reason, message, dict(error.headers or {}))
+    elif not isinstance(error, Refusal):
+        error = internal()
+        error.headers.update(HEADERS)  # it passes by the guard
+    return error.response()

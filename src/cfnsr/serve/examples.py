@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -22,20 +21,14 @@ WALL = (124, 116, 104)  # RGB, shown meanwhile
 SEED = 0
 
 
-@dataclass(frozen=True)
-class Example:
-    """A recording to try: its title, and takes that follow each other; None is a while without anybody."""
-
-    title: str
-    takes: tuple[Part | None, ...]
-
-
 CALM, HAPPY, ANGRY = 2, 3, 5
-EXAMPLES = {
-    "happy": Example("A drawn woman, happy", (Part(2, HAPPY, 2, 1, 1),)),
-    "angry": Example("A drawn man, angry", (Part(1, ANGRY, 2, 2, 1),)),
-    "changing": Example(
-        "A drawn woman: calm, then gone, then happy", (Part(4, CALM, 1, 1, 1), None, Part(4, HAPPY, 2, 2, 1))
+# Title, and takes that follow each other; None is a while without anybody.
+EXAMPLES: dict[str, tuple[str, tuple[Part | None, ...]]] = {
+    "happy": ("A drawn woman, happy", (Part(2, HAPPY, 2, 1, 1),)),
+    "angry": ("A drawn man, angry", (Part(1, ANGRY, 2, 2, 1),)),
+    "changing": (
+        "A drawn woman: calm, then gone, then happy",
+        (Part(4, CALM, 1, 1, 1), None, Part(4, HAPPY, 2, 2, 1)),
     ),
 }
 
@@ -55,7 +48,7 @@ def draw(name: str, fallback: Path) -> Path:
         folder = fallback
     path = (folder if os.access(folder, os.W_OK) else fallback) / f"{name}.mp4"
     if not path.is_file():
-        played = [_play(take) for take in EXAMPLES[name].takes]
+        played = [_play(take) for take in EXAMPLES[name][1]]
         pictures = chain.from_iterable(frames for frames, _ in played)
         write_video(path, pictures, FPS, np.concatenate([sound for _, sound in played]), SAMPLE_RATE)
     return path

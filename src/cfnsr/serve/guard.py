@@ -36,10 +36,6 @@ class Guard:
     A page on the web can let its reader's browser ask a server on the same machine: by a name of its own that
     it points to 127.0.0.1 (DNS rebinding), or by a form that posts there. The first shows in the `Host`
     header, the second in `Origin` and `Sec-Fetch-Site`. Programs send neither of these two.
-
-    Args:
-        app: what answers.
-        hosts: names and addresses that the server may be called by, without a port; None for any.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = LOOPBACK) -> None:
@@ -80,6 +76,4 @@ def name_of(host: str) -> str:
     >>> name_of("localhost:8000"), name_of("[::1]:8000"), name_of("127.0.0.1")
     ('localhost', '[::1]', '127.0.0.1')
     """
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]

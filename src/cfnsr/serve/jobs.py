@@ -1,12 +1,10 @@
 """The queue: who waits, who is worked on, what is kept and when it is deleted.
 
-What becomes of an upload. Each lies in a folder of its own, in one that only this user may enter. It is
-deleted as soon as its prediction is made, has failed or was cancelled, when its client goes away while it
-uploads or waits for an answer, and when the server stops; what a killed server left behind, the next deletes.
-There is one exception: a job that was sent with `explain` keeps its recording for `keep_seconds` after its
-prediction, so that single windows can be explained on demand, and the page says so. Explaining all windows
-beforehand would cost several times the prediction, and keeping the clips of all windows a hundred times the
-recording. `DELETE` ends that time at once.
+Each upload lies in a folder of its own, in one that only this user may enter. It is deleted as soon as its
+prediction is made, has failed or was cancelled, when its client goes away while it uploads or waits for an
+answer, and when the server stops; what a killed server left behind, the next deletes. There is one exception:
+a job that was sent with `explain` keeps its recording for `keep_seconds` after its prediction, so that single
+windows can be explained on demand, and the page says so. `DELETE` ends that time at once.
 """
 
 from __future__ import annotations
@@ -80,13 +78,10 @@ class Job:
             raise Refusal(409, "gone", "the job was cancelled: send the recording again")
         if self.state != "done" or self.prediction is None:
             raise Refusal(409, "not done", f"the job is {self.state}: ask for its result later")
-        if person is None:
-            return self.prediction
-        for each in self.prediction.people:
-            if each.person == person:
-                return each
-        people = len(self.prediction.people)
-        raise Refusal(404, "not found", f"there is no person {person}: {people} were followed")
+        people = {None: self.prediction, **{each.person: each for each in self.prediction.people}}
+        if person not in people:
+            raise Refusal(404, "not found", f"there is no person {person}: {len(people) - 1} were followed")
+        return people[person]
 
     def delete_upload(self) -> None:
         """Keep no more than the result."""
@@ -126,7 +121,7 @@ class Jobs:
                 job.future.cancel()
 
     def waiting(self) -> list[Job]:
-        """List the jobs that wait for a worker, the next one first."""
+        """Jobs that wait for a worker, the next one first."""
         return [job for job in self.jobs.values() if job.state == "waiting" and job.future is not None]
 
     def open(self, options: Options, *, keep: bool) -> Job:
@@ -156,18 +151,17 @@ class Jobs:
 
     def find(self, identity: str) -> Job:
         """Find a job by its id; `Refusal` where there is none, or no longer."""
-        job = self.jobs.get(identity)
-        if job is None:
-            kept = f"for {self.limits.keep_seconds:g} s"
-            raise Refusal(404, "not found", f"there is no such job: results are kept {kept}; send it again")
-        return job
+        if identity in self.jobs:
+            return self.jobs[identity]
+        kept = f"for {self.limits.keep_seconds:g} s"
+        raise Refusal(404, "not found", f"there is no such job: results are kept {kept}; send it again")
 
     def explainer(self) -> TorchRecogniser:
         """Return the model, if it can be explained; `Refusal` of an exported one."""
-        if not explains(self.recogniser):
-            message = "an exported model cannot be explained: serve its checkpoint instead"
-            raise Refusal(501, "unsupported", message)
-        return self.recogniser
+        if explains(self.recogniser):
+            return self.recogniser
+        message = "an exported model cannot be explained: serve its checkpoint instead"
+        raise Refusal(501, "unsupported", message)
 
     async def explain(
         self, job: Job, number: int, person: int | None, *, png: bool

@@ -111,11 +111,9 @@ async def predict(request: Request, jobs: AllJobs, options: HowTo) -> dict[str, 
     """
     job = await _received(request, jobs, options)
     try:
-        while not job.over.is_set():
+        while not job.over.is_set() and not await request.is_disconnected():
             with suppress(TimeoutError):
                 await asyncio.wait_for(job.over.wait(), ASK_AGAIN)
-            if await request.is_disconnected():
-                break
         answer = job.answer().as_json()
         return {**answer, "explanations": job.explained} if options.explain else answer
     finally:
@@ -255,10 +253,5 @@ async def health(jobs: AllJobs) -> dict[str, Any]:
             "busy": jobs.busy,
             "places": limits.places,
         },
-        "limits": {
-            "max_bytes": limits.max_bytes,
-            "max_seconds": limits.max_seconds,
-            "windows": limits.windows,
-            "keep_seconds": limits.keep_seconds,
-        },
+        "limits": {name: getattr(limits, name) for name in schemas.Bounds.model_fields},
     }

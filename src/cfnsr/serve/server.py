@@ -37,8 +37,7 @@ def serve(
 
     Args:
         app: from `create_app`.
-        host: address to listen at.
-        port: to listen at; 0 takes a free one.
+        port: 0 takes a free one.
         public: let other machines in: there are neither passwords nor encryption.
         started: called with the page's address once it listens; what is asked from then on is answered.
 

@@ -30,13 +30,10 @@ except ImportError:  # on Windows
 
 PART = "file"  # name of the form's part
 NAME = "upload"  # of every file: what the client calls it is never looked at but for the suffix
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ts", "webm"),
-        *("aac", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav", "wma", "wmv"),
-    )
-)
+SUFFIXES = {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"),
+    *(".ts", ".webm", ".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma", ".wmv"),
+}
 BESIDES = 64 * 1024  # bytes that a body may have besides the file
 DRAIN_SECONDS, DRAIN_BYTES = 2.0, 64 * MEBIBYTE  # what is read of a body that is declined
 PREFIX = "cfnsr-serve-"
@@ -174,10 +171,9 @@ async def _drain(request: Request) -> None:
     """Read a little on: a client that still sends would not see the answer if the line were cut."""
     if "expect" in request.headers:  # it waits for leave to send, and gets the answer instead
         return
-    count = 0
+    left = DRAIN_BYTES
     with suppress(ClientDisconnect, TimeoutError, RuntimeError):
         async with asyncio.timeout(DRAIN_SECONDS):
             async for chunk in request.stream():
-                count += len(chunk)
-                if count > DRAIN_BYTES:
+                if (left := left - len(chunk)) < 0:
                     break

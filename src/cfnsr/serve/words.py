@@ -52,18 +52,17 @@ def _answers(prediction: Prediction, cut: Sequence[Segment]) -> str:
 
 def _gaps(cut: Sequence[Segment]) -> str:
     """Name the times without a face, speech or an answer: a sentence for each kind."""
-    runs: dict[str, list[tuple[float, float]]] = {}
+    runs: dict[str, list[str]] = {}
     for mark, group in groupby(cut, key=lambda each: each.mark):
         run = list(group)
         if mark:
-            runs.setdefault(mark, []).append((run[0].start, run[-1].end))
+            runs.setdefault(mark, []).append(f"from {clock(run[0].start)} to {clock(run[-1].end)}")
     sentences = []
-    for mark, spans in runs.items():
+    for mark, places in runs.items():
         what, _, then = mark.partition(": ")
-        places = [f"from {clock(start)} to {clock(end)}" for start, end in spans[:LISTED]]
-        if len(spans) > LISTED:
-            places.append(f"{len(spans) - LISTED} times more")
-        where = places[0] if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]}"
+        if len(places) > LISTED:
+            places[LISTED:] = [f"{len(places) - LISTED} times more"]
+        where = " and ".join(filter(None, (", ".join(places[:-1]), places[-1])))
         sentences.append(f"{what.capitalize()} {where}{': ' + then if then else ''}.")
     return " ".join(sentences)
 

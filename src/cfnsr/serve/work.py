@@ -56,15 +56,8 @@ def recognise(
     """Predict from a recording, naming no folder of this machine; `Refusal` if it cannot be used."""
     with refusing(file):
         _check(file, recogniser, limits, options)
-        prediction = predict(
-            recogniser,
-            file,
-            window=options.window,
-            hop=options.hop,
-            all_faces=options.all_faces,
-            streams=options.streams,
-            progress=progress,
-        )
+        how: Any = {"window": options.window, "hop": options.hop, "streams": options.streams}
+        prediction = predict(recogniser, file, all_faces=options.all_faces, progress=progress, **how)
         people = tuple(replace(person, file=file.name) for person in prediction.people)
         return replace(prediction, file=file.name, people=people)
 
@@ -112,12 +105,10 @@ def explain_one(
     """Explain one window; `Refusal` where there is no such window, or no answer in it."""
     from cfnsr.inference.explained import explain_window
 
-    window, hop, streams = options.window, options.hop, options.streams
+    how: Any = {"window": options.window, "hop": options.hop, "streams": options.streams}
     with refusing(file):
         try:
-            return explain_window(
-                recogniser, file, prediction, number, window=window, hop=hop, streams=streams
-            )
+            return explain_window(recogniser, file, prediction, number, **how)
         except MediaError:
             raise
         except InputError as error:

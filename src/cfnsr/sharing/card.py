@@ -32,7 +32,7 @@ def card_of(folder: Path, origin: Path | None, *, same: bool) -> str:
     """
     with (folder / WEIGHTS).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    there = "" if origin is None else _read(origin / CARD)
+    there = _read(origin / CARD) if origin is not None else ""
     if origin is not None and same:
         if sha256 in there:
             return there  # written of these very weights
@@ -96,10 +96,9 @@ def _licence(origin: Path | None, card: str) -> tuple[list[str], str]:
     if run is not None:
         corpus = _about(run).get("corpus")
         name = str(corpus.get("name")) if isinstance(corpus, dict) else "an unknown corpus"
-        licence = licence_of(name)
-        shared = "The weights are shared under the same licence."
-        unknown = "cfnsr does not know its licence: look it up before sharing weights."
-        terms = f"{licence.text} {shared}" if licence else unknown
+        terms = "cfnsr does not know its licence: look it up before sharing weights."
+        if licence := licence_of(name):
+            terms = f"{licence.text} The weights are shared under the same licence."
         return licence_lines(name), f"These weights come from a training on {safe(name)}. {terms}"
     head = card.split("\n---\n")[0].splitlines()[1:] if card.startswith("---\n") else []
     lines = [line for line in head if LICENCE_LINE.fullmatch(line)]

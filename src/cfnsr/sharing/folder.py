@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, listed
 from cfnsr.files import check_folder, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -27,10 +27,9 @@ def refuse_others(folder: Path) -> None:
     inside = sorted(folder.iterdir()) if folder.exists() else []
     others = [path.name for path in inside if path.name not in FILES or not path.is_file()]
     if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise InputError(
-            f"{folder} holds {others[0]}{more}: expected a new or empty folder, or an earlier save, which is "
-            "replaced as a whole"
+            f"{folder} holds {listed(others, 1)}: expected a new or empty folder, or an earlier save, which "
+            "is replaced as a whole"
         )
     if inside and not is_ours(folder):
         raise InputError(
@@ -51,14 +50,10 @@ def is_ours(folder: Path) -> bool:
 
 
 def replace_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a folder beside this one, then put it in its place.
+    """Let `fill` write a folder beside this one (resolved), then put it in its place.
 
     Two folders cannot change places in one step, so there is a moment between two renamings in which the old
     one stands beside its place alone; `whole` finds it there.
-
-    Args:
-        folder: resolved; what stands there is gone afterwards.
-        fill: writes the files of the folder it is given.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     before = _before(folder)

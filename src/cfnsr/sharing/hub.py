@@ -1,7 +1,4 @@
-"""The Hugging Face hub: three files of a repository fetched, or sent there.
-
-Needs the extra `cfnsr[pretrained]`; huggingface_hub is imported when a name of the hub is given, not before.
-"""
+"""The Hugging Face hub: three files of a repository fetched, or sent (extra `cfnsr[pretrained]`)."""
 
 import re
 from collections.abc import Callable
@@ -33,15 +30,11 @@ def fetch(
 ) -> Path:
     """Fetch config.json, model.safetensors and README.md of a model, and nothing else; return their folder.
 
-    What was fetched stays in Hugging Face's cache, which serves where there is no network.
+    What was fetched stays in Hugging Face's cache, which serves where there is no network. The options are
+    those of `cfnsr.from_pretrained`.
 
     Args:
-        name: owner/name.
         accept: is given the folder once config.json is there; what it raises spares fetching the weights.
-        revision: a branch, tag or commit; None is the main branch.
-        cache_dir: None is Hugging Face's own.
-        token: for a private model.
-        local_files_only: ask nobody, take what was fetched before.
 
     Raises:
         InputError: no hub name, no network, no such model or a private one, one without these files.
@@ -78,10 +71,8 @@ def upload(folder: Path, name: str, *, private: bool = False, token: Token = Non
     """Send the three files of a folder to a repository of the hub, in one commit; return its address.
 
     Args:
-        folder: as `save_pretrained` writes it.
         name: owner/name; the repository is made if it is not there.
-        private: whether a new repository is for its owner alone.
-        token: that may write; None takes that of `hf auth login`.
+        private: a new repository is for its owner alone.
 
     Raises:
         InputError: no hub name, no network, nobody who may write there, or a public repository where a
@@ -136,8 +127,7 @@ def _look(api: "HfApi", name: str, revision: str | None) -> str:
     except Exception as error:  # its HTTP client raises its own, and changed with the hub's versions
         return f"the hub is out of reach ({type(error).__name__})"
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
-    missing = [file for file in (CONFIG, WEIGHTS) if file not in sizes]
-    if missing:
+    if missing := [file for file in (CONFIG, WEIGHTS) if file not in sizes]:
         raise InputError(
             f"{name} on the hub has no {' and no '.join(missing)}: expected a model that cfnsr put there "
             "(pickled weights are never read)"

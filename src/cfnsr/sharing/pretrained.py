@@ -27,10 +27,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None = None) -> Path:
-    """Write a model as a folder that can be shared: config.json, model.safetensors and README.md.
+    """Write a model as a folder that can be shared: config.json, model.safetensors and README.md, its card.
 
     The folder is written whole or not at all; an earlier save there is replaced. The card is that of the run
-    the model was loaded from. Weights that were changed since, or are of no run, get one without figures.
+    the model was loaded from; weights that were changed since, or are of no run, get one without figures.
 
     Args:
         model: any with `model.config`, a `cfnsr.features.spec.ModelSpec`, as `load_model` gives it.
@@ -49,8 +49,7 @@ def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None 
             "the model does not say what it is: expected one of load_model or from_pretrained, or set "
             "model.config = cfnsr.features.spec.ModelSpec(name, settings)"
         )
-    wrong = _misfit(config, _shapes(model.state_dict()))
-    if wrong:
+    if wrong := _misfit(config, _shapes(model.state_dict())):
         raise InputError(f"the model is not the {config.model} that its config names: {wrong}")
     target = Path(folder).resolve()
     refuse_others(target)
@@ -114,9 +113,7 @@ def from_pretrained(
 def push_to_hub(
     model: Model | str | Path, name: str, *, private: bool = False, token: hub.Token = None
 ) -> str:
-    """Put a model on the Hugging Face hub, with its card; return the address of its page.
-
-    The three files that `save_pretrained` writes are sent in one commit; nothing else of a run's folder.
+    """Put the three files of `save_pretrained` on the Hugging Face hub; return the address of their page.
 
     Args:
         model: a model, or the folder of a run or of a saved one.
@@ -183,8 +180,7 @@ def _check_weights(folder: Path, config: ModelSpec) -> None:
         raise InputError(
             f"{path} cannot be read as safetensors ({str(error).splitlines()[0]}): get the model again"
         ) from None
-    wrong = _misfit(config, shapes)
-    if wrong:
+    if wrong := _misfit(config, shapes):
         raise InputError(f"{path} does not fit its config.json ({wrong}): get the model again")
 
 
