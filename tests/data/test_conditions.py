@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from cfnsr.data.augment import normalise
-from cfnsr.data.conditions import (
-    CONDITIONS,
-    CorruptedSound,
-    blurred,
-    conditions_of,
-    no_picture,
-    noisy,
-)
+from cfnsr.data.conditions import CONDITIONS, CorruptedSound, blurred, conditions_of, no_picture, noisy
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
 from cfnsr.features.mel import PCM

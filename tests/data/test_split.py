@@ -191,8 +191,8 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_a_large_table_is_read(check: Check) -> None:
-    findings = check("path,fold,actor", [[f"{i}.wav", i % 5, i // 100] for i in range(10_000)])
-    assert {leak.count for leak in findings.leaks} == {100} and findings.checked["takes"] == 10_000
+    findings = check("path,fold,actor", [[f"{i}.wav", i % 5, i // 100] for i in range(3_000)])
+    assert {leak.count for leak in findings.leaks} == {30} and findings.checked["takes"] == 3_000
 
 
 def test_actors_in_two_parts(check: Check) -> None:
@@ -460,12 +460,12 @@ def test_real_recordings(shared: Path, tmp_path: Path, check: Check) -> None:
     audio = shared / "ravdess" / "audio"
     rows = []
     for actor, part in ((1, "train"), (2, "val"), (12, "test")):
-        files = sorted((audio / f"Actor_{actor:02d}").glob("*-01-0?-01-01-0?-*.flac"))
-        assert len(files) == 16
+        files = sorted((audio / f"Actor_{actor:02d}").glob("*-01-0?-01-01-01-*.flac"))
+        assert len(files) == 8
         rows += [[file.name, part] for file in files]
     findings = check("path,split", rows, audio)
     assert findings.clean and not findings.notes
-    assert findings.lines()[-1] == "no leak: 3 actors, 48 takes, content of 48 files compared"
+    assert findings.lines()[-1] == "no leak: 3 actors, 24 takes, content of 24 files compared"
 
     film = shared / "clips/ravdess/Actor_01" / f"{name(1)}.mp4"
     shutil.copy(film, tmp_path / "interview.mp4")
