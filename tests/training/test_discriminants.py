@@ -179,7 +179,9 @@ def test_validation_and_test_clips_do_not_fit_it(
         assert alike(written(other), written(trained)) is refits_alike
 
 
-@pytest.mark.parametrize(("name", "fatal"), [(AUDIO, 3), (AUDIO, 7), (VIDEO, 1)], indirect=["name"])
+@pytest.mark.parametrize(
+    ("name", "fatal"), [(AUDIO, 3), (AUDIO, 7), (VIDEO, 1)], indirect=["name"], scope="module"
+)
 def test_cut_off_and_resumed_it_ends_with_the_same_weights(
     name: str, tracks: PreparedCorpus, trained: Path, tmp_path: Path, run: Train, fatal: int
 ) -> None:
