@@ -111,12 +111,10 @@ def test_the_pointers_of_cremad(shared: Path, tmp_path: Path) -> None:
 
 def track(path: Path, found: list[int]) -> Path:
     """A track of action units of which some rows have a face."""
-    lines = [",".join(["frame", "timestamp", "confidence", "success", *ACTION_UNITS])]
+    lines: list[list[object]] = [["frame", "timestamp", "confidence", "success", *ACTION_UNITS]]
     for row, success in enumerate(found):
-        lines.append(
-            ",".join(map(str, [row + 1, row / 25, 0.9 * success, success, *[0.5] * len(ACTION_UNITS)]))
-        )
-    path.write_text("\n".join(lines) + "\n")
+        lines.append([row + 1, row / 25, 0.9 * success, success, *[0.5] * len(ACTION_UNITS)])
+    path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
     return path
 
 

@@ -174,9 +174,7 @@ def test_columns_and_tables_that_are_not_there(tmp_path: Path) -> None:
     path = csv_of(tmp_path, "file,split", [["a.wav", "train"], ["b.wav", "test"]])
     with pytest.raises(InputError, match="no column files among file, split; correct --column"):
         read_split(path, {"path": "files"})
-    with pytest.raises(
-        InputError, match="--column paths=file: expected path, split, fold, actor before the ="
-    ):
+    with pytest.raises(InputError, match="paths=file: expected path, split, fold, actor before the ="):
         read_split(path, {"paths": "file"})
     assert "does not exist" in error_of(tmp_path / "none.csv")
     assert "is no file" in error_of(tmp_path)
@@ -191,8 +189,8 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_a_large_table_is_read(check: Check) -> None:
-    findings = check("path,fold,actor", [[f"{i}.wav", i % 5, i // 100] for i in range(10_000)])
-    assert {leak.count for leak in findings.leaks} == {100} and findings.checked["takes"] == 10_000
+    findings = check("path,fold,actor", [[f"{i}.wav", i % 5, i // 100] for i in range(3_000)])
+    assert {leak.count for leak in findings.leaks} == {30} and findings.checked["takes"] == 3_000
 
 
 def test_actors_in_two_parts(check: Check) -> None:
@@ -381,9 +379,7 @@ def test_copies_are_found_by_their_content(tmp_path: Path, check: Check) -> None
     (leak,) = findings.leaks
     assert (leak.kind, leak.shared, leak.count) == ("copies of a recording", "recordings", 3)
     assert set(leak.examples) == {"a.wav = same_bytes.wav", "b.wav = same_sound.m4a", "x.npy = y.npy"}
-    assert str(leak).startswith(
-        "copies of a recording: 3 recordings stand in train and test under other names: "
-    )
+    assert str(leak).startswith(f"{leak.kind}: 3 recordings stand in train and test under other names: ")
     assert noted(findings, "counted twice").endswith("under several names in one part: c.wav = d.wav")
     assert noted(findings, "content not checked") == "content not checked: 1 file not found: gone.wav"
     assert "2 files without sound" in noted(findings, "compared by their bytes alone")
@@ -441,17 +437,8 @@ def test_json_holds_all_of_it(check: Check) -> None:
     findings = check("path,split,actor", [["a", "train", "Ann"], ["b", "test", "Ann"]])
     value = json.loads(json.dumps(findings.as_json()))
     assert value["clean"] is False and value["split"].endswith("split.csv")
-    assert value["leaks"] == [
-        {
-            "kind": "shared actors",
-            "shared": "actors",
-            "fold": "",
-            "parts": ["train", "test"],
-            "count": 1,
-            "examples": ["Ann"],
-            "identical": False,
-        }
-    ]
+    leak = {"kind": "shared actors", "shared": "actors", "fold": "", "parts": ["train", "test"], "count": 1}
+    assert value["leaks"] == [{**leak, "examples": ["Ann"], "identical": False}]
     assert value["checked"] == {"folds": 0, "actors": 1, "takes": 2, "files": 0}
 
 
@@ -460,12 +447,12 @@ def test_real_recordings(shared: Path, tmp_path: Path, check: Check) -> None:
     audio = shared / "ravdess" / "audio"
     rows = []
     for actor, part in ((1, "train"), (2, "val"), (12, "test")):
-        files = sorted((audio / f"Actor_{actor:02d}").glob("*-01-0?-01-01-0?-*.flac"))
-        assert len(files) == 16
+        files = sorted((audio / f"Actor_{actor:02d}").glob("*-01-0?-01-01-01-*.flac"))
+        assert len(files) == 8
         rows += [[file.name, part] for file in files]
     findings = check("path,split", rows, audio)
     assert findings.clean and not findings.notes
-    assert findings.lines()[-1] == "no leak: 3 actors, 48 takes, content of 48 files compared"
+    assert findings.lines()[-1] == "no leak: 3 actors, 24 takes, content of 24 files compared"
 
     film = shared / "clips/ravdess/Actor_01" / f"{name(1)}.mp4"
     shutil.copy(film, tmp_path / "interview.mp4")

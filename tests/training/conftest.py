@@ -43,15 +43,8 @@ def _fill(folder: Path, actors: int = 6, takes: int = 2, scrambled: tuple[int, .
                 audio[shown] += 8
                 name = f"{emotion}-{actor}-{take}"
                 source = {"file": name, "bytes": 1, "mtime_ns": 1, "sha256": f"hash of {name}"}
-                header = Header(
-                    name=name,
-                    emotion=emotion,
-                    actor=actor,
-                    sex="male" if actor % 2 else "female",
-                    attributes={},
-                    sources={"video": source, "audio": source},
-                    preparation=PREPARATION.as_json(),
-                )
+                sex, sources = "male" if actor % 2 else "female", {"video": source, "audio": source}
+                header = Header(name, emotion, actor, sex, {}, sources, PREPARATION.as_json())
                 waveform = rng.integers(-9000, 9000, PREPARATION.samples).astype(np.int16)
                 tensors = {
                     "video": video.clip(0, 255).astype(np.uint8),

@@ -108,11 +108,8 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
 
 
 def test_settings_as_they_are_typed() -> None:
-    assert parse_settings(['schedule = "step"', "keep=last", "size=64"]) == {
-        "schedule": "step",
-        "keep": "last",
-        "size": 64,
-    }
+    found = parse_settings(['schedule = "step"', "keep=last", "size=64"])
+    assert found == {"schedule": "step", "keep": "last", "size": 64}
     for text, words in (
         ("schedule", "expected name=value"),
         ("=3", "expected name=value"),
@@ -128,15 +125,10 @@ def test_the_recipe_of_the_page(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "recipe.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     recipe = load_recipe(written(tmp_path, block))
-    assert (recipe.preset, recipe.epochs, recipe.fused_epochs, recipe.clip_gradient) == (
-        "small",
-        30,
-        30,
-        None,
-    )
-    described = set(
-        re.findall(r"`(\w+)`", page[page.index("| setting |") : page.index("The other settings")])
-    )
+    found = recipe.preset, recipe.epochs, recipe.fused_epochs, recipe.clip_gradient
+    assert found == ("small", 30, 30, None)
+    listed = page[page.index("| setting |") : page.index("The other settings")]
+    described = set(re.findall(r"`(\w+)`", listed))
     values = {"constant", "cosine", "one_cycle", "step", "accuracy", "uar"}
     assert described - values <= {field.name for field in fields(Recipe)}
 
@@ -186,6 +178,5 @@ def test_the_paper_preset_is_the_papers() -> None:
     assert paper.crop < 1 and paper.flip and paper.pretrain and paper.plain_loss
     assert (paper.keep, paper.select_by, paper.residual_start) == ("best", "accuracy", 1.0)
     unused = (paper.modality_dropout, paper.average_weights, paper.colour_jitter, paper.time_mask)
-    assert (
-        not any((*unused, paper.frequency_mask, paper.refit, paper.clip_gradient)) and paper.accumulate == 1
-    )
+    assert not any((*unused, paper.frequency_mask, paper.refit, paper.clip_gradient))
+    assert paper.accumulate == 1

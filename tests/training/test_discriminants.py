@@ -116,10 +116,8 @@ def test_that_of_faces_is_fitted_to_the_clips_it_is_given(tracks: PreparedCorpus
     for place in PLACES:
         track = clips[place].video
         assert track.shape == (35, 3)
-        rows = [
-            [math.copysign(math.log(1 + 3 * abs(value)), value) for value in row] for row in track.tolist()
-        ]
-        values.append(torch.tensor([sum(row) / 3 for row in rows]))
+        scaled = [[math.copysign(math.log(1 + 3 * abs(v)), v) for v in row] for row in track.tolist()]
+        values.append(torch.tensor([sum(row) / 3 for row in scaled]))
         labels.append(clips.labels[place])
     check_fitted(VIDEO, tracks, Discriminant(35, 2, 1000, shrinkage=0.3, deviation=2.0), values, labels)
 
@@ -181,7 +179,9 @@ def test_validation_and_test_clips_do_not_fit_it(
         assert alike(written(other), written(trained)) is refits_alike
 
 
-@pytest.mark.parametrize("fatal", [1, 3, 7])
+@pytest.mark.parametrize(
+    ("name", "fatal"), [(AUDIO, 3), (AUDIO, 7), (VIDEO, 1)], indirect=["name"], scope="module"
+)
 def test_cut_off_and_resumed_it_ends_with_the_same_weights(
     name: str, tracks: PreparedCorpus, trained: Path, tmp_path: Path, run: Train, fatal: int
 ) -> None:

@@ -28,7 +28,7 @@ from cfnsr.training.job import Job
 from cfnsr.training.prepared import PreparedCorpus
 
 EVERY = (WITHOUT, OTHER_AUDIO, OTHER_VIDEO)
-RECIPE = find_recipe("features").changed(epochs=2, fused_epochs=1, batch_size=8)
+RECIPE = find_recipe("features").changed(epochs=1, batch_size=8, refit=False)
 
 
 def made(name: str) -> TwoStream:

@@ -273,6 +273,16 @@ def test_strength_nothing_changes_nothing(pictures: PreparedCorpus, shown_by: Sh
         torch.testing.assert_close(whole[1, place][0], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_modalities_are_dropped_from_some_clips(
+    pictures: PreparedCorpus, shown_by: Show, tmp_path: Path
+) -> None:
+    shown, silence = shown_by(tmp_path, replace(RECIPE, modality_dropout=0.5)), pictures.silence("audio")
+    assert silence is not None
+    unseen = {key for key, (video, _) in shown.items() if not video.any()}
+    unheard = {key for key, (_, audio) in shown.items() if torch.equal(audio, silence)}
+    assert unseen and unheard and not unseen & unheard and len(unseen | unheard) < len(shown)
+
+
 def test_what_is_masked_is_the_mean_of_the_training_clips(
     pictures: PreparedCorpus, shown_by: Show, tmp_path: Path
 ) -> None:

@@ -5,9 +5,6 @@ from pathlib import Path
 import pytest
 
 from cfnsr.errors import InputError
-from cfnsr.models import zoo
-from cfnsr.models.entries import ENTRIES, Model
-from cfnsr.models.settings import Settings
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import check_jobs, plan
 from cfnsr.training.prepared import PreparedCorpus
@@ -39,16 +36,3 @@ def test_the_encoders_are_made_for_the_corpus(tracks: PreparedCorpus, tmp_path: 
     check(tracks, "cfn_sr+openface+speech", tmp_path)
     with pytest.raises(InputError, match=r"without video: .*--modalities video,speech,openface"):
         check(tracks, "cfn_sr+speech", tmp_path)
-
-
-def test_an_encoder_of_ones_own_under_a_chosen_name(tracks: PreparedCorpus, tmp_path: Path) -> None:
-    try:
-
-        @zoo.entry("theirs", fusion="model")
-        def theirs(settings: Settings) -> Model:
-            return Settings(settings.classes, video="openface", audio="speech").fuse()
-
-        with pytest.raises(InputError, match=r"another audio encoder than model audio\+speech"):
-            check(tracks, "theirs+openface+speech", tmp_path)
-    finally:
-        ENTRIES.pop("theirs", None)

@@ -20,13 +20,8 @@ RECIPE = find_recipe("small").changed(epochs=2, batch_size=8)
 def test_two_processes_train_what_one_trains(pictures: PreparedCorpus, tmp_path: Path) -> None:
     jobs = plan(["cfn_sr", "averaging"], pictures, protocol="nested", recipe=RECIPE, folds=[1, 2])
     seen: dict[Job, Step] = {}
-    folders = crossval_in_processes(
-        jobs,
-        pictures.store.folder,
-        tmp_path / "two",
-        workers=2,
-        progress=lambda job, step: seen.update({job: step}),
-    )
+    data, progress = pictures.store.folder, lambda job, step: seen.update({job: step})
+    folders = crossval_in_processes(jobs, data, tmp_path / "two", workers=2, progress=progress)
     crossval(jobs, pictures, tmp_path / "one", accelerator=Accelerator())
     assert folders == [job.folder(tmp_path / "two") for job in jobs]
     assert {job: step.epoch for job, step in seen.items()} == dict.fromkeys(jobs, 2)

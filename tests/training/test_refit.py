@@ -188,9 +188,8 @@ def test_one_track_under_two_names_is_a_leak(fill_features: Callable[..., Store]
     leaky = PreparedCorpus(store)
     apart = [fold for fold in leaky.folds(PROTOCOLS["nested"]) if len({1, 2} & {*fold.test}) == 1]
     assert apart
-    with pytest.raises(
-        InputError, match=r"leaks: the recording of calm-.-1 in .* is that of calm-.-1 in .*, by its bytes"
-    ):
+    said = r"leaks: the recording of calm-.-1 in .* is that of calm-.-1 in .*, by its bytes"
+    with pytest.raises(InputError, match=said):
         leaky.check(PROTOCOLS["nested"], apart[0])
 
 
@@ -228,8 +227,7 @@ def test_the_losses_by_hand(tracks: PreparedCorpus, job_of: Callable[..., Job], 
 def test_the_preset_needs_inner_validation_actors(tracks: PreparedCorpus) -> None:
     """Under the paper's protocol its temperatures and its refit would be silently left out."""
     for protocol in ("paper", "best_epoch_on_test"):
-        with pytest.raises(
-            InputError, match=f"'{protocol}' has no inner validation actors, and preset features"
-        ):
+        said = f"'{protocol}' has no inner validation actors, and preset features"
+        with pytest.raises(InputError, match=said):
             plan(["cfn_sr_features"], tracks, protocol=protocol, recipe=RECIPE)
     assert plan(["cfn_sr_features"], tracks, protocol="leave_one_actor_out", recipe=RECIPE)

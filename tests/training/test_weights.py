@@ -132,11 +132,9 @@ def test_our_own_runs_fit_too(tmp_path: Path) -> None:
 
 def test_models_without_pixels_are_left_alone(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    file = find_weights(tmp_path / "x.safetensors")
     for name in ("audio", "cfn_sr_features", "eranns"):
-        assert (
-            initialise_from(zoo.create_model(name, width=WIDTH), find_weights(tmp_path / "x.safetensors"))
-            is None
-        )
+        assert initialise_from(zoo.create_model(name, width=WIDTH), file) is None
 
 
 def refusal(path: Path, content: Any) -> str:

@@ -18,8 +18,9 @@ def normalise(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
     >>> normalise(torch.zeros(1, 3, 1, 1, 1, dtype=torch.uint8)).flatten()
     tensor([-2.1179, -2.0357, -1.8044])
     """
-    mean = torch.tensor(RGB_MEAN, device=video.device).view(1, 3, 1, 1, 1) * 255
-    std = torch.tensor(RGB_STD, device=video.device).view(1, 3, 1, 1, 1) * 255
+    mean, std = (
+        torch.tensor(each, device=video.device).view(1, 3, 1, 1, 1) * 255 for each in (RGB_MEAN, RGB_STD)
+    )
     return (video - mean) / std
 
 
@@ -28,12 +29,9 @@ def draw(
 ) -> Float[Tensor, "clips 2 3"]:
     """Draw a random square crop and a flip for each clip, as affine maps from output to input places.
 
-    Drawn for a whole epoch at once and indexed by clip, so that a clip's augmentation depends neither on
-    the batch it falls into nor on who loads it.
-
     Args:
         smallest: side of a crop at least, as a fraction of the picture's.
-        flip: whether half of the clips are flipped.
+        flip: half of the clips.
 
     >>> draw(2, torch.Generator().manual_seed(0)).shape
     torch.Size([2, 2, 3])
@@ -49,10 +47,7 @@ def draw(
 
 
 def draw_dropped(clips: int, rate: float, generator: torch.Generator) -> Int[Tensor, " clips"]:
-    """Draw the modality that is dropped from each clip: 0 none, 1 video, 2 audio; never both.
-
-    Args:
-        rate: probability that one is dropped.
+    """Draw the modality that is dropped from each clip, at a rate: 0 none, 1 video, 2 audio; never both.
 
     >>> draw_dropped(4, 0.0, torch.Generator().manual_seed(0)).tolist()
     [0, 0, 0, 0]
@@ -99,15 +94,6 @@ def jitter(video: Num[Tensor, "B 3 T H W"], factors: Float[Tensor, "B 3"]) -> Fl
     return (grey + saturation * (contrasted - grey)).clamp(0, 255)
 
 
-def draw_masks(clips: int, generator: torch.Generator) -> Float[Tensor, "clips 2 2"]:
-    """Draw numbers from 0 to 1 for the widths and places of each clip's masks, in time and frequency.
-
-    >>> draw_masks(3, torch.Generator()).shape
-    torch.Size([3, 2, 2])
-    """
-    return torch.rand(clips, 2, 2, generator=generator)
-
-
 def mask(
     audio: Float[Tensor, "B F S"],
     drawn: Float[Tensor, "B 2 2"],
@@ -121,8 +107,8 @@ def mask(
     A range has any width from none to the widest, at any place, all alike likely.
 
     Args:
-        drawn: by `draw_masks`.
-        fill: value of what is masked: the mean, as of the training clips, so that it says nothing. The source
+        drawn: numbers from 0 to 1 for width and place of each clip's masks, in time and frequency.
+        fill: value of what is masked: the mean of the training clips, so that it says nothing. The source
             has 0, the mean of its normalised spectrograms.
         time, frequency: the widest ranges, as fractions of the steps and of the coefficients.
 

@@ -40,18 +40,17 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
 
     Tensors (those the modalities ask for):
         video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
-        times: float64 (frames,), seconds in the file; face: bool (frames,), whether one was found there;
+        times: float64 (frames,), seconds in the file; face: bool (frames,), one was found there;
         squares: float32 (frames, 3), centre x, centre y and side of the crop in pixels of the picture shown;
         audio: float32 (13, steps), MFCCs; log_mel: float32 (128, steps);
         waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
-        speech: float16 (layers, steps, width), hidden states of the speech encoder over the whole take,
-        a step every 80 ms; speech_0.9 and the like: the same at another speed (see `speech_at`);
-        sound_map: uint8 (128, 237), by which copies of a sound are found, of the whole take; zeros for one
-        that is silent;
+        speech: float16 (layers, steps, width), hidden states of the speech encoder over the whole take, a
+        step every 80 ms; speech_0.9 and the like: the same at another speed (see `speech_at`);
+        sound_map: uint8 (128, 237), by which copies of a sound are found; zeros for a silent take;
         level: float32 (1,), loudness in dBFS of the seconds kept, for speech alone of the whole take;
         duration: float64 (1,), of the file;
-        openface: float32 (T, F), the rows in which OpenFace found a face, with F features as
-        `OpenFaceTrack.features` returns; T is 1 where the take stands in a table of clip means;
+        openface: float32 (T, F), the rows in which OpenFace found a face, as `OpenFaceTrack.features` returns
+        them, or the take's one of a table of clip means;
         openface_times: float64 (T,), seconds; confidence: float32 (T,).
 
     Args:
@@ -70,12 +69,8 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
                 f"{advice}leave {feature.name} out of --modalities",
             )
     used = sources(take, preparation)
-    windows = Windows(
-        replace(take, video=used.get("video"), audio=used.get("audio"), openface=used.get("openface")),
-        preparation,
-        threads=threads,
-        streams=preparation.streams,
-    )
+    whole = replace(take, video=used.get("video"), audio=used.get("audio"), openface=used.get("openface"))
+    windows = Windows(whole, preparation, threads=threads, streams=preparation.streams)
     (window,) = windows
     tensors = dict(window.tensors)
     facts: dict[str, Any] = {}
@@ -91,11 +86,8 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         tensors["sound_map"] = np.zeros(SOUND_MAP, np.uint8) if found is None else found
     if windows.scan is not None:
         tensors["duration"] = np.array([windows.duration])
-    notes = {
-        role: {"notes": list(scan.notes)}
-        for role, scan in (("video", windows.video), ("audio", windows.audio))
-        if scan is not None and scan.notes
-    }
+    scans = {"video": windows.video, "audio": windows.audio}
+    notes = {role: {"notes": list(scan.notes)} for role, scan in scans.items() if scan and scan.notes}
     header = Header(
         name=take.name,
         emotion=take.emotion,

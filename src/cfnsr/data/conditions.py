@@ -23,32 +23,23 @@ BLUR = 1 / 16  # deviation of the Gaussian, as a part of the picture's side: fea
 DARK = 0.15  # of the light
 KEPT = 2**28  # bytes of sound features that are not computed again
 CLEAN = "clean"
+KNOWN = "the speaker is standardised by"
 
-Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-Pictures = Callable[[Tensor], Tensor]
+Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # waveform (N,), source of randomness
+Pictures = Callable[[Tensor], Tensor]  # (B, 3, T, H, W) in 0..255
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A corruption of one modality while the other one stays, or of the takes a speaker is known by.
+    """A corruption of one modality while the other one stays, or of the takes a speaker is known by."""
 
-    Args:
-        name: in `conditions.csv`, and of `label` in words.
-        meaning: what it does, in the report.
-        modality: "video" or "audio"; empty where it concerns both.
-        absent: nothing of it is left.
-        sound: waveform (N,) and a source of randomness -> waveform; for "audio".
-        pictures: (B, 3, T, H, W) in 0..255 -> the same; for "video".
-        among: the takes by which a tested speaker is standardised, if speakers are.
-    """
-
-    name: str
-    meaning: str
-    modality: str = ""
-    absent: bool = False
-    sound: Sound | None = None
-    pictures: Pictures | None = None
-    among: Among | None = None
+    name: str  #: in `conditions.csv`, and of `label` in words
+    meaning: str  #: what it does, in the report
+    modality: str = ""  #: "video" or "audio"; empty where it concerns both
+    absent: bool = False  #: nothing of it is left
+    sound: Sound | None = None  #: for "audio"
+    pictures: Pictures | None = None  #: for "video"
+    among: Among | None = None  #: the takes by which a tested speaker is standardised, if speakers are
 
 
 def silent(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -86,9 +77,8 @@ def blurred(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
     weights = weights / weights.sum()
     frames = video.float().flatten(0, 2)[:, None]  # (B * 3 * T, 1, H, W)
     frames = functional.pad(frames, (reach, reach, reach, reach), mode="reflect")
-    frames = functional.conv2d(
-        functional.conv2d(frames, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1)
-    )
+    for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
+        frames = functional.conv2d(frames, weights.view(shape))
     return frames.view(video.shape)
 
 
@@ -100,20 +90,17 @@ def dark(video: Num[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T H W"]:
 def few(takes: int | None = None, emotions: int | None = None) -> Among:
     """Choose a take itself and some others of its speaker, as of a person of whom no more is known.
 
-    A user's own take is among those it is standardised by, so it always counts. What is drawn beside it
-    depends on the speaker's and the takes' names, never on a model. Labels only choose the takes that a
-    person is known by; the standardisation itself uses none.
+    What is drawn depends on the speaker's and the takes' names, never on a model. Labels only choose the
+    takes that a person is known by; the standardisation itself uses none.
 
     Args:
-        takes: how many, the take itself among them; all by default, and fewer where there are fewer.
-        emotions: of how many emotions they are, the take's own and others drawn for the speaker; of all by
-            default.
+        takes: how many, the take itself among them; all by default.
+        emotions: of how many emotions, the take's own and others drawn for the speaker; of all by default.
     """
 
     def among(headers: Sequence[Header]) -> Bool[Tensor, "N N"]:
-        there = sorted(
-            {header.emotion for header in headers}, key=lambda each: (_hash(headers[0].actor, each), each)
-        )
+        actor = headers[0].actor
+        there = sorted({header.emotion for header in headers}, key=lambda each: (_hash(actor, each), each))
         emotion = np.array([there.index(header.emotion) for header in headers])
         own, other = emotion[:, None], emotion[None, :]
         # Beside its own the first that were drawn, of which its own may be one.
@@ -137,13 +124,7 @@ _EVERY = (
     Condition("noise_20db", "white noise 20 dB below the sound", "audio", sound=noisy(20)),
     Condition("noise_10db", "white noise 10 dB below the sound", "audio", sound=noisy(10)),
     Condition("noise_0db", "white noise as strong as the sound", "audio", sound=noisy(0)),
-    Condition(
-        "no_picture",
-        "no pictures: every frame is one plain colour",
-        "video",
-        absent=True,
-        pictures=no_picture,
-    ),
+    Condition("no_picture", "no pictures: every frame is one plain colour", "video", True, None, no_picture),
     Condition(
         "blurred_face",
         "the pictures are blurred until the features of a face melt",
@@ -151,19 +132,9 @@ _EVERY = (
         pictures=blurred,
     ),
     Condition("dark_face", "most of the light is gone", "video", pictures=dark),
-    Condition(
-        "five_takes", "the speaker is standardised by five takes, this one and four others", among=few(5)
-    ),
-    Condition(
-        "two_emotions",
-        "the speaker is standardised by 16 takes, of the emotion of this one and another",
-        among=few(16, emotions=2),
-    ),
-    Condition(
-        "one_emotion",
-        "the speaker is standardised by takes of the emotion of this one alone",
-        among=few(emotions=1),
-    ),
+    Condition("five_takes", f"{KNOWN} five takes, this one and four others", among=few(5)),
+    Condition("two_emotions", f"{KNOWN} 16 takes, of the emotion of this one and another", among=few(16, 2)),
+    Condition("one_emotion", f"{KNOWN} takes of the emotion of this one alone", among=few(emotions=1)),
 )
 CONDITIONS = {condition.name: condition for condition in _EVERY}  # in the order of the report
 MEANINGS = {CLEAN: "the test clips as they are", **{each.name: each.meaning for each in _EVERY}}
@@ -185,10 +156,9 @@ def in_order(rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def conditions_of(reads: Mapping[str, str], *, normalised: bool = False) -> dict[str, Condition]:
-    """Conditions that concern what a model reads and leave it something to go by.
+    """Conditions that concern what a model reads, if it is computed here, and leave it something to go by.
 
-    They are of pictures, and of sound whose features are computed here: not of OpenFace tracks, nor of a
-    pretrained encoder's states. Of standardised speakers they are the takes that those are known by.
+    Of standardised speakers they are the takes that those are known by.
 
     Args:
         reads: inputs for "video", "audio" or both.

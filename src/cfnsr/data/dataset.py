@@ -43,10 +43,7 @@ class Column(Dataset[Tensor]):
     """Input of models under one name, such as pictures, of every clip; a small one is held in memory."""
 
     def __init__(self, store: Store, headers: Sequence[Header], name: str, look: Look) -> None:
-        self.store = store
-        self.headers = headers
-        self.name = name
-        self.look = look
+        self.store, self.headers, self.name, self.look = store, headers, name, look
         self.feature = FEATURES[name]
         self._arrays = self.feature.arrays(Preparation.from_json(dict(headers[0].preparation)))
         small = self._read(0).nbytes * len(headers) <= MEMORY
@@ -63,9 +60,8 @@ class Column(Dataset[Tensor]):
     def standardised(self, among: Among | None = None, actors: Container[Actor] | None = None) -> "Column":
         """Standardise every speaker's values to mean 0 and deviation 1, over all takes of theirs.
 
-        OpenFace tracks are standardised on the logarithmic scale of their encoder. No label is used, but the
-        other takes are, of the tested speakers too: it is transductive. And the takes must hold all emotions
-        in balance, for what they have in common is taken out as the person.
+        No label is used, but the other takes are, of the tested speakers too: it is transductive. And the
+        takes must hold all emotions in balance, for what they have in common is taken out as the person.
 
         Args:
             among: the takes that each take's mean and deviation come from, over time too; all by default.
@@ -96,11 +92,9 @@ class Column(Dataset[Tensor]):
             values = torch.stack([held[place] for place in places]).float()
             every = torch.ones(len(places), len(places), dtype=torch.bool)
             chosen = every if among is None else among([self.headers[place] for place in places])
+            values = _standardise(compressed(values) if self.feature.logarithmic else values, time, chosen)
             if self.feature.logarithmic:
-                values = _standardise(compressed(values), time, chosen).clamp(-FARTHEST, FARTHEST)
-                values = expanded(values)
-            else:
-                values = _standardise(values, time, chosen)
+                values = expanded(values.clamp(-FARTHEST, FARTHEST))
             for place, value in zip(places, values.to(held[0].dtype), strict=True):
                 column._held[place] = value
         return column
@@ -141,10 +135,8 @@ class Clips(Dataset[Batch]):
         classes: int,
         silence: Tensor | None = None,
     ) -> None:
-        self.columns = dict(columns)
-        self.labels = list(labels)
-        self.classes = classes
-        self.silence = silence
+        self.columns, self.labels = dict(columns), list(labels)
+        self.classes, self.silence = classes, silence
 
     @property
     def in_memory(self) -> bool:

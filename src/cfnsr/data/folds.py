@@ -20,22 +20,16 @@ Unit = int | str  # dealt whole: an actor, or a single clip where a protocol dea
 
 @dataclass(frozen=True)
 class Fold:
-    """Actors that train, choose the epoch and are tested; an actor has one part only.
-
-    Args:
-        number: 1-based.
-        train: actors whose clips the weights are fitted to.
-        validation: actors who alone choose the epoch; none in the paper's protocol.
-        test: actors of the reported figures.
+    """Actors that train, choose the epoch and are tested.
 
     Raises:
         InputError: when an actor has two parts, or nobody trains or is tested.
     """
 
-    number: int
-    train: tuple[Unit, ...]
-    validation: tuple[Unit, ...]
-    test: tuple[Unit, ...]
+    number: int  #: from 1
+    train: tuple[Unit, ...]  #: whose clips the weights are fitted to
+    validation: tuple[Unit, ...]  #: who alone choose the epoch; none in the paper's protocol
+    test: tuple[Unit, ...]  #: of the reported figures
 
     def __post_init__(self) -> None:
         count = Counter([*self.train, *self.validation, *self.test])
@@ -64,36 +58,23 @@ def paper_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
         raise InputError(
             f"the corpus has {len(actors)} actors: the paper's protocol needs at least {PAPER_FOLDS}"
         )
-    folds = []
-    for number in range(1, PAPER_FOLDS + 1):
-        test = tuple(actors[(number - 1) * size : number * size])
-        train = tuple(actor for actor in actors if actor not in test)
-        folds.append(Fold(number, train, (), test))
-    return folds
+    tests = [tuple(actors[start : start + size]) for start in range(0, PAPER_FOLDS * size, size)]
+    parts = [(tuple(actor for actor in actors if actor not in test), (), test) for test in tests]
+    return [Fold(number, *each) for number, each in enumerate(parts, 1)]
 
 
 def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
     """Deal folds over all actors, both sexes balanced; the next fold's test actors are the inner validation.
 
-    With RAVDESS: 6 folds of 4 (two men, two women), 4 inner validation actors, 16 that train. With its
-    20 actors that have action units: 5 folds of 4, 4 inner validation actors, 12 that train. Fewer
-    than 20 actors make 6 smaller folds.
+    With RAVDESS: 6 folds of 4 (two men, two women), 4 inner validation actors, 16 that train. 20 to 23 actors
+    make 5 folds of 4 or 5; fewer, 6 smaller ones.
 
-    >>> sexes = {actor: "male" if actor % 2 else "female" for actor in range(1, 25)}
-    >>> fold = nested_folds(sexes)[0]
+    >>> fold = nested_folds({actor: "male" if actor % 2 else "female" for actor in range(1, 25)})[0]
     >>> fold.test, fold.validation, len(fold.train)
     ((1, 2, 3, 4), (5, 6, 7, 8), 16)
-    >>> folds = nested_folds({actor: sexes[actor] for actor in range(1, 21)})
-    >>> [fold.test[-1] for fold in folds], len(folds[0].validation), len(folds[0].train)
-    ([4, 8, 12, 16, 20], 4, 12)
     """
     fives = (NESTED_FOLDS - 1) * TESTED <= len(sexes) < NESTED_FOLDS * TESTED
     count = min(NESTED_FOLDS - fives, len(sexes))
-    if count < 3:
-        raise InputError(
-            f"the corpus has {len(sexes)} actors: the nested protocol needs at least 3, "
-            "one each to train, to validate and to test"
-        )
     # Ordered by sex, then dealt into consecutive runs: every fold gets its part of each sex.
     groups: list[list[Unit]] = [[] for _ in range(count)]
     dealt = 0
@@ -107,7 +88,7 @@ def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
             group.extend(members[start : start + size])
             start += size
         dealt += extra
-    return _in_turn(groups)
+    return _in_turn(groups, "the nested protocol")
 
 
 def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
@@ -117,17 +98,16 @@ def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
     >>> fold.test, fold.validation, fold.train
     ((4,), (1,), (2, 3))
     """
-    actors = sorted(sexes)
-    if len(actors) < 3:
-        raise InputError(
-            f"the corpus has {len(actors)} actors: leaving one out needs at least 3, "
-            "one each to train, to validate and to test"
-        )
-    return _in_turn([[actor] for actor in actors])
+    return _in_turn([[actor] for actor in sorted(sexes)], "leaving one out")
 
 
-def _in_turn(groups: Sequence[Sequence[Unit]]) -> list[Fold]:
+def _in_turn(groups: Sequence[Sequence[Unit]], what: str) -> list[Fold]:
     """Test each group in turn; the next one is the inner validation, and all others train."""
+    if len(groups) < 3:
+        raise InputError(
+            f"the corpus has {len(groups)} actors: {what} needs at least 3, one each to train, to validate "
+            "and to test"
+        )
     every = {actor for group in groups for actor in group}
     folds = []
     for number, test in enumerate(groups, 1):
@@ -145,10 +125,8 @@ def random_folds(strata: Mapping[Unit, str | None]) -> list[Fold]:
     (8, 2, 2)
     """
     order = sorted(strata, key=lambda unit: hashlib.sha256(str(unit).encode()).digest())
-    dealt = nested_folds({place: strata[unit] for place, unit in enumerate(order)})
-
     folds = []
-    for fold in dealt:
+    for fold in nested_folds({place: strata[unit] for place, unit in enumerate(order)}):
         parts = (fold.train, fold.validation, fold.test)
         folds.append(Fold(fold.number, *(tuple(order[int(place)] for place in part) for part in parts)))
     return folds
@@ -156,17 +134,11 @@ def random_folds(strata: Mapping[Unit, str | None]) -> list[Fold]:
 
 @dataclass(frozen=True)
 class Dealt:
-    """One clip as a protocol deals it.
+    """One clip as a protocol deals it."""
 
-    Args:
-        unit: all clips of a unit go to the same part.
-        stratum: spread over all parts.
-        name: of the clip in the predictions.
-    """
-
-    unit: Unit
-    stratum: str | None
-    name: str
+    unit: Unit  #: all clips of a unit go to the same part
+    stratum: str | None  #: spread over all parts
+    name: str  #: of the clip in the predictions
 
 
 def with_its_actor(clip: Header) -> tuple[Dealt, ...]:
@@ -190,20 +162,15 @@ class Protocol:
     """A way to measure: folds, the part that chooses the epoch, and leaks on purpose.
 
     Args:
-        name: as the command line, folders and reports have it.
-        deal: units and their strata -> folds.
-        selected_on: the part whose accuracy chooses the epoch.
-        units: a clip -> what it is dealt as.
-        leaks: on both sides of a fold on purpose; nothing where actors are dealt whole.
         normalised: each speaker's features are standardised by all of that speaker's takes, without their
             labels: transductive, and no figure for a stranger of whom there are few takes or emotions.
     """
 
-    name: str
-    deal: Callable[[Mapping[Unit, str | None]], list[Fold]]
-    selected_on: str = "validation"
-    units: Callable[[Header], tuple[Dealt, ...]] = with_its_actor
-    leaks: str = ""
+    name: str  #: as the command line, folders and reports have it
+    deal: Callable[[Mapping[Unit, str | None]], list[Fold]]  #: units and their strata -> folds
+    selected_on: str = "validation"  #: the part whose accuracy chooses the epoch
+    units: Callable[[Header], tuple[Dealt, ...]] = with_its_actor  #: a clip -> what it is dealt as
+    leaks: str = ""  #: on both sides of a fold on purpose; nothing where actors are dealt whole
     normalised: bool = False
 
     @property

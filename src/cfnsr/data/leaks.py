@@ -31,19 +31,15 @@ class Leak:
         kind: "shared actors", "shared takes" or "copies of a recording" between training and test;
             "inner validation reused" where one of the parts is the validation.
         shared: what they share: actors, takes, or recordings by their content under other names.
-        fold: empty where the split has no folds.
-        count: of the shared things.
-        examples: up to three of them.
-        identical: the validation is the test part.
     """
 
     kind: str
     shared: Shared
-    fold: str
+    fold: str  #: empty where the split has no folds
     parts: tuple[str, str]
-    count: int
-    examples: tuple[str, ...]
-    identical: bool = False
+    count: int  #: of the shared things
+    examples: tuple[str, ...]  #: up to three of them
+    identical: bool = False  #: the validation is the test part
 
     def __str__(self) -> str:
         where = f"fold {self.fold}: " if self.fold else ""
@@ -59,21 +55,13 @@ class Leak:
 
 @dataclass(frozen=True)
 class Findings:
-    """The result of `check_split`.
+    """The result of `check_split`."""
 
-    Args:
-        split: the CSV.
-        read_as: how its columns were understood.
-        leaks: fold by fold; none in a clean split.
-        notes: what is no leak between parts but changes what a figure means, or was not checked.
-        checked: how many folds, actors, takes and files (by content) were compared.
-    """
-
-    split: str
-    read_as: str
-    leaks: tuple[Leak, ...]
-    notes: tuple[str, ...]
-    checked: Mapping[str, int]
+    split: str  #: the CSV
+    read_as: str  #: how its columns were understood
+    leaks: tuple[Leak, ...]  #: fold by fold
+    notes: tuple[str, ...]  #: what is no leak but changes what a figure means, or was not checked
+    checked: Mapping[str, int]  #: how many folds, actors, takes and files (by content) were compared
 
     @property
     def clean(self) -> bool:
@@ -95,9 +83,8 @@ class Findings:
         lines += [f"note: {note}" for note in self.notes]
         counts = {what.replace("files", "content of files"): n for what, n in self.checked.items() if n}
         checked = ", ".join(_counted(what, count) for what, count in counts.items())
-        missing = [
-            what for what, key in (("actors", "actors"), ("content", "files")) if not self.checked[key]
-        ]
+        keys = {"actors": "actors", "content": "files"}
+        missing = [what for what, key in keys.items() if not self.checked[key]]
         unchecked = f"; NOT CHECKED: {' and '.join(missing)}" if missing else ""
         found = _counted("leaks", len(self.leaks)) if self.leaks else "no leak"
         lines.append(f"{found}: {checked} compared{unchecked}")
@@ -124,13 +111,9 @@ def check_split(
     """Compare the parts of every fold: actors, takes, and the content of the files that can be found.
 
     Args:
-        split: as `read_split` gives it.
-        media: a folder with the files, where they do not lie as the CSV says.
+        media: a folder with the files, where they do not lie as the CSV says; `InputError` if it is none.
         workers: processes that read the files; all cores when None.
         progress: called with the files read and their number, before the first and after each.
-
-    Raises:
-        InputError: `media` is no folder.
     """
     places = find_files(split, media)
     files = sorted({place for place in places if place is not None})
@@ -143,22 +126,16 @@ def check_split(
         for fold in split.folds
         for leak in _leaks_of(fold, split, copied)
     ]
-    notes = [
-        *split.notes,
-        *_counted_twice(split, copied),
-        *_about_parts(split),
-        *_about_content(split, places, contents),
-    ]
-    used = split.used
+    content = _about_content(split, places, contents)
+    notes = [*split.notes, *_counted_twice(split, copied), *_about_parts(split), *content]
     checked = {
         "folds": len(split.folds) if split.folds[0].name else 0,
-        "actors": len({recording.person for recording in used} - {None}),
-        "takes": len({recording.take for recording in used}),
+        "actors": len({recording.person for recording in split.used} - {None}),
+        "takes": len({recording.take for recording in split.used}),
         "files": sum(bool(content.sha256) for content in contents.values()),
     }
-    return Findings(
-        visible(str(split.source)), visible(split.read_as), tuple(leaks), tuple(map(visible, notes)), checked
-    )
+    source, read_as = visible(str(split.source)), visible(split.read_as)
+    return Findings(source, read_as, tuple(leaks), tuple(map(visible, notes)), checked)
 
 
 def _leaks_of(fold: SplitFold, split: Split, copied: Sequence[int | None]) -> Iterator[Leak]:
@@ -180,11 +157,11 @@ def _leaks_of(fold: SplitFold, split: Split, copied: Sequence[int | None]) -> It
         # What the names show already is not repeated.
         one, other = ([place for place in part if takes[place] not in by_take] for part in (one, other))
         by_content = _in_both(copied, one, other)
-        kinds: list[tuple[str, Shared, Mapping[Any, Sequence[int]]]] = [
-            ("shared takes", "takes", by_take),
-            ("copies of a recording", "recordings", by_content),
-        ]
-        for kind, shared, pairs in kinds:
+        kinds: dict[Shared, tuple[str, Mapping[Any, Sequence[int]]]] = {
+            "takes": ("shared takes", by_take),
+            "recordings": ("copies of a recording", by_content),
+        }
+        for shared, (kind, pairs) in kinds.items():
             if pairs:
                 examples = [split.names(places) for places in list(pairs.values())[:EXAMPLES]]
                 yield Leak(reused or kind, shared, fold.name, names, len(pairs), tuple(examples))
@@ -230,12 +207,9 @@ def _about_parts(split: Split) -> Iterator[str]:
         if without:
             which = f" in fold {', '.join(without[:EXAMPLES])}" if len(without) < len(split.folds) else ""
             yield f"no {what}{which}: {consequence}"
-    silent = sum(recording.person is None for recording in split.recordings)
-    if silent:
-        yield (
-            f"actors not checked: {silent} of {len(split.recordings)} recordings tell no actor; "
-            "add a column actor"
-        )
+    every = split.recordings
+    if silent := sum(recording.person is None for recording in every):
+        yield f"actors not checked: {silent} of {len(every)} recordings tell no actor; add a column actor"
     tested = {split.recordings[place].person for fold in split.folds for place in fold.parts[TEST]}
     if len(split.folds) > 1 and tested:
         actors = {recording.person: recording.actor for recording in reversed(split.recordings)}
@@ -252,17 +226,14 @@ def _about_content(
     def files(names: Sequence[object]) -> tuple[str, str]:
         return _counted("files", len(names)), listed(names, EXAMPLES, "; ")
 
-    missing = [recording.path for recording, place in zip(split.recordings, places, strict=True) if not place]
-    if missing:
+    paths = (recording.path for recording in split.recordings)
+    if missing := [path for path, place in zip(paths, places, strict=True) if not place]:
         yield "content not checked: {} not found: {}".format(*files(missing))
-    broken = [content.problem for content in contents.values() if content.broken]
-    if broken:
+    if broken := [content.problem for content in contents.values() if content.broken]:
         yield "broken: {} could not be listened to: {}".format(*files(broken))
-    silent = [path for path, content in contents.items() if content.sound is None and not content.broken]
-    if silent:
-        yield (
-            "compared by their bytes alone: {} without sound, so that a re-coded copy would not show: {}"
-        ).format(*files(silent))
+    if silent := [path for path, each in contents.items() if each.sound is None and not each.broken]:
+        alone = "compared by their bytes alone: {} without sound, so that a re-coded copy would not show: {}"
+        yield alone.format(*files(silent))
 
 
 def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
@@ -279,7 +250,8 @@ def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
     roots = [media or Path(), split.source.parent]
     if media is None:
         roots.reverse()
-    found = [_place_of(recording.path, roots) for recording in split.recordings]
+    paths = [recording.path for recording in split.recordings]
+    found = [_place_of(path, roots) for path in paths]
     if media is None or None not in found:
         return found
     named = defaultdict[str, list[Path]](list)
@@ -289,10 +261,7 @@ def find_files(split: Split, media: Path | None = None) -> list[Path | None]:
             named[file].append(path)
             if path.suffix.lower() in MEDIA_SUFFIXES:
                 named[path.stem].append(path)
-    return [
-        place or _nearest(recording.path, named)
-        for place, recording in zip(found, split.recordings, strict=True)
-    ]
+    return [place or _nearest(path, named) for place, path in zip(found, paths, strict=True)]
 
 
 def _place_of(text: str, roots: Sequence[Path]) -> Path | None:

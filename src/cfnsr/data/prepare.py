@@ -4,7 +4,7 @@ import csv
 import errno
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -44,11 +44,10 @@ class Outcome:
 
 def is_current(header: Header | None, take: Take, preparation: Preparation) -> bool:
     """Look whether preparing this take again would give the same clip."""
+    facts = ("emotion", "actor", "sex", "attributes")
     if header is None or header.preparation != preparation.as_json():
         return False
-    if any(
-        getattr(header, name) != getattr(take, name) for name in ("emotion", "actor", "sex", "attributes")
-    ):
+    if any(getattr(header, name) != getattr(take, name) for name in facts):
         return False
     now = sources(take, preparation)
     return now.keys() == header.sources.keys() and all(
@@ -132,11 +131,7 @@ def _without_detector(
 
 
 def _failure(take: Take, reason: str, message: str) -> Failure:
-    return Failure(take.name, _file(take), reason, message)
-
-
-def _file(take: Take) -> str:
-    return str(take.video or take.audio or take.openface)
+    return Failure(take.name, str(take.video or take.audio or take.openface), reason, message)
 
 
 def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:
@@ -155,8 +150,8 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
     except InputError:
         raise  # nothing about this take: the next would fail alike
     except Exception as error:  # a codec's or OpenCV's own: this take's failure, and the run goes on
-        message = " ".join(str(error).split())
-        return _failure(take, "broken", f"{_file(take)}: {type(error).__name__}: {message}")
+        failure = _failure(take, "broken", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return replace(failure, message=f"{failure.file}: {failure.message}")
     return None
 
 

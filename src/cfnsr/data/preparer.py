@@ -1,7 +1,6 @@
 """Pictures and sound of a window -> the tensors of a clip: the rules, and when there is no face or no speech.
 
-They are the same for a take, for the windows of a file and for a live one, so that what a prediction has no
-answer on is no training clip.
+They are the same for a take and for a window, so what a prediction has no answer on is no training clip.
 """
 
 from __future__ import annotations
@@ -51,19 +50,12 @@ class Span(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture of a recording.
+    """A picture of a recording."""
 
-    Args:
-        time: in seconds.
-        frame: (H, W, 3) uint8 RGB.
-        faces: box of each person, see `Follower`; None where it was not searched.
-        number: in the video, from 0.
-    """
-
-    time: float
-    frame: NDArray[np.uint8]
-    faces: Mapping[int, NDArray[np.floating]] | None
-    number: int = 0
+    time: float  #: seconds
+    frame: NDArray[np.uint8]  #: (H, W, 3), RGB
+    faces: Mapping[int, NDArray[np.floating]] | None  #: box of each person; None where it was not searched
+    number: int = 0  #: in the video
 
 
 @dataclass(frozen=True)
@@ -72,8 +64,8 @@ class PreparedWindow:
 
     Args:
         tensors: as `prepare_clip` makes them; of a missing modality there may be none.
-        face: a face was found in at least half of the pictures; None where none were asked for.
-        speech: the sound is louder than silence; None where none was asked for.
+        face, speech: a face was found in at least half of the pictures, and the sound is louder than silence;
+            None where none was asked for.
         person: number of the face that is followed; None where nobody is.
         missing: why there is no face or no speech, by the kind of file: "video", "audio" or "openface".
     """
@@ -88,16 +80,11 @@ class PreparedWindow:
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """OpenFace's track of a video, or its row of a table of clip means.
-
-    Args:
-        path: of the CSV.
-        scan: of the video, if there is one.
-    """
+    """OpenFace's track of a video, or its row of a table of clip means."""
 
     path: Path
     track: OpenFaceTrack
-    scan: Scan | None
+    scan: Scan | None  #: of the video, if there is one
 
     @property
     def locates(self) -> bool:
@@ -168,14 +155,11 @@ class Preparer:
         self._main: int | None = None
 
     def sample(self, times: NDArray[np.floating], span: Span, usual: float = 0.0) -> NDArray[np.int64]:
-        """Choose the pictures that a window shows.
+        """Choose the pictures that a window shows: (frames,) positions, or (0,) where too few show that time.
 
         Args:
             times: (N,) rising seconds of at least one picture.
             usual: seconds from one picture to the next, where that is known.
-
-        Returns:
-            (frames,) positions; (0,) where too few pictures show that time.
         """
         frames, sampling = self.preparation.frames, self.preparation.sampling
         if self.length is None:
@@ -203,8 +187,7 @@ class Preparer:
         """
         if self.length is None or self.preparation.sampling != "even":
             return np.ones(len(times), bool)
-        first: NDArray[np.bool_] = np.diff(np.floor(times / SEARCH), prepend=-np.inf) > 0
-        return first
+        return np.array(np.diff(np.floor(times / SEARCH), prepend=-np.inf) > 0)
 
     def follow(
         self, time: float, frame: NDArray[np.uint8], found: NDArray[np.floating] | None, number: int = 0
@@ -235,8 +218,10 @@ class Preparer:
                 if not self.lenient:
                     _check_loud(sound, self.preparation)
         with _noting(missing, "openface"):
-            if self._rows:
-                rows = self._track_tensors(span)
+            if self._rows and self.track is not None:
+                track = self.track.track if self.length is None else self.track.during(span)
+                rows = _extracted(self._rows, track.seen(), self.preparation)
+                face.check_found(track.success, self.least_found, "rows")
                 people = [(person, own | rows) for person, own in people]
         seen = not missing.keys() & {"video", "openface"}
         found = seen if self._pictures or self._rows else None
@@ -267,11 +252,11 @@ class Preparer:
             faces = face.cut_faces(frames, times, points, margin=margin, size=size, least_found=least)
             return [(None, self._picture_tensors(faces, times))]
         people = self._people(pictures)
-        cut = [
-            (person, face.cut(frames, times, track, margin=margin, size=size))
-            for person, track in (people if self.everyone else people[:1])
-        ]
-        return [(person, self._picture_tensors(faces, times)) for person, faces in cut]
+        prepared: list[Person] = []
+        for person, track in people if self.everyone else people[:1]:
+            faces = face.cut(frames, times, track, margin=margin, size=size)
+            prepared.append((person, self._picture_tensors(faces, times)))
+        return prepared
 
     def _people(self, pictures: Sequence[Picture]) -> list[tuple[int, face.Track]]:
         """List those in enough of the pictures that were searched, the main person first.
@@ -297,13 +282,6 @@ class Preparer:
         squares = faces.squares.astype(np.float32) * np.float32(self.shrunk)  # in pixels of the file's own
         tensors = {"times": times, "face": faces.found, "squares": squares}
         return tensors | _extracted(self._pictures, faces, self.preparation)
-
-    def _track_tensors(self, span: Span) -> Tensors:
-        assert self.track is not None  # noqa: S101 - a model of tracks has one
-        rows = self.track.track if self.length is None else self.track.during(span)
-        tensors = _extracted(self._rows, rows.seen(), self.preparation)
-        face.check_found(rows.success, self.least_found, "rows")
-        return tensors
 
 
 @contextmanager

@@ -38,17 +38,11 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Recording:
-    """One file of a split.
+    """One file of a split."""
 
-    Args:
-        path: as the CSV writes it.
-        take: what all files of one performance share.
-        actor: who performed it; empty where unknown.
-    """
-
-    path: str
-    take: str
-    actor: str
+    path: str  #: as the CSV writes it
+    take: str  #: what all files of one performance share
+    actor: str  #: empty where unknown
 
     @cached_property
     def person(self) -> tuple[bool, int, str] | None:
@@ -58,31 +52,20 @@ class Recording:
 
 
 class SplitFold(NamedTuple):
-    """Recordings of each part in one fold, by their positions in the split.
+    """Recordings of each part in one fold."""
 
-    Args:
-        name: empty where the split has no folds.
-        parts: as often as a recording stands in the part.
-    """
-
-    name: str
-    parts: Mapping[str, Sequence[int]]
+    name: str  #: empty where the split has no folds
+    parts: Mapping[str, Sequence[int]]  #: positions in the split, as often as a recording stands in the part
 
 
 class Split(NamedTuple):
-    """A split as it was read.
+    """A split as it was read."""
 
-    Args:
-        source: the CSV.
-        read_as: which column was taken for what, in one line.
-        notes: what a reader of the result should know, one line each.
-    """
-
-    source: Path
-    read_as: str
+    source: Path  #: the CSV
+    read_as: str  #: which column was taken for what, in one line
     recordings: Sequence[Recording]
     folds: Sequence[SplitFold]
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = ()  #: what a reader of the result should know, one line each
 
     @property
     def used(self) -> list[Recording]:
@@ -107,11 +90,9 @@ def read_split(path: Path | str, columns: Mapping[str, str] | None = None) -> Sp
     Columns: `path`; `split` (train, validation or test), `fold`, or both; and optionally `actor`. With both,
     a row is of its fold alone, a blank or -1 of all; where only rows that train have a fold, each fold in its
     turn is the inner validation. With `fold` alone, each recording is tested in its own fold and trains in
-    all others, a blank or -1 always trains. The `predictions.csv` of a run is such a table too. Cells are
-    separated by commas, semicolons, tabs, bars or spaces.
+    all others, a blank or -1 always trains. The `predictions.csv` of a run is such a table too.
 
     Args:
-        path: of the table.
         columns: what the table calls its columns, where not so: `{"path": "file"}`.
 
     Raises:
@@ -161,12 +142,7 @@ def _find_columns(path: Path, header: Sequence[str], renamed: Mapping[str, str])
 
 
 def _split(path: Path, names: Mapping[str, str], cells: Sequence[tuple[int, Mapping[str, str]]]) -> Split:
-    """Make a split of a table's rows.
-
-    Args:
-        names: what the table calls its columns.
-        cells: line number, and cells by column.
-    """
+    """Make a split of line numbers and cells by column; `names` are the table's own for the columns."""
     named: dict[str, tuple[Scheme, Performance] | None] = {}  # by path, like all of these
     actors: dict[str, str] = {}
     places: dict[str, int] = {}
@@ -203,14 +179,9 @@ def _split(path: Path, names: Mapping[str, str], cells: Sequence[tuple[int, Mapp
             "join the files of the parts into one"
         )
     takes, notes = _takes(path.parent, named)
-    read_as = [f"path = {names['path']}"]
-    if "split" in names:
-        read_as.append(f"part = {names['split']}")
-    if "fold" in names:
-        read_as.append(f"fold = {names['fold']}{how}")
-    if "actor" in names:
-        read_as.append(f"actor = {names['actor']}")
-    else:
+    said = {"path": "path = {}", "split": "part = {}", "fold": f"fold = {{}}{how}", "actor": "actor = {}"}
+    read_as = [form.format(names[column]) for column, form in said.items() if column in names]
+    if "actor" not in names:
         schemes = {found[0] for found in named.values() if found}
         titles = [scheme.title for scheme in SCHEMES.values() if scheme in schemes]
         read_as.append(f"actor from {' and '.join(titles)} names" if titles else "no actor")
@@ -223,11 +194,7 @@ def _split(path: Path, names: Mapping[str, str], cells: Sequence[tuple[int, Mapp
 
 
 def _folds(rows: Sequence[_Row], *, parted: bool) -> tuple[list[SplitFold], str]:
-    """Deal a table's rows into folds; also say how they were understood.
-
-    Args:
-        parted: the table has a column of parts.
-    """
+    """Deal the rows of a table, with or without a column of parts, into folds; also say how it was read."""
     names = sorted({row.fold for row in rows} - ALWAYS, key=_natural)
     dealt = [row for row in rows if row.fold not in ALWAYS]
     tested = not parted or (names and all(row.part == TEST for row in rows))
@@ -278,16 +245,16 @@ def _takes(
     folders = {(whole.parent, whole.name.casefold()) for whole, found in unnamed if found is None}
     counts = Counter(name for _, name in folders)
     repeated = sorted(name for name, count in counts.items() if count > 1)
-    takes = []
+    takes, notes = [], []
     for whole, found in zip(wholes, named.values(), strict=True):
         if found is not None:
             takes.append(f"{found[1].actor} {found[1].key}")
         else:
             stem = whole.with_suffix("") if whole.suffix.lower() in SUFFIXES else whole
             takes.append(str(stem) if repeated else stem.name)
-    if not repeated:
-        return takes, []
-    return takes, [
-        f"names in doubt: {len(repeated)} file names, such as {repeated[0]}, stand in several folders and "
-        "are taken for different takes; only their content tells"
-    ]
+    if repeated:
+        notes.append(
+            f"names in doubt: {len(repeated)} file names, such as {repeated[0]}, stand in several folders "
+            "and are taken for different takes; only their content tells"
+        )
+    return takes, notes

@@ -33,16 +33,13 @@ class Header:
     """Description of a prepared clip, beside its tensors.
 
     Args:
-        name: of the take; unique in the store.
         sources: for each file it was made of, by role ("video", "audio", "openface"): name, size in bytes,
             modification time in nanoseconds and SHA-256.
         preparation: the settings it was made with, and the number of the recipe.
         face: source of the crop ("openface" or "detector"), and number of sampled frames with a face.
-        speech_parameters: of the speech encoder whose states it has; 0 for none.
-        cfnsr: version of the package that made it.
     """
 
-    name: str
+    name: str  #: of the take; unique in the store
     emotion: str
     actor: Actor
     sex: str | None
@@ -50,8 +47,8 @@ class Header:
     sources: Mapping[str, Mapping[str, Any]]
     preparation: Mapping[str, Any]
     face: Mapping[str, Any] = field(default_factory=dict)
-    speech_parameters: int = 0
-    cfnsr: str = __version__
+    speech_parameters: int = 0  #: of the speech encoder whose states it has; 0 for none
+    cfnsr: str = __version__  #: version that made it
     format: int = FORMAT
 
 
@@ -90,12 +87,17 @@ class Store:
             write_json(folder / "corpus.json", {"format": FORMAT, **described})
             return cls(folder)
         store = cls(folder)
-        settings: dict[str, tuple[Any, Any]] = {
-            "corpus": (store.corpus, corpus),
-            "labels": (_said(store.labels), _said(labels)),
-        }
-        settings |= {key: (store.preparation.get(key), value) for key, value in preparation.items()}
-        changed = [f"{key} {there} (now {now})" for key, (there, now) in settings.items() if there != now]
+
+        def settings(corpus: str, labels: LabelSet, preparation: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                "corpus": corpus,
+                "labels": f"{labels.name} ({', '.join(labels.emotions)})",
+                **preparation,
+            }
+
+        before = settings(store.corpus, store.labels, store.preparation)
+        now = settings(corpus, labels, preparation)
+        changed = [f"{key} {before.get(key)} (now {now[key]})" for key in now if before.get(key) != now[key]]
         if changed:
             raise InputError(
                 f"{folder} holds clips made with {', '.join(changed)}: give another folder, or delete "
@@ -148,10 +150,6 @@ class Store:
                     f"{path} has no {', '.join(missing)}: prepare the corpus with what this model needs"
                 )
             return {tensor: file.get_tensor(tensor) for tensor in tensors}
-
-
-def _said(labels: LabelSet) -> str:
-    return f"{labels.name} ({', '.join(labels.emotions)})"
 
 
 @contextmanager

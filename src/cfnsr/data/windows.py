@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Windows:
         source: a file to predict; or a take, which is one window of all its files and has to have all.
         preparation: how clips were made for the model; its modalities are what the model reads.
         length: of a window in seconds; None makes a file of a take's length one window.
-        hop: from one window to the next, in seconds.
+        hop: seconds from one window to the next.
         everyone: follow each face, not only the largest.
         openface: of a file, its OpenFace track, or a table of clip means.
         tolerant: go on without pictures or without sound where the file has none.
@@ -115,22 +116,16 @@ class Windows:
                 pass
 
     def one(self, place: int) -> list[PreparedWindow]:
-        """Prepare a single window instead of iterating, with the same result in little time.
+        """Prepare a single window, by its place in `spans`, instead of iterating.
 
         Only the window before is prepared too, so the main person is the one of there, not of all since the
         beginning.
-
-        Args:
-            place: in `spans`.
         """
         near = range(max(0, place - 1), place + 1)
         return [each for each in self._prepared(near) if each.span == self.spans[place]]
 
     def sound(self, span: Span) -> Sound | None:
-        """Sound of a window, none of it where the file has none; None where none is asked for.
-
-        Windows come in order of their start.
-        """
+        """Sound of the next window; empty where the file has none, None where none is asked for."""
         if not self.reads_audio:
             return None
         if self._sound is None:
@@ -241,9 +236,9 @@ class Windows:
     @cached_property
     def _wanted(self) -> list[NDArray[np.int64]]:
         """Numbers of the video's pictures that each window shows."""
-        usual = usual_step(self.times)
         if self.whole and self.video is not None:
             return [self.preparer.sample(self.times, Span(0.0, self.video.duration))]
+        usual = usual_step(self.times)
         return [self.preparer.sample(self.times, span, usual) for span in self.spans]
 
     @cached_property
@@ -262,15 +257,7 @@ class Windows:
 
 
 def spans(duration: float, preparation: Preparation, length: float | None, hop: float) -> list[Span]:
-    """Lay out the windows of a file.
-
-    Args:
-        preparation: says how much sound a clip has, which is the length of a window if none is given.
-        length: of a window in seconds; None makes a file of a take's length one window.
-        hop: from one window to the next, in seconds.
-
-    Raises:
-        InputError: a length or a hop that no window can have.
+    """Lay out the windows of a file as `Windows` does; raise `InputError` for a length or hop out of range.
 
     >>> spans(5.0, Preparation(), None, 1.0), len(spans(10.0, Preparation(), None, 1.0))
     ([Span(start=0.0, end=5.0)], 8)
@@ -300,9 +287,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads or cores(), thread_name_prefix="search for faces")
 
 
-def _search(
-    picture: tuple[int, float, bool, NDArray[np.uint8]],
-) -> tuple[int, float, NDArray[np.uint8], NDArray[np.floating] | None]:
+def _search(picture: tuple[int, float, bool, NDArray[np.uint8]]) -> tuple[Any, ...]:
     """Search a picture for faces, if that is due."""
     number, time, due, frame = picture
     return number, time, frame, preparing.detector().detect(frame) if due else None

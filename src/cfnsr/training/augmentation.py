@@ -20,10 +20,7 @@ class Augmentation:
     """Crops, colours, masks, speeds, dropped modalities and mixed clips, drawn from the seed and the epoch.
 
     All is drawn for every clip at once, so that a clip's own depends neither on the batch that it falls into
-    nor on who loads it. The model's input is made of it by the way: `to_input`.
-
-    Args:
-        clips: all clips; `train` are places in it.
+    nor on who loads it. `train` are places in the clips.
     """
 
     def __init__(self, recipe: Recipe, clips: Clips, train: Sequence[int], seed: int) -> None:
@@ -41,11 +38,10 @@ class Augmentation:
         self.maps = augment.draw(clips, generator, smallest=recipe.crop, flip=recipe.flip)
         self.dropped = augment.draw_dropped(clips, self.dropout, generator)
         self.speeds = torch.rand(clips, generator=features)
-        self.shares = torch.zeros(clips)
-        if recipe.mixup:
-            self.shares = augment.draw_shares(clips, recipe.mixup, features)
+        mixup = recipe.mixup
+        self.shares = augment.draw_shares(clips, mixup, features) if mixup else torch.zeros(clips)
         self.colours = augment.draw_colours(clips, recipe.colour_jitter, colours)
-        self.masks = augment.draw_masks(clips, masks)
+        self.masks = torch.rand(clips, 2, 2, generator=masks)
 
     def apply(self, batch: Batch, device: torch.device) -> tuple[Batch, Float[Tensor, "B classes"] | None]:
         """Make the model's input of a batch, and the target probabilities; None for its plain labels."""

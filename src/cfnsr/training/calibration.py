@@ -58,14 +58,10 @@ def fit_temperature(
 ) -> float:
     """Fit the temperature under which some clips' labels are most likely; above 1 for an overconfident model.
 
-    Fit it on clips that neither trained nor test the model. To these one more is added, whose emotion is
-    uniform over the classes: else a few dozen clips that are all right would ask for certainty. Sources: Guo,
-    Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.2; for the
-    clip more, Platt, "Probabilistic outputs for support vector machines", 1999, section 2.2.
-
-    Args:
-        log_probabilities: natural logarithms.
-        labels: class indices.
+    To the clips, which neither trained nor test the model, one is added whose emotion is uniform over the
+    classes: else a few dozen that are all right would ask for certainty. Sources: Guo, Pleiss, Sun and
+    Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.2; for the clip more, Platt,
+    "Probabilistic outputs for support vector machines", 1999, section 2.2.
 
     >>> logs = np.log([[0.99, 0.01]] * 3)  # 99 % sure, right three times in three
     >>> round(np.exp(tempered(logs, fit_temperature(logs, np.array([0, 0, 0]))))[0, 0].item(), 3)

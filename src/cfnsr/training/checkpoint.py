@@ -62,12 +62,9 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 
 def load_model(folder: str | Path) -> Model:
-    """Load a trained model, ready to predict.
+    """Load a trained model, ready to predict, from a checkpoint: config.json and model.safetensors.
 
     `model.config` is its configuration, `model.folder` the folder it was loaded from.
-
-    Args:
-        folder: a checkpoint: config.json and model.safetensors.
 
     Raises:
         InputError: when the folder is no checkpoint or one of another version.

@@ -35,8 +35,7 @@ class Recipe:
 
     Args:
         preset: name of the preset these settings come from.
-        frames: pictures a clip, evenly spaced among the prepared ones.
-        size: side of a picture in pixels.
+        frames, size: pictures a clip, evenly spaced among the prepared ones, and their side in pixels.
         width: scale of the large encoders' channels.
         epochs: passes over the training clips.
         fused_epochs: the same, of a model that starts from trained encoders.
@@ -46,8 +45,8 @@ class Recipe:
         pretrain: start a two-stream model from encoders trained alone on the fold's training actors.
         modality_dropout: probability that the pictures or the sound of a training clip of a two-stream model
             are dropped in an epoch, so that the model learns to do without.
-        openface_steps: steps in time of an OpenFace track; 1 is its mean.
-        speech_steps: steps in time of a speech encoder's states.
+        openface_steps, speech_steps: steps in time of an OpenFace track, where 1 is its mean, and of a
+            speech encoder's states.
         schedule: of the learning rate: "constant"; "cosine", down to nothing (Loshchilov and Hutter 2017);
             "one_cycle", the same after a rise in the first fifth (Smith and Topin 2019); or "step", which
             multiplies it by `step_factor` at the end of each of `step_parts` equal parts.
@@ -56,39 +55,36 @@ class Recipe:
         class_balance: weight clips by the rarity of their class among those that train.
         mixup: alpha of the Beta distribution by which clips are mixed (Zhang et al. 2018); 0 for none.
         refit: once the inner validation actors have chosen the epoch, train anew on them too, for as many
-            epochs and with nothing else changed. Needs a protocol with inner validation actors.
-        frozen_encoders: a model that starts from trained encoders leaves them as they are: they know the
-            training clips by heart, so what they still learnt from those would be to trust themselves.
-        fused_learning_rate: of the classifiers that such a model is initialised from; None for the same as
-            of what is new in it.
-        calibrated_start: such a model's classifiers are divided by the temperatures that the inner validation
-            actors gave them, so that each modality counts as much as it knows.
+            epochs. Needs a protocol with inner validation actors.
+        frozen_encoders: leave the trained encoders a model starts from as they are: they know the training
+            clips by heart, so what they still learnt from those would be to trust themselves.
+        fused_learning_rate: of the classifiers that such a model is initialised from; None for the same.
+        calibrated_start: divide these by the temperatures that the inner validation actors gave them, so that
+            each modality counts as much as it knows.
         openface_epochs: of a model of OpenFace tracks alone, whose few weights need more; None for the same.
         clip_gradient: norm to which a longer gradient is cut.
         keep: the "best" epoch by the selecting clips, or the "last", where the schedule comes to rest; then
             they are asked after that one alone.
-        select_by: the figure that makes an epoch the best: "accuracy", or "uar", the mean recall of the
-            classes (unweighted average recall); of equal ones the lower loss.
+        select_by: the figure that makes an epoch the best: "accuracy", or "uar", the unweighted average
+            recall of the classes; of equal ones the lower loss.
         accumulate: batches whose gradients are added up before an optimizer step, as if they were one batch;
             batch normalisation still works on each batch alone.
         warm_up: part of the training in which the learning rate rises; one_cycle has its own.
         step_parts, step_factor: see `schedule`.
-        average_weights: decay of an exponential moving average of the weights, which then choose the epoch
-            and are kept (Polyak and Juditsky 1992); batch normalisation's statistics are averaged alike. It
-            grows towards that decay from 0.1, so that the start is soon forgotten; 0 for no average.
+        average_weights: decay of an exponential moving average of weights and batch statistics, which then
+            chooses the epoch and is kept (Polyak and Juditsky 1992). It grows towards that decay from 0.1, so
+            that the start is soon forgotten; 0 for no average.
         residual_start: weight with which a residual block of the video encoder begins beside its shortcut.
         crop: smallest side of the random crop of pictures, as a fraction of theirs; 1 for no crop.
         flip: mirror the pictures of half of the clips.
         colour_jitter: brightness, contrast and saturation of pictures are multiplied by 1 plus or minus up
             to this; 0 for none.
-        time_mask: largest fraction of the steps of MFCCs or of a spectrogram that is masked in one piece
-            (Park et al. 2019, SpecAugment); 0 for none.
-        frequency_mask: the same of their coefficients or bands.
+        time_mask, frequency_mask: largest fractions of the steps and of the coefficients or bands of MFCCs or
+            of a spectrogram that are masked in one piece (Park et al. 2019, SpecAugment); 0 for none.
         video_weights: file that a 3D ResNeXt that starts from nothing is initialised from; None for random
             weights.
-        tune: choose the epochs and the learning rate of a model that starts from trained encoders on each
-            fold's inner validation actors, for every such model from the same grid of multiples of these
-            (`TUNED`). Needs a protocol with inner validation actors.
+        tune: choose epochs and learning rate of a model that starts from trained encoders on each fold's
+            inner validation actors, among the same multiples for all (`TUNED`). Needs such actors.
     """
 
     preset: str
@@ -188,15 +184,10 @@ class Recipe:
 
     def scaled(self, epochs: int, rate: float) -> "Recipe":
         """Scale the epochs and the learning rates."""
-        fused_rate = self.fused_learning_rate
-        return replace(
-            self,
-            epochs=epochs * self.epochs,
-            fused_epochs=epochs * self.fused_epochs,
-            openface_epochs=self.openface_epochs and epochs * self.openface_epochs,
-            learning_rate=rate * self.learning_rate,
-            fused_learning_rate=fused_rate and rate * fused_rate,
-        )
+        passes = dict.fromkeys(("epochs", "fused_epochs", "openface_epochs"), epochs)
+        times = {**passes, "learning_rate": rate, "fused_learning_rate": rate}
+        own = {name: getattr(self, name) for name in times}
+        return replace(self, **{name: value and times[name] * value for name, value in own.items()})
 
     def changed(self, **changes: Any) -> "Recipe":
         """Change the settings that are not None; `epochs` are those of all models."""
@@ -258,12 +249,7 @@ PAPER = Recipe("paper", frames=30, size=224, width=1.0, epochs=70, fused_epochs=
 # What we would change in that, see docs/differences.md: residual blocks that begin near their shortcut, a
 # rate that rises and falls, no single batch that throws the weights, and neutral counted like the rest.
 RECOMMENDED = replace(
-    PAPER,
-    preset="recommended",
-    residual_start=Recipe.residual_start,
-    schedule="one_cycle",
-    clip_gradient=1.0,
-    select_by="uar",
+    PAPER, preset="recommended", residual_start=0.2, schedule="one_cycle", clip_gradient=1.0, select_by="uar"
 )
 # For a CPU: about a thousandth of the arithmetic.
 SMALL = Recipe("small", frames=8, size=64, width=1 / 8, epochs=16, fused_epochs=10)

@@ -15,7 +15,7 @@ from cfnsr.models.names import find
 from cfnsr.training.config import Recipe
 from cfnsr.training.fold import Progress, build, train_fold
 from cfnsr.training.inputs import at_one_speed, to_input
-from cfnsr.training.job import Job, described_row, refuse_differences
+from cfnsr.training.job import SHARED, Job, describe, refuse_differences
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.run import ABOUT
 from cfnsr.training.weights import Match, initialise_from
@@ -71,8 +71,8 @@ def crossval(
 ) -> list[Path]:
     """Train and test every cell of a grid, as `plan` orders them, and return their folders.
 
-    The encoders of a two-stream model are trained alone once a fold and seed, as rows of the same runs such
-    as "video" and "audio". All models that start from them use the same ones.
+    The encoders of a two-stream model are trained alone once a fold and seed, as rows of the same runs, and
+    all models that start from them use the same ones.
 
     Raises:
         InputError: before the first training, when a cell cannot be trained or belongs to other runs.
@@ -88,10 +88,10 @@ def train_jobs(
     accelerator.wait_for_everyone()
     folders = []
     for job in jobs:
-        streams = [stream.folder(runs) for stream in job.encoders]
-        folder = job.folder(runs)
-        train_fold(job, corpus, folder, accelerator=accelerator, start_from=streams, **options)
-        folders.append(folder)
+        streams, folder = [stream.folder(runs) for stream in job.encoders], job.folder(runs)
+        folders.append(
+            train_fold(job, corpus, folder, accelerator=accelerator, start_from=streams, **options)
+        )
     return folders
 
 
@@ -108,7 +108,8 @@ def check_jobs(jobs: Sequence[Job], corpus: PreparedCorpus, runs: Path, *, resum
     for job in jobs:
         corpus.check(job.protocol, job.fold)
     for first in {(job.protocol, job.model): job for job in jobs}.values():
-        described = described_row(first, corpus)
+        described = describe(first, corpus).as_json()
+        described = {name: described[name] for name in SHARED}
         for other in first.folder(runs).parent.parent.glob(f"seed_*/fold_*/{ABOUT}"):
             refuse_differences(other.parent, described)
 

@@ -72,7 +72,8 @@ def train_fold(
         return folder
     corpus.check(job.protocol, job.fold)
     fold = _Fold(job, corpus, folder, accelerator, start_from, resume, progress)
-    fold.begin()
+    if fold.main:
+        describe(job, corpus).write(folder)
     chosen = fold.choose() if job.tunes else job
     selecting, state = fold.select(chosen)
     testing, refitted = fold.refit(chosen, state) if job.refits else (selecting, State())
@@ -85,11 +86,7 @@ def train_fold(
 
 @dataclass
 class _Fold:
-    """The steps of a fold, see `train_fold`.
-
-    Args:
-        done: epochs of the trainings before the one at work.
-    """
+    """The steps of a fold, see `train_fold`."""
 
     job: Job
     corpus: PreparedCorpus
@@ -98,16 +95,11 @@ class _Fold:
     start_from: Sequence[Path]
     resume: bool
     progress: Progress
-    done: int = 0
+    done: int = 0  # epochs of the trainings before the one at work
 
     def __post_init__(self) -> None:
         self.main = self.accelerator.is_main_process
         self.part = Path(SELECTED if self.job.refits else "")  # folder of the training that is selected
-
-    def begin(self) -> None:
-        """Write what the run is."""
-        if self.main:
-            describe(self.job, self.corpus).write(self.folder)
 
     def choose(self) -> Job:
         """Train every choice of epochs and learning rate, and keep the training of the best one."""
@@ -164,7 +156,7 @@ class _Fold:
             for written in {selecting.folder, testing.folder}:
                 replace(read_spec(written), temperature=temperature).write(written)
         model = self.accelerator.unwrap_model(testing.model)
-        run = replace(
+        replace(
             describe(job, corpus),
             epochs=chosen.epochs,
             params=count_total(model, corpus.speech_parameters),
@@ -181,14 +173,12 @@ class _Fold:
             test=test,
             conditions=conditions,
             interaction=interaction,
-        )
-        run.write(self.folder)
+        ).write(self.folder)
 
     def _selecting(self, chosen: Job, place: Path) -> Trainer:
         """Set up a training whose epoch is selected."""
-        fold = self.job.fold
-        select = getattr(fold, self.job.protocol.selected_on)
-        return self._trainer(chosen, self.part, place, fold.train, select)
+        select = getattr(self.job.fold, self.job.protocol.selected_on)
+        return self._trainer(chosen, self.part, place, self.job.fold.train, select)
 
     def _trainer(
         self,
@@ -199,14 +189,7 @@ class _Fold:
         select: Sequence[Unit],
         stop: int | None = None,
     ) -> Trainer:
-        """Set up a training of the model on some units.
-
-        Args:
-            chosen: the job with the epochs and the rate of this training.
-            part: of the encoders' runs that it is initialised from, see `initialise`.
-            place: its folder within the run's.
-            select: units that choose the epoch.
-        """
+        """Set up a training of the model on some units; `place` is its folder within the run's."""
         job, corpus = self.job, self.corpus
         model, spec = initialise(job, corpus, self.start_from, part)
         if self.main:
@@ -220,12 +203,10 @@ class _Fold:
             folder=self.folder / place,
             accelerator=self.accelerator,
             stop=stop,
-            progress=self._report,
+            progress=lambda step: self.progress(  # of a training as that of the whole fold
+                job, replace(step, epoch=self.done + step.epoch, epochs=job.passes)
+            ),
         )
-
-    def _report(self, step: Step) -> None:
-        """Report the progress of a training as that of the whole fold."""
-        self.progress(self.job, replace(step, epoch=self.done + step.epoch, epochs=self.job.passes))
 
 
 def _read_tried(path: Path) -> list[tuple[float, float]]:
@@ -274,10 +255,9 @@ def initialise(
 def build(job: Job, corpus: PreparedCorpus, device: str = "cpu") -> tuple[Model, ModelSpec]:
     """Build the model of a job for a corpus, with weights drawn from its seed."""
     recipe, sizes = job.recipe, corpus.sizes(job.entry.encoders.values())
-    look = {}
-    for name in LIMITS:
-        value = getattr(recipe, name)
-        look[name] = min(value, sizes.pop(name, value))  # no more than any clip has: all may be clip means
+    look = {name: getattr(recipe, name) for name in LIMITS}
+    # No more than any clip has: all may be clip means.
+    look = {name: min(value, sizes.pop(name, value)) for name, value in look.items()}
     settings = {
         "classes": len(corpus.store.labels),
         "mfcc_steps": corpus.preparation.mfcc_steps,

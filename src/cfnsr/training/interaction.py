@@ -13,7 +13,7 @@ Where answers stay the same, the exchange had no part in them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, cast
@@ -70,8 +70,8 @@ def disturbed(model: TwoStream, how: str, vectors: Sequence[Pair] = ()) -> Itera
         how: one of `disturbances`.
         vectors: `pooled` of all test clips, for `without_exchange` of a head that joins early.
     """
-    hook = {WITHOUT: _without, OTHER_AUDIO: _other_audio, OTHER_VIDEO: _other_video}[how]
-    hooks: list[tuple[nn.Module, Hook]] = [(exchange, hook) for exchange in _exchanges(model)]
+    hook: Hook = _without if how == WITHOUT else partial(_other, changes=int(how == OTHER_VIDEO))
+    hooks = [(exchange, hook) for exchange in _exchanges(model)]
     if how == WITHOUT and joins_early(model):
         hooks.append((model.head, _nearest_sum(model.head, vectors)))
     with ExitStack() as stack:
@@ -93,14 +93,14 @@ def beside(clips: Clips, which: Sequence[int]) -> Callable[[Batch], Batch]:
         others = (~members if not members.all() else members).nonzero().squeeze(1)
         drawn[members] = others[torch.randint(len(others), (int(members.sum()),), generator=generator)]
     other = {place: which[at] for place, at in zip(which, drawn.tolist(), strict=True)}
-    return partial(_double, clips=clips, other=other)
 
+    def double(batch: Batch) -> Batch:
+        others = [clips[other[place]] for place in batch.place.tolist()]
+        video = torch.stack([each.video for each in others]).to(batch.video)
+        audio = torch.stack([each.audio for each in others]).to(batch.audio)
+        return batch._replace(video=torch.cat([batch.video, video]), audio=torch.cat([batch.audio, audio]))
 
-def _double(batch: Batch, clips: Clips, other: Mapping[int, int]) -> Batch:
-    others = [clips[other[place]] for place in batch.place.tolist()]
-    video = torch.stack([each.video for each in others]).to(batch.video)
-    audio = torch.stack([each.audio for each in others]).to(batch.audio)
-    return batch._replace(video=torch.cat([batch.video, video]), audio=torch.cat([batch.audio, audio]))
+    return double
 
 
 @contextmanager
@@ -130,18 +130,12 @@ def _without(exchange: nn.Module, maps: Pair, output: object) -> tuple[Tensor, T
     return maps if uniform is None else uniform(*maps)
 
 
-def _other_audio(exchange: nn.Module, maps: Pair, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Video by another clip's audio; the audio stays as the clip's own video makes it."""
-    (video, audio), own = maps, len(maps[0]) // 2
-    changed, _ = exchange.forward(video[:own], audio[own:])
-    return torch.cat([changed, output[0][own:]]), output[1]
-
-
-def _other_video(exchange: nn.Module, maps: Pair, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Audio by another clip's video; the video stays as the clip's own audio makes it."""
-    (video, audio), own = maps, len(maps[0]) // 2
-    _, changed = exchange.forward(video[own:], audio[:own])
-    return output[0], torch.cat([changed, output[1][own:]])
+def _other(exchange: nn.Module, maps: Pair, output: Pair, changes: int) -> list[Tensor]:
+    """One modality (0 video, 1 audio) by another clip's other; that one stays as the clip's own makes it."""
+    own, given, result = len(maps[0]) // 2, list(maps), list(output)
+    given[changes], given[1 - changes] = maps[changes][:own], maps[1 - changes][own:]
+    result[changes] = torch.cat([exchange.forward(*given)[changes], output[changes][own:]])
+    return result
 
 
 def _nearest_sum(head: nn.Module, vectors: Sequence[Pair]) -> Hook:
@@ -151,8 +145,7 @@ def _nearest_sum(head: nn.Module, vectors: Sequence[Pair]) -> Hook:
     videos, audios = (each[lot.to(each.device)] for each in every)
 
     def among(videos: Tensor, audios: Tensor) -> Float[Tensor, "V classes"]:
-        """Mean score of each video over all audios."""
-        # Video by video: all pairs at once would not fit into memory with a sketch of 16,000 values.
+        """Mean score of each video over all audios; one by one, as a sketch of 16,000 values takes memory."""
         return torch.stack([head.forward(one.expand(len(audios), -1), audios).mean(dim=0) for one in videos])
 
     middle = among(videos, audios).mean(dim=0)

@@ -18,22 +18,19 @@ from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.run import ABOUT, Run, read_about
 
 SHOWN = 5  # differences of settings that are shown
-SHARED = ("preset", "folds", "labels", "corpus", "settings", "source", "preparation")  # by the runs of a row
+# What all runs of one row of the report have in common.
+SHARED = ("preset", "folds", "labels", "corpus", "settings", "source", "preparation")
 OUTCOME = ("versions", "epochs", "finished")  # may differ: epochs follow from settings, or were chosen
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of the grid: a model on a fold with a seed.
-
-    Args:
-        folds: of the protocol, all in all.
-    """
+    """One cell of the grid: a model on a fold with a seed."""
 
     entry: Entry
     protocol: Protocol
     fold: Fold
-    folds: int
+    folds: int  #: of the protocol, all in all
     seed: int
     recipe: Recipe
 
@@ -56,10 +53,9 @@ class Job:
             return len(self.entry.solver.strengths)
         if self.encoders:
             return self.recipe.fused_epochs
-        own = getattr(
-            self.recipe, f"{'_'.join(self.entry.encoders.values())}_epochs", None
-        )  # of its one input
-        return self.recipe.epochs if own is None else own  # some inputs need more than others
+        # Some inputs need more than others.
+        own = getattr(self.recipe, f"{'_'.join(self.entry.encoders.values())}_epochs", None)
+        return self.recipe.epochs if own is None else own
 
     @property
     def refits(self) -> bool:
@@ -128,12 +124,6 @@ def is_finished(job: Job, folder: Path, corpus: PreparedCorpus, resume: bool) ->
         raise InputError(f"{folder} has a run already: add --resume to go on, or give another --out")
     refuse_differences(folder, describe(job, corpus).as_json())
     return bool(read_about(folder)["finished"])
-
-
-def described_row(job: Job, corpus: PreparedCorpus) -> dict[str, object]:
-    """Describe what all runs of one row of the report have in common."""
-    described = describe(job, corpus).as_json()
-    return {name: described[name] for name in SHARED}
 
 
 def refuse_differences(folder: Path, described: Mapping[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -88,9 +88,7 @@ class Trainer:
     is all that a resumed run needs to end with the same weights, bit for bit on the same machine's CPU.
 
     Args:
-        model: trained in place.
-        job: its recipe, epochs and seed, and the part that selects. Of a model that is solved, each epoch
-            solves it at one of the strengths, and the selecting clips choose among them.
+        model: trained in place; one that is solved, at one of its strengths each epoch.
         clips: all clips; `train` and `select` are places in it.
         folder: receives model.safetensors (the best epoch), history.jsonl, tensorboard/ and, until the
             training ends, training/state.pt.
@@ -127,7 +125,10 @@ class Trainer:
         optimizer = _optimizer(model, recipe)
         if any(column.feature.of_pictures for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._average = None if self.solver else _average_of(model, recipe, accelerator.device)
+        self._average: AveragedModel | None = None  # of the weights over the steps, from the first on
+        if recipe.average_weights and not self.solver:
+            update = partial(_update_average, recipe.average_weights)
+            self._average = AveragedModel(model, accelerator.device, multi_avg_fn=update, use_buffers=True)
         self._sizes = _batch_sizes(len(train), recipe.batch_size)
         loader = DataLoader(
             Subset(clips, train),
@@ -141,7 +142,7 @@ class Trainer:
         # Where the last epoch is kept, the selecting clips are asked after it alone.
         self.chooses = bool(select) and (recipe.keep == "best" or self.solver is not None)
 
-    def _loading(self, *, lasting: bool = True) -> dict[str, Any]:
+    def _loading(self, lasting: bool = True) -> dict[str, Any]:
         """Settings of a loader. Its readers last between epochs, or end with a single pass over the clips."""
         workers = 0 if self.clips.in_memory else READERS
         return {
@@ -153,9 +154,7 @@ class Trainer:
         }
 
     def _ordered(self, places: Sequence[int], *, lasting: bool = True) -> DataLoader[Batch]:
-        return DataLoader(
-            Subset(self.clips, places), self.recipe.batch_size, **self._loading(lasting=lasting)
-        )
+        return DataLoader(Subset(self.clips, places), self.recipe.batch_size, **self._loading(lasting))
 
     def fit(self, *, resume: bool = False) -> State:
         """Train to the last epoch; the model ends with the weights of the best, or last, epoch."""
@@ -203,10 +202,8 @@ class Trainer:
         score = figures = (float(epoch), 0.0)  # the last is the best, unless clips are there to choose
         if self.selecting is not None and asked:
             record |= self._select(self.selecting)
-            figures = (
-                record[f"{self.selected_on}_{self.recipe.select_by}"],
-                -record[f"{self.selected_on}_loss"],
-            )
+            by, loss = (record[f"{self.selected_on}_{name}"] for name in (self.recipe.select_by, "loss"))
+            figures = by, -loss
             if self.chooses:
                 score = figures
         state.epoch = epoch
@@ -270,9 +267,7 @@ class Trainer:
         last = number + 1 == first + len(together)
         batch, targets = self.augmentation.apply(batch, self.accelerator.device)
         # Processes exchange their gradients at the last batch before a step of the optimizer alone.
-        exchange: AbstractContextManager[None]
-        exchange = nullcontext() if last else self.accelerator.no_sync(self.model)
-        with exchange:
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
             with self.accelerator.autocast():
                 log_probabilities = self.model(batch.video, batch.audio)
             loss = self._loss(log_probabilities.float(), batch.label, targets)
@@ -282,7 +277,14 @@ class Trainer:
             self.accelerator.backward(loss * (self._sizes[number] / sum(together)))
         if last:
             steps = math.ceil(len(self._sizes) / self.recipe.accumulate)  # of the optimizer
-            self._step((epoch - 1 + first // self.recipe.accumulate / steps) / self.epochs)
+            rate = self.recipe.rate((epoch - 1 + first // self.recipe.accumulate / steps) / self.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            if self.recipe.clip_gradient is not None:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient)
+            self.optimizer.step()
+            if self._average is not None:
+                self._average.update_parameters(self._bare(self.model))
         count = len(batch.label)
         correct = (log_probabilities.argmax(1) == batch.label).sum()
         return torch.stack([loss.detach() * count, correct, torch.tensor(count, device=loss.device)])
@@ -294,22 +296,8 @@ class Trainer:
             targets = targets * self._class_weights.to(targets.device)
         return -(targets * log_probabilities).sum(dim=1).mean()
 
-    def _step(self, progress: float) -> None:
-        """Change the weights by their gradients, at the rate after a part of the training."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(progress) * group["share"]
-        if self.recipe.clip_gradient is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_gradient)
-        self.optimizer.step()
-        if self._average is not None:
-            self._average.update_parameters(self._bare(self.model))
-
     def predict(self, places: Sequence[int], change: Change | None = None) -> Float[Tensor, "clips classes"]:
-        """Log-probabilities of some clips, in the order they are given.
-
-        Args:
-            change: applied to a batch, its pictures still in 0..255, before the model.
-        """
+        """Log-probabilities of some clips in order; `change` is of batches, their pictures in 0..255."""
         loader = self.accelerator.prepare(self._ordered(places, lasting=False))
         log_probabilities, _, indices = self._predict(loader, change)
         row_of = {place: row for row, place in enumerate(indices.tolist())}
@@ -327,9 +315,8 @@ class Trainer:
             with self.accelerator.autocast():
                 # What a change has put behind the batch's own clips is not returned.
                 log_probabilities = answer(model, batch)[: len(batch.label)]
-            rows.append(
-                self.accelerator.gather_for_metrics((log_probabilities.float(), batch.label, batch.place))
-            )
+            found = log_probabilities.float(), batch.label, batch.place
+            rows.append(self.accelerator.gather_for_metrics(found))
         log_probabilities, labels, indices = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
         return log_probabilities, labels, indices
 
@@ -344,12 +331,9 @@ class Trainer:
         return history[:epochs]
 
     def _save(self, state: State) -> None:
-        content = {
-            "model": self._bare(self.model).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "state": vars(state),
-            **({} if self._average is None else {"average": self._average.state_dict()}),
-        }
+        parts = {"model": self._bare(self.model), "optimizer": self.optimizer, "average": self._average}
+        content = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        content["state"] = vars(state)
         write_atomically(self._state_path, lambda temporary: torch.save(content, temporary))
 
     def _load(self) -> State:
@@ -384,9 +368,8 @@ def _synchronised(model: nn.Module, accelerator: Accelerator) -> nn.Module:
     """Normalise batches over the clips of all processes, where the device can; else each by its own."""
     if accelerator.num_processes > 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
         if accelerator.device.type == "cuda":
-            synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-            return synchronised
-        if accelerator.is_main_process:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        elif accelerator.is_main_process:
             _say_unsynchronised(accelerator.num_processes, accelerator.device.type)
     return model
 
@@ -398,14 +381,6 @@ def _say_unsynchronised(processes: int, device: str) -> None:
         f"{processes} processes on {device}: batch normalisation covers each process's part of a batch alone "
         "(on CUDA it would cover all of it), so figures depend on the number of processes"
     )
-
-
-def _average_of(model: nn.Module, recipe: Recipe, device: torch.device) -> AveragedModel | None:
-    """Average of the weights over the steps, from the first on; None where the recipe has none."""
-    if not recipe.average_weights:
-        return None
-    average = partial(_update_average, recipe.average_weights)
-    return AveragedModel(model, device, multi_avg_fn=average, use_buffers=True)
 
 
 def _update_average(decay: float, means: Tensors, values: Tensors, steps: Tensor | int) -> None:
@@ -455,8 +430,8 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.Adam(parts, lr=recipe.learning_rate)
 
 
-def _class_weights(clips: Clips, train: Sequence[int]) -> Tensor:
-    """Weights (classes,) inverse to a class's frequency among the training clips; their mean is 1."""
+def _class_weights(clips: Clips, train: Sequence[int]) -> Float[Tensor, " classes"]:
+    """Weights inverse to a class's frequency among the training clips; their mean is 1."""
     counts = torch.bincount(torch.tensor([clips.labels[place] for place in train]), minlength=clips.classes)
     weights = counts.clamp(min=1).float().reciprocal()
     return weights * len(train) / (weights * counts).sum()

@@ -36,9 +36,8 @@ def crossval_in_processes(
     """Train and test every cell of a grid that `check_jobs` has passed, several folds at a time.
 
     All models of one fold and seed go to one process, because the fused ones start from its encoders. The
-    cores are divided: on two cores, two processes of one thread do more than one of two. A CPU's sums
-    depend on the number of threads in their last bit, so weights are the same bit for bit only where
-    `cores // workers` is.
+    cores are divided. A CPU's sums depend on the number of threads in their last bit, so weights are the same
+    bit for bit only where `cores // workers` is.
 
     Args:
         jobs: as `plan` orders them, of one protocol or several.
@@ -46,9 +45,8 @@ def crossval_in_processes(
     Raises:
         InputError: what the first process to fail raised; the others are stopped.
     """
-    chains = [
-        list(chain) for _, chain in groupby(jobs, key=lambda job: (job.protocol, job.seed, job.fold.number))
-    ]
+    chained = groupby(jobs, key=lambda job: (job.protocol, job.seed, job.fold.number))
+    chains = [list(chain) for _, chain in chained]
     workers = min(workers, len(chains))
     reports: Reports = SPAWN.Queue()
     prepare = partial(_prepare, reports, max(1, cores() // workers))
@@ -79,7 +77,7 @@ def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: P
             progress(*reports.get())
         for future in done:
             future.result()
-    while not reports.empty():
+    while not reports.empty():  # what was put while the last of them were asked
         progress(*reports.get())
 
 
@@ -107,11 +105,5 @@ def _train(jobs: Sequence[Job], data: Path, runs: Path, resume: bool) -> list[Pa
         if step.step == step.steps and _reports is not None:
             _reports.put((job, step))
 
-    return train_jobs(
-        jobs,
-        _corpus(data),
-        runs,
-        accelerator=accelerator(jobs[0].recipe),
-        resume=resume,
-        progress=report,
-    )
+    made = accelerator(jobs[0].recipe)
+    return train_jobs(jobs, _corpus(data), runs, accelerator=made, resume=resume, progress=report)

@@ -25,18 +25,12 @@ Lines = list[list[str]]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The clips of one split, or of the test under one condition.
+    """The clips of one split, or of the test under one condition."""
 
-    Args:
-        clips: their names (N,).
-        labels: their classes (N,).
-        log_probabilities: natural logarithms (N, classes).
-    """
-
-    clips: tuple[str, ...]
+    clips: tuple[str, ...]  #: their names
     actors: tuple[Actor, ...]
-    labels: NDArray[np.int64]
-    log_probabilities: Floats
+    labels: NDArray[np.int64]  #: classes (N,)
+    log_probabilities: Floats  #: natural logarithms (N, classes)
 
     @property
     def accuracy(self) -> float:

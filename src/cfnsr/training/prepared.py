@@ -49,12 +49,10 @@ class PreparedCorpus:
 
     def _column(self, name: str, look: Look, normalised: bool) -> Column:
         key = name, FEATURES[name].concerns(look), normalised
-        if key not in self._columns:
-            self._columns[key] = (
-                self._column(name, look, False).standardised()
-                if normalised
-                else Column(self.store, self.headers, name, look)
-            )
+        if key not in self._columns and normalised:
+            self._columns[key] = self._column(name, look, False).standardised()
+        elif key not in self._columns:
+            self._columns[key] = Column(self.store, self.headers, name, look)
         return self._columns[key]
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
@@ -82,9 +80,9 @@ class PreparedCorpus:
     def silence(self, reads: str | None) -> Tensor | None:
         """Silence as a model reads it; None for one that reads no sound computed here."""
         feature = FEATURES.get(reads or "")
-        return (
-            torch.from_numpy(feature.silence(self.preparation.samples)) if isinstance(feature, Mel) else None
-        )
+        if not isinstance(feature, Mel):
+            return None
+        return torch.from_numpy(feature.silence(self.preparation.samples))
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -121,8 +119,7 @@ class PreparedCorpus:
 
     def folds(self, protocol: Protocol) -> list[Fold]:
         """Folds of a protocol over the units that have clips."""
-        strata = {unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()}
-        return protocol.deal(strata)
+        return protocol.deal({unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()})
 
     def part(self, protocol: Protocol, units: Iterable[Unit]) -> list[tuple[int, str]]:
         """Place and name of the clips of some of the units that a protocol deals."""
@@ -143,7 +140,8 @@ class PreparedCorpus:
         A recording is known by its files' bytes, and by its sound in any codec, as `cfnsr check-split` does.
         """
         owner: dict[str | int, tuple[str, str]] = {}
-        for part, units in (("train", fold.train), ("validation", fold.validation), ("test", fold.test)):
+        for part in ("train", "validation", "test"):
+            units = getattr(fold, part)
             places = self.places(protocol, units)
             if units and len(places) < (2 if part == "train" else 1):
                 few, who = "too few" if places else "no", ", ".join(map(str, units))
@@ -171,11 +169,10 @@ class PreparedCorpus:
         for header in self.headers:
             files = [source["sha256"] for role, source in header.sources.items() if role != TABLE]
             rows = self.store.load(header.name, names) if names else {}
-            sound = self._copies.get(header.name, -1)
             contents[header.name] = [
                 *files,
                 *(hashlib.sha256(row.tobytes()).hexdigest() for row in rows.values()),
-                *([sound] if sound >= 0 else []),
+                *(sound for sound in [self._copies.get(header.name, -1)] if sound >= 0),
             ]
         return contents
 

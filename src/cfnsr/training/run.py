@@ -10,7 +10,7 @@ interaction.csv   the same with the exchange between the modalities disturbed; o
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -45,68 +45,44 @@ class Run:
     """One run. Its fields, up to `finished`, stand in run.json in their order.
 
     While a run is not finished, what follows `versions` is not known.
-
-    Args:
-        fold: its number, from 1, of `folds` in the whole cross-validation.
-        epochs: that were trained; of a run that is not finished, by its recipe.
-        selected_on: the split that chose the epoch; "test" makes the figures optimistic.
-        caveat: why the figures flatter, to stand beside each of them; empty for an honest run.
-        leaky: actors are shared between the splits, on purpose: to show what that adds.
-        corpus, clips, fingerprint: its name, the number of its clips, and SHA-256 of their contents; the
-            latter is empty where the training wrote none.
-        recipe, preparation, versions: as the training wrote them.
-        source: SHA-256 of the plugin's file that the model is from; empty for the package's own.
-        predicted: clips, of validation and test.
-        params: all parameters that a prediction needs, a pretrained encoder's too.
-        trained_params: those of them that were trained.
-        epoch: the chosen epoch, from 1.
-        learning_rate: that it was trained with; None where an earlier version kept none.
-        temperature: fitted by the training on the validation clips; None where it fitted none.
-        attention_entropy: of the exchange's weights, 1 where they are uniform; None where it has none.
-        seconds: that the training took.
-        history: one record an epoch.
-        test, validation: the predictions at the chosen epoch.
-        conditions: those of the test clips under bad input; empty where the run was not scored so.
-        interaction: the same with the exchange between the modalities disturbed.
-        folder: where it was read from.
     """
 
     model: str
     protocol: str
     preset: str
-    fold: int
+    fold: int  #: its number, from 1, of `folds` in the whole cross-validation
     folds: int
     seed: int
-    epochs: int
-    selected_on: str
-    caveat: str
-    leaky: bool
+    epochs: int  #: trained; of a run that is not finished, by its recipe
+    selected_on: str  #: the split that chose the epoch; "test" makes the figures optimistic
+    caveat: str  #: why the figures flatter, to stand beside each of them; empty for an honest run
+    leaky: bool  #: actors are shared between the splits, on purpose: to show what that adds
     labels: LabelSet
     train_actors: tuple[Actor, ...]
     validation_actors: tuple[Actor, ...]
     test_actors: tuple[Actor, ...]
     corpus: str
-    clips: int
-    fingerprint: str
+    clips: int  #: their number in the corpus
+    fingerprint: str  #: SHA-256 of the corpus's contents; empty where the training wrote none
     recipe: Mapping[str, Any]
-    source: str
+    source: str  #: SHA-256 of the plugin's file that the model is from; empty for the package's own
     preparation: Mapping[str, Any]
     versions: Mapping[str, str]
-    params: int = 0
+    params: int = 0  #: all that a prediction needs, a pretrained encoder's too
     trained_params: int = 0
-    predicted: int = 0
-    epoch: int = 0
-    learning_rate: float | None = None
-    temperature: float | None = None
-    attention_entropy: float | None = None
-    seconds: float = 0.0
+    predicted: int = 0  #: clips, of validation and test
+    epoch: int = 0  #: the chosen one, from 1
+    learning_rate: float | None = None  #: trained with; None where an earlier version kept none
+    temperature: float | None = None  #: fitted on the validation clips; None where there are none
+    attention_entropy: float | None = None  #: of the exchange's weights, 1 where they are uniform
+    seconds: float = 0.0  #: of the training
     finished: bool = False
-    history: Sequence[Record] = ()
-    test: Predictions = NOBODY
+    history: Sequence[Record] = ()  #: one record an epoch
+    test: Predictions = NOBODY  #: at the chosen epoch, as of validation
     validation: Predictions = NOBODY
-    conditions: Mapping[str, Predictions] = field(default_factory=dict)
-    interaction: Mapping[str, Predictions] = field(default_factory=dict)
-    folder: Path = Path()
+    conditions: Mapping[str, Predictions] = field(default_factory=dict)  #: of the test under bad input
+    interaction: Mapping[str, Predictions] = field(default_factory=dict)  #: with the exchange disturbed
+    folder: Path = Path()  #: it was read from
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -121,7 +97,7 @@ class Run:
     @property
     def optimistic(self) -> bool:
         """Selected on the clips that the figures are computed from."""
-        return _optimistic(self.selected_on, self.protocol)
+        return self.selected_on == "test" or self.protocol == "paper"
 
     def as_json(self) -> dict[str, Any]:
         """Content of run.json: the fields up to `finished`, without the outcome where there is none yet."""
@@ -129,11 +105,8 @@ class Run:
         known = names[: names.index("finished" if self.finished else "params")]
         value = {name: getattr(self, name) for name in (*known, "finished")}
         value["labels"] = asdict(self.labels)
-        value["corpus"] = {
-            "name": self.corpus,
-            "clips": value.pop("clips"),
-            "sha256": value.pop("fingerprint"),
-        }
+        clips, sha256 = value.pop("clips"), value.pop("fingerprint")
+        value["corpus"] = {"name": self.corpus, "clips": clips, "sha256": sha256}
         return {"settings" if name == "recipe" else name: each for name, each in value.items()}
 
     def write(self, folder: Path) -> None:
@@ -173,9 +146,7 @@ class Run:
         if not 1 <= run.epoch <= run.epochs:
             raise InputError(f"{path} chose epoch {run.epoch}: expected one from 1 to {run.epochs}; {AGAIN}")
         if not 1 <= run.fold <= run.folds:
-            raise InputError(
-                f"{path} is fold {run.fold} of {run.folds}: expected a fold from 1 to {run.folds}"
-            )
+            raise InputError(f"{path} is fold {run.fold} of {run.folds}: expected one from 1 to {run.folds}")
         return run
 
     @classmethod
@@ -191,9 +162,15 @@ class Run:
         values |= {name: int(about[name]) for name in ("fold", "folds", "seed", "epochs", "params", "epoch")}
         for name in ("learning_rate", "temperature", "attention_entropy"):
             values[name] = None if about.get(name) is None else float(about[name])
-        return cls(
+        history = read_history(folder / HISTORY)
+        if [record["epoch"] for record in history] != list(range(1, values["epochs"] + 1)):
+            raise InputError(
+                f"{folder / HISTORY} has {len(history)} epochs: expected those from 1 to {values['epochs']}, "
+                f"a line each; {AGAIN}"
+            )
+        run = cls(
             **values,
-            caveat=_caveat(about),
+            caveat=str(about.get("caveat") or ""),
             leaky=leaky,
             labels=labels,
             corpus=str(about["corpus"]["name"]),
@@ -207,13 +184,17 @@ class Run:
             predicted=len(validation.clips) + len(test.clips),
             seconds=float(about["seconds"]),
             finished=about.get("finished") is True,
-            history=_check_history(folder / HISTORY, values["epochs"]),
+            history=history,
             test=test,
             validation=validation,
             conditions=read_conditions(folder / CONDITIONS, labels, test),
             interaction=read_conditions(folder / INTERACTION, labels, test),
             folder=folder,
         )
+        caveats = [run.caveat or LEAKY * leaky]  # one that chose on test or leaks always has one
+        if run.optimistic and OPTIMISTIC not in caveats[0]:
+            caveats.append(OPTIMISTIC)
+        return replace(run, caveat="; ".join(filter(None, caveats)))
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -236,30 +217,6 @@ def read_history(path: Path) -> list[Record]:
     if not all(isinstance(record, dict) and "epoch" in record for record in history):
         raise InputError(f"{path} is no history: expected one JSON object with its epoch a line; {AGAIN}")
     return history
-
-
-def _check_history(path: Path, epochs: int) -> list[Record]:
-    history = read_history(path)
-    if [record["epoch"] for record in history] != list(range(1, epochs + 1)):
-        raise InputError(
-            f"{path} has {len(history)} epochs: expected those from 1 to {epochs}, a line each; {AGAIN}"
-        )
-    return history
-
-
-def _optimistic(selected_on: str, protocol: str) -> bool:
-    return selected_on == "test" or protocol == "paper"
-
-
-def _caveat(about: Mapping[str, Any]) -> str:
-    """Caveat of a run; one that chose on test or leaks always has one."""
-    caveats = [str(about["caveat"])] if about.get("caveat") else []
-    if about.get("leaky") is True and not caveats:
-        caveats.append(LEAKY)
-    optimistic = _optimistic(str(about["selected_on"]), str(about["protocol"]))
-    if optimistic and OPTIMISTIC not in " ".join(caveats):
-        caveats.append(OPTIMISTIC)
-    return "; ".join(caveats)
 
 
 def _check_leaks(splits: Mapping[str, Sequence[Actor]], path: Path) -> None:

@@ -1,12 +1,11 @@
 """Predictions of a trained fold: its clips as they are, under bad input, and with the exchange disturbed."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 
 import numpy as np
 import torch
 
-from cfnsr.data.conditions import Condition, Pictures, conditions_of
+from cfnsr.data.conditions import Condition, conditions_of
 from cfnsr.data.dataset import Batch, Column
 from cfnsr.data.folds import Unit
 from cfnsr.models.streams import TwoStream
@@ -24,6 +23,8 @@ from cfnsr.training.loop import Change, Trainer
 from cfnsr.training.predictions import Predictions
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.run import NOBODY
+
+Columns = Mapping[str, Column]
 
 
 def predict(
@@ -51,32 +52,23 @@ def predict_under_conditions(trainer: Trainer, job: Job, corpus: PreparedCorpus)
     tested = corpus.actors(job.protocol, job.fold.test)
     predicted = {}
     for name, condition in conditions_of(reads, normalised=job.protocol.normalised).items():
-        change: Change
+        known = {}
         if condition.among is not None:
             known = {role: column.standardised(condition.among, tested) for role, column in plain.items()}
-            change = partial(_read_from, columns=known)
-        elif condition.pictures is not None:
-            change = partial(_corrupt_pictures, corrupt=condition.pictures)
-        else:
-            change = partial(_corrupt_sound, condition=condition, corpus=corpus, reads=reads["audio"])
+
+        def change(batch: Batch, condition: Condition = condition, known: Columns = known) -> Batch:
+            places = batch.place.tolist()
+            if condition.pictures is not None:
+                return batch._replace(video=condition.pictures(batch.video))
+            if condition.sound is not None:
+                names = [corpus.headers[place].name for place in places]
+                sound = [corpus.corrupted_sound(name, condition, reads["audio"]) for name in names]
+                return batch._replace(audio=torch.stack(sound).to(batch.audio))
+            read = {role: torch.stack([column[place] for place in places]) for role, column in known.items()}
+            return batch._replace(**read)
+
         predicted[name] = predict(trainer, job, corpus, job.fold.test, change)
     return predicted
-
-
-def _read_from(batch: Batch, columns: Mapping[str, Column]) -> Batch:
-    places = batch.place.tolist()
-    read = {role: torch.stack([column[place] for place in places]) for role, column in columns.items()}
-    return batch._replace(**read)
-
-
-def _corrupt_pictures(batch: Batch, corrupt: Pictures) -> Batch:
-    return batch._replace(video=corrupt(batch.video))
-
-
-def _corrupt_sound(batch: Batch, condition: Condition, corpus: PreparedCorpus, reads: str) -> Batch:
-    names = [corpus.headers[place].name for place in batch.place.tolist()]
-    features = torch.stack([corpus.corrupted_sound(name, condition, reads) for name in names])
-    return batch._replace(audio=features.to(batch.audio))
 
 
 def audit(trainer: Trainer, job: Job, corpus: PreparedCorpus) -> tuple[dict[str, Predictions], float | None]:

@@ -36,31 +36,22 @@ COUNTER = "num_batches_tracked"  # missing in older files; nothing depends on it
 
 @dataclass(frozen=True)
 class Match:
-    """Tensors of a file that fit an encoder.
+    """Tensors of a file that fit an encoder."""
 
-    Args:
-        taken: by the encoder's names.
-        left_out: names in the file that the encoder does not have, such as a classifier's.
-        misshapen: names in the file whose tensors have another shape.
-        missing: the encoder's names that the file does not have: they begin at random.
-    """
-
-    taken: Mapping[str, Tensor]
-    left_out: tuple[str, ...]
-    misshapen: tuple[str, ...]
-    missing: tuple[str, ...]
+    taken: Mapping[str, Tensor]  #: by the encoder's names
+    left_out: tuple[str, ...]  #: names in the file that the encoder does not have, such as a classifier's
+    misshapen: tuple[str, ...]  #: names in the file whose tensors have another shape
+    missing: tuple[str, ...]  #: the encoder's names that the file does not have: they begin at random
 
     def lines(self) -> list[str]:
         """Lines about what was found."""
-        said = [f"{len(self.taken)} tensors loaded"]
-        for names, what in (
-            (self.left_out, "left out"),
-            (self.misshapen, "left out for another shape"),
-            (self.missing, "not in the file, so they begin at random"),
-        ):
-            if names:
-                said.append(f"{len(names)} {what}: {_some(names)}")
-        return said
+        parts = {
+            "left out": self.left_out,
+            "left out for another shape": self.misshapen,
+            "not in the file, so they begin at random": self.missing,
+        }
+        said = [f"{len(names)} {what}: {_some(names)}" for what, names in parts.items() if names]
+        return [f"{len(self.taken)} tensors loaded", *said]
 
 
 def find_weights(path: Path) -> WeightsFile:
