@@ -13,17 +13,14 @@ from cfnsr.training.checkpoint import config_of
 
 from .conftest import by_torch, clip
 
-NAMES = ["cfn_sr", "mcbp", "video", "eranns", "cfn_sr_features", "cfn_sr+speech", "audio+speech"]
 
-
-@pytest.mark.every_row
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["mcbp", "eranns", "cfn_sr+speech", "audio+speech"])
 def test_the_graph_says_what_the_model_says(make: Callable[..., Model], name: str) -> None:
     model, spec = describe(make(name))
     clips = [clip(number, spec) for number in range(3)]
     given, expected = spec.batch(clips), by_torch(model, clips)
     with torch.no_grad():
-        found = Graph(model, spec)(*(torch.from_numpy(given[name]) for name in spec.inputs)).numpy()
+        found = Graph(model, spec)(*(torch.from_numpy(given[name]) for name in spec.inputs))[0].numpy()
     assert np.exp(expected).max() < 0.999 and expected.std(axis=0).max() > 1e-3, "a constant proves nothing"
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-6)

@@ -14,18 +14,16 @@ from torch import nn
 import cfnsr
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import prepare_clip
-from cfnsr.emotions import CREMAD
 from cfnsr.errors import InputError
 from cfnsr.export import check
 from cfnsr.export.onnx import export_onnx
 from cfnsr.features.mel import PCM
 from cfnsr.features.preparation import Preparation
-from cfnsr.features.spec import ModelSpec
 from cfnsr.inference.exported import load_exported
 from cfnsr.inference.predict import predict
 from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.models.entries import Model
-from cfnsr.training.checkpoint import config_of, save_weights
+from cfnsr.training.checkpoint import config_of
 
 from .conftest import LABELS, Clip, by_torch, clip, config_for
 
@@ -52,8 +50,12 @@ def by_hand(path: Path, model: Model, clips: list[Clip]) -> np.ndarray:
     return found
 
 
+# What is left out has the parts of another row: another solver than lda, CFN-SR without some of its block.
+ROWS = [name for name in cfnsr.list_models() if not name.startswith(("logistic", "cfn_sr_no_"))]
+
+
 @pytest.mark.every_row
-@pytest.mark.parametrize("name", cfnsr.list_models())
+@pytest.mark.parametrize("name", ROWS)
 def test_every_model_says_what_it_says_in_torch(
     make: Callable[..., Model], tmp_path: Path, name: str
 ) -> None:
@@ -79,7 +81,8 @@ def test_every_model_says_what_it_says_in_torch(
 @pytest.fixture(scope="module")
 def exported(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    export_onnx(model, out)
+    checked = export_onnx(model, out)
+    assert (checked.clips, checked.real) == (3, False), "made-up ones"
     return out
 
 
@@ -112,19 +115,6 @@ def test_nothing_of_this_machine_is_in_the_file(exported: Path) -> None:
         places = [data[at - 20 : at + 60] for at in range(len(data)) if data.startswith(word, at)][:3]
         # A byte of the weights may be a slash; a path has letters on both sides.
         assert not [place for place in places if place.decode("ascii", "replace").isprintable()], word
-
-
-def test_a_checkpoint_is_checked_on_made_up_clips(tmp_path: Path) -> None:
-    """From a folder, as the command line does it, and the network at its full depth."""
-    preparation = Preparation(("video",), frames=8, size=64)
-    settings = {"classes": 6, "mfcc_steps": 212, "width": 1 / 8}
-    config = ModelSpec("video", settings, CREMAD, frames=8, size=64, preparation=preparation)
-    torch.manual_seed(0)
-    save_weights(cfnsr.create_model("video", **config.settings), tmp_path)
-    config.write(tmp_path)
-    checked = export_onnx(tmp_path, tmp_path / "model.onnx")
-    assert (checked.clips, checked.real) == (3, False) and checked.difference <= TOLERANCE
-    assert load_exported(tmp_path / "model.onnx").labels == CREMAD
 
 
 @pytest.mark.parametrize("wrong", [1.1e-4, float("nan")])

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from cfnsr.models.entries import Model
 from cfnsr.models.exchanges.cross_modal import CrossModal
 from cfnsr.models.exchanges.none import NoExchange
 from cfnsr.models.exchanges.video_to_audio import VideoToAudio
-from cfnsr.models.streams import OneStream, TwoStream
+from cfnsr.models.streams import TwoStream
 
 NONE = torch.empty(0)
 MIXED = ["cfn_sr+openface", "cfn_sr+speech", "cfn_sr_video_to_audio+openface+speech", "mmtm+openface+speech"]
@@ -42,7 +42,12 @@ BANDS = 128
 
 def small(name: str) -> Model:
     """A model that has met clips, so that its normalisations are not those it begins with."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
+    return copy.deepcopy(_small(name))
+
+
+@cache
+def _small(name: str) -> Model:
     model = cfnsr.create_model(name, width=1 / 8)
     with torch.no_grad():
         for seed in range(3):
@@ -467,11 +472,3 @@ def test_silence_can_still_be_trained_with() -> None:
     model = small("cfn_sr")
     explain(model, clip(model, 5))
     assert not torch.from_numpy(MFCC.silence(211 * 512)).is_inference()
-
-
-def test_a_model_of_one_modality_is_left_nothing_to_compare() -> None:
-    model = small("audio")
-    assert isinstance(model, OneStream)
-    found = explain(model, clip(model, 6))
-    assert (found.blocks, found.contributions, found.places, found.steps) == ((), (), None, None)
-    assert replace(found, emotion="calm").as_json()["blocks"] == []

@@ -1,6 +1,7 @@
 """Explained: moments of a recording as `predict` answers there, and the clips of a run in a report."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,17 +42,23 @@ def dark(film: Film) -> Path:
     return film(12.0, faces=faces, sound=[(0.0, sound)])
 
 
-def recogniser(**config: Any) -> TorchRecogniser:
+SETTINGS: dict[str, Any] = {"classes": 8, "width": 1 / 8, "mfcc_steps": PREPARATION.mfcc_steps}
+
+
+@cache
+def model() -> Any:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"classes": 8, "width": 1 / 8, "mfcc_steps": PREPARATION.mfcc_steps}
-    model = cfnsr.create_model("cfn_sr", **settings)
+    made = cfnsr.create_model("cfn_sr", **SETTINGS)
     with torch.no_grad():
         for _ in range(8):  # so that what it sees matters as much as what it hears
             steps = 40 * torch.randn(4, 13, PREPARATION.mfcc_steps)
-            model(torch.randn(4, 3, 1, 1, 1) + torch.randn(4, 3, 6, 64, 64), steps)
-    model.eval()
-    model.config = ModelSpec("cfn_sr", settings, preparation=PREPARATION, **config)
-    return TorchRecogniser(model)
+            made(torch.randn(4, 3, 1, 1, 1) + torch.randn(4, 3, 6, 64, 64), steps)
+    return made.eval()
+
+
+def recogniser(**config: Any) -> TorchRecogniser:
+    model().config = ModelSpec("cfn_sr", SETTINGS, preparation=PREPARATION, **config)
+    return TorchRecogniser(model())
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -284,10 +284,7 @@ def test_a_fast_model_answers_every_window_when_it_is_there(film: Path) -> None:
     assert {(each.dropped, each.skipped) for each in moments} == {(0, 0)}
     assert max(each.delay for each in answers if each.delay is not None) <= STEP
     assert answers[0].second == pytest.approx(LENGTH)
-
-
-def test_it_listens_until_the_first_window_is_complete(film: Path) -> None:
-    moments, _ = play(Stub(), Player(film), Simulated(3))
+    # Until then it listens.
     listening = [each for each in moments if each.missing]
     assert moments[: len(listening)] == listening
     np.testing.assert_allclose([each.second for each in listening], [0.45, 0.9, 1.35])
@@ -320,7 +317,7 @@ def test_pictures_that_nobody_had_time_for_are_dropped_and_counted() -> None:
     )
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.3, 7.0])
+@pytest.mark.parametrize("seconds", [0.0, 7.0])
 def test_what_is_kept_does_not_grow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     sizes = []
 
@@ -365,7 +362,7 @@ def test_the_first_window_begins_when_all_has_begun() -> None:
     )  # a multiple of the step
 
 
-@pytest.mark.parametrize(("every", "steps"), [(0.1, 1), (0.4, 3), (1.0, 7), (3.0, 20)])
+@pytest.mark.parametrize(("every", "steps"), [(0.1, 1), (1.0, 7), (3.0, 20)])
 def test_every(every: float, steps: int) -> None:
     _, answers = play(Stub(), Scripted(), Simulated(3), every=every)
     ends = [each.second for each in answers]
@@ -435,22 +432,20 @@ def test_closing_ends_the_threads() -> None:
     assert not threads()
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("full")])
-def test_what_stops_the_model_ends_the_threads(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+def test_what_stops_the_model_ends_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     recogniser = Stub()
 
     def fail(clips: object) -> None:
-        raise error
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(recogniser, "probabilities", fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(KeyboardInterrupt):
         play(recogniser, Scripted(), Simulated(3))
 
 
-@pytest.mark.parametrize("error", [MediaError("missing", "camera 1 is gone"), ZeroDivisionError("a fault")])
-def test_an_error_of_a_reader_reaches_the_caller(error: Exception) -> None:
-    answers = []
-    with pytest.raises(type(error), match=str(error)):
+def test_an_error_of_a_reader_reaches_the_caller() -> None:
+    answers, error = [], MediaError("missing", "camera 1 is gone")
+    with pytest.raises(MediaError, match="camera 1 is gone"):
         for moment in live(Stub(), Scripted(pictures=4.0, error=error), clock=Simulated(3)):
             answers.append(moment)
     assert answers[-1].window is not None and answers[-1].second == pytest.approx(4.0, abs=0.5)

@@ -259,17 +259,14 @@ def test_who_can_answer_by_one_modality(reads: dict[str, str], bears: bool) -> N
     assert not Stub(reads).handles_missing
 
 
-@pytest.mark.parametrize("batch", [1, 100])
-def test_answers_do_not_depend_on_the_batch(
-    dark: Path, spots: Any, monkeypatch: pytest.MonkeyPatch, batch: int
-) -> None:
+def test_answers_do_not_depend_on_the_batch(dark: Path, spots: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = predict(Stub(tolerant=True), dark, window=2.0)
     model, _ = small_model(modality_dropout=0.3)
     real = predict(model, dark, window=2.0)
-    monkeypatch.setattr(recogniser, "BATCH", batch)
+    monkeypatch.setattr(recogniser, "BATCH", 1)
     stub = Stub(tolerant=True)
     assert predict(stub, dark, window=2.0) == usual
-    assert max(stub.batches) <= batch and sum(stub.batches) == 12 and 0 not in stub.batches
+    assert stub.batches == [1] * 12, "the thirteenth has no answer"
     for one, other in zip(predict(model, dark, window=2.0).timeline, real.timeline, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
@@ -360,10 +357,6 @@ def test_what_cannot_be_asked(film: Film, tmp_path: Path) -> None:
     for reads in ({"audio": "audio"}, {"video": "openface", "audio": "audio"}):
         with pytest.raises(InputError, match="looks for no faces: expected no --all-faces"):
             predict(Stub(reads=reads), path, all_faces=True, openface=tmp_path)
-    with pytest.raises(InputError, match="--hop is 0 s"):
-        predict(Stub(), path, hop=0)
-    with pytest.raises(InputError, match=r"--window is 0\.2 s"):
-        predict(Stub(), path, window=0.2)
     with pytest.raises(InputError, match="stub sees OpenFace tracks"):
         predict(Stub(reads={"video": "openface"}), path)
     with pytest.raises(InputError, match="stub was trained on speakers standardised"):

@@ -1,11 +1,11 @@
 """Prediction by a model of features: an OpenFace track or clip means, and a pretrained speech encoder."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import cfnsr
-from cfnsr.cli import main
 from cfnsr.corpus.scan import scan
 from cfnsr.data.prepare import prepare_corpus
 from cfnsr.data.store import Store
 from cfnsr.emotions import CREMAD
-from cfnsr.errors import InputError
 from cfnsr.features import speech_encoder as speech
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
@@ -120,18 +118,10 @@ def named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `cfnsr` from its entry point."""
-
+def run(cfnsr: Callable[..., CompletedProcess[str]]) -> Run:
     def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["cfnsr", *map(str, arguments)])
-        capsys.readouterr()  # what came before
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        code = left.value.code
-        assert code is None or isinstance(code, int)
-        return out, err.splitlines(), code or 0
+        done = cfnsr(*arguments)
+        return done.stdout, done.stderr.splitlines(), done.returncode
 
     return run
 
@@ -258,11 +248,6 @@ def test_without_action_units_one_line_says_so(
     predict = ("predict", checkpoint, home / "corpus" / f"{NAME}.mp4")
     refused(run(*predict), "cfn_sr_features sees OpenFace tracks", f"--openface with the CSV of {NAME}.mp4")
     refused(run(*predict, "--openface", tmp_path), f"{NAME}.csv does not exist")
-    other = write_table(tmp_path / "others.csv", {"name": ["03-01-01-01-01-01-01"], **units(1, seed=2)})
-    refused(run(*predict, "--openface", other), f"has no row for {NAME}")
-    text = tmp_path / "text.csv"
-    text.write_text("nothing,of,it\n1,2,3\n")
-    refused(run(*predict, "--openface", text), "text.csv lacks the columns")
 
 
 def test_other_features_than_were_trained_on(home: Path, config: ModelSpec, tmp_path: Path, run: Run) -> None:
@@ -289,8 +274,6 @@ def test_the_speech_encoder_has_to_be_the_one_of_training(
     expected, *_ = run(*predict)
     monkeypatch.delenv(speech.VARIABLE)
     refused(run(*predict), "speech encoder 'tiny-whisper' is no folder here", speech.VARIABLE)
-    monkeypatch.setenv(speech.VARIABLE, str(tmp_path))
-    refused(run(*predict), "config.json is missing: expected the folder of a Hugging Face speech encoder")
     encoder = home / "tiny-whisper"
     assert run(*predict, "--speech-encoder", encoder) == (expected, [], 0)
     found = cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means, speech_encoder=encoder)
@@ -299,10 +282,7 @@ def test_the_speech_encoder_has_to_be_the_one_of_training(
     other = write_whisper(tmp_path / "tiny-whisper", seed=1)
     monkeypatch.setenv(speech.VARIABLE, str(other))
     wrong = f"has the SHA-256 {SpeechEncoder(other).sha256}: expected {config.preparation.speech_sha256}"
-    refused(run(*predict), f"{wrong} (tiny-whisper)")
-    refused(run(*predict, "--speech-encoder", other), wrong)
-    with pytest.raises(InputError, match=wrong):
-        cfnsr.predict(cfnsr.load_model(checkpoint), recording, openface=means)
+    refused(run(*predict, "--speech-encoder", other), f"{wrong} (tiny-whisper)")
 
 
 def test_a_model_of_action_units_alone(home: Path, config: ModelSpec, tmp_path: Path, run: Run) -> None:

@@ -1,6 +1,5 @@
 """A PyTorch model as `predict` needs it: prepared clips in, calibrated probabilities out."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +11,10 @@ import cfnsr
 from cfnsr.data.augment import normalise
 from cfnsr.emotions import CREMAD, RAVDESS
 from cfnsr.errors import InputError
-from cfnsr.features.base import FEATURES, Look, pool_steps
+from cfnsr.features.base import FEATURES, Look
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.spec import ModelSpec
-from cfnsr.inference.recogniser import Recogniser, TorchRecogniser, as_recogniser
+from cfnsr.inference.recogniser import TorchRecogniser, as_recogniser
 
 PREPARATION = Preparation(modalities=("video", "audio", "log_mel", "openface"), frames=8, size=24, keep=0.5)
 
@@ -24,24 +23,20 @@ def create(name: str = "cfn_sr", temperature: float = 1.0, **settings: Any) -> A
     """A small model that has met nothing, but in which all it is given matters."""
     torch.manual_seed(0)
     sizes = {"classes": 6, "mfcc_steps": PREPARATION.mfcc_steps, "width": 1 / 16}
-    if "openface" in name:
-        sizes |= {"width": 1.0, "openface_features": 35}
     config = ModelSpec(
         name,
         sizes,
         CREMAD,
         frames=4,
         size=16,
-        openface_steps=5,
         preparation=PREPARATION,
         temperature=temperature,
         **settings,
     )
     model = cfnsr.create_model(name, **sizes)
-    if "openface" not in name:
-        with torch.no_grad():
-            for _ in range(20):  # so that each part of the model answers at the scale it has after training
-                model(torch.randn(8, 3, 4, 16, 16), 60 * torch.randn(8, 13, PREPARATION.mfcc_steps))
+    with torch.no_grad():
+        for _ in range(20):  # so that each part of the model answers at the scale it has after training
+            model(torch.randn(8, 3, 4, 16, 16), 60 * torch.randn(8, 13, PREPARATION.mfcc_steps))
     model.config = config
     return model.eval()
 
@@ -52,9 +47,8 @@ def clips(count: int) -> list[dict[str, np.ndarray]]:
         {
             "video": dice.integers(0, 255, (8, 24, 24, 3), np.uint8),
             "audio": dice.normal(0, 30, (13, PREPARATION.mfcc_steps)).astype(np.float32),
-            "openface": dice.uniform(0, 1, (9 + place, 41)).astype(np.float32),
         }
-        for place in range(count)
+        for _ in range(count)
     ]
 
 
@@ -85,19 +79,6 @@ def test_a_model_of_one_modality_is_given_that_alone(name: str) -> None:
     np.testing.assert_array_equal(found, recogniser.probabilities(given))
 
 
-def test_tracks_of_any_length_are_evened() -> None:
-    model = create("video+openface")
-    recogniser = as_recogniser(model)
-    assert recogniser.reads == {"video": "openface"}
-    given = clips(3)
-    found = recogniser.probabilities([{"openface": clip["openface"]} for clip in given])
-    for clip, row in zip(given, found, strict=True):
-        track = torch.from_numpy(pool_steps(clip["openface"][:, :35].T, 5))[None]
-        with torch.no_grad():
-            expected = model(track, torch.empty(0))[0].exp().numpy()
-        np.testing.assert_allclose(row, expected, atol=1e-5)
-
-
 def test_attributes_of_a_recogniser() -> None:
     recogniser = TorchRecogniser(create())
     assert (recogniser.name, recogniser.labels) == ("cfn_sr", CREMAD)
@@ -125,17 +106,3 @@ def test_the_mode_of_the_model_is_left_as_it_was() -> None:
     assert model.training
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, state[name], rtol=0, atol=0)
-
-
-def test_whatever_tells_probabilities_is_a_recogniser() -> None:
-    class Stub(Recogniser):
-        name, labels, reads = "stub", CREMAD, {"audio": "audio"}
-        preparation, normalised, tolerant = Preparation(modalities=("audio",)), False, False
-
-        def probabilities(self, clips: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-            return np.full((len(clips), 6), 1 / 6)
-
-    stub: Recogniser = Stub()
-    assert as_recogniser(stub) is stub
-    made = as_recogniser(create())
-    assert isinstance(made, TorchRecogniser) and as_recogniser(made) is made

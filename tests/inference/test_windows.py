@@ -23,6 +23,8 @@ from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.openface import ACTION_UNITS, LANDMARKS
 from cfnsr.media.scan import Scan
 
+from .conftest import even
+
 Film = Callable[..., Path]
 
 SMALL = Preparation(frames=6, size=16, keep=0.5)
@@ -222,7 +224,7 @@ class Anywhere:
 
 @pytest.mark.parametrize(
     ("length", "hop", "frames", "seconds"),
-    [(3.0, 1.0, 6, 600), (3.0, 10.0, 6, 3600), (30.0, 5.0, 15, 3600), (None, 1.0, 6, 600)],
+    [(3.0, 10.0, 6, 1200), (30.0, 5.0, 15, 600), (None, 1.0, 6, 600)],
 )
 def test_what_is_held_does_not_grow_with_the_film(
     monkeypatch: pytest.MonkeyPatch, length: float | None, hop: float, frames: int, seconds: int
@@ -276,7 +278,7 @@ def test_pictures_of_one_window_go_before_the_next_ones_come(
     assert held.most <= 48 * (6 + READ_AHEAD + 2)
 
 
-@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [8_000, 11_025, 48_000])
 @pytest.mark.parametrize(("length", "hop"), [(1.5, 0.1), (2.0, 0.37), (2.95, 1.0)])
 def test_sound_is_cut_to_the_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, length: float, hop: float
@@ -402,10 +404,6 @@ def test_a_picture_that_stands_still_is_no_face(
     for each in found:
         assert each.speech and ("video" in each.tensors) is each.face
         assert (each.person is not None) is each.face
-
-
-def even(seconds: float, fps: float = 15) -> list[float]:
-    return [number / fps for number in range(round(seconds * fps))]
 
 
 def test_a_film_of_few_pictures_a_second_is_seen(film: Film, spots: Any) -> None:

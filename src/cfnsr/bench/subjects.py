@@ -1,6 +1,5 @@
 """Subjects of the benchmark: models of full size with random weights, a clip, a long video, and a server."""
 
-import csv
 import itertools
 import os
 import subprocess
@@ -35,9 +34,7 @@ class Subjects:
     Args:
         pixels: the same `cfn_sr` at the paper's size, by how it runs: "torch", "onnx" and "int8".
         features: a checkpoint of `cfn_sr_features`; None where no speech encoder is at hand.
-        clip: a video of a few seconds.
-        long: a video of it again and again, of `LONG` seconds.
-        track: an OpenFace track of that, made up.
+        long, track: the clip again and again, and an OpenFace track of that, made up.
     """
 
     pixels: dict[str, Path]
@@ -48,10 +45,7 @@ class Subjects:
 
 
 def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
-    """Make all of it in a folder.
-
-    A speech encoder is at hand where `CFNSR_SPEECH_ENCODER` names one.
-    """
+    """Make all of it in a folder."""
     from cfnsr.features.speech_encoder import VARIABLE
 
     progress("a model of the paper's size is exported")
@@ -72,12 +66,12 @@ def _export(folder: Path, clip: Path) -> dict[str, Path]:
 
     spec = ModelSpec("cfn_sr", {"classes": 8, "mfcc_steps": 212, "width": WIDTH})
     checkpoint = _checkpoint(folder / "checkpoint", spec)
-    prepared = prepare_clip(Take(clip.stem, "", 0, video=clip, audio=clip), Preparation()).tensors
-    onnx = export_onnx(checkpoint, folder / "model.onnx", [prepared]).path
+    prepared = [prepare_clip(Take(clip.stem, "", 0, video=clip, audio=clip), Preparation()).tensors]
+    onnx = export_onnx(checkpoint, folder / "model.onnx", prepared).path
     return {
         "torch": checkpoint,
         "onnx": onnx,
-        "int8": export_int8(checkpoint, folder / "int8.xml", [prepared]).path,
+        "int8": export_int8(checkpoint, folder / "int8.xml", prepared).path,
     }
 
 
@@ -136,21 +130,16 @@ def _track(path: Path, frames: int) -> Path:
     present = [name.endswith("_c") for name in ACTION_UNITS]
     values = np.random.default_rng(0).uniform(0, 3, (frames, len(ACTION_UNITS)))
     values[:, present] = values[:, present] > 2
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["frame", "timestamp", "confidence", "success", *ACTION_UNITS])
-        for row, units in enumerate(values.round(2).tolist()):
-            table.writerow([row + 1, round(row * LONG / frames, 3), 0.98, 1, *units])
+    number, sure = np.arange(frames), np.ones(frames)
+    table = np.column_stack([number + 1, number * LONG / frames, 0.98 * sure, sure, values])
+    header = ",".join(["frame", "timestamp", "confidence", "success", *ACTION_UNITS])
+    np.savetxt(path, table, "%.10g", ",", header=header, comments="")
     return path
 
 
 @contextmanager
 def serving(model: Path) -> Iterator[str]:
-    """Run a server of a model while this lasts; yields its address.
-
-    Raises:
-        InputError: it does not start.
-    """
+    """Run a server of a model inside, and yield its address; raise `InputError` where it does not start."""
     command = [*CFNSR, "serve", str(model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:

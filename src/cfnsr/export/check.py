@@ -29,10 +29,8 @@ class Checked:
     """An exported file, and its distance from PyTorch.
 
     Args:
-        path: of the file; of two, the one that names the other.
         bytes: of all its files.
-        clips: how many it was checked on.
-        real: whether those were given, not made up.
+        clips, real: how many it was checked on, and whether they were given, not made up.
         difference: the largest of a log-probability.
         agreement: fraction of the clips that both give the same answer to.
     """
@@ -48,9 +46,8 @@ class Checked:
 def reference(model: Model, spec: ModelSpec, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
     """Calibrated log-probabilities as PyTorch has them, by the way that `predict` and training go.
 
-    Only the waveform of the audio is taken from the clip, not the features that were made before it was
-    rounded to 16 bits: the graph is given the same. Raises `InputError` for a clip that the model cannot
-    read.
+    Features of the sound are made anew of the waveform of 16 bits, as the graph is given. Raises `InputError`
+    for a clip that the model cannot read.
     """
     recogniser, rows = TorchRecogniser(model), []
     mels = [each for name in spec.reads.values() if isinstance(each := FEATURES[name], Mel)]
@@ -67,9 +64,7 @@ def difference(exported: ExportedModel, clips: Sequence[Arrays], expected: np.nd
     """The largest difference of a log-probability, and the share of equal answers, at every size of a batch.
 
     Args:
-        exported: the file, loaded.
-        clips: one or more.
-        expected: `reference` of them.
+        expected: `reference` of the clips.
     """
     worst, same = 0.0, []
     for size in BATCHES:

@@ -22,11 +22,7 @@ from cfnsr.training.checkpoint import config_of, load_model
 
 
 class Pictures(nn.Module):
-    """Convert face crops, as a camera or a decoder gives them, to the input of an encoder of pictures.
-
-    >>> Pictures()(torch.zeros(1, 2, 4, 4, 3, dtype=torch.uint8)).shape
-    torch.Size([1, 3, 2, 4, 4])
-    """
+    """Convert face crops, as a camera or a decoder gives them, to the input of an encoder of pictures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +66,8 @@ class Graph(nn.Module):
     Inputs, those of them that `spec.inputs` names, in its order: `frames` uint8 (B, T, H, W, 3), RGB face
     crops; `openface` float32 (B, F, T), a track at the model's number of steps; `waveform` float32 (B, N),
     mono at 44.1 kHz, full scale 1; `speech` float32 (B, speeds, layers, S, width), a speech encoder's states
-    at each speed. Output: calibrated log-probabilities (B, classes).
+    at each speed. Output: calibrated log-probabilities (B, classes); where a waveform is an input also its
+    features, so that their place in the graph gets a name.
     """
 
     def __init__(self, model: Model, spec: ModelSpec) -> None:
@@ -85,29 +82,23 @@ class Graph(nn.Module):
         self.before = nn.ModuleDict(
             {modality: BEFORE.get(name, nn.Identity)() for modality, name in self.reads.items()}
         )
+        self.hears = self.reads.get("audio") in BEFORE
         self.eval()
 
-    def forward(self, first: Tensor, second: Tensor | None = None) -> Scores:
-        return self.answer(self.features(first, second))
-
-    def features(self, first: Tensor, second: Tensor | None = None) -> dict[str, Tensor]:
-        """Input of the model itself, for "video" and "audio" as far as it reads them."""
-        given = zip(self.reads, (first, second), strict=False)
-        return {modality: self.before[modality](tensor) for modality, tensor in given}
-
-    def answer(self, features: dict[str, Tensor]) -> Scores:
-        """Calibrated answer of the model; of speech at several speeds their mean, as in training."""
+    def forward(self, first: Tensor, second: Tensor | None = None) -> tuple[Tensor, ...]:
+        given = dict(zip(self.reads, (first, second), strict=False))
+        features = {modality: self.before[modality](tensor) for modality, tensor in given.items()}
         video, audio = features.get("video"), features.get("audio")
         if audio is None or not self.several:
             log_probabilities = self.model(video, audio)
-        else:
+        else:  # the mean over the speeds, as in training
             speeds = audio.shape[1]
             if video is not None:
                 video = video.repeat_interleave(speeds, dim=0)
             each = self.model(video, audio.flatten(0, 1))
             log_probabilities = each.unflatten(0, (-1, speeds)).mean(dim=1)
-        scores: Tensor = (log_probabilities / self.temperature).log_softmax(dim=1)
-        return scores
+        scores: Scores = (log_probabilities / self.temperature).log_softmax(dim=1)
+        return (scores, features["audio"]) if self.hears else (scores,)
 
 
 def describe(model: Model | str | Path) -> tuple[Model, ModelSpec]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from cfnsr import __version__
 from cfnsr.errors import InputError, is_installed, require
@@ -60,12 +59,10 @@ def export_onnx(
     written = trace(Graph(model, spec), spec)
     entry = written.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(spec.as_json())
-    data = checksum.with_onnx_checksum(written.SerializeToString())
-    found = [
-        difference(load_onnx(data, out, runtime), given, expected)
-        for runtime in RUNTIMES[".onnx"]
-        if is_installed(runtime)
-    ]
+    content = written.SerializeToString()
+    data = content + checksum.tail(content, ".onnx")
+    installed = filter(is_installed, RUNTIMES[".onnx"])
+    found = [difference(load_onnx(data, out, runtime), given, expected) for runtime in installed]
     worst = max(distance for distance, _ in found)
     refuse(out, worst)
     write_atomically(out, lambda temporary: temporary.write_bytes(data))
@@ -73,7 +70,7 @@ def export_onnx(
 
 
 def check_path(out: str | Path, suffix: str) -> Path:
-    """Check that a path has a format's suffix; raise `InputError` for another."""
+    """Return a path to write; raise `InputError` where it has another suffix, or is a folder."""
     out = Path(out)
     if out.suffix.lower() != suffix:
         raise InputError(f"{out} has another ending: expected {suffix}")
@@ -87,19 +84,18 @@ def trace(graph: Graph, spec: ModelSpec) -> ModelProto:
     require("export", "onnxscript")
     inputs, shapes = spec.inputs, spec.shapes
     batch = torch.export.Dim("batch", max=MOST_CLIPS)
-    traced = _Traced(graph)
     examples = tuple(  # two clips, because one would fix the batch
         torch.zeros(2, *shapes[name], dtype=getattr(torch, numbers)) for name, numbers in inputs.items()
     )
     try:
         with quiet("torch.onnx"), torch.no_grad():
             program = torch.onnx.export(
-                traced,
+                graph,
                 examples,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(inputs),
-                output_names=[OUTPUT, SOUND][: 1 + traced.hears],
+                output_names=[OUTPUT, SOUND][: 1 + graph.hears],
                 dynamic_shapes=tuple({0: batch} for _ in inputs),
                 external_data=False,
                 verbose=False,
@@ -121,20 +117,6 @@ def trace(graph: Graph, spec: ModelSpec) -> ModelProto:
         node.ClearField("doc_string")
     written.producer_name, written.producer_version = "cfnsr", __version__
     return written
-
-
-class _Traced(nn.Module):
-    """The graph with a second output, the features of the sound, so that their place gets a name."""
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.inner = graph
-        self.hears = "audio" in graph.before and not isinstance(graph.before["audio"], nn.Identity)
-
-    def forward(self, first: Tensor, second: Tensor | None = None) -> tuple[Tensor, ...]:
-        features = self.inner.features(first, second)
-        answers = self.inner.answer(features)
-        return (answers, features["audio"]) if self.hears else (answers,)
 
 
 @contextmanager

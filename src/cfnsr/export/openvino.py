@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from cfnsr.export.check import Checked, clips_for, difference, reference, refuse
 from cfnsr.export.graph import Graph, describe
 from cfnsr.export.onnx import SOUND, check_path, quiet, trace
 from cfnsr.features.spec import KEY, PRECISIONS, ModelSpec
+from cfnsr.files import write_atomically
 from cfnsr.inference import checksum
 from cfnsr.inference.exported import WEIGHTS_KEY, load_xml
 from cfnsr.inference.telemetry import telemetry_off
@@ -42,12 +42,10 @@ class Quantised:
     """An int8 file, and its cost beside the same model in floating-point numbers.
 
     Args:
-        path: of the .xml file.
         bytes: of both its files.
         calibrated: clips that its scales come from.
         clips: labelled ones that its cost was measured on; those of the calibration where none were given.
-        float_accuracy: fraction of right answers in floating-point numbers; None without labels.
-        accuracy: the same in int8.
+        float_accuracy, accuracy: fraction of right answers in float and in int8; None without labels.
         agreement: fraction of the clips that both give the same answer to.
         difference: the largest of a probability.
     """
@@ -67,10 +65,9 @@ def export_openvino(
 ) -> Checked:
     """Write a checkpoint as OpenVINO's .xml and .bin, once its answers have been checked against PyTorch.
 
-    The graph is that of `export_onnx`. Where it is computed in bfloat16, as OpenVINO does by itself on
-    processors that can, MFCCs and spectrograms stay in float32: they take no time, and MFCCs would be off by
-    up to 25, where their deviation over a clip is about 150. The layers behind them that only the audio
-    passes through are marked too, but OpenVINO rewrites most of those, and with that forgets the mark.
+    The graph is that of `export_onnx`. Where it is computed in bfloat16, MFCCs and spectrograms stay in
+    float32: they take no time, and MFCCs would be off by up to 25, where their deviation over a clip is about
+    150. The layers behind them are marked too, but OpenVINO rewrites most, and so forgets the mark.
 
     Args:
         model: from `load_model`, or the folder of a checkpoint.
@@ -93,7 +90,7 @@ def export_openvino(
     spec = replace(spec, precision=precision)
     given, real = clips_for(spec, clips)
     expected = reference(model, spec, given)
-    pair = _serialise(_convert(Graph(model, spec), spec), spec)
+    pair = _serialise(_convert(model, spec), spec)
     found, agreement = difference(load_xml(*pair, out, "f32"), given, expected)
     refuse(out, found)
     if precision != "f32":
@@ -136,7 +133,7 @@ def export_int8(
     if not scaling:
         raise InputError("there is no clip to calibrate int8 on: give the prepared clips it was trained on")
     expected = reference(model, spec, scaling[:CHECKED])
-    converted = _convert(Graph(model, spec), spec)
+    converted = _convert(model, spec)
     exact = load_xml(*_serialise(converted, spec), out, "f32")
     refuse(out, difference(exact, scaling[:CHECKED], expected)[0])
 
@@ -144,30 +141,22 @@ def export_int8(
     pair = _serialise(_quantise(converted, scaling, spec), spec)
     measured = list(labelled)
     clips = [clip for clip, _ in measured] or scaling
-    before, after = (_answers(each, clips) for each in (exact, load_xml(*pair, out)))
+    before, after = (  # a clip at a time, to save memory
+        np.concatenate([exported.probabilities([clip]) for clip in clips])
+        for exported in (exact, load_xml(*pair, out))
+    )
     labels = np.array([label for _, label in measured])
     right = [float((each.argmax(axis=1) == labels).mean()) if measured else None for each in (before, after)]
     _write(pair, out)
-    return Quantised(
-        path=out,
-        bytes=sum(map(len, pair)),
-        calibrated=len(scaling),
-        clips=len(clips),
-        float_accuracy=right[0],
-        accuracy=right[1],
-        agreement=float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
-        difference=float(np.abs(before - after).max()),
-    )
+    agreement = float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
+    farthest = float(np.abs(before - after).max())
+    size = sum(map(len, pair))
+    return Quantised(out, size, len(scaling), len(clips), right[0], right[1], agreement, farthest)
 
 
-def _answers(exported: Any, clips: Sequence[Clip]) -> np.ndarray:
-    """Probabilities, computed a clip at a time to save memory."""
-    return np.concatenate([exported.probabilities([clip]) for clip in clips])
-
-
-def _convert(graph: Graph, spec: ModelSpec) -> openvino.Model:
-    """Convert the graph to OpenVINO, by way of ONNX."""
-    written = BytesIO(trace(graph, spec).SerializeToString())
+def _convert(model: Model, spec: ModelSpec) -> openvino.Model:
+    """Convert a model's graph to OpenVINO, by way of ONNX."""
+    written = BytesIO(trace(Graph(model, spec), spec).SerializeToString())
     with telemetry_off():
         import openvino
 
@@ -190,20 +179,19 @@ def _quantise(model: openvino.Model, clips: Sequence[Clip], spec: ModelSpec) -> 
 
 def _untouched(model: openvino.Model) -> set[str]:
     """Names of the operations that only the audio passes through, and of those that make its features."""
+
+    def following(node: openvino.Node) -> list[openvino.Node]:
+        return [target.get_node() for output in node.outputs() for target in output.get_target_inputs()]
+
     features = [
         node for node in model.get_ordered_ops() if any(SOUND in each.get_names() for each in node.outputs())
     ]
     names = _reached(features, lambda node: [value.get_node() for value in node.input_values()])
-    after = {each.get_any_name(): _reached([each.get_node()], _following) for each in model.inputs}
+    after = {each.get_any_name(): _reached([each.get_node()], following) for each in model.inputs}
     if "frames" in after:
         pictures = after.pop("frames")
         names |= set().union(*after.values()) - pictures
-    ends = {node.get_friendly_name() for node in (*model.get_parameters(), *model.get_results())}
-    return names - ends
-
-
-def _following(node: openvino.Node) -> list[openvino.Node]:
-    return [target.get_node() for output in node.outputs() for target in output.get_target_inputs()]
+    return names - {node.get_friendly_name() for node in (*model.get_parameters(), *model.get_results())}
 
 
 def _reached(
@@ -220,7 +208,6 @@ def _reached(
 
 
 def _serialise(model: openvino.Model, spec: ModelSpec) -> Pair:
-    """Serialise both files."""
     with telemetry_off():
         import openvino
 
@@ -229,43 +216,38 @@ def _serialise(model: openvino.Model, spec: ModelSpec) -> Pair:
         openvino.save_model(model, path, compress_to_fp16=False)
         weights = path.with_suffix(".bin").read_bytes()
         net = ElementTree.fromstring(path.read_bytes())  # noqa: S314 - written just now
-    _mark(net, _untouched(model))
+    untouched = _untouched(model)
+    for layer in net.iterfind("layers/layer"):
+        if layer.get("name") in untouched:  # marked here, because OpenVINO has no call for it in Python
+            info = _info(layer, 0 if layer.find("data") is None else 1)
+            ElementTree.SubElement(info, "attribute", MARK)
     # OpenVINO and NNCF note how they made it: nobody's business, but for the runtime's version.
-    info = net.find("rt_info")
-    if info is None:
-        info = ElementTree.SubElement(net, "rt_info")
-    for entry in list(info):
-        if entry.tag != "Runtime_version":
-            info.remove(entry)
+    info = _info(net, len(net))
+    info[:] = info.findall("Runtime_version")
     ElementTree.SubElement(info, KEY, value=json.dumps(spec.as_json()))
     ElementTree.SubElement(info, WEIGHTS_KEY, value=checksum.digest(weights))
     text = ElementTree.tostring(net, encoding="utf-8", xml_declaration=True) + b"\n"
-    return checksum.with_xml_checksum(text), weights
+    return text + checksum.tail(text, ".xml"), weights
 
 
-def _mark(net: ElementTree.Element, names: set[str]) -> None:
-    """Mark operations as those that stay in float32; OpenVINO has no call for it in Python."""
-    for layer in net.iterfind("layers/layer"):
-        if layer.get("name") not in names:
-            continue
-        info = layer.find("rt_info")
-        if info is None:
-            info = ElementTree.Element("rt_info")
-            layer.insert(0 if layer.find("data") is None else 1, info)
-        ElementTree.SubElement(info, "attribute", MARK)
+def _info(element: ElementTree.Element, place: int) -> ElementTree.Element:
+    """The runtime's notes on an element, inserted at a place where there are none yet."""
+    info = element.find("rt_info")
+    if info is None:
+        info = ElementTree.Element("rt_info")
+        element.insert(place, info)
+    return info
 
 
 def _write(pair: Pair, out: Path) -> None:
     """Write both files; a kill may leave the old ones, the new ones or no .xml file, but no mixed pair."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    paths = out, out.with_suffix(".bin")
-    temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
-    try:
-        for path, data in zip(temporary, pair, strict=True):
-            path.write_bytes(data)
+
+    def fill(temporary: Path) -> None:
+        temporary.write_bytes(pair[0])
+        write_atomically(out.with_suffix(".bin"), fill_weights)
+
+    def fill_weights(temporary: Path) -> None:
+        temporary.write_bytes(pair[1])
         out.unlink(missing_ok=True)
-        for path, target in reversed(list(zip(temporary, paths, strict=True))):
-            path.replace(target)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)
+
+    write_atomically(out, fill)

@@ -53,12 +53,11 @@ class Feature(ABC):
         dtype: of its numbers in an exported graph.
         whole_take: it is made of the whole take, not only of the seconds that are kept.
         pretrained: it needs the pretrained speech encoder.
-        several: a model reads one of several versions of it in training, and averages its answers to all of
-            them in prediction.
+        several: a model reads one of several versions of it in training, and in prediction all.
         time_axis: of what a model reads, over which too a speaker is standardised; None where it cannot be.
         logarithmic: it is standardised on a logarithmic scale.
-        computed: it is computed here, of pictures or sound that may be spoilt or missing. Models of such
-            inputs can be trained without one modality, and answer without it. One of sound is a `mel.Mel`.
+        computed: it is computed here, of pictures or sound that may be missing: models can be trained without
+            it, and answer without it. One of sound is a `mel.Mel`.
         columns: names of its values at each step, where they have names.
         nothing: words for what `absent` gives, or for the average that stands in its place.
         citation: of the software that measured it.
@@ -99,12 +98,7 @@ class Feature(ABC):
 
     @abstractmethod
     def to_model(self, arrays: Arrays, look: Look) -> NDArray[Any]:
-        """Make the array that a model reads of one clip.
-
-        Args:
-            arrays: those that `arrays` names.
-            look: how much of it.
-        """
+        """Make the array that a model reads of those of a clip that `arrays` names."""
 
     def arrays(self, preparation: Preparation) -> tuple[str, ...]:
         """Names of the arrays of a clip that a model's input is made of."""
@@ -115,10 +109,7 @@ class Feature(ABC):
         return ()
 
     def absent(self, preparation: Preparation) -> dict[str, np.ndarray]:
-        """Arrays of a clip in which there is nothing, of an input that is `computed`.
-
-        Of others, nothing would be a measurement like any other.
-        """
+        """Arrays of a clip in which there is nothing, of an input that is `computed`."""
         raise NotImplementedError
 
     def sizes(self, clips: Iterable[Arrays]) -> dict[str, int]:

@@ -10,8 +10,10 @@ from cfnsr.media import face, mfcc
 from cfnsr.media.container import Streams
 
 RECIPE = 4  # of a clip: raise it when the same file and settings give other tensors
+LIMITS = {"frames": (1, 1000), "size": (16, 1024), "margin": (0, 2), "skip": (0, 60), "keep": (0.5, 60)}
 SPEEDS = (0.5, 2.0)  # a take may be played at
 MOST_SPEEDS = 4
+LISTS = ("modalities", "speech_speeds")  # in JSON
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -60,22 +62,16 @@ class Preparation:
             )
         if self.sampling not in ("even", "consecutive"):
             raise InputError(f"sampling is {self.sampling!r}: expected even or consecutive")
-        for name, value, low, high in (
-            ("frames", self.frames, 1, 1000),
-            ("size", self.size, 16, 1024),
-            ("margin", self.margin, 0, 2),
-            ("skip", self.skip, 0, 60),
-            ("keep", self.keep, 0.5, 60),
-        ):
-            if not low <= value <= high:
-                raise InputError(f"{name} is {value}: expected {low} to {high}")
+        for name, (low, high) in LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} is {getattr(self, name)}: expected {low} to {high}")
+        _ = self.streams  # raises for a number that is none
         slowest, fastest = SPEEDS
-        Streams(self.video_stream, self.audio_stream)  # raises for a number that is none
         speeds = self.speech_speeds
         if len(speeds) > MOST_SPEEDS or not all(slowest <= speed <= fastest for speed in speeds):
-            given = ", ".join(map(str, speeds))
             raise InputError(
-                f"speech_speeds is {given}: expected at most {MOST_SPEEDS} from {slowest:g} to {fastest:g}"
+                f"speech_speeds is {', '.join(map(str, speeds))}: expected at most {MOST_SPEEDS} from "
+                f"{slowest:g} to {fastest:g}"
             )
         if self.pretrained and not SHA256.fullmatch(self.speech_sha256):
             raise InputError(
@@ -124,7 +120,7 @@ class Preparation:
         return 1 + self.samples // mfcc.HOP
 
     def listens(self, start: float, end: float) -> tuple[float, float]:
-        """When in a recording that lasts from `start` to `end` a clip's sound begins and ends, in seconds.
+        """Seconds in which a clip of a recording from `start` to `end` listens.
 
         >>> Preparation().listens(3.0, 9.0)
         (3.5, 5.95)
@@ -135,7 +131,7 @@ class Preparation:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON keeps them, and the number of the recipe."""
-        lists = {"modalities": list(self.modalities), "speech_speeds": list(self.speech_speeds)}
+        lists = {name: list(getattr(self, name)) for name in LISTS}
         return {**asdict(self), **lists, "recipe": RECIPE}
 
     @classmethod
@@ -147,5 +143,4 @@ class Preparation:
                 "prepare and train again, or install the version they were made with"
             )
         settings = {field.name: value[field.name] for field in fields(cls)}
-        tuples = {name: tuple(value[name]) for name in ("modalities", "speech_speeds")}
-        return cls(**{**settings, **tuples})
+        return cls(**{**settings, **{name: tuple(value[name]) for name in LISTS}})

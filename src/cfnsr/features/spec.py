@@ -41,11 +41,9 @@ class ModelSpec:
         temperature: divisor of predicted log-probabilities, fitted on inner validation clips.
         source: of a user's own model, SHA-256 of the file it was registered from.
         normalised: trained on features that were standardised over all takes of a speaker.
-        modality_dropout: probability that a training clip's pictures or its sound were dropped; a model that
-            never met that abstains where they are missing.
+        modality_dropout: probability that a training clip's pictures or its sound were dropped.
         reads: of an exported model, its inputs for "video", "audio" or both: keys of `FEATURES`.
-        precision: of an exported model, "f32", "bf16" (weights in float32, to be computed in bfloat16 where
-            the processor can) or "int8".
+        precision: of an exported model, "f32", "bf16" (computed in bfloat16 where possible) or "int8".
     """
 
     model: str
@@ -96,17 +94,16 @@ class ModelSpec:
         needed = {name: FEATURES[name].graph_arrays(self.preparation) for name in self.reads.values()}
         for name, names in needed.items():
             feature, each = FEATURES[name], []
+            expected = shapes[feature.entry]
             for clip in clips:
-                if missing := [array for array in names if array not in clip]:
+                if missing := ", ".join(array for array in names if array not in clip):
                     every = ", ".join(array for some in needed.values() for array in some)
-                    raise InputError(
-                        f"the clip has no {', '.join(missing)}: model {self.model} reads {every}"
-                    )
+                    raise InputError(f"the clip has no {missing}: model {self.model} reads {every}")
                 each.append(feature.to_graph({array: clip[array] for array in names}, look))
-                if each[-1].shape != shapes[feature.entry]:
+                if each[-1].shape != expected:
                     raise InputError(
                         f"{feature.entry} of a clip is {each[-1].shape}: model {self.model} expects "
-                        f"{shapes[feature.entry]}; prepare it as the model's clips were"
+                        f"{expected}; prepare it as the model's clips were"
                     )
             made[feature.entry] = np.stack(each)
         return made
@@ -126,12 +123,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any], place: object, again: str) -> "ModelSpec":
-        """Read what `as_json` gave.
-
-        Args:
-            value: of JSON.
-            place: where it was read, for messages.
-            again: what to do where it cannot be used.
+        """Read what `as_json` gave; messages name its `place`, and what to do `again`.
 
         Raises:
             InputError: for another format, and for what is damaged.

@@ -77,7 +77,8 @@ class SpeechEncoder:
         self.weights = _weights(folder)
         for path in self.weights:
             refuse_pointer(path)
-        self._overlap = 0  # samples of a token's receptive field beyond its 20 ms; Whisper pads its windows
+        # Samples of a token's receptive field beyond its 20 ms, and tokens at once; Whisper pads its windows.
+        self._overlap, self._longest = 0, int(self.config.get("max_source_positions", LONGEST))
         if self.kind != "whisper":
             kernels = self.config.get("conv_kernel", KERNELS)
             strides = self.config.get("conv_stride", STRIDES)
@@ -86,7 +87,7 @@ class SpeechEncoder:
                     f"{folder} gives a hidden state every {stride} samples: expected {TOKEN}, 50 a second"
                 )
             reach = 1 + sum((kernel - 1) * prod(strides[:layer]) for layer, kernel in enumerate(kernels))
-            self._overlap = max(0, reach - TOKEN)
+            self._overlap, self._longest = max(0, reach - TOKEN), LONGEST
 
     @cached_property
     def sha256(self) -> str:
@@ -110,15 +111,14 @@ class SpeechEncoder:
     def features(
         self, waveform: Float[np.ndarray, " N"], *, threads: int = 0
     ) -> Float16[np.ndarray, "layers S width"]:
-        """Compute all hidden states of a take, a step every 80 ms.
+        """Compute all hidden states of a take, a step every 80 ms, from the embedding's to the last layer's.
 
-        The embedding's output stands first, the output of the last layer (with the final layer norm,
-        where there is one) last. More than 30 s are read in windows of 30 s. What does not fill a token of
-        20 ms at the end is left out; less than one token in all is followed by silence.
+        More than 30 s are read in windows of 30 s. What does not fill a token of 20 ms at the end is left
+        out; less than one token in all is followed by silence.
 
         Args:
             waveform: mono, 16 kHz, full scale 1.
-            threads: of torch; 0 leaves it its own number, 1 suits one process a core.
+            threads: of torch; 0 leaves it its own number.
         """
         import torch
         from torch.nn import functional
@@ -137,20 +137,15 @@ class SpeechEncoder:
             steps = steps.clamp(-LARGEST, LARGEST)  # some layers have single values beyond a float16
         return np.ascontiguousarray(steps.numpy(), np.float16)
 
-    @property
-    def _longest(self) -> int:
-        return int(self.config.get("max_source_positions", LONGEST)) if self.kind == "whisper" else LONGEST
-
     def _normalise(self, sound: np.ndarray) -> np.ndarray:
         """Normalise to zero mean and unit variance, where the encoder was trained on that."""
-        if self.kind == "whisper":
-            return sound
         path = self.folder / PREPROCESSOR
-        settings = read_json(path, "the encoder's preprocessor configuration") if path.exists() else {}
-        if not settings.get("do_normalize", True):
-            return sound
-        scaled: np.ndarray = (sound - sound.mean()) / np.sqrt(sound.var() + VARIANCE)
-        return scaled
+        if self.kind != "whisper" and (
+            not path.exists()
+            or read_json(path, "the encoder's preprocessor configuration").get("do_normalize", True)
+        ):
+            sound = (sound - sound.mean()) / np.sqrt(sound.var() + VARIANCE)
+        return sound
 
     def _tokens(self, window: "torch.Tensor") -> "torch.Tensor":
         """All hidden states (layers, tokens, width) of one window (N,)."""
@@ -161,28 +156,23 @@ class SpeechEncoder:
             output = model(window[None], output_hidden_states=True)
             # Some versions of transformers leave the final layer norm out of the last of the hidden states.
             return cat((*output.hidden_states[:-1], output.last_hidden_state))
+        front, positions = self._whisper
         settings = {"sampling_rate": SAMPLE_RATE, "padding": "longest", "truncation": False}
-        log_mel = self._log_mel(window.numpy(), **settings, return_tensors="pt").input_features
+        log_mel = front(window.numpy(), **settings, return_tensors="pt").input_features
         # transformers insists on 30 s, because there are positions for 30 s. With the first positions alone
         # a shorter window is as long as it insists on.
         length = log_mel.shape[-1] // 2
-        width = self._positions.shape[1]
-        model.embed_positions = nn.Embedding(length, width, _weight=self._positions[:length])
+        model.embed_positions = nn.Embedding(length, positions.shape[1], _weight=positions[:length])
         model.config.max_source_positions = length
         return cat(model(log_mel, output_hidden_states=True).hidden_states)
 
     @cached_property
-    def _log_mel(self) -> Any:
-        """Front end of Whisper."""
+    def _whisper(self) -> "tuple[Any, torch.Tensor]":
+        """Front end of Whisper, and its embedding of every position, before a window leaves it a part."""
         from transformers import WhisperFeatureExtractor
 
-        return WhisperFeatureExtractor(feature_size=self._model.config.num_mel_bins)
-
-    @cached_property
-    def _positions(self) -> "torch.Tensor":
-        """Embedding of every position of Whisper; read before the first window leaves the model a part."""
-        weight: torch.Tensor = self._model.embed_positions.weight
-        return weight
+        front = WhisperFeatureExtractor(feature_size=self._model.config.num_mel_bins)
+        return front, self._model.embed_positions.weight
 
     def _architecture(self) -> tuple[Any, Any]:
         """Class in transformers, and the configuration to build it by."""
@@ -230,11 +220,10 @@ class SpeechEncoder:
 def find_encoder(name: str, sha256: str = "") -> SpeechEncoder:
     """Find the speech encoder of a preparation, one object a process.
 
-    The folder that `CFNSR_SPEECH_ENCODER` names goes before the hub; what was fetched from the hub stays
-    in Hugging Face's cache.
+    The folder that `CFNSR_SPEECH_ENCODER` names goes before the hub.
 
     Args:
-        name: on the hub, owner/name; a folder's own name finds nothing without the variable.
+        name: on the hub, owner/name.
         sha256: expected `SpeechEncoder.sha256`; any if not given.
 
     Raises:
@@ -312,8 +301,7 @@ def _weights(folder: Path) -> list[Path]:
     names = sorted(set(map(str, files.values()))) if isinstance(files, dict) else []
     if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
         raise InputError(f"{folder / INDEX} names no safetensors beside it: copy the encoder again")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in names if not (folder / name).is_file()]:
         raise InputError(f"{folder} lacks {', '.join(missing)}: copy the encoder again")
     return [folder / INDEX, *(folder / name for name in names)]
 

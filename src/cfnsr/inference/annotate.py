@@ -39,10 +39,9 @@ def annotate(
 ) -> Path:
     """Write a video again with its prediction drawn on it, and with its sound.
 
-    The square that the model saw is drawn around each face, in the colour of the emotion and with its name.
-    Bars beside it show all probabilities, and a line says what was missing. Bars that would hide a face stand
-    beneath the picture, which then grows. Memory does not grow with the video, and its pictures keep their
-    times (see `cfnsr.media.overlay`).
+    The square that the model saw is drawn around each face, with its emotion, bars of all probabilities and
+    what was missing. Bars that would hide a face stand beneath the picture, which then grows. Memory does not
+    grow with the video, and its pictures keep their times.
 
     Args:
         prediction: of this video, by `predict`.
@@ -74,11 +73,7 @@ class Square(NamedTuple):
 
 
 class FacePositions:
-    """Position of a face at any moment.
-
-    Args:
-        faces: (N, 4) second, centre x, centre y and side in pixels, in any order.
-    """
+    """Position of a face at any moment; `faces` (N, 4) as of a `Prediction`, in any order."""
 
     def __init__(self, faces: NDArray[np.floating]) -> None:
         self.faces = faces[np.argsort(faces[:, 0], kind="stable")].astype(np.float64)
@@ -137,26 +132,19 @@ class PersonTrack:
     def marks(self) -> set[str]:
         """Every mark that may be shown of what is missing."""
         gone = self.segments and self.positions.missing(self.starts[0], self.segments[-1].end)
-        ways = (False, True) if gone else (False,)
-        return {_mark(each, gone=gone) for each in self.segments for gone in ways}
+        return {_mark(each, gone=way) for each in self.segments for way in {False, bool(gone)}}
 
 
 def _mark(segment: Segment, *, gone: bool) -> str:
-    return ", ".join(part for part in ("face not seen" if gone else "", segment.mark) if part)
+    return ", ".join(filter(None, ("face not seen" if gone else "", segment.mark)))
 
 
 def _heading(segment: Segment) -> str:
-    answer = segment.answer or "no answer"
-    return answer if segment.person is None else f"{segment.person}: {answer}"
+    return ("" if segment.person is None else f"{segment.person}: ") + (segment.answer or "no answer")
 
 
 class Overlay:
-    """Draws a prediction on the pictures of a video.
-
-    Args:
-        width: of the pictures, in pixels.
-        height: of the pictures, in pixels; those to draw on have the rows of `layout.below` more.
-    """
+    """Draws a prediction on pictures of a size in pixels, and of `layout.below` rows more."""
 
     def __init__(self, prediction: Prediction, width: int, height: int) -> None:
         people = everyone(prediction)
@@ -172,17 +160,16 @@ class Overlay:
             if (segment := person.at(second)) is not None:
                 square = None if segment.face is False else person.positions.at(second)
                 shown.append((place, segment, square))
-        for _, segment, square in shown:
-            if square is not None:
-                self._box(picture, segment, square)
+        squares = [(segment, square) for _, segment, square in shown if square is not None]
+        for segment, square in squares:
+            self._box(picture, segment, square)
         for place, segment, square in shown:
             if place in self.layout.corners:
                 faces = self.people[place].positions.faces
                 gone = square is None and segment.face is True and len(faces) > 0
                 self._panel(picture, segment, self.layout.corners[place], _mark(segment, gone=gone))
-        for _, segment, square in shown:
-            if square is not None:
-                self._label(picture, segment, square)
+        for segment, square in squares:
+            self._label(picture, segment, square)
 
     def _colour(self, segment: Segment) -> tuple[int, int, int]:
         return rgb(GREY) if segment.emotion is None else self.paint[segment.emotion]
@@ -241,17 +228,12 @@ class Overlay:
 class Layout:
     """Sizes in pixels of letters and bars for a picture, and the place of each person's panel.
 
-    Args:
-        people: each with a panel, as far as there is room.
-        names: of the emotions, a bar each.
-
     Attributes:
         size: height of the letters.
         line: width of a box's line.
         pad: room around the text of a panel.
         row: from one line of a panel to the next.
-        name: width of the longest name of an emotion.
-        bar: length of a bar of 100 %.
+        name, bar: width of the longest name of an emotion, and of a bar of 100 %.
         bars: there is room for the bars.
         width, height: of a panel, with room for the longest mark, so that it never grows.
         corners: upper left corner of each person's panel, by place; none for those for whom there is no room.
@@ -285,17 +267,18 @@ class Layout:
     def _arrange(self) -> tuple[dict[int, tuple[int, int]], int]:
         """Place the panels, and count the rows beneath the picture.
 
-        They stand at the top or at the bottom, and a single one at the left or at the right, wherever it
-        hides the least of the faces; beneath the picture if it would hide much of them. Those of several
-        people stand in the order of their faces.
+        They stand in the order of the faces at the top or at the bottom, and a single one at the left or at
+        the right, wherever they hide the least; beneath the picture if that is much.
         """
         numbered = [at for at, each in enumerate(self.people) if each.person is not None]
         nobody = [at for at, each in enumerate(self.people) if each.person is None]
         room = max(1, (self.picture_width - self.pad) // (self.width + self.pad))
-        placed = sorted(numbered[:room], key=self._across) or nobody
+        centres = [each.positions.faces[:, 1] for each in self.people]
+        across = [float(np.median(each)) if len(each) else 0.0 for each in centres]
+        placed = sorted(numbered[:room], key=across.__getitem__) or nobody
         right = max(self.pad, self.picture_width - self.pad - self.width)
-        across = np.linspace(self.pad, right, len(placed)).round().astype(int).tolist()
-        sides = [across] if len(placed) > 1 else [[self.pad], [right]]
+        spaced = np.linspace(self.pad, right, len(placed)).round().astype(int).tolist()
+        sides = [spaced] if len(placed) > 1 else [[self.pad], [right]]
         heights = (self.pad, max(self.pad, self.picture_height - self.pad - self.height))
         ways = [[(x, y) for x in side] for y in heights for side in sides]
         hidden = [self._hidden(way) for way in ways]
@@ -305,10 +288,6 @@ class Layout:
             best = [(max(0, int(middle) - self.width // 2), self.picture_height) for middle in middles]
             below = (self.height + 1) // 2 * 2
         return dict(zip(placed, best, strict=True)) | dict.fromkeys(nobody, best[0]), below
-
-    def _across(self, at: int) -> float:
-        faces = self.people[at].positions.faces
-        return float(np.median(faces[:, 1])) if len(faces) else 0.0
 
     def _hidden(self, corners: Sequence[tuple[int, int]]) -> float:
         """Part of a face that panels there would hide, the mean over all faces."""

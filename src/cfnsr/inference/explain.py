@@ -32,18 +32,16 @@ LEAST_EFFECT = 0.01  # nats by which an attention map must move the answer to co
 class Block:
     """Attention maps of one cross-modal block; each sums to 1.
 
-    A weight says what the block attends to, not that the answer follows from it: a value may be large and
-    lead nowhere, and each place also covers its surroundings. `moved` says how much the weights matter.
+    A weight says what the block attends to, not that the answer follows from it; `moved` says how much the
+    weights matter.
 
     Args:
         stage: after which of the encoders' stages it stands, from 1.
         weighted: the modality under the softmax, "video" or "audio"; self-attention selects in the other.
-        places: (T, H, W) over the video map: its softmax, or under "audio" the weights of its places
-            in the vector (attention rollout, see `Selection.token_weights`). Of OpenFace tracks
-            (T, features, 1).
+        places: (T, H, W) over the video map, of OpenFace tracks (T, features, 1): its softmax, or under
+            "audio" the weights of its places in the vector (rollout, see `Selection.token_weights`).
         steps: (S,) over the audio map: the weights of its steps in the vector, or its softmax.
-        centres: middle of each place's receptive field, along each axis of `places`, from 0 to 1 of what the
-            model was shown; in the order of time, height and width.
+        centres: middle of each place's receptive field along each axis of `places`, from 0 to 1 of the input.
         moved: the log-probability of the answer less what it is under uniform weights.
     """
 
@@ -73,8 +71,7 @@ class Contribution:
         modality: "video" or "audio".
         instead: what the model was given in its place, in words.
         probabilities: (classes,) of each emotion then.
-        change: probability of the answered emotion with both, less that without this modality: positive
-            where the modality supports the answer.
+        change: probability of the answered emotion with both, less that without this modality.
         log_change: the same of its log-probability, in nats.
     """
 
@@ -95,8 +92,7 @@ class Explanation:
         blocks: its cross-modal blocks, the last one first; none where it has none.
         contributions: of each modality; none where it has only one, because nothing would be left.
         features: of a model of OpenFace tracks, the name of each row of `Block.places`, such as "AU12_r".
-        tolerant: whether it was trained on clips with dropped modalities. One that was not has never met the
-            input that the contributions come from.
+        tolerant: whether it was trained on clips with dropped modalities.
     """
 
     emotion: str
@@ -119,9 +115,13 @@ class Explanation:
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it for JSON."""
+
+        def named(probabilities: Floats) -> dict[str, float]:
+            return dict(zip(self.emotions, probabilities.tolist(), strict=True))
+
         return {
             "emotion": self.emotion,
-            "probabilities": self._named(self.probabilities),
+            "probabilities": named(self.probabilities),
             "blocks": [
                 {
                     "stage": block.stage,
@@ -135,15 +135,11 @@ class Explanation:
                 for block in self.blocks
             ],
             "contributions": [
-                {**vars(each), "probabilities": self._named(each.probabilities)}
-                for each in self.contributions
+                {**vars(each), "probabilities": named(each.probabilities)} for each in self.contributions
             ],
             "features": list(self.features),
             "tolerant": self.tolerant,
         }
-
-    def _named(self, probabilities: Floats) -> dict[str, float]:
-        return dict(zip(self.emotions, probabilities.tolist(), strict=True))
 
 
 def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation:
@@ -151,11 +147,10 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
 
     The contributions compare the answer with the one that the model gives without a modality: see `without`.
     They do not add up to the answer (what both say is counted in neither, what only both together say in
-    both). A model that was not trained with modality dropout may answer input that it never met with high
-    probabilities: then a contribution says as much of that as of the clip.
+    both), and one of a model that never met such input says as much of that as of the clip.
 
-    Nothing stays on the model, and several threads may explain by one model that is in evaluation. The cost
-    is three passes of a model of two modalities, one of a model of one.
+    Several threads may explain by one model that is in evaluation. The cost is three passes of a model of two
+    modalities, one of a model of one.
 
     Args:
         model: from `load_model` or `create_model`.
@@ -210,14 +205,11 @@ def explain(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Explanation
 def without(model: Model, batch: Batch, modality: str) -> Float[Tensor, "B classes"]:
     """Log-probabilities of a model whose one modality is missing.
 
-    Pictures become one plain colour, zero once normalised, and sound silence: as in training with modality
-    dropout, and as under a covered camera or a dead microphone.
-
-    Features measured by other models have no such value. Silence is a sound like any other to a pretrained
-    speech encoder: models trained on speech were measured to call it fearful with a probability of 0.96 or
-    more, and a face with no action unit at all with 0.56 to 0.83. So these encoders read the mean of the
-    training clips, and the vector that they pool is zeros. Either encoder's own answer was then measured to
-    be uniform, within 0.02 of each probability.
+    Pictures become one plain colour, zero once normalised, and sound silence, as in training with modality
+    dropout. Features measured by other models have no such value: models trained on speech were measured to
+    call silence fearful with a probability of 0.96 or more, and a face with no action unit at all with 0.56
+    to 0.83. So these encoders read the mean of the training clips, and the vector that they pool is zeros.
+    Either encoder's own answer was then measured to be uniform, within 0.02 of each probability.
 
     Args:
         model: of two modalities, in evaluation.
@@ -249,35 +241,32 @@ class _Noted(NamedTuple):
 def _forward(
     model: Model, video: Tensor, audio: Tensor, *, muted: str = "", noted: list[_Noted] | None = None
 ) -> Float[Tensor, "B classes"]:
-    """Run a model of two streams as it does itself.
+    """Run a model of two streams as it does itself; hooks would also meet what other threads predict.
 
-    Hooks would do, but not while another thread predicts by the same model.
-
-    Args:
-        muted: a modality whose pooled vector is zeros.
-        noted: takes the attention of its blocks, if given.
+    The pooled vector of the modality `muted` is zeros, and `noted` takes the attention of the blocks.
     """
     two = cast(TwoStream, model)
-    encoders: dict[str, Encoder] = {"video": two.video, "audio": two.audio}
 
-    def run(maps: dict[str, Tensor], first: int, noted: list[_Noted] | None = None) -> Tensor:
+    def run(video: Tensor, audio: Tensor, first: int, noted: list[_Noted] | None = None) -> Tensor:
         """Run from the maps before a stage to the answer."""
-        for stage, exchange in enumerate(cast(Iterable[Any], two.exchanges)):
+        stages = zip(two.video.stages, two.audio.stages, cast(Iterable[Any], two.exchanges), strict=True)
+        for stage, (video_stage, audio_stage, exchange) in enumerate(stages):
             if stage < first:
                 continue
-            video, audio = (encoder.stages[stage](maps[name]) for name, encoder in encoders.items())
+            video, audio = video_stage(video), audio_stage(audio)
             if noted is not None and hasattr(exchange, "weighted"):
                 places, steps = exchange.attention(video, audio)
-                uniform = run(dict(zip(encoders, exchange.uniform(video, audio), strict=True)), stage + 1)
+                even = exchange.uniform(video, audio)
+                uniform = run(even[0], even[1], stage + 1)
                 noted.append(_Noted(stage + 1, exchange.weighted, places, steps, uniform))
-            maps = dict(zip(encoders, exchange(video, audio), strict=True))
-        pooled = {name: encoder.pool(maps[name]) for name, encoder in encoders.items()}
+            video, audio = exchange(video, audio)
+        pooled = {"video": two.video.pool(video), "audio": two.audio.pool(audio)}
         if muted:
             pooled[muted] = torch.zeros_like(pooled[muted])
         log_probabilities: Tensor = two.head(pooled["video"], pooled["audio"])
         return log_probabilities
 
-    return run({"video": encoders["video"].check(video), "audio": encoders["audio"].check(audio)}, 0, noted)
+    return run(two.video.check(video), two.audio.check(audio), 0, noted)
 
 
 def _centres(
@@ -286,10 +275,9 @@ def _centres(
     """Middle of each place's receptive field, along each axis.
 
     Each strided layer of the network of pictures has the middle of its first place on the first of what it is
-    given, so the places lie towards the beginning: of 30 frames the second of two is centred around the 17th,
-    and the last of 7 across 224 pixels around the 193rd, not in the middle of its seventh. Gradients of
-    random networks were measured to lie there. A place stands for a stride around that, as far as it is in
-    the picture; its receptive field is wider, a quarter of the picture each way in a small trained network.
+    given, so the places lie towards the beginning: of 30 frames the second of two is centred around the 17th.
+    Gradients of random networks were measured to lie there. A place stands for a stride around that, as far
+    as it is in the picture; its receptive field is wider.
     """
     if not getattr(encoder, "strided", False):
         shown = places
@@ -305,9 +293,8 @@ def _centres(
 def _features(model: Model) -> tuple[str, ...]:
     """Names of the features that are places of the video map, as far as they are known."""
     encoder = model.video if isinstance(model, TwoStream) else model.encoder
-    columns = FEATURES[encoder.reads].columns
-    count = (encoder.shape[0] or 0) if columns else 0
-    return columns[:count] if count <= len(columns) else ()
+    names = FEATURES[encoder.reads].columns
+    return names[: encoder.shape[0]] if names and len(names) >= (encoder.shape[0] or 0) else ()
 
 
 def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:
@@ -324,7 +311,7 @@ def _input(model: Model, clip: Mapping[str, np.ndarray] | Batch) -> Batch:
 
 
 def _calibrated(log_probabilities: Tensor, temperature: float) -> Floats:
-    """Calibrate log-probabilities (1, classes) -> probabilities (classes,) that sum to 1."""
+    """Calibrate log-probabilities (1, classes) -> (classes,)."""
     return _array(functional.log_softmax(log_probabilities[0].double() / temperature, dim=0))
 
 

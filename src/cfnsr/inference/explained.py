@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One window's explanation and its clip.
-
-    Args:
-        clip: the tensors that were explained.
-        span: of the window in the file.
-        sound_span: seconds of the file where the sound that is read begins and ends.
-    """
+    """Explanation of one window, its tensors, and the seconds in the file of the window and its sound."""
 
     explanation: Explanation
     clip: Mapping[str, np.ndarray]
@@ -64,13 +58,11 @@ def explain_second(
     """Explain a model's answer about the largest face at one moment of a recording.
 
     Args:
-        recogniser: of a checkpoint.
         second: of the file; None takes its middle. The window whose middle is the nearest is explained.
         window, openface, streams: see `predict`.
 
     Raises:
-        InputError: a model of OpenFace tracks without one, or of standardised speakers, a second that the
-            file has not, or no face or sound then.
+        InputError: as by `predict`; a second that the file has not, or no face or sound then.
         MediaError: the file is broken, or lacks what the model needs.
     """
     recogniser.check(file.name, openface)
@@ -83,16 +75,15 @@ def explain_second(
     middle = duration / 2 if second is None else second
     place, _ = min(enumerate(windows.spans), key=lambda each: abs(sum(each[1]) - 2 * middle))
     prepared = windows.one(place)[0]
-    explained = _explain(recogniser, prepared)
-    if explained is None:
-        there = {"face": prepared.face, "speech": prepared.speech}
-        missing = " and ".join(what for what, found in there.items() if found is False)
-        start, end = prepared.span
-        raise InputError(
-            f"{file} has no {missing} from {start:.1f} to {end:.1f} s: expected a moment with what the model "
-            "needs; give another with --at"
-        )
-    return explained
+    if explained := _explain(recogniser, prepared):
+        return explained
+    there = {"face": prepared.face, "speech": prepared.speech}
+    missing = " and ".join(what for what, found in there.items() if found is False)
+    start, end = prepared.span
+    raise InputError(
+        f"{file} has no {missing} from {start:.1f} to {end:.1f} s: expected a moment with what the model "
+        "needs; give another with --at"
+    )
 
 
 def explain_window(
@@ -109,9 +100,8 @@ def explain_window(
 
     Args:
         prediction: of the file, or of one person in it.
-        number: of the window, from 0, in the timeline of the prediction.
-        window, hop: seconds that the prediction was made with.
-        streams: those that it was made from.
+        number: of the window, from 0, in its timeline.
+        window, hop, streams: those that it was made with.
 
     Raises:
         InputError: there is no such window, or no answer in it.
@@ -123,8 +113,7 @@ def explain_window(
     answer = prediction.timeline[number]
     everyone = bool(recogniser.preparation.of_pictures)
     windows = recogniser.windows(file, length=window, hop=hop, everyone=everyone, streams=streams)
-    spans = windows.spans
-    place = min(range(len(spans)), key=lambda place: abs(spans[place].start - answer.start))
+    place, _ = min(enumerate(windows.spans), key=lambda each: abs(each[1].start - answer.start))
     prepared = min(windows.one(place), key=lambda prepared: _distance(prepared, prediction))
     explained = None if answer.probabilities is None else _explain(recogniser, prepared)
     if explained is None:
@@ -153,11 +142,8 @@ def _distance(window: PreparedWindow, prediction: Prediction) -> float:
 def examples(run: Run, store: Store) -> list[Example]:
     """Explain the test clips that a run is surest of, one right and one wrong, as far as there are such.
 
-    They show what the model attends to, not how well it does: nobody chose them by sight.
-
     Args:
-        run: with its checkpoint in its folder.
-        store: of the clips that it was tested on.
+        store: of the clips that the run was tested on.
 
     Raises:
         InputError: the checkpoint is missing or was trained on standardised speakers, or the store has no

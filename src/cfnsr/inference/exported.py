@@ -22,6 +22,7 @@ from cfnsr.processes import cores
 
 Runtime = Literal["onnxruntime", "openvino"]
 RUNTIMES: dict[str, tuple[Runtime, ...]] = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",)}
+NO_EXPORT = "%s is no exported model: expected an .onnx or .xml file of `cfnsr export`"
 WEIGHTS_KEY = "cfnsr_weights_sha256"  # in an .xml file: of the .bin file beside it
 HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # OpenVINO's arithmetic where nothing is quantised
 LARGEST = 2**31  # bytes of a file: as many as an ONNX file can have
@@ -35,10 +36,6 @@ class ExportedModel(Recogniser):
 
     Args:
         run: the graph: inputs of some clips side by side -> log-probabilities.
-
-    Attributes:
-        frames: pictures of a clip that it reads.
-        size: side of its pictures, in pixels.
     """
 
     def __init__(self, spec: ModelSpec, run: Run, runtime: Runtime) -> None:
@@ -52,9 +49,7 @@ class ExportedModel(Recogniser):
         """Calibrated probabilities of the emotions, float64.
 
         Args:
-            clips: tensors of prepared clips as `cfnsr.data.clip.prepare_clip` makes them. The waveform may
-                have 16 bits or floating-point numbers; at 16 bits the MFCCs of a quiet recording differ from
-                those of its unrounded sound.
+            clips: tensors of prepared clips, as `prepare_clip` makes them; the waveform of 16 bits or float.
 
         Raises:
             InputError: for a clip that lacks a tensor, or has one of another shape.
@@ -86,22 +81,22 @@ def load_exported(
         InputError: when the file is no export, is damaged or of another format, or nothing can run it.
     """
     path = Path(path)
-    known = RUNTIMES.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    known = RUNTIMES.get(suffix)
     if known is None:
-        raise InputError(f"{path} is no exported model: expected an .onnx or .xml file of `cfnsr export`")
-    if precision is not None and precision not in PRECISIONS[:2]:
+        raise InputError(NO_EXPORT % path)
+    if precision not in (None, *PRECISIONS[:2]):
         raise InputError(f"precision is {precision!r}: expected f32 or bf16")
-    if precision == "bf16" and (path.suffix.lower() != ".xml" or runtime == "onnxruntime"):
+    if precision == "bf16" and suffix != ".xml":
         raise InputError(
             f"precision is bf16 for {path.name}: expected an .xml file of `cfnsr export`, which says what "
             "has to stay in f32"
         )
-    if runtime is not None and runtime not in known:
+    if runtime not in (None, *known):
         raise InputError(f"runtime is {runtime!r}: expected {' or '.join(known)} for {path.name}")
-    installed = [each for each in known if is_installed(each)]
-    chosen = runtime if runtime is not None else (*installed, known[-1])[0]
+    chosen = next(filter(is_installed, known), known[-1]) if runtime is None else runtime
     require("export", chosen)
-    if path.suffix.lower() == ".onnx":
+    if suffix == ".onnx":
         return load_onnx(_read(path), path, chosen, threads)
     return load_xml(_read(path), _read(path.with_suffix(".bin")), path, precision, threads)
 
@@ -111,8 +106,10 @@ def load_onnx(data: bytes, path: Path, runtime: Runtime, threads: int = 0) -> Ex
     spec = _onnx_spec(data, path)
     with _reading(path):
         if runtime == "onnxruntime":
-            return ExportedModel(spec, _onnxruntime(data, spec, threads), runtime)
-        return ExportedModel(spec, _openvino(data, None, spec, "f32", threads), runtime)
+            run = _onnxruntime(data, spec, threads)
+        else:
+            run = _openvino(data, b"", spec, "f32", threads)
+        return ExportedModel(spec, run, runtime)
 
 
 def load_xml(
@@ -152,12 +149,12 @@ def _onnx_spec(data: bytes, path: Path) -> ModelSpec:
     require("export", "onnx")
     import onnx
 
-    checksum.check_onnx(data, path)
+    checksum.check(data, ".onnx", path)
     with _reading(path):
         model = onnx.load_model_from_string(data)
     texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
     if len(texts) != 1:
-        raise InputError(f"{path} is no exported model: expected an .onnx file of `cfnsr export`")
+        raise InputError(NO_EXPORT % path)
     # Runtimes follow a path to weights elsewhere wherever it leads, and code in a file is not ours.
     inside = list(_messages(model.graph))
     domains = {each.domain for each in inside if isinstance(each, onnx.NodeProto)}
@@ -182,16 +179,15 @@ def _messages(message: Any) -> Iterator[Any]:
 def _xml_spec(text: bytes, weights: bytes, path: Path) -> ModelSpec:
     import xml.etree.ElementTree as ElementTree
 
-    checksum.check_xml(text, path)
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
+    checksum.check(text, ".xml", path)
     entries: dict[str, str] = {}
-    with suppress(ElementTree.ParseError):
-        net = ElementTree.fromstring(text)  # noqa: S314 - it defines no entities
-        entries = {entry.tag: entry.get("value", "") for entry in net.iterfind("rt_info/*")}
+    if b"<!DOCTYPE" not in text and b"<!ENTITY" not in text:
+        with suppress(ElementTree.ParseError):
+            net = ElementTree.fromstring(text)  # noqa: S314 - it defines no entities
+            entries = {entry.tag: entry.get("value", "") for entry in net.iterfind("rt_info/*")}
     if not {KEY, WEIGHTS_KEY} <= set(entries):
-        raise InputError(f"{path} is no exported model: expected an .xml file of `cfnsr export`")
-    checksum.check_weights(weights, entries[WEIGHTS_KEY], path.with_suffix(".bin"))
+        raise InputError(NO_EXPORT % path)
+    checksum.require_whole(checksum.digest(weights) == entries[WEIGHTS_KEY], path.with_suffix(".bin"))
     return ModelSpec.from_export(entries[KEY], path)
 
 
@@ -208,25 +204,19 @@ def _onnxruntime(data: bytes, spec: ModelSpec, threads: int) -> Run:
         spec,
     )
 
-    def run(inputs: Inputs) -> NDArray[np.float32]:
-        (answers,) = session.run([OUTPUT], dict(inputs))
-        return answers  # type: ignore[no-any-return]
-
-    return run
+    return lambda inputs: session.run([OUTPUT], dict(inputs))[0]
 
 
-def _openvino(model: bytes, weights: bytes | None, spec: ModelSpec, precision: str, threads: int) -> Run:
+def _openvino(model: bytes, weights: bytes, spec: ModelSpec, precision: str, threads: int) -> Run:
     with telemetry_off():
         import openvino
 
     core = openvino.Core()
-    if weights is None:
-        graph = core.read_model(model)
-    else:
-        graph = core.read_model(model, openvino.Tensor(np.frombuffer(weights, np.uint8)))
-    shapes = {each.get_any_name(): each.get_partial_shape() for each in graph.inputs}
+    beside = [openvino.Tensor(np.frombuffer(weights, np.uint8))] if weights else []
+    graph = core.read_model(model, *beside)
+    sides = {each.get_any_name(): list(each.get_partial_shape())[1:] for each in graph.inputs}
     _check_graph(
-        {name: [side.get_length() for side in list(shape)[1:]] for name, shape in shapes.items()},
+        {name: [side.get_length() for side in each] for name, each in sides.items()},
         [each.get_any_name() for each in graph.outputs],
         spec,
     )

@@ -44,11 +44,10 @@ class Moment:
     Args:
         second: of the source, up to which pictures and sound had come.
         window: the newest one and the answer; None before the first is complete.
-        square: centre x, centre y and side of the face in its last picture, in pixels; None without a face.
-        delay: seconds from the arrival of its newest picture or sound to the answer; None without a window.
-        missing: seconds until the first window is complete; 0 from then on.
-        dropped: pictures that were never read, so far.
-        skipped: windows that were due and left out, because the one before took too long, so far.
+        square: centre x, centre y and side of the face in its last picture, in pixels.
+        delay: seconds from the arrival of its newest picture or sound to the answer.
+        missing: seconds until the first window is complete.
+        dropped, skipped: pictures never read and windows left out for want of time, so far.
     """
 
     second: float
@@ -63,10 +62,10 @@ class Moment:
         """Return the line that `cfnsr live --json` prints."""
         return {
             "second": round(self.second, 3),
-            "emotion": None if self.window is None else self.window.emotion,
-            "window": None if self.window is None else self.window.as_json(),
-            "square": None if self.square is None else [round(value, 1) for value in self.square],
-            "delay": None if self.delay is None else round(self.delay, 3),
+            "emotion": self.window and self.window.emotion,
+            "window": self.window and self.window.as_json(),
+            "square": self.square and [round(value, 1) for value in self.square],
+            "delay": self.delay and round(self.delay, 3),
             "missing": round(self.missing, 3),
             "dropped": self.dropped,
             "skipped": self.skipped,
@@ -85,20 +84,16 @@ def live(
 ) -> Generator[Moment, None, None]:
     """Recognise the emotion of the person in front of a camera, or in a file played as if live.
 
-    An answer is about a window as long as the sound the model was trained on, so the first one comes after
-    that time; until then moments have no window. It is always about the newest window: where a model takes
-    longer than `every`, windows are left out, and no answer waits for another. Only one window of pictures
-    and sound is kept. An answer equals that of `predict` about the same span of a file.
-
-    The threads that read the source end with the iterator: at the end of a file, on an error, on Ctrl-C, and
-    when it is closed.
+    The first answer comes after a window's length; until then moments have no window. It is always about the
+    newest window: where a model takes longer than `every`, windows are left out, and no answer waits for
+    another. An answer equals that of `predict` about the same span of a file. The threads that read the
+    source end with the iterator.
 
     Args:
         model: see `predict`; not one of OpenFace tracks.
         source: a `Player` of a file, or `Devices`.
         window: seconds of a window; None for as much as a training clip has of sound.
-        every: seconds from one answer to the next, in whole steps of the model's pictures: 0.39 s as 0.4 s is
-            four of thirty in 2.95 s.
+        every: seconds from one answer to the next, in whole steps of the model's pictures.
         speech_encoder: see `predict`.
         on_answer: called with each moment that has a window, before it is handed on.
 
@@ -122,21 +117,20 @@ def live(
     spans(0.0, preparation, window, HOP)  # refuses a length that no window can have
     if not OFTEN[0] <= every <= OFTEN[1]:
         raise InputError(f"--every is {every:g} s: expected {OFTEN[0]:g} to {OFTEN[1]:g}")
-    there = {"video": source.has_video, "audio": source.has_audio}
-    missing = [modality for modality in recogniser.reads if not there[modality]]
-    if missing and (len(missing) == len(recogniser.reads) or not recogniser.handles_missing):
+    windows = LiveWindows(recogniser, source, window or preparation.skip + preparation.keep, every, clock)
+    missing = [modality for modality in recogniser.reads if modality not in windows.streams]
+    if missing and not (windows.streams and recogniser.handles_missing):
         reason = REASONS[missing[0]]
         raise MediaError(
             reason, f"{source.name} has {reason}: model {name} needs it; choose another source or model"
         )
-    length = preparation.skip + preparation.keep if window is None else window
-    return LiveWindows(recogniser, source, length, every, clock).moments(on_answer)
+    return windows.moments(on_answer)
 
 
 class LiveWindows:
     """The newest window, again and again, of what the threads put into a rolling buffer.
 
-    Times are counted in steps from one picture to the next: a window has as many as a clip has pictures.
+    Times are in steps from one picture to the next.
     """
 
     def __init__(
@@ -194,19 +188,17 @@ class LiveWindows:
         """Run a thread for each stream, while this lasts."""
         stop = Event()
         pace = Pace(self.clock, stop)
-        threads = [
-            Thread(target=self._read, args=(stream, pace), name=f"cfnsr {stream}", daemon=True)
-            for stream in self.streams
-        ]
+        started: list[Thread] = []
         try:
-            for thread in threads:
+            for stream in self.streams:
+                thread = Thread(target=self._read, args=(stream, pace), name=f"cfnsr {stream}", daemon=True)
                 thread.start()
+                started.append(thread)
             yield pace
         finally:
             stop.set()
-            for thread in threads:
-                if thread.ident is not None:  # it was started
-                    thread.join()
+            for thread in started:
+                thread.join()
 
     def _read(self, stream: Stream, pace: Pace) -> None:
         def pictures() -> None:
@@ -265,7 +257,7 @@ class Rolling:
 
     Args:
         step: seconds between pictures; 0 where all come.
-        begun: whether all streams begin at second 0, before anything has come.
+        begun: all streams begin at second 0.
     """
 
     def __init__(self, streams: Iterable[Stream], step: float, keep: float, begun: bool = False) -> None:
@@ -291,7 +283,6 @@ class Rolling:
             # The multiple of the step that it is nearest to has its picture, so all is there until the next.
             end = (round(seen.time / self.step) + 1) * self.step if self.step else seen.time
             self._reach("video", seen.time, end, seen.time)
-        self.news.set()
 
     def add_sound(self, piece: LiveSound) -> None:
         """Put a piece of sound in; sound older than `keep` goes."""
@@ -300,11 +291,11 @@ class Rolling:
             while self._sound[0].end < piece.end - self.keep:
                 self._sound.popleft()
             self._reach("audio", piece.first / piece.rate, piece.end, piece.end)
-        self.news.set()
 
     def _reach(self, stream: Stream, begin: float, end: float, last: float) -> None:
         self._begins.setdefault(stream, begin)
         self._ends[stream], self._last[stream] = end, last
+        self.news.set()
 
     def end(self, stream: Stream, error: BaseException | None = None) -> None:
         """Note that nothing more comes of a stream, and the error, if there was one."""
@@ -316,11 +307,10 @@ class Rolling:
         self.news.set()
 
     def state(self) -> tuple[float | None, float, bool]:
-        """State of the buffer.
+        """State of the buffer: begin, reach and over.
 
-        Returns:
-            The second at which all streams have begun, None before that; the second up to which all have
-            come, or that is half a second past; whether everything is over.
+        `begin` is the second at which all streams have begun, None before that; `reach` the one up to which
+        all have come, or that is half a second past.
         """
         with self._lock:
             if not self._ends or not self._running <= self._begins.keys():
@@ -347,7 +337,5 @@ class Rolling:
         if not parts:
             return LiveSound(begin, 0.0, rate, np.empty(0, np.float32))
         first = parts[0].first
-        samples = np.concatenate([part.samples for part in parts])
-        return LiveSound(
-            begin, parts[-1].arrived, rate, samples[max(0, begin - first) : max(0, stop - first)]
-        )
+        samples = np.concatenate([part.samples for part in parts])[max(0, begin - first) : stop - first]
+        return LiveSound(begin, parts[-1].arrived, rate, samples)

@@ -30,14 +30,7 @@ RECENT = 12  # answers that the rate is computed from
 
 @dataclass
 class Tally:
-    """The answers so far.
-
-    Args:
-        delays: of each, in seconds.
-        ends: of their windows, in seconds of the source.
-        last: the newest moment; None before the first.
-        moments: number of those, with and without an answer.
-    """
+    """Delays of the answers and ends of their windows, in seconds; the newest moment, and their number."""
 
     delays: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
@@ -65,10 +58,7 @@ class Tally:
         """Summarise in one line."""
         if self.last is None:
             return "no answers"
-        text = f"{self.last.second:.1f} s: {_count(len(self.ends), 'answer')}"
-        rate = self.rate()
-        if rate is not None:
-            text += f", {rate:.1f} a second"
+        text = f"{self.last.second:.1f} s: {_count(len(self.ends), 'answer')}{_often(self.rate())}"
         if self.delays:
             text += f"; delay {median(self.delays):.2f} s, at most {max(self.delays):.2f} s"
         return f"{text}; {_lost(self.last)}"
@@ -86,10 +76,8 @@ def watch(
 
     Args:
         moments: from `live`; closed at the end, and its threads with it.
-        emotions: of the model, in class order.
         form: "screen" redraws one picture, "lines" writes a line for each answer, "json" an object for each
-            moment; None takes the screen where `out` is a terminal, else lines.
-        out: stdout if not given.
+            moment; None takes the screen where `out` (stdout) is a terminal, else lines.
     """
     out = sys.stdout if out is None else out
     form = form or ("screen" if out.isatty() else "lines")
@@ -113,10 +101,9 @@ def _shown(
     """Yield a function that shows the newest moment."""
 
     def write(tally: Tally, moment: Moment) -> None:
-        if form == "json":
-            print(json.dumps(moment.as_json()), file=out, flush=True)
-        elif moment.window is not None or tally.moments == 1:
-            print(line(moment), file=out, flush=True)
+        if form == "json" or moment.window is not None or tally.moments == 1:
+            text = json.dumps(moment.as_json()) if form == "json" else line(moment)
+            print(text, file=out, flush=True)
 
     if form != "screen":
         yield write
@@ -142,12 +129,11 @@ def _lost(moment: Moment) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    """Number and noun.
-
-    >>> _count(1, "window"), _count(2, "window")
-    ('1 window', '2 windows')
-    """
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _often(rate: float | None, what: str = "") -> str:
+    return "" if rate is None else f", {rate:.1f} {what}a second"
 
 
 def _picture(name: str, emotions: Sequence[str], tally: Tally) -> RenderableType:
@@ -164,9 +150,7 @@ def _picture(name: str, emotions: Sequence[str], tally: Tally) -> RenderableType
         foot = f"{_lost(moment)}; {foot}"
         if window is not None:
             head, marks = window.answer or "no answer", _marks(window)
-            rate = tally.rate(RECENT)
-            often = "" if rate is None else f", {rate:.1f} answers a second"
-            pace = f"delay {moment.delay:.2f} s{often}"
+            pace = f"delay {moment.delay:.2f} s{_often(tally.rate(RECENT), 'answers ')}"
     probabilities = (None if window is None else window.probabilities) or {}
     bars = Table.grid(padding=(0, 1))
     for emotion, colour in colours(emotions).items():

@@ -34,8 +34,8 @@ LABEL_SHARE = 0.011  # of the width, that a letter takes within the strip of ans
 def plot(prediction: Prediction, path: Path | str) -> Path:
     """Draw the timeline: a row for each emotion, strong where it is the most probable one.
 
-    Beneath, strips mark segments without a face, without speech and without an answer. Each of several
-    people has a panel, up to eight. A timeline of more than 300 segments is drawn by means over equal times.
+    Strips beneath mark where face, speech or answer are missing. Each of several people has a panel, up to
+    eight. A timeline of more than 300 segments is drawn by means over equal times.
 
     Args:
         path: ends in .png, .svg or .pdf; its folder is made, the file appears whole or not at all.
@@ -81,13 +81,12 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
 
 
 class Cells(NamedTuple):
-    """A timeline cut into cells that follow on.
+    """A timeline cut into cells that follow on; NaN where it has no answer, or nothing.
 
     Args:
         edges: (N + 1,) seconds.
-        values: (N, emotions) probabilities; NaN where there is no answer.
-        missing: (N, 3) parts of the cell without a face, without speech and without an answer; NaN where the
-            timeline has nothing.
+        values: (N, emotions) probabilities.
+        missing: (N, 3) parts of the cell without a face, without speech and without an answer.
     """
 
     edges: Floats
@@ -108,25 +107,21 @@ def cells(cut: Sequence[Segment], names: Sequence[str], most: int = CELLS) -> Ce
         edges = np.linspace(knots[0], knots[-1], most + 1)
     values = np.array([[(each.probabilities or {}).get(name, 0.0) for name in names] for each in cut], float)
     answered = np.array([[each.probabilities is not None] for each in cut])
-    missing = np.array([(each.face is False, each.speech is False) for each in cut])
-    missing = np.hstack([missing, ~answered])
+    missing = np.array([(each.face is False, each.speech is False, each.emotion is None) for each in cut])
 
-    def summed(parts: NDArray[Any]) -> Floats:
-        """Integrate the values (segments, C) over each cell -> (cells, C)."""
+    def summed(parts: NDArray[Any]) -> Floats:  # (segments, C) -> (cells, C)
         grown = np.zeros((len(knots), parts.shape[1]))
         grown[1::2] = parts * np.diff(knots)[::2, None]
         total = grown.cumsum(axis=0)
         at_edges = np.array([np.interp(edges, knots, column) for column in total.T])
         return np.diff(at_edges.reshape(parts.shape[1], len(edges)).T, axis=0)
 
-    def present(parts: NDArray[Any]) -> Floats:
-        """Seconds of each cell; NaN where there is none, and a remainder of rounding is none."""
+    def present(parts: NDArray[Any]) -> Floats:  # NaN for none, and for a remainder of rounding
         seconds = summed(parts)
         return np.where(seconds > 1e-9, seconds, np.nan)
 
-    with np.errstate(invalid="ignore"):  # cells without anything become NaN
-        everything = np.ones((len(cut), 1))
-        return Cells(edges, summed(values) / present(answered), summed(missing) / present(everything))
+    everything = np.ones((len(cut), 1))
+    return Cells(edges, summed(values) / present(answered), summed(missing) / present(everything))
 
 
 def _strips(shown: Sequence[Prediction]) -> list[tuple[str, int]]:
@@ -134,8 +129,8 @@ def _strips(shown: Sequence[Prediction]) -> list[tuple[str, int]]:
     windows = [window for each in shown for window in each.timeline]
     faces = any(window.face is not None for window in windows)
     speech = any(window.speech is not None for window in windows)
-    names = {"no face": faces, "no speech": speech, "no answer": True}
-    return [(name, column) for column, (name, sought) in enumerate(names.items()) if sought]
+    sought = {"no face": faces, "no speech": speech, "no answer": True}
+    return [(name, column) for column, name in enumerate(sought) if sought[name]]
 
 
 def _draw(
@@ -166,32 +161,26 @@ def _draw(
     for place, (_, column) in enumerate(strips):
         foot = -(place + 1.25) * strip
         axis.axhline(foot, color=FAINT, linewidth=0.6, zorder=0)
-        axis.stairs(
-            foot + 0.8 * strip * missing[:, column],
-            edges,
-            baseline=foot,
-            fill=True,
-            color=MISSING,
-            linewidth=0,
-        )
+        height = foot + 0.8 * strip * missing[:, column]
+        axis.stairs(height, edges, baseline=foot, fill=True, color=MISSING, linewidth=0)
+    middles = [rows - 0.6 - row for row in range(rows)]
     bottoms = [-(place + 0.85) * strip for place in range(len(strips))]
-    axis.set_yticks(
-        [*(rows - 0.6 - row for row in range(rows)), *bottoms], [*names, *(name for name, _ in strips)]
-    )
+    axis.set_yticks([*middles, *bottoms], [*names, *(name for name, _ in strips)])
     axis.set_ylim(-(len(strips) + 0.4) * strip, rows + 1.5 * strip)
     axis.set_xlim(*span)
     _mark_times(axis, span)
-    for side in ("top", "left", "right"):
-        axis.spines[side].set_visible(False)
-    axis.set_title(_heading(prediction, several=several), loc="left", fontsize=9, pad=3)
+    axis.spines[["top", "left", "right"]].set_visible(False)
+    who = "nobody in the picture: " if several else ""
+    if prediction.person is not None:
+        who = f"person {prediction.person}: "
+    answer = f"{prediction.answer} on the whole" if prediction.answer else "no answer"
+    axis.set_title(who + answer, loc="left", fontsize=9, pad=3)
     axis.set_title("each row from 0 to 100 %", loc="right", fontsize=8, pad=3, color=OUTLINE)
-    beside: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center"}
     if prediction.probabilities is not None:
+        beside: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(1.008, rows + 0.83 * strip, "mean", color=OUTLINE, fontsize=8, **beside)
-    for row, name in enumerate(names):
-        if prediction.probabilities is not None:
-            share = f"{100 * prediction.probabilities[name]:.0f} %"
-            axis.text(1.008, rows - 0.6 - row, share, **beside)
+        for middle, name in zip(middles, names, strict=True):
+            axis.text(1.008, middle, f"{100 * prediction.probabilities[name]:.0f} %", **beside)
 
 
 def _with_absence(cut: list[Segment], span: tuple[float, float]) -> list[Segment]:
@@ -208,29 +197,21 @@ def _with_absence(cut: list[Segment], span: tuple[float, float]) -> list[Segment
     return whole
 
 
-def _heading(prediction: Prediction, *, several: bool) -> str:
-    who = "nobody in the picture: " if several else ""
-    if prediction.person is not None:
-        who = f"person {prediction.person}: "
-    return f"{who}{prediction.answer} on the whole" if prediction.answer else f"{who}no answer"
-
-
 def _answers(
     axis: Axes, edges: Floats, best: Sequence[str | None], rows: int, strip: float, paint: dict[str, str]
 ) -> None:
     """Draw the strip above: the most probable emotion in its colour, with its name where there is room."""
     letter = LABEL_SHARE * (edges[-1] - edges[0])
     low, high = rows + 0.3 * strip, rows + 1.4 * strip
-    for emotion, places in groupby(range(len(best)), key=lambda place: best[place]):
-        if emotion is None:
-            continue
-        run = list(places)
-        start, end = edges[run[0]], edges[run[-1] + 1]
-        colour = paint[emotion]
-        axis.fill_between([start, end], low, high, color=colour, linewidth=0)
-        if end - start > letter * (len(emotion) + 1):
-            shown: dict[str, Any] = {"color": ink(colour), "ha": "center", "va": "center", "fontsize": 8}
-            axis.text((start + end) / 2, (low + high) / 2, emotion, **shown)
+    for emotion, places in groupby(range(len(best)), key=best.__getitem__):
+        if emotion is not None:
+            run = list(places)
+            start, end = edges[run[0]], edges[run[-1] + 1]
+            colour = paint[emotion]
+            axis.fill_between([start, end], low, high, color=colour, linewidth=0)
+            if end - start > letter * (len(emotion) + 1):
+                middle = (start + end) / 2, (low + high) / 2
+                axis.text(*middle, emotion, color=ink(colour), ha="center", va="center", fontsize=8)
 
 
 def _mark_times(axis: Axes, span: tuple[float, float]) -> None:

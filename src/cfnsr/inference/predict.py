@@ -38,10 +38,9 @@ def predict(
 ) -> Prediction:
     """Recognise the emotions in a video or sound file of any length.
 
-    A file of up to 6 s is one window, as a take was in training. A longer one is cut into windows as long as
-    the sound of a training clip, and memory does not grow with it. Where the model needs a face and none is
-    found, or sound and none is louder than silence, it abstains. A model that was trained with modality
-    dropout answers by what is left.
+    A file of up to 6 s is one window, as a take was in training; a longer one is cut into windows as long as
+    the sound of a training clip, and memory does not grow with it. Where face or sound that the model needs
+    are missing it abstains; one that was trained with modality dropout answers by what is left.
 
     Args:
         model: from `load_model` or `load_exported`, or any model of the zoo (its weights are then random, and
@@ -73,16 +72,14 @@ def predict(
         raise InputError(
             f"model {recogniser.name} looks for no faces: expected no --all-faces, or a model of pictures"
         )
-    track = None if openface is None else Path(openface)
-    windows = recogniser.windows(
-        path, length=window, hop=hop, everyone=all_faces, openface=track, streams=streams
-    )
-    everyone = Timelines()
+    settings = {"length": window, "hop": hop, "everyone": all_faces, "streams": streams}
+    windows = recogniser.windows(path, openface=openface and Path(openface), **settings)
+    timelines = Timelines()
     # The next windows are prepared while these are recognised.
     with closing(prefetch(iter(windows), BATCH)) as prepared:
         for clip, answer in recogniser.recognise(_counted(prepared, len(windows), progress)):
-            everyone.add(clip, answer)
-    return replace(everyone.prediction(str(file), all_faces=all_faces), notes=windows.notes)
+            timelines.add(clip, answer)
+    return replace(timelines.prediction(str(file), all_faces=all_faces), notes=windows.notes)
 
 
 def _counted(windows: Iterable[PreparedWindow], count: int, progress: Progress) -> Iterator[PreparedWindow]:
@@ -137,7 +134,6 @@ class _Timeline:
 
     def prediction(self, file: str, person: int | None = None) -> Prediction:
         probabilities = summary(self.windows)
-        rows = [(time, *square) for time, square in sorted(self.squares.items(), key=lambda item: item[0])]
-        faces = np.array(rows, np.float32).reshape(-1, 4)
-        emotion = most_probable(probabilities)
-        return Prediction(file, emotion, probabilities, tuple(self.windows), person, faces=faces)
+        faces = np.array([(time, *self.squares[time]) for time in sorted(self.squares)], np.float32)
+        windows, emotion = tuple(self.windows), most_probable(probabilities)
+        return Prediction(file, emotion, probabilities, windows, person, faces=faces.reshape(-1, 4))

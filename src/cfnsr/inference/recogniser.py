@@ -72,13 +72,9 @@ class Recogniser(ABC):
             there = [clip for clip in clips if clip is not None]
             answers = iter(self.probabilities(there).tolist() if there else ())
             for window, clip in zip(group, clips, strict=True):
-                probabilities = None
-                if clip is not None:
-                    probabilities = dict(zip(self.labels.emotions, next(answers), strict=True))
-                yield (
-                    window,
-                    Window(*window.span, probabilities, window.face, window.speech, self.available(window)),
-                )
+                answer = None if clip is None else dict(zip(self.labels.emotions, next(answers), strict=True))
+                uses = self.available(window)
+                yield window, Window(*window.span, answer, window.face, window.speech, uses)
 
     def available(self, window: PreparedWindow) -> tuple[str, ...]:
         """Modalities that an answer rests on; none where the model has to abstain."""
@@ -180,7 +176,7 @@ def as_recogniser(model: Model | Recogniser) -> Recogniser:
 
 @contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """Put the model in evaluation while this lasts, and afterwards each part of it back as it was."""
+    """Put the model in evaluation inside, and each part of it back as it was afterwards."""
     training = [module for module in model.modules() if module.training]
     if training:
         model.eval()

@@ -48,25 +48,13 @@ STYLE: dict[Any, Any] = {
 
 # What moves in a face (Ekman, Friesen & Hager 2002, Facial Action Coding System).
 MOVEMENTS = {
-    1: "inner brow raiser",
-    2: "outer brow raiser",
-    4: "brow lowerer",
-    5: "upper lid raiser",
-    6: "cheek raiser",
-    7: "lid tightener",
-    9: "nose wrinkler",
-    10: "upper lip raiser",
-    12: "lip corner puller",
-    14: "dimpler",
-    15: "lip corner depressor",
-    17: "chin raiser",
-    20: "lip stretcher",
-    23: "lip tightener",
-    25: "lips part",
-    26: "jaw drop",
-    28: "lip suck",
-    45: "blink",
-}
+    1: "inner brow raiser", 2: "outer brow raiser", 4: "brow lowerer",
+    5: "upper lid raiser", 6: "cheek raiser", 7: "lid tightener",
+    9: "nose wrinkler", 10: "upper lip raiser", 12: "lip corner puller",
+    14: "dimpler", 15: "lip corner depressor", 17: "chin raiser",
+    20: "lip stretcher", 23: "lip tightener", 25: "lips part",
+    26: "jaw drop", 28: "lip suck", 45: "blink",
+}  # fmt: skip
 
 
 def sheet(
@@ -78,18 +66,13 @@ def sheet(
     span: tuple[float, float] | None = None,
     name: str = "",
 ) -> bytes:
-    """Draw an explanation on one page: video, audio, and the effect of each modality.
-
-    Parts that the model does not have are not drawn.
+    """Draw the parts that an explanation has on one page, as a PNG.
 
     Args:
         frames: (T, H, W, 3) uint8, the face's crops, as `prepare_clip` makes them.
         times: (T,) seconds of them in the file.
         sound: waveform (N,) or its features (F, S), such as MFCCs.
         span: seconds in the file where that sound begins and ends.
-
-    Returns:
-        a PNG.
     """
     from matplotlib.figure import Figure
 
@@ -105,12 +88,13 @@ def sheet(
         parts.append((1.75, lambda part: _draw_contributions(part, explanation)))
     parts.append((0.75 + 0.3 * len(explanation.emotions), lambda part: _draw_answer(part, explanation)))
     heights = [height for height, _ in parts]
-    of = f"{name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + '…'}: " if name else ""
-    title = f"{of}{explanation.emotion}, probability {explanation.probabilities.max():.2f}"
+    shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    answer = f"{explanation.emotion}, probability {explanation.probabilities.max():.2f}"
     buffer = io.BytesIO()
     with style(STYLE):
         # A figure of its own: no pyplot, so no window system and no state between sheets.
         figure = Figure(figsize=(WIDTH, 0.4 + sum(heights)), dpi=DPI, layout="constrained")
+        title = f"{shown}: {answer}" if name else answer
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         rows = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
         for row, (_, draw) in zip(rows, parts, strict=True):
@@ -131,11 +115,10 @@ def label(feature: str) -> str:
     return f"AU{number} {MOVEMENTS[int(number)]}, {'strength' if kind == 'r' else 'presence'}"
 
 
-def _head(part: SubFigure, title: str, note: str) -> None:
+def _head(part: SubFigure, title: str, note: str = "") -> None:
     """Write a title and beneath it a note."""
-    part.suptitle(
-        "\n".join([title, *textwrap.wrap(note, 128)]), x=0.01, ha="left", fontsize=9, linespacing=1.3
-    )
+    lines = [title, *textwrap.wrap(note, 128)]
+    part.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9, linespacing=1.3)
 
 
 def _draw_faces(
@@ -146,26 +129,24 @@ def _draw_faces(
     times: NDArray[np.floating] | None,
 ) -> None:
     chosen = spread(len(frames), CROPS)
-    drawn = frames
-    if block is not None:
-        drawn = heatmap(frames, block.places, block.centres)
-        _head(part, *_map_title(explanation, block))
-    else:
+    row = part.subplots(1, len(chosen), squeeze=False)[0]
+    if block is None:
         _head(part, "Video", "It has no cross-modal block, so there is no map to show.")
-    row = part.subplots(1, len(chosen))
-    for axis, place in zip(np.atleast_1d(row), chosen, strict=True):
-        axis.imshow(drawn[place])
+    else:
+        frames = heatmap(frames, block.places, block.centres)
+        _head_map(part, explanation, block)
+        _draw_scale(part, list(row), scale_of(block.places), over_pictures=True)
+    for axis, place in zip(row, chosen, strict=True):
+        axis.imshow(frames[place])
         axis.set_axis_off()
         at = f"{100 * (place + 0.5) / len(frames):.0f} %" if times is None else f"{times[place]:.2f} s"
         axis.set_title(at, fontsize=8)
-    if block is not None:
-        _draw_scale(part, list(np.atleast_1d(row)), scale_of(block.places), over_pictures=True)
 
 
 def _draw_features(part: SubFigure, explanation: Explanation, block: Block) -> None:
     shares = block.places[..., 0].T * block.places.size  # (features, T)
     order = np.argsort(-shares.mean(axis=1), kind="stable")[:ROWS]
-    _head(part, *_map_title(explanation, block))
+    _head_map(part, explanation, block)
     axis: Axes = part.subplots()
     names = [label(explanation.features[place]) for place in order]
     if shares.shape[1] == 1:
@@ -196,14 +177,15 @@ def _draw_scale(part: SubFigure, axes: list[Axes], scale: float, *, over_picture
     bar.outline.set_visible(False)
 
 
-def _map_title(explanation: Explanation, block: Block) -> tuple[str, str]:
-    """Title and note of the picture over the video map."""
+def _head_map(part: SubFigure, explanation: Explanation, block: Block) -> None:
+    """Write title and note of the picture over the video map."""
     rows = "features of the face" if explanation.features else "places of the video"
     if block.over_video:
         title = f"Attention of the cross-modal block: its softmax map over the {rows}"
+        _head(part, title, NO_PROOF + _moved(explanation, block))
     else:
         title = f"Token weights of the cross-modal block's self-attention over {rows} (rollout)"
-    return title, NO_PROOF + (_moved(explanation, block) if block.over_video else "")
+        _head(part, title, NO_PROOF)
 
 
 def _moved(explanation: Explanation, block: Block) -> str:
@@ -229,7 +211,7 @@ def _draw_sound(
         title = "Attention of the cross-modal block over the audio: its softmax over the steps"
         _head(part, title, NO_PROOF + _moved(explanation, block))
     rows = (sound is not None) + (block is not None)
-    axes = list(np.atleast_1d(part.subplots(rows, 1, sharex=True)))
+    axes = part.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     if sound is not None:
         _draw_signal(axes[0], sound, start, end)
     if block is not None:
@@ -237,11 +219,9 @@ def _draw_sound(
         shares = block.steps * block.steps.size
         axes[-1].bar(edges[:-1], shares, np.diff(edges) * 0.92, align="edge", color=BLUE)
         axes[-1].axhline(1, color=INK, linewidth=0.8, linestyle="--")
-        axes[-1].set_ylabel("times the\nuniform weight")
-        axes[-1].set_ylim(0, max(LEAST_SCALE, 1.05 * shares.max()))
-    axes[-1].set_xlim(start, end)
+        axes[-1].set(ylim=(0, max(LEAST_SCALE, 1.05 * shares.max())), ylabel="times the\nuniform weight")
     axes[-1].tick_params(axis="x", pad=7)  # the first time is not to touch the lowest weight
-    axes[-1].set_xlabel("time in the file, s" if span else "time, % of the sound")
+    axes[-1].set(xlim=(start, end), xlabel="time in the file, s" if span else "time, % of the sound")
 
 
 def _draw_signal(axis: Axes, sound: NDArray[Any], start: float, end: float) -> None:
@@ -251,17 +231,14 @@ def _draw_signal(axis: Axes, sound: NDArray[Any], start: float, end: float) -> N
         values = (values - values.mean(axis=1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
         extent = (start, end, -0.5, len(values) - 0.5)
         axis.imshow(values, "cividis", aspect="auto", origin="lower", extent=extent, vmin=-2.5, vmax=2.5)
-        axis.set_yticks([])
-        axis.set_ylabel("features of\nthe sound")
+        axis.set(yticks=[], ylabel="features of\nthe sound")
         return
     columns = np.array_split(sound.astype(np.float64), min(len(sound), 800))  # as many as pixels, about
-    low, high = (np.array([limit(column) for column in columns]) for limit in (np.min, np.max))
+    low, high = np.array([(column.min(), column.max()) for column in columns]).T
     loudest = max(abs(low).max(), abs(high).max()) or 1.0
     moments = start + (np.arange(len(columns)) + 0.5) / len(columns) * (end - start)
     axis.fill_between(moments, low / loudest, high / loudest, color="#777777", linewidth=0.3)
-    axis.set_ylim(-1.05, 1.05)
-    axis.set_yticks([])
-    axis.set_ylabel("sound")
+    axis.set(ylim=(-1.05, 1.05), yticks=[], ylabel="sound")
 
 
 def _draw_contributions(part: SubFigure, explanation: Explanation) -> None:
@@ -280,10 +257,9 @@ def _draw_contributions(part: SubFigure, explanation: Explanation) -> None:
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel("change of the log-probability, nats")
     place = explanation.emotions.index(explanation.emotion)
-    both = explanation.probabilities[place]
     figures = [
-        f"{_signed(each.log_change, 2)} nats\n"
-        f"probability {each.probabilities[place]:.2f} without, {both:.2f} with"
+        f"{_signed(each.log_change, 2)} nats\nprobability {each.probabilities[place]:.2f} without, "
+        f"{explanation.probabilities[place]:.2f} with"
         for each in explanation.contributions
     ]
     right = axis.secondary_yaxis("right")
@@ -303,7 +279,7 @@ def _signed(value: float, digits: int) -> str:
 
 def _draw_answer(part: SubFigure, explanation: Explanation) -> None:
     lacking = ", and what it would be without one modality" if explanation.contributions else ""
-    _head(part, f"The answer{lacking}", "")
+    _head(part, f"The answer{lacking}")
     series = [("the answer", explanation.probabilities, BLUE)]
     for each in explanation.contributions:
         series.append((f"without the {CALLED[each.modality]}", each.probabilities, WITHOUT[each.modality]))
@@ -314,9 +290,7 @@ def _draw_answer(part: SubFigure, explanation: Explanation) -> None:
         at = rows + (place - (len(series) - 1) / 2) * height
         axis.barh(at, probabilities, 0.9 * height, color=colour, label=title)
     axis.set_yticks(rows, explanation.emotions)
-    axis.set_ylim(len(rows) - 0.5, -0.5)
-    axis.set_xlim(0, 1)
-    axis.set_xlabel("probability")
+    axis.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="probability")
     axis.grid(visible=True, axis="x")
     if len(series) > 1:
         part.legend(loc="outside right upper", frameon=False)
@@ -327,18 +301,12 @@ def heatmap(
 ) -> NDArray[np.uint8]:
     """Draw a map (T', H', W') over frames (T, H, W, 3): the larger the weight, the lighter and stronger.
 
-    The pictures are drawn in grey, so that a colour is always a weight.
-
-    Args:
-        places: weights that sum to 1.
-        centres: of the places along each axis, from 0 to 1, see `Block.centres`; if not given, in the middle
-            of equal parts.
+    The pictures are drawn in grey, so that a colour is always a weight. The weights `places` sum to 1; see
+    `Block.centres`, which are in the middle of equal parts if not given.
     """
     scale = scale_of(places)
-    drawn = np.empty_like(frames)
-    for frame, weights, out in zip(frames, upsampled(places, frames.shape[:3], centres), drawn, strict=True):
-        out[:] = blended(frame @ LUMA, weights / scale)
-    return drawn
+    drawn = zip(frames, upsampled(places, frames.shape[:3], centres), strict=True)
+    return np.stack([blended(frame @ LUMA, weights / scale) for frame, weights in drawn])
 
 
 def upsampled(
@@ -351,17 +319,19 @@ def upsampled(
     >>> list(upsampled(np.array([[[0.25, 0.75]]]), (1, 1, 4)))
     [array([[0.5 , 0.75, 1.25, 1.5 ]])]
     """
-    centres = centres or [(np.arange(count) + 0.5) / count for count in places.shape]
-    times, rows, columns = (_interpolation(*axis) for axis in zip(shape, centres, strict=True))
+
+    def middles(count: int) -> Floats:
+        return (np.arange(count) + 0.5) / count
+
+    def interpolation(count: int, centres: Floats) -> Floats:
+        """Matrix (count, places): part of each place in each of so many equal parts of an axis."""
+        return np.stack([np.interp(middles(count), centres, place) for place in np.eye(len(centres))], axis=1)
+
+    centres = centres or [middles(count) for count in places.shape]
+    times, rows, columns = (interpolation(*axis) for axis in zip(shape, centres, strict=True))
     shares = places.astype(np.float64) * places.size
     for time in times:
         yield rows @ np.tensordot(time, shares, axes=1) @ columns.T
-
-
-def _interpolation(count: int, centres: Floats) -> Floats:
-    """Matrix (count, places): part of each place in each of so many equal parts of an axis."""
-    middles = (np.arange(count) + 0.5) / count
-    return np.stack([np.interp(middles, centres, place) for place in np.eye(len(centres))], axis=1)
 
 
 def scale_of(places: NDArray[np.floating]) -> float:

@@ -15,10 +15,9 @@ _one_at_a_time = RLock()
 def telemetry_off() -> Iterator[None]:
     """Keep openvino and nncf from sending telemetry inside, and from writing an identity of this machine.
 
-    Merely imported, both send an event in a process of its own, unless the user has run their `opt_in_out
-    --opt_out` or `CI` is "true" in the environment. They have stand-ins for a machine without
-    `openvino_telemetry`, which send nothing: imported here, they find none and keep those for good. Where
-    another part of the program has imported them before, their sender is silent as long as this lasts.
+    Merely imported, both send an event. They have stand-ins for a machine without `openvino_telemetry`, which
+    send nothing: imported here, they find none and keep those for good. Where another part of the program has
+    imported them before, their sender is silent as long as this lasts.
     """
     with _one_at_a_time:
         nothing = object()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -21,9 +21,8 @@ class Window:
     Args:
         start, end: seconds.
         probabilities: of each emotion; None where the model abstains.
-        face: whether a face was found in at least half of its pictures, or of the rows of an OpenFace track;
-            None when neither was asked for.
-        speech: whether its sound is louder than silence; None when none was asked for.
+        face: found in at least half of its pictures, or rows of an OpenFace track; None when not asked for.
+        speech: its sound is louder than silence; None when not asked for.
         uses: what the answer rests on, among "video" and "audio"; nothing where the model abstains.
     """
 
@@ -64,12 +63,9 @@ class Window:
         """
         there = {"face": self.face, "speech": self.speech}
         missing = ", ".join(f"no {name}" for name, found in there.items() if found is False)
-        then = ""
-        if self.probabilities is None:
-            then = "no answer"
-        elif missing and len(self.uses) == 1:
-            then = ALONE[self.uses[0]]
-        return ": ".join(part for part in (missing, then) if part)
+        alone = ALONE[self.uses[0]] if missing and len(self.uses) == 1 else ""
+        then = "no answer" if self.probabilities is None else alone
+        return ": ".join(filter(None, (missing, then)))
 
     @property
     def text(self) -> str:
@@ -82,23 +78,12 @@ class Window:
 
     def as_json(self) -> dict[str, Any]:
         """Return one entry of the timeline that `cfnsr predict --json` prints."""
-        return {
-            "start": self.start,
-            "end": self.end,
-            "probabilities": self.probabilities,
-            "face": self.face,
-            "speech": self.speech,
-            "uses": list(self.uses),
-        }
+        return {field.name: getattr(self, field.name) for field in fields(Window)} | {"uses": list(self.uses)}
 
 
 @dataclass(frozen=True)
 class Segment(Window):
-    """A part of the file with one answer, the mean over it.
-
-    Args:
-        person: number from 1, where several people are followed.
-    """
+    """A part of the file with one answer, the mean over it; of one of several people with a number from 1."""
 
     person: int | None = None
 
@@ -115,10 +100,10 @@ class Prediction:
 
     Args:
         emotion: the most probable one; None where the model abstains all along.
-        probabilities: of each emotion, in class order; they sum to 1; the mean over the timeline.
+        probabilities: of each emotion, in class order: the mean over the timeline.
         timeline: windows in order of start; they overlap where the hop is shorter than they.
         person: number from 1, where several people are followed.
-        people: each person's prediction, where all faces were asked for; the largest and longest seen first.
+        people: each person's, where all faces were asked for; the largest and longest seen first.
         faces: (N, 4) second, centre x, centre y and side of the face's square, in pixels as shown.
         notes: remarks on how the file was read, a line each.
     """
@@ -143,19 +128,18 @@ class Prediction:
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that `cfnsr predict --json` prints."""
-        value: dict[str, Any] = {
+        value = {
             "file": self.file,
             "emotion": self.emotion,
             "probabilities": self.probabilities,
             "timeline": [window.as_json() for window in self.timeline],
         }
-        if self.notes:
-            value["notes"] = list(self.notes)
-        if self.person is not None:
-            value["person"] = self.person
-        if self.people:
-            value["people"] = [person.as_json() for person in self.people]
-        return value
+        more = {
+            "notes": list(self.notes),
+            "person": self.person,
+            "people": [person.as_json() for person in self.people],
+        }
+        return value | {name: each for name, each in more.items() if each}
 
 
 def most_probable(probabilities: Probabilities | None) -> str | None:
@@ -183,11 +167,10 @@ def summary(windows: Sequence[Window]) -> Probabilities | None:
 def segments(prediction: Prediction, *, join: bool = True) -> list[Segment]:
     """Cut a timeline into segments that do not overlap, in order of start.
 
-    Each moment belongs to the window whose middle is nearest, among those that reach to it; one that no
-    window reaches belongs to none. Only the prediction's own timeline is cut, not those of its people.
+    Each moment belongs to the window whose middle is nearest, among those that reach to it. Only the
+    prediction's own timeline is cut, not those of its people.
 
     Args:
-        prediction: of a file or of one person.
         join: make one segment of neighbours that have the same emotion and the same marks.
 
     >>> surer = [{"happy": 0.6, "sad": 0.4}, {"happy": 0.7, "sad": 0.3}]
@@ -211,28 +194,22 @@ def segments(prediction: Prediction, *, join: bool = True) -> list[Segment]:
 
 
 def _joined(cut: Sequence[Segment]) -> list[Segment]:
-    def marks(each: Segment) -> tuple[object, ...]:
+    def kind(each: Segment) -> tuple[object, ...]:
         return each.emotion, each.face, each.speech, each.uses
 
     joined: list[Segment] = []
     for each in cut:
-        before = joined[-1] if joined else None
-        if before is not None and before.end == each.start and marks(before) == marks(each):
-            joined[-1] = replace(before, end=each.end, probabilities=_mean(before, each))
-        else:
+        if not joined or joined[-1].end != each.start or kind(joined[-1]) != kind(each):
             joined.append(each)
+            continue
+        before = joined[-1]  # of the same emotion, which the mean then has too; or neither has one
+        weight, latter = (before.end - before.start) / (each.end - before.start), each.probabilities or {}
+        mean = before.probabilities and {
+            emotion: weight * probability + (1 - weight) * latter[emotion]
+            for emotion, probability in before.probabilities.items()
+        }
+        joined[-1] = replace(before, end=each.end, probabilities=mean)
     return joined
-
-
-def _mean(one: Segment, other: Segment) -> Probabilities | None:
-    """Mean over both segments; where both have the same most probable emotion, so has it."""
-    if one.probabilities is None or other.probabilities is None:
-        return None
-    weight = (one.end - one.start) / (other.end - one.start)
-    return {
-        emotion: weight * probability + (1 - weight) * other.probabilities[emotion]
-        for emotion, probability in one.probabilities.items()
-    }
 
 
 def everyone(prediction: Prediction) -> list[Prediction]:

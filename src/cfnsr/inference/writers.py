@@ -28,15 +28,12 @@ PLAIN = str.maketrans({"<": "‹", ">": "›", "{": "(", "}": ")"})
 def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> str:
     """Write a table of windows as CSV, a row each.
 
-    The columns are file, person, start and end in seconds, emotion, the probability of each emotion, face,
-    speech and uses. Cells are empty where there is nothing to report: of one person alone, of what was not
-    searched for, of a window in which the model abstains. `uses` is `video+audio`, `video` or `audio`. An
-    emotion called as another column has `p_` before its name.
+    Cells are empty where there is nothing to report: of one person alone, of what was not searched for, of a
+    window in which the model abstains. An emotion called as another column has `p_` before its name. Of
+    several people the rows come person by person.
 
     Args:
-        predictions: one or more; of several people the rows come person by person.
-        emotions: in the order of their columns; if not given those in the predictions, which are none where
-            the model abstains everywhere.
+        emotions: in the order of their columns; if not given those in the predictions.
 
     >>> window = Window(0.0, 2.5, {"happy": 0.75, "sad": 0.25}, True, None)
     >>> print(to_csv(Prediction("a.mp4", "happy", None, (window,))))
@@ -48,24 +45,15 @@ def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> s
     rows = csv.writer(text, lineterminator="\n")
     own = [f"p_{name}" if name in (*BEFORE, *AFTER) else name for name in names]
     rows.writerow([*BEFORE, *own, *AFTER])
-    for prediction in predictions:
-        for one in everyone(prediction):
-            rows.writerows(_cells(one, window, names) for window in one.timeline)
+    for one in [one for prediction in predictions for one in everyone(prediction)]:
+        for window in one.timeline:
+            times = round(window.start, 3), round(window.end, 3)
+            given = window.probabilities
+            probabilities = [f"{given[name]:.6g}" if given else "" for name in names]
+            found = ["" if each is None else str(each).lower() for each in (window.face, window.speech)]
+            uses = "+".join(window.uses)
+            rows.writerow([one.file, one.person, *times, window.emotion, *probabilities, *found, uses])
     return text.getvalue()
-
-
-def _cells(prediction: Prediction, window: Window, names: Sequence[str]) -> list[str | int | None]:
-    probabilities = [window.probabilities[name] if window.probabilities else None for name in names]
-    return [
-        prediction.file,
-        prediction.person,
-        str(round(window.start, 3)),
-        str(round(window.end, 3)),
-        window.emotion,
-        *("" if each is None else f"{each:.6g}" for each in probabilities),
-        *("" if found is None else str(found).lower() for found in (window.face, window.speech)),
-        "+".join(window.uses),
-    ]
 
 
 def to_table(prediction: Prediction, width: int = WIDTH) -> str:
@@ -83,11 +71,15 @@ def to_table(prediction: Prediction, width: int = WIDTH) -> str:
     file = name if len(name) <= room else "..." + name[3 - room :]
     lines = [f"{file}: {answer}"]
     if len(prediction.timeline) > 1:
-        lines.append(f"  {_extent(prediction)}")
-    if prediction.people:
-        lines += [line for person in prediction.people for line in _of_person(person, width)]
-    else:
-        lines += _bars(prediction)
+        lines.append(f"  {_extent(prediction.timeline)}")
+    for person in prediction.people:
+        lines.append(f"person {person.person}: {_answer(person)}, {_extent(person.timeline)}")
+        ranked = sorted((person.probabilities or {}).items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{emotion} {100 * probability:.0f}" for emotion, probability in ranked)
+        lines += wrap(listed, width, initial_indent="  ", subsequent_indent="  ")
+    for emotion, probability in ({} if prediction.people else prediction.probabilities or {}).items():
+        bar = "#" * round(40 * probability)
+        lines.append(f"  {emotion:<{NAME}} {100 * probability:5.1f} %  {bar}".rstrip())
     cut = [each for one in everyone(prediction) for each in segments(one)]
     if len(prediction.timeline) > 1 or any(each.mark for each in cut):
         cut.sort(key=lambda each: (each.start, each.person or 0))
@@ -101,25 +93,12 @@ def _answer(prediction: Prediction) -> str:
     return prediction.answer or (marks.pop() if len(marks) == 1 else "no answer")
 
 
-def _extent(prediction: Prediction) -> str:
-    windows = prediction.timeline
+def _extent(windows: Sequence[Window]) -> str:
     silent = sum(window.probabilities is None for window in windows)
     some = f", {silent} without an answer" if silent else ""
     start, end = windows[0].start, max(window.end for window in windows)
     many = "1 window" if len(windows) == 1 else f"{len(windows)} windows"
     return f"{many} from {clock(start, tenths=True)} to {clock(end, tenths=True)}{some}"
-
-
-def _of_person(person: Prediction, width: int) -> Iterator[str]:
-    yield f"person {person.person}: {_answer(person)}, {_extent(person)}"
-    ranked = sorted((person.probabilities or {}).items(), key=lambda item: -item[1])
-    listed = ", ".join(f"{emotion} {100 * probability:.0f}" for emotion, probability in ranked)
-    yield from wrap(listed, width, initial_indent="  ", subsequent_indent="  ")
-
-
-def _bars(prediction: Prediction) -> Iterator[str]:
-    for emotion, probability in (prediction.probabilities or {}).items():
-        yield f"  {emotion:<{NAME}} {100 * probability:5.1f} %  {'#' * round(40 * probability)}".rstrip()
 
 
 def _segment_lines(cut: Sequence[Segment], width: int) -> Iterator[str]:
@@ -154,32 +133,24 @@ def cues(prediction: Prediction) -> list[Cue]:
     [Cue(start=0, end=2500, lines=('happy 90 %',))]
     """
     single = [
-        Cue(_milliseconds(each.start), _milliseconds(each.end), (" ".join(each.text.split()),))
+        (_milliseconds(each.start), _milliseconds(each.end), " ".join(each.text.split()))
         for one in everyone(prediction)
         for each in segments(one)
     ]
+    moments = sorted({moment for start, end, _ in single for moment in (start, end)})
+    place = {moment: number for number, moment in enumerate(moments)}
+    slots: list[list[str]] = [[] for _ in moments]  # from each moment to the next, in the order of people
+    for start, end, line in single:
+        for slot in slots[place[start] : place[end]]:
+            slot.append(line)
     merged: list[Cue] = []
-    for start, end, lines in _shared(single):
+    for (start, end), slot in zip(pairwise(moments), slots, strict=False):
+        lines = tuple(slot)
         if merged and merged[-1].end == start and merged[-1].lines == lines:
             merged[-1] = Cue(merged[-1].start, end, lines)
-        else:
+        elif lines:
             merged.append(Cue(start, end, lines))
     return merged
-
-
-def _shared(single: list[Cue]) -> Iterator[Cue]:
-    """Lines that are visible between any two moments at which one begins or ends."""
-    moments = sorted({moment for cue in single for moment in (cue.start, cue.end)})
-    begins = sorted(range(len(single)), key=lambda place: single[place].start)
-    shown: list[int] = []  # in the order of people
-    following = 0
-    for start, end in pairwise(moments):
-        while following < len(begins) and single[begins[following]].start <= start:
-            shown.append(begins[following])
-            following += 1
-        shown = sorted(place for place in shown if single[place].end > start)
-        if shown:
-            yield Cue(start, end, tuple(line for place in shown for line in single[place].lines))
 
 
 def to_srt(prediction: Prediction) -> str:
@@ -188,11 +159,10 @@ def to_srt(prediction: Prediction) -> str:
     SubRip has no standard and no escapes, so that `<`, `>`, `{` and `}` in the name of an emotion become
     characters that look alike.
     """
-    blocks = [
+    return "\n".join(
         f"{number}\n{_time(start, ',')} --> {_time(end, ',')}\n" + "\n".join(lines).translate(PLAIN) + "\n"
         for number, (start, end, lines) in enumerate(cues(prediction), start=1)
-    ]
-    return "\n".join(blocks)
+    )
 
 
 def to_vtt(prediction: Prediction) -> str:
