@@ -28,7 +28,7 @@ def hang_up() -> NoReturn:
     sys.exit(HUNG_UP)
 
 
-def speaks() -> bool:
+def enabled() -> bool:
     """Look if this process prints: of the several that `accelerate launch` starts, one does."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -76,7 +76,7 @@ def bar(description: str, total: float) -> Iterator[Step]:
         TimeRemainingColumn(table_column=wide(7)),
         TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
     )
-    console = Console(stderr=True, highlight=False, quiet=not speaks())
+    console = Console(stderr=True, highlight=False, quiet=not enabled())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, note="")
 

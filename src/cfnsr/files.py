@@ -69,7 +69,7 @@ def is_pointer(path: Path) -> bool:
         return False
 
 
-def told_pointer(path: Path) -> str:
+def pointer_message(path: Path) -> str:
     """Message about a Git LFS pointer."""
     return (
         f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository, then the "
@@ -80,7 +80,7 @@ def told_pointer(path: Path) -> str:
 def refuse_pointer(path: Path) -> None:
     """Raise `InputError` for a Git LFS pointer."""
     if is_pointer(path):
-        raise InputError(told_pointer(path))
+        raise InputError(pointer_message(path))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -225,7 +225,7 @@ def test_only_folds_that_both_have_are_compared_and_enough_of_them(rows: dict[st
     found = compare(of_folds(one, 1, 2, 3, 4), of_folds(two, 2, 3, 4, 5))
     assert isinstance(found, Difference) and (found.folds, found.actors) == (3, 12)
     assert compare(of_folds(one, 1, 2), two) == (
-        f"2 folds in common, of fewer than {FEWEST_FOLDS} nothing can be told"
+        f"2 folds in common, of fewer than {FEWEST_FOLDS} nothing can be concluded"
     )
     assert str(compare(of_folds(one, 1), two)).startswith(f"actors in common: 4; fewer than {FEWEST}")
 
@@ -254,7 +254,7 @@ RECIPE = {"learning_rate": 1e-3, "pretrain": True, "fused_epochs": 4, "modality_
         ("msaf", {}, ""),
         # What only a model of two streams can be trained with cannot concern one of one.
         ("audio", {"modality_dropout": 0.3, "pretrain": False, "fused_epochs": 9}, ""),
-        ("audio", {"width": 0.5}, "trained with width 0.5, cfn_sr with not told"),
+        ("audio", {"width": 0.5}, "trained with width 0.5, cfn_sr with unknown"),
         ("msaf", {"modality_dropout": 0.3}, "trained with modality_dropout 0.3, cfn_sr with 0.0"),
         (
             "msaf",

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("openvino_telemetry")
-
 # Whatever is sent goes by way of urllib from a forked process: there it is written down, and stopped.
 WATCH = """
 import os, sys, time

@@ -14,7 +14,7 @@ import pytest
 
 from cfnsr.data.preparer import shown_points
 from cfnsr.media.decode import decode, stream_pictures
-from cfnsr.media.display import Display, stretch
+from cfnsr.media.display import Display
 from cfnsr.media.face import FaceDetector
 from cfnsr.media.openface import OpenFaceTrack
 from cfnsr.media.overlay import write_overlay
@@ -26,7 +26,7 @@ SQUARE = 0.4  # of the height, the side of the white square that stands in the m
 
 def picture(width: int, height: int, pixel: float = 1.0) -> np.ndarray:
     """A white square as a player shows it, on grey, in pixels `pixel` times as wide as high."""
-    wide, high = stretch(pixel)
+    wide, high = display_scale(pixel)
     y, x = np.ogrid[:height, :width]
     half = SQUARE * min(height * high, width * wide) / 2
     inside = (np.abs((x + 0.5 - width / 2) * wide) < half) & (np.abs((y + 0.5 - height / 2) * high) < half)
@@ -94,7 +94,7 @@ def squeezed(path: Path, codec: str, pixel: Fraction, size: tuple[int, int] = (9
 )
 def test_pixels_that_are_not_square(name: str, codec: str, pixel: Fraction, tmp_path: Path) -> None:
     path = squeezed(tmp_path / name, codec, pixel)
-    wide, high = stretch(float(pixel))
+    wide, high = display_scale(float(pixel))
     size = round(64 * high), round(96 * wide)
     found = decode(path, frames=4, audio=False)
     assert found.frames is not None

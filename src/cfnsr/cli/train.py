@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from cfnsr.cli.app import JsonOption, Numbers, app, check_workers, names, parse_numbers
-from cfnsr.console import bar, say, speaks
+from cfnsr.console import bar, enabled, say
 from cfnsr.errors import InputError
 from cfnsr.files import check_folder
 
@@ -200,7 +200,7 @@ def train(
                 resume=resume,
                 progress=progress,
             )
-    if speaks():
+    if enabled():
         write_card(out)
     print(f"checkpoint: {out}")
 
@@ -369,7 +369,7 @@ def write_report(runs: Path, *, explain: Path | None = None, **how: Any) -> None
     from cfnsr.evaluation.render import figure, limits, tested
     from cfnsr.evaluation.report import report as write
 
-    if not speaks():
+    if not enabled():
         return
     if explain is not None:
         how["explained"] = partial(_explained, prepared=explain)

@@ -56,10 +56,10 @@ def draw_dropped(clips: int, rate: float, generator: torch.Generator) -> Int[Ten
     return (chance < rate).int() + (chance < rate / 2).int()
 
 
-def draw_shares(clips: int, alpha: float, generator: torch.Generator) -> Float[Tensor, " clips"]:
+def draw_mixing_weights(clips: int, alpha: float, generator: torch.Generator) -> Float[Tensor, " clips"]:
     """Draw the fraction of its neighbour that is mixed into each clip: the smaller part of a Beta draw.
 
-    >>> shares = draw_shares(100, 0.4, torch.Generator().manual_seed(0))
+    >>> shares = draw_mixing_weights(100, 0.4, torch.Generator().manual_seed(0))
     >>> 0 <= shares.min() and shares.max() <= 0.5
     tensor(True)
     """

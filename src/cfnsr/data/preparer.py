@@ -22,7 +22,7 @@ from cfnsr.features.base import Feature, Sound
 from cfnsr.features.preparation import Preparation
 from cfnsr.media import face, openface
 from cfnsr.media.decode import nearest, spread
-from cfnsr.media.display import stretch
+from cfnsr.media.display import display_scale
 from cfnsr.media.errors import MediaError
 from cfnsr.media.mfcc import LEAST_SOUND
 from cfnsr.media.openface import OpenFaceTrack
@@ -332,7 +332,7 @@ def _check_loud(sound: Sound, preparation: Preparation) -> None:
         alone = replace(preparation, modalities=(feature.name,))
         if not loud(sound.samples, sound.rate, alone):
             seconds = len(sound.samples) / sound.rate
-            start, end = alone.listens(0.0, seconds)
+            start, end = alone.sound_span(0.0, seconds)
             raise MediaError(
                 "no speech",
                 f"silent from {start:g} to {min(end, seconds):.2f} s, where a model listens: "
@@ -345,7 +345,7 @@ def loud(samples: np.ndarray, rate: int, preparation: Preparation) -> bool:
 
     A constant offset, as cheap sound cards add, is no sound.
     """
-    start, end = preparation.listens(0.0, len(samples) / rate)
+    start, end = preparation.sound_span(0.0, len(samples) / rate)
     part = samples[round(start * rate) : round(end * rate)]
     if not len(part):
         return False
@@ -378,7 +378,7 @@ def shown_points(points: OpenFaceTrack, pixel: float) -> OpenFaceTrack:
     """Move points to the picture as shown, where OpenFace measured them in pixels that are not square."""
     if points.landmarks is None or pixel == 1:
         return points
-    return replace(points, landmarks=points.landmarks * np.array(stretch(pixel), np.float32))
+    return replace(points, landmarks=points.landmarks * np.array(display_scale(pixel), np.float32))
 
 
 def read_track(name: str, path: Path, *, points_only: bool = False) -> OpenFaceTrack:

@@ -152,7 +152,7 @@ def compare(row: "Row", other: "Row", margin: float = MARGIN) -> Difference | st
     if actors < FEWEST:
         return f"actors in common: {actors}; {TOO_FEW}"
     if len(folds) < FEWEST_FOLDS:
-        return f"{len(folds)} folds in common, of fewer than {FEWEST_FOLDS} nothing can be told"
+        return f"{len(folds)} folds in common, of fewer than {FEWEST_FOLDS} nothing can be concluded"
     return paired_test(np.array([ours[fold] - theirs[fold] for fold in folds]), actors, margin)
 
 
@@ -217,7 +217,7 @@ def _unlike(row: "Row", other: "Row") -> str:
     for name in dict.fromkeys([*ours.settings, *theirs.settings]):
         same = ours.settings.get(name) == theirs.settings.get(name)
         if not same and (two_streams or name not in OF_TWO_STREAMS):
-            mine, its = (str(run.settings.get(name, "not told")) for run in (ours, theirs))
+            mine, its = (str(run.settings.get(name, "unknown")) for run in (ours, theirs))
             differing.append((f"{name} {mine}", its))
     if not differing:
         return ""

@@ -119,10 +119,10 @@ class Preparation:
         """MFCC columns a clip has."""
         return 1 + self.samples // mfcc.HOP
 
-    def listens(self, start: float, end: float) -> tuple[float, float]:
+    def sound_span(self, start: float, end: float) -> tuple[float, float]:
         """Seconds in which a clip of a recording from `start` to `end` listens.
 
-        >>> Preparation().listens(3.0, 9.0)
+        >>> Preparation().sound_span(3.0, 9.0)
         (3.5, 5.95)
         """
         if any(each.whole_take for each in self.features):

@@ -126,7 +126,7 @@ def _explain(recogniser: TorchRecogniser, window: PreparedWindow) -> Explained |
     clip = recogniser.clip(window)
     if clip is None:
         return None
-    sound_span = recogniser.preparation.listens(*window.span)
+    sound_span = recogniser.preparation.sound_span(*window.span)
     return Explained(explain(recogniser.model, clip), clip, window.span, sound_span)
 
 
@@ -175,7 +175,7 @@ def examples(run: Run, store: Store) -> list[Example]:
             frames=tensors.get("video") if preparation.of_pictures else None,
             times=tensors.get("times"),
             sound=sound,
-            span=None if sound is None else preparation.listens(0.0, length),
+            span=None if sound is None else preparation.sound_span(0.0, length),
             name=name,
         )
         caption = (

@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from cfnsr.errors import InputError
-from cfnsr.files import is_pointer, told_pointer
+from cfnsr.files import is_pointer, pointer_message
 from cfnsr.media.clock import StampFilter
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.truncation import lacks_length, sound_bytes
@@ -60,7 +60,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
 
 def _refusal(path: Path, error: Exception) -> MediaError:
     if is_pointer(path):
-        return MediaError("not media", told_pointer(path))
+        return MediaError("not media", pointer_message(path))
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -109,13 +109,15 @@ def find_streams(
         MediaError: there is no stream of a number that is wanted ("no picture", "no sound").
     """
     video, audio = playable_streams(container)
-    asked = (("video", "pictures", wanted.video, len(video)), ("audio", "sound", wanted.audio, len(audio)))
-    for kind, what, number, count in asked:
+    asked: tuple[tuple[str, str, Reason, int | None, int], ...] = (
+        ("video", "pictures", "no picture", wanted.video, len(video)),
+        ("audio", "sound", "no sound", wanted.audio, len(audio)),
+    )
+    for kind, what, reason, number, count in asked:
         if number is not None and number > count:
             name = container.name.removeprefix("file:")
             expected = f"a number up to {count}" if count else f"no such option, for it has no {what}"
             message = f"{name} has no stream {number} of {what}: expected {expected}"
-            reason: Reason = "no picture" if kind == "video" else "no sound"
             raise MediaError(reason, f"{message}; correct --{kind}-stream")
     return _chosen(video, wanted.video), _chosen(audio, wanted.audio)
 

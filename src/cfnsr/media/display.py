@@ -13,10 +13,10 @@ WIDEST = 4.0  # times as wide as high, or as high as wide, that a pixel may be; 
 SLIVER = 0.01  # of a side, below which no bar is left
 
 
-def stretch(pixel: float) -> tuple[float, float]:
+def display_scale(pixel: float) -> tuple[float, float]:
     """Factors by which pictures become wider and higher, so that their pixels are square.
 
-    >>> stretch(64 / 45), stretch(0.5)
+    >>> display_scale(64 / 45), display_scale(0.5)
     ((1.4222222222222223, 1.0), (1.0, 2.0))
     """
     return max(1.0, pixel), max(1.0, 1 / pixel)
@@ -43,7 +43,7 @@ class PixelAspect:
 
 def declared_size(stream: VideoStream) -> tuple[int, int]:
     """Return width and height that a stream just opened declares, displayed, before they are turned."""
-    wider, higher = stretch(PixelAspect(stream).ratio())
+    wider, higher = display_scale(PixelAspect(stream).ratio())
     return round(stream.codec_context.width * wider), round(stream.codec_context.height * higher)
 
 
@@ -102,7 +102,7 @@ class Display:
 
     def _fit(self, width: int, height: int, pixel: float) -> None:
         """Find the size that a picture of a coded size is converted to."""
-        wider, higher = stretch(pixel)
+        wider, higher = display_scale(pixel)
         order = slice(None, None, -1 if self._turned else None)
         own = np.array([width * wider, height * higher])[order]
         if self._size is None:

@@ -39,7 +39,7 @@ class Augmentation:
         self.dropped = augment.draw_dropped(clips, self.dropout, generator)
         self.speeds = torch.rand(clips, generator=features)
         mixup = recipe.mixup
-        self.shares = augment.draw_shares(clips, mixup, features) if mixup else torch.zeros(clips)
+        self.shares = augment.draw_mixing_weights(clips, mixup, features) if mixup else torch.zeros(clips)
         self.colours = augment.draw_colours(clips, recipe.colour_jitter, colours)
         self.masks = torch.rand(clips, 2, 2, generator=masks)
 
