@@ -14,7 +14,7 @@ import pytest
 
 from cfnsr.data.preparer import shown_points
 from cfnsr.media.decode import decode, stream_pictures
-from cfnsr.media.display import Display
+from cfnsr.media.display import Display, display_scale
 from cfnsr.media.face import FaceDetector
 from cfnsr.media.openface import OpenFaceTrack
 from cfnsr.media.overlay import write_overlay
