@@ -25,7 +25,7 @@ Linear = tuple[Float[Tensor, "F classes"], Float[Tensor, " classes"]]
 GRID = 8  # places of a picture along each side, whose mean colours are its statistics
 COEFFICIENTS = 13  # MFCCs
 MOST_STEPS = 1000  # of L-BFGS, which needs a few dozen
-NEAR = 1e-5  # of each weight to the minimum: its gradient is at least strength times as far
+NEAR = 1e-3  # of each weight to the minimum: its gradient is at least strength times as far
 LEAST_CHANGE = 1e-12  # of the loss or a weight, below which rounding is all that is left
 
 
