@@ -113,29 +113,12 @@ def test_killed_before_the_refit_and_resumed_it_ends_alike(
             assert (folder / file).read_bytes() == undisturbed.read_bytes(), (folder, file)
 
 
-@pytest.mark.long
-def test_speakers_are_standardised_where_the_protocol_says(
-    tracks: PreparedCorpus, tmp_path: Path, run: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    standardised, seen = Column.standardised, []
-
-    def spy(self: Column, *chosen: Any) -> Column:
-        seen.append(self.name)
-        return standardised(self, *chosen)
-
-    monkeypatch.setattr(Column, "standardised", spy)
-    plain = run(tracks, tmp_path)
-    assert not seen and not any(read_spec(folder).normalised for folder in plain)
-    folders = run(PreparedCorpus(tracks.store), tmp_path, protocol="nested_normalised")
-    assert set(seen) == {"openface", "speech"}
-    assert all(read_spec(folder).normalised for folder in folders)  # so that predict refuses a lone file
-
-
 TAKES = ("five_takes", "two_emotions", "one_emotion")
 
 
 @pytest.mark.long
 def test_standardised_speakers_are_scored_by_fewer_takes(
+    refitted: dict[str, Path],
     tracks: PreparedCorpus,
     tmp_path: Path,
     run: Trained,
@@ -144,7 +127,18 @@ def test_standardised_speakers_are_scored_by_fewer_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By what the tested speakers are then known by, worked out by hand; no training depends on it."""
-    first = run(tracks, tmp_path / "first", protocol="nested_normalised")
+    standardised, seen = Column.standardised, []
+
+    def spy(self: Column, *chosen: Any) -> Column:
+        seen.append(self.name)
+        return standardised(self, *chosen)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Column, "standardised", spy)
+        first = run(PreparedCorpus(tracks.store), tmp_path / "first", protocol="nested_normalised")
+    assert set(seen) == {"openface", "speech"}
+    assert all(read_spec(folder).normalised for folder in first)  # so that predict refuses a lone file
+    assert not any(read_spec(folder).normalised for folder in refitted.values())
     with monkeypatch.context() as patch:
         patch.setattr(fold, "predict_under_conditions", lambda *given: {})
         other = PreparedCorpus(tracks.store)
