@@ -137,3 +137,9 @@ def test_masks_of_no_width_change_nothing_and_all_widths_are_alike() -> None:
     assert len(shares) == 4 and (shares - 0.25).abs().max() < 0.02
     alone = augment.mask(audio[5:6], drawn[5:6], torch.zeros(10, 1), time=0.3, frequency=0)
     assert torch.equal(alone, out[5:6])
+
+
+def test_video_and_audio_are_dropped_alike() -> None:
+    dropped = augment.draw_dropped(20_000, 0.3, torch.Generator().manual_seed(0))
+    parts = torch.bincount(dropped, minlength=3) / len(dropped)
+    torch.testing.assert_close(parts, torch.tensor([0.7, 0.15, 0.15]), atol=0.01, rtol=0)
