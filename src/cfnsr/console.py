@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from cfnsr.files import ESCAPED
 
@@ -80,7 +80,14 @@ def bar(description: str, total: float) -> Iterator[Step]:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, note="")
 
-        def step(completed: float | None = None, total: float | None = None, **more: Any) -> None:
-            progress.update(task, completed=completed, total=total, **more)
+        def step(
+            completed: float | None = None,
+            total: float | None = None,
+            *,
+            advance: float | None = None,
+            note: str | None = None,
+        ) -> None:
+            fields = {} if note is None else {"note": note}
+            progress.update(task, completed=completed, total=total, advance=advance, **fields)  # type: ignore[arg-type]
 
         yield step

@@ -33,8 +33,8 @@ class Finding:
 
     name: str
     state: str
-    well: bool = True  # all that the usual work needs is there
-    advice: str = ""  # empty where nothing is to be done
+    well: bool = True  #: all that the usual work needs is there
+    advice: str = ""  #: empty where nothing is to be done
 
     def line(self) -> str:
         """Format the finding in one line.

@@ -210,10 +210,11 @@ def page(figures: Sequence[Figure], clip: Path) -> str:
         "| what | goal | measured | PyTorch | times as fast |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for each in figures:
-        given = {"g": each.goal, ".2f": each.plain, ".1f": each.ratio}
-        goal, plain, ratio = ("" if value is None else format(value, form) for form, value in given.items())
-        lines.append(f"| {each.what} | {goal} | {each.ours:.2f} {each.unit} | {plain} | {ratio} |")
+    for figure in figures:
+        goal = "" if figure.goal is None else f"{figure.goal:g}"
+        plain = "" if figure.plain is None else f"{figure.plain:.2f}"
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.1f}"
+        lines.append(f"| {figure.what} | {goal} | {figure.ours:.2f} {figure.unit} | {plain} | {ratio} |")
     return "\n".join([*lines, ""])
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer import Argument, Option
@@ -85,7 +85,6 @@ def predict(
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
     model = _load(checkpoint, speech_encoder)
-    how: Any = {"window": window, "hop": hop, "all_faces": all_faces, "streams": streams}
     predictions, well = [], True
     for file in files:
         points = openface
@@ -93,7 +92,16 @@ def predict(
             points = openface / f"{file.stem}.csv"
         try:
             with _timeline_bar(file) as progress:
-                prediction = recognise(model, file, openface=points, progress=progress, **how)
+                prediction = recognise(
+                    model,
+                    file,
+                    openface=points,
+                    window=window,
+                    hop=hop,
+                    all_faces=all_faces,
+                    streams=streams,
+                    progress=progress,
+                )
             _say_notes(file, prediction.notes)
             predictions.append(prediction.as_json())  # before it is written, which may fail
             if not as_json:

@@ -31,11 +31,11 @@ NO_VALIDATION = (
 class Answered:
     """Coverage and accuracy of answers whose confidence reaches a threshold, with 95 % intervals by actor."""
 
-    threshold: float | None  # of confidence; None where each fold has its own
-    wanted: float | None  # share of the validation clips it was chosen to answer; None where nobody chose it
-    coverage: float  # share of the test clips that are answered
+    threshold: float | None  #: of confidence; None where each fold has its own
+    wanted: float | None  #: share of the validation clips it was chosen to answer; None where nobody chose it
+    coverage: float  #: share of the test clips that are answered
     coverage_ci95: Interval | None
-    accuracy: float | None  # of the answered clips; None where none is
+    accuracy: float | None  #: of the answered clips; None where none is
     accuracy_ci95: Interval | None
 
 
@@ -43,13 +43,13 @@ class Answered:
 class Calibration:
     """Calibration of a row's confidence: "raw", and "tempered" where its runs have validation clips."""
 
-    temperatures: tuple[float, ...]  # of each run; empty without validation clips to fit them on
+    temperatures: tuple[float, ...]  #: of each run; empty without validation clips to fit them on
     tallies: Mapping[str, Tally]
     ece: Mapping[str, Estimate]
-    nll: Mapping[str, Estimate]  # in nats, without an interval; neither has `brier` one
+    nll: Mapping[str, Estimate]  #: in nats, without an interval; neither has `brier` one
     brier: Mapping[str, Estimate]
-    abstention: tuple[Answered, ...]  # all answered, then each of `COVERAGES`; empty without a temperature
-    curve: tuple[Answered, ...]  # at each of `THRESHOLDS`, on the tempered confidence where there is one
+    abstention: tuple[Answered, ...]  #: all answered, then each of `COVERAGES`; empty without a temperature
+    curve: tuple[Answered, ...]  #: at each of `THRESHOLDS`, on the tempered confidence where there is one
 
     @property
     def reason(self) -> str:

@@ -64,8 +64,8 @@ class Comparison:
     a: str
     b: str
     protocol: str
-    protocol_label: str  # with the caveat
-    found: Difference | str  # or the reason why there is none
+    protocol_label: str  #: with the caveat
+    found: Difference | str  #: or the reason why there is none
 
 
 def paired_test(differences: Floats, actors: int, margin: float = MARGIN) -> Difference:

@@ -33,9 +33,9 @@ class Tally:
     """The predictions of several runs, counted."""
 
     runs: tuple[Run, ...]
-    folds: tuple[Counts, ...]  # of each run
-    names: tuple[Actor, ...]  # of the tested actors
-    actors: Counts  # of each of them (first axis), averaged over seeds
+    folds: tuple[Counts, ...]  #: of each run
+    names: tuple[Actor, ...]  #: of the tested actors
+    actors: Counts  #: of each of them (first axis), averaged over seeds
 
     def each_fold(self, figure: str) -> list[float]:
         """Compute one of `metrics.FIGURES` for every run."""

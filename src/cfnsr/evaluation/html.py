@@ -36,8 +36,8 @@ OPEN = 4  # rows whose details stand open; with more the page would be too long 
 class Example:
     """A test clip whose answer is explained."""
 
-    caption: str  # the clip, and how it was answered
-    picture: bytes  # a PNG of what the answer rests on
+    caption: str  #: the clip, and how it was answered
+    picture: bytes  #: a PNG of what the answer rests on
 
     @property
     def address(self) -> str:

@@ -23,8 +23,8 @@ FEWEST_CHANGED = 0.01  # of the answers: an exchange that changes fewer has hard
 class Effect:
     """The change of the answers to the test clips under a disturbance, mean over folds."""
 
-    changed: float  # share of the answers that become another emotion
-    moved: float  # mean absolute change of an emotion's probability
+    changed: float  #: share of the answers that become another emotion
+    moved: float  #: mean absolute change of an emotion's probability
 
 
 @dataclass(frozen=True)

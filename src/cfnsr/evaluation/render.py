@@ -21,12 +21,12 @@ class Cell:
     """A figure as it is shown."""
 
     value: str
-    deviation: str = ""  # over folds
-    interval: str = ""  # of 95 %, which a heat map of the page shows; other tables have a column for it
-    caveats: tuple[str, ...] = ()  # what must stand beside it; empty ones are left out
-    share: float | None = None  # the figure as a fraction, by which a heat map is shaded
-    hint: str = ""  # what the page shows where a mouse rests
-    link: str = ""  # where the page leads from it
+    deviation: str = ""  #: over folds
+    interval: str = ""  #: of 95 %, which a heat map of the page shows; other tables have a column for it
+    caveats: tuple[str, ...] = ()  #: what must stand beside it; empty ones are left out
+    share: float | None = None  #: the figure as a fraction, by which a heat map is shaded
+    hint: str = ""  #: what the page shows where a mouse rests
+    link: str = ""  #: where the page leads from it
 
     def __str__(self) -> str:
         """Write the figure in a line of text.
@@ -46,10 +46,10 @@ class Table:
     """A table of figures."""
 
     title: str
-    rows: Sequence[Mapping[str, Cell | str]]  # by the heads of the columns, the same in every row
-    texts: int = 1  # columns, from the first, that are text; the others are aligned as numbers
-    notes: Sequence[str] = ()  # below it, a paragraph each
-    method: Sequence[str] = ()  # how its figures are computed, likewise
+    rows: Sequence[Mapping[str, Cell | str]]  #: by the heads of the columns, the same in every row
+    texts: int = 1  #: columns, from the first, that are text; the others are aligned as numbers
+    notes: Sequence[str] = ()  #: below it, a paragraph each
+    method: Sequence[str] = ()  #: how its figures are computed, likewise
 
     @property
     def columns(self) -> list[str]:

@@ -52,10 +52,10 @@ class Paper(NamedTuple):
 class Row:
     """The runs of one model under one protocol."""
 
-    tally: Tally  # the test predictions of its runs, which are ordered by seed and fold
-    pair: Encoders = PAPERS  # whose table it stands in
-    versus: Difference | str = "not compared"  # to CFN-SR with these encoders, or why there is none
-    interaction: Interaction | None = None  # None for a row of one modality
+    tally: Tally  #: the test predictions of its runs, which are ordered by seed and fold
+    pair: Encoders = PAPERS  #: whose table it stands in
+    versus: Difference | str = "not compared"  #: to CFN-SR with these encoders, or why there is none
+    interaction: Interaction | None = None  #: None for a row of one modality
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -109,7 +109,7 @@ class Nearest(Generic[T]):
 
 
 class _Device:
-    title: str  # as messages call it
+    title: str  #: as messages call it
 
     def missing(self, what: str, expected: str) -> MediaError:
         return MediaError("missing", f"{self.title} {what}: expected {expected}")

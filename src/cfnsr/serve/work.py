@@ -56,8 +56,15 @@ def recognise(
     """Predict from a recording, naming no folder of this machine; `Refusal` if it cannot be used."""
     with refusing(file):
         _check(file, recogniser, limits, options)
-        how: Any = {"window": options.window, "hop": options.hop, "streams": options.streams}
-        prediction = predict(recogniser, file, all_faces=options.all_faces, progress=progress, **how)
+        prediction = predict(
+            recogniser,
+            file,
+            window=options.window,
+            hop=options.hop,
+            all_faces=options.all_faces,
+            streams=options.streams,
+            progress=progress,
+        )
         people = tuple(replace(person, file=file.name) for person in prediction.people)
         return replace(prediction, file=file.name, people=people)
 
@@ -105,10 +112,12 @@ def explain_one(
     """Explain one window; `Refusal` where there is no such window, or no answer in it."""
     from cfnsr.inference.explained import explain_window
 
-    how: Any = {"window": options.window, "hop": options.hop, "streams": options.streams}
+    window, hop, streams = options.window, options.hop, options.streams
     with refusing(file):
         try:
-            return explain_window(recogniser, file, prediction, number, **how)
+            return explain_window(
+                recogniser, file, prediction, number, window=window, hop=hop, streams=streams
+            )
         except MediaError:
             raise
         except InputError as error:

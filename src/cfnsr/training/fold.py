@@ -95,7 +95,7 @@ class _Fold:
     start_from: Sequence[Path]
     resume: bool
     progress: Progress
-    done: int = 0  # epochs of the trainings before the one at work
+    done: int = 0  #: epochs of the trainings before the one at work
 
     def __post_init__(self) -> None:
         self.main = self.accelerator.is_main_process

@@ -169,10 +169,11 @@ class PreparedCorpus:
         for header in self.headers:
             files = [source["sha256"] for role, source in header.sources.items() if role != TABLE]
             rows = self.store.load(header.name, names) if names else {}
+            sound = self._copies.get(header.name, -1)
             contents[header.name] = [
                 *files,
                 *(hashlib.sha256(row.tobytes()).hexdigest() for row in rows.values()),
-                *(sound for sound in [self._copies.get(header.name, -1)] if sound >= 0),
+                *([sound] if sound >= 0 else []),
             ]
         return contents
 
