@@ -124,7 +124,13 @@ _EVERY = (
     Condition("noise_20db", "white noise 20 dB below the sound", "audio", sound=noisy(20)),
     Condition("noise_10db", "white noise 10 dB below the sound", "audio", sound=noisy(10)),
     Condition("noise_0db", "white noise as strong as the sound", "audio", sound=noisy(0)),
-    Condition("no_picture", "no pictures: every frame is one plain colour", "video", True, None, no_picture),
+    Condition(
+        "no_picture",
+        "no pictures: every frame is one plain colour",
+        "video",
+        absent=True,
+        pictures=no_picture,
+    ),
     Condition(
         "blurred_face",
         "the pictures are blurred until the features of a face melt",
@@ -133,7 +139,9 @@ _EVERY = (
     ),
     Condition("dark_face", "most of the light is gone", "video", pictures=dark),
     Condition("five_takes", f"{KNOWN} five takes, this one and four others", among=few(5)),
-    Condition("two_emotions", f"{KNOWN} 16 takes, of the emotion of this one and another", among=few(16, 2)),
+    Condition(
+        "two_emotions", f"{KNOWN} 16 takes, of the emotion of this one and another", among=few(16, emotions=2)
+    ),
     Condition("one_emotion", f"{KNOWN} takes of the emotion of this one alone", among=few(emotions=1)),
 )
 CONDITIONS = {condition.name: condition for condition in _EVERY}  # in the order of the report

@@ -58,9 +58,12 @@ def paper_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
         raise InputError(
             f"the corpus has {len(actors)} actors: the paper's protocol needs at least {PAPER_FOLDS}"
         )
-    tests = [tuple(actors[start : start + size]) for start in range(0, PAPER_FOLDS * size, size)]
-    parts = [(tuple(actor for actor in actors if actor not in test), (), test) for test in tests]
-    return [Fold(number, *each) for number, each in enumerate(parts, 1)]
+    folds = []
+    for number in range(1, PAPER_FOLDS + 1):
+        test = tuple(actors[(number - 1) * size : number * size])
+        train = tuple(actor for actor in actors if actor not in test)
+        folds.append(Fold(number, train, (), test))
+    return folds
 
 
 def nested_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
