@@ -218,7 +218,8 @@ class Preparer:
                 if not self.lenient:
                     _check_loud(sound, self.preparation)
         with _noting(missing, "openface"):
-            if self._rows and self.track is not None:
+            if self._rows:
+                assert self.track is not None  # noqa: S101 - a model of tracks has one
                 track = self.track.track if self.length is None else self.track.during(span)
                 rows = _extracted(self._rows, track.seen(), self.preparation)
                 face.check_found(track.success, self.least_found, "rows")

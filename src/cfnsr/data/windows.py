@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -287,7 +286,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads or cores(), thread_name_prefix="search for faces")
 
 
-def _search(picture: tuple[int, float, bool, NDArray[np.uint8]]) -> tuple[Any, ...]:
+def _search(
+    picture: tuple[int, float, bool, NDArray[np.uint8]],
+) -> tuple[int, float, NDArray[np.uint8], NDArray[np.floating] | None]:
     """Search a picture for faces, if that is due."""
     number, time, due, frame = picture
     return number, time, frame, preparing.detector().detect(frame) if due else None
