@@ -20,8 +20,8 @@ RECIPE = find_recipe("small").changed(epochs=1, batch_size=8)
 def test_two_processes_train_what_one_trains(pictures: PreparedCorpus, tmp_path: Path) -> None:
     jobs = plan(["cfn_sr"], pictures, protocol="nested", recipe=RECIPE, folds=[1, 2])
     seen: dict[Job, Step] = {}
-    data, progress = pictures.store.folder, lambda job, step: seen.update({job: step})
-    folders = crossval_in_processes(jobs, data, tmp_path / "two", workers=2, progress=progress)
+    store, progress = pictures.store, lambda job, step: seen.update({job: step})
+    folders = crossval_in_processes(jobs, store, tmp_path / "two", workers=2, progress=progress)
     crossval(jobs, pictures, tmp_path / "one", accelerator=Accelerator())
     assert folders == [job.folder(tmp_path / "two") for job in jobs]
     assert {job: step.epoch for job, step in seen.items()} == dict.fromkeys(jobs, 1)
@@ -37,4 +37,4 @@ def test_a_process_that_fails_ends_the_others(pictures: PreparedCorpus, tmp_path
     broken.mkdir(parents=True)
     (broken / "state.pt").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"state\.pt is damaged: delete it"):
-        crossval_in_processes(jobs, pictures.store.folder, tmp_path, workers=2, resume=True)
+        crossval_in_processes(jobs, pictures.store, tmp_path, workers=2, resume=True)

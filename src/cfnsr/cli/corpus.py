@@ -104,6 +104,15 @@ def prepare(
     ] = None,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
+    degraded: Annotated[
+        int,
+        Option(
+            min=0,
+            max=9,
+            help="Versions of each take with the sound of another microphone, codec or room, which --set "
+            "degraded=true trains on too; for modalities of sound alone.",
+        ),
+    ] = 0,
     lenient: Annotated[
         bool,
         Option(
@@ -115,6 +124,7 @@ def prepare(
 ) -> None:
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
+    from cfnsr.data.degraded import degraded_takes
     from cfnsr.features.preparation import Preparation
 
     found = scan(corpus, song=song, openface=openface, labels=names(labels or ""))
@@ -133,6 +143,12 @@ def prepare(
     )
     if margin is not None:
         preparation = replace(preparation, margin=margin)
+    if degraded:
+        if preparation.features != preparation.of_sound:
+            raise InputError(
+                f"--degraded {degraded} with modalities {', '.join(chosen)}: expected those of sound alone"
+            )
+        found = replace(found, takes=(*found.takes, *degraded_takes(found.takes, degraded)))
     if prepare_takes(found, corpus, out, preparation, workers=workers):
         raise typer.Exit(2)
 

@@ -47,13 +47,14 @@ def demo(
     prepare_takes(takes, corpus, prepared, Preparation(size=PICTURES))
     say(f"3/5 cross-validation: folds {', '.join(map(str, FOLDS))} of six, actors never seen in training")
     recipe = find_recipe("small")
+    store = Store(prepared)
     train_models(
-        [MODEL], prepared, runs, protocols=["nested"], recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
+        [MODEL], store, runs, protocols=["nested"], recipe=recipe, seeds=[seed], folds=FOLDS, resume=True
     )
     say("4/5 report")
     write_report(runs, explain=prepared)
     say("5/5 a prediction for a take of an actor the model never saw")
-    fold = PreparedCorpus(Store(prepared)).folds(PROTOCOLS["nested"])[FOLDS[0] - 1]
+    fold = PreparedCorpus(store).folds(PROTOCOLS["nested"])[FOLDS[0] - 1]
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")
     checkpoint = runs / "nested" / MODEL / f"seed_{seed}" / f"fold_{FOLDS[0]}"
     assert unseen.video is not None  # noqa: S101 - the synthetic corpus has pictures

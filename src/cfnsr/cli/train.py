@@ -13,10 +13,12 @@ from typer import Argument, Option
 
 from cfnsr.cli.app import JsonOption, Numbers, app, check_workers, names, parse_numbers
 from cfnsr.console import bar, enabled, say
+from cfnsr.emotions import parse_labels
 from cfnsr.errors import InputError
 from cfnsr.files import check_folder
 
 if TYPE_CHECKING:
+    from cfnsr.data.store import Store
     from cfnsr.evaluation.html import Examples
     from cfnsr.evaluation.rows import Row
     from cfnsr.training.config import Recipe
@@ -41,6 +43,17 @@ SpeakerOption = Annotated[
         "--speaker-normalisation",
         help="Standardise each person's features over all their takes, without labels, the tested ones too "
         "(transductive): needs all emotions in balance. The protocol is then called ..._normalised.",
+    ),
+]
+DataOption = Annotated[
+    list[Path],
+    Option(help="Folder made by `cfnsr prepare`; several times for several corpora, read as one."),
+]
+LabelsOption = Annotated[
+    str | None,
+    Option(
+        help="The label set, in class order, with emotions that count as another, such as "
+        "neutral,happy,sad,calm=neutral; others are left out. All that the corpora have if not given."
     ),
 ]
 ResumeOption = Annotated[bool, Option("--resume", help="Go on with what was cut off.")]
@@ -149,7 +162,10 @@ def _with_recipe(command: Callable[..., None]) -> Callable[..., None]:
 def train(
     recipe: "Recipe",
     model: Annotated[str | None, Argument(help="One of `cfnsr models`.")] = None,
-    data: Annotated[Path | None, Option(help="Folder made by `cfnsr prepare`.")] = None,
+    data: Annotated[
+        list[Path] | None, Option(help="Folder made by `cfnsr prepare`; several times for several corpora.")
+    ] = None,
+    labels: LabelsOption = None,
     out: Annotated[Path | None, Option(help="Folder of the checkpoint.")] = None,
     fold: Annotated[int, Option(help="Number of the fold, from 1.")] = 1,
     video: VideoOption = None,
@@ -166,12 +182,12 @@ def train(
     if show_config:
         print(recipe.as_toml(), end="")
         return
-    if model is None or data is None or out is None:
+    if model is None or not data or out is None:
         raise InputError(
             "train needs a model, --data and --out: see cfnsr train --help, or give --show-config"
         )
     from cfnsr.data.folds import with_normalised_speakers
-    from cfnsr.data.store import Store
+    from cfnsr.data.joined import open_stores
     from cfnsr.evaluation.card import write_card
     from cfnsr.models.names import choose_models
     from cfnsr.training import crossval as training
@@ -183,7 +199,7 @@ def train(
     if speaker_normalisation:
         protocol = with_normalised_speakers(protocol)
     check_folder(out)
-    corpus = PreparedCorpus(Store(data))
+    corpus = PreparedCorpus(open_stores(data, parse_labels(labels) if labels else None))
     jobs = training.plan([named], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
@@ -214,20 +230,21 @@ def train(
 @_with_recipe
 def crossval(
     recipe: "Recipe",
-    data: Annotated[Path, Option(help="Folder made by `cfnsr prepare`.")],
+    data: DataOption,
     out: Annotated[Path, Option(help="Folder of the runs.")],
     models: Annotated[list[str] | None, Argument(help="Some of `cfnsr models`.")] = None,
     table: Annotated[
         list[int] | None, Option(help="All rows of the paper's table 1 or 2; may be repeated.")
     ] = None,
+    labels: LabelsOption = None,
     video: VideoOption = None,
     audio: AudioOption = None,
     protocol: Annotated[
         str | None,
         Option(
             help="nested (the default), paper (optimistic), or both: nested,paper (with --table). "
-            "Or leave_one_actor_out with a fold each. To measure habits: best_epoch_on_test, shared_actors, "
-            "repeated_takes."
+            "Or leave_one_actor_out or leave_one_corpus_out with a fold each. To measure habits: "
+            "best_epoch_on_test, shared_actors, repeated_takes."
         ),
     ] = None,
     speaker_normalisation: SpeakerOption = False,
@@ -241,6 +258,7 @@ def crossval(
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
     from cfnsr.data.folds import with_normalised_speakers
+    from cfnsr.data.joined import open_stores
     from cfnsr.models.names import choose_models
 
     alone = speaker_normalisation or recipe.needs_validation
@@ -249,7 +267,7 @@ def crossval(
         protocols = tuple(dict.fromkeys(map(with_normalised_speakers, protocols)))
     train_models(
         choose_models(models or (), table or (), video=video, audio=audio),
-        data,
+        open_stores(data, parse_labels(labels) if labels else None),
         out,
         protocols=protocols,
         recipe=recipe,
@@ -314,7 +332,7 @@ def _training_bar(jobs: Sequence["Job"]) -> Iterator["Progress"]:
 
 def train_models(
     models: Sequence[str],
-    data: Path,
+    store: "Store",
     out: Path,
     *,
     protocols: Sequence[str],
@@ -325,7 +343,6 @@ def train_models(
     resume: bool = False,
 ) -> list[Path]:
     """Cross-validate models under some protocols with one progress bar; return the folders of the runs."""
-    from cfnsr.data.store import Store
     from cfnsr.training import crossval as training
     from cfnsr.training.devices import accelerator
     from cfnsr.training.parallel import crossval_in_processes
@@ -334,7 +351,7 @@ def train_models(
     check_folder(out)
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--workers and `accelerate launch` both start processes: use one of the two")
-    corpus = PreparedCorpus(Store(data))
+    corpus = PreparedCorpus(store)
     jobs: list[Job] = []
     for protocol in protocols:
         jobs += training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
@@ -342,7 +359,7 @@ def train_models(
     _say_notes(jobs, corpus)
     with _training_bar(jobs) as progress:
         if workers > 1:
-            return crossval_in_processes(jobs, data, out, workers=workers, resume=resume, progress=progress)
+            return crossval_in_processes(jobs, store, out, workers=workers, resume=resume, progress=progress)
         return training.train_jobs(
             jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
         )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import torch
@@ -126,6 +127,7 @@ class Clips(Dataset[Batch]):
         columns: for "video", "audio" or both.
         labels: class index of every clip.
         silence: input for silence, for a clip whose sound is dropped.
+        corpora: name of every clip's corpus, where there are several.
     """
 
     def __init__(
@@ -134,9 +136,11 @@ class Clips(Dataset[Batch]):
         labels: Sequence[int],
         classes: int,
         silence: Tensor | None = None,
+        corpora: Sequence[str] = (),
     ) -> None:
         self.columns, self.labels = dict(columns), list(labels)
         self.classes, self.silence = classes, silence
+        self.corpora = list(corpora) or [""] * len(self.labels)
 
     @property
     def in_memory(self) -> bool:
@@ -145,6 +149,18 @@ class Clips(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def balanced(self, places: Sequence[int]) -> list[int]:
+        """Repeat places until every class of every corpus has as many, as evenly as can be.
+
+        >>> Clips({}, [0, 0, 0, 1, 1], 2).balanced([0, 1, 2, 3, 4])
+        [0, 1, 2, 3, 4, 3]
+        """
+        groups = defaultdict[tuple[str, int], list[int]](list)
+        for place in places:
+            groups[self.corpora[place], self.labels[place]].append(place)
+        most = max(map(len, groups.values()), default=0)
+        return [place for group in groups.values() for place in islice(cycle(group), most)]
 
     def __getitem__(self, index: int) -> Batch:
         read = {modality: column[index] for modality, column in self.columns.items()}

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cfnsr.data.joined import CORPUS
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
 
@@ -104,6 +105,28 @@ def leave_one_actor_out_folds(sexes: Mapping[Unit, str | None]) -> list[Fold]:
     return _in_turn([[actor] for actor in sorted(sexes)], "leaving one out")
 
 
+def leave_one_corpus_out_folds(corpora: Mapping[Unit, str | None]) -> list[Fold]:
+    """Deal a fold a corpus, which is tested; of the others every sixth actor is the inner validation.
+
+    >>> fold = leave_one_corpus_out_folds({f"a {n}": "a" for n in range(12)} | {"b 1": "b"})[1]
+    >>> fold.test, fold.validation
+    (('b 1',), ('a 1', 'a 5'))
+    """
+    names = sorted({str(corpus) for corpus in corpora.values()})
+    if len(names) < 2:
+        raise InputError("leaving one corpus out needs two or more: give --data several times, a corpus each")
+    folds = []
+    for number, name in enumerate(names, 1):
+        test = tuple(sorted(actor for actor in corpora if corpora[actor] == name))
+        others = [
+            sorted(actor for actor in corpora if corpora[actor] == other) for other in names if other != name
+        ]
+        validation = tuple(actor for actors in others for actor in actors[1::NESTED_FOLDS])
+        train = tuple(actor for actors in others for actor in actors if actor not in validation)
+        folds.append(Fold(number, train, validation, test))
+    return folds
+
+
 def _in_turn(groups: Sequence[Sequence[Unit]], what: str) -> list[Fold]:
     """Test each group in turn; the next one is the inner validation, and all others train."""
     if len(groups) < 3:
@@ -145,8 +168,14 @@ class Dealt:
 
 
 def with_its_actor(clip: Header) -> tuple[Dealt, ...]:
-    """Deal an actor's clips together; both sexes are spread over the parts."""
-    return (Dealt(clip.actor, clip.sex, clip.name),)
+    """Deal an actor's clips together; both sexes, of each corpus, are spread over the parts."""
+    stratum = " ".join(filter(None, (clip.attributes.get(CORPUS), clip.sex)))
+    return (Dealt(clip.actor, stratum or None, clip.name),)
+
+
+def with_its_corpus(clip: Header) -> tuple[Dealt, ...]:
+    """Deal an actor's clips together, for folds that keep each corpus together."""
+    return (Dealt(clip.actor, clip.attributes.get(CORPUS), clip.name),)
 
 
 def alone(clip: Header) -> tuple[Dealt, ...]:
@@ -175,6 +204,7 @@ class Protocol:
     units: Callable[[Header], tuple[Dealt, ...]] = with_its_actor  #: a clip -> what it is dealt as
     leaks: str = ""  #: on both sides of a fold on purpose; nothing where actors are dealt whole
     normalised: bool = False
+    masked: bool = False  #: a clip is answered among the emotions of its corpus alone
 
     @property
     def caveat(self) -> str:
@@ -188,6 +218,8 @@ _EVERY = (
     Protocol("nested", nested_folds),
     Protocol("paper", paper_folds, "test"),
     Protocol("leave_one_actor_out", leave_one_actor_out_folds),
+    # How a model does on people of another corpus, of other microphones, rooms and languages.
+    Protocol("leave_one_corpus_out", leave_one_corpus_out_folds, units=with_its_corpus, masked=True),
     # The same folds with standardised speakers, which not every use can do: a protocol of its own.
     Protocol("nested_normalised", nested_folds, normalised=True),
     Protocol("leave_one_actor_out_normalised", leave_one_actor_out_folds, normalised=True),

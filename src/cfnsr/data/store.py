@@ -72,7 +72,7 @@ class Store:
             )
         try:
             self.corpus: str = described["corpus"]
-            self.labels = LabelSet(described["labels"]["name"], tuple(described["labels"]["emotions"]))
+            self.labels = LabelSet.from_json(described["labels"])
             self.preparation: dict[str, Any] = dict(described["preparation"])
         except (KeyError, TypeError) as error:
             raise InputError(
@@ -83,7 +83,7 @@ class Store:
     def create(cls, folder: Path, corpus: str, labels: LabelSet, preparation: Mapping[str, Any]) -> "Store":
         """Open a store for writing: a new one, or one begun earlier with the same labels and settings."""
         if not any((folder / "clips").glob("*.safetensors")) or not (folder / "corpus.json").exists():
-            described = {"corpus": corpus, "labels": asdict(labels), "preparation": dict(preparation)}
+            described = {"corpus": corpus, "labels": labels.as_json(), "preparation": dict(preparation)}
             write_json(folder / "corpus.json", {"format": FORMAT, **described})
             return cls(folder)
         store = cls(folder)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cfnsr.corpus.take import Take
 from cfnsr.data import preparer as preparing
+from cfnsr.data.degraded import degrade_sound
 from cfnsr.data.preparer import (
     FaceTrack,
     Picture,
@@ -130,7 +131,7 @@ class Windows:
         if self._sound is None:
             return Sound(np.empty(0, np.float32), 1, self.preparation)
         samples = self._sound.cut(span.start, math.inf if self.whole else self.length)
-        return Sound(samples, self._sound.rate, self.preparation)
+        return degrade_sound(Sound(samples, self._sound.rate, self.preparation), self.take)
 
     def _scan(self, streams: Streams) -> None:
         """Read the packets of the files; nothing is decoded yet."""

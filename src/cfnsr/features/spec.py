@@ -116,6 +116,7 @@ class ModelSpec:
         """All of it as JSON keeps it; of an exported model the graph's inputs and output too."""
         preparation = self.preparation.as_json()
         value = {"format": FORMAT, "cfnsr": __version__, **asdict(self), "preparation": preparation}
+        value["labels"] = self.labels.as_json()
         if not self.reads:
             del value["reads"], value["precision"]
             return value
@@ -138,7 +139,7 @@ class ModelSpec:
             spec = cls(
                 model=str(value["model"]),
                 settings=dict(value["settings"]),
-                labels=LabelSet(str(value["labels"]["name"]), tuple(map(str, value["labels"]["emotions"]))),
+                labels=LabelSet.from_json(value["labels"]),
                 preparation=Preparation.from_json(value["preparation"]),
                 temperature=float(value["temperature"]),
                 source=str(value["source"]),

@@ -1,13 +1,14 @@
 """Temperature scaling: probabilities that keep their order without their overconfidence."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, NDArray
 
 from cfnsr.errors import InputError
 
 COLDEST, HOTTEST = 0.05, 20.0
 SUM_TOLERANCE = 1e-3  # leaves room for log-probabilities written with four decimals
+RULED_OUT = -1e5  # nats of a class that cannot be
 IMPOSSIBLE = -1e4  # nats: a class that a model rules out must not make the mean infinite
 
 
@@ -51,6 +52,17 @@ def tempered(
     scaled = scaled - scaled.max(axis=1, keepdims=True)
     result: np.ndarray = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
     return result
+
+
+def among(
+    log_probabilities: Float[np.ndarray, "N classes"], possible: Bool[np.ndarray, "N classes"]
+) -> Float[np.ndarray, "N classes"]:
+    """Rule out the classes that are not possible, and make what is left sum to one again.
+
+    >>> np.exp(among(np.log([[0.5, 0.3, 0.2]]), np.array([[False, True, True]]))).round(2).tolist()
+    [[0.0, 0.6, 0.4]]
+    """
+    return tempered(np.where(possible, log_probabilities, RULED_OUT), 1.0)
 
 
 def fit_temperature(

@@ -53,6 +53,8 @@ class Recipe:
         weight_decay: decoupled from the gradient, as in AdamW (Loshchilov and Hutter 2019).
         label_smoothing: part of a label that is spread over all classes (Szegedy et al. 2016).
         class_balance: weight clips by the rarity of their class among those that train.
+        balanced_sampling: repeat training clips until every class of every corpus has as many.
+        degraded: train on the degraded versions of takes too, where the corpus was prepared with some.
         mixup: alpha of the Beta distribution by which clips are mixed (Zhang et al. 2018); 0 for none.
         refit: once the inner validation actors have chosen the epoch, train anew on them too, for as many
             epochs. Needs a protocol with inner validation actors.
@@ -104,6 +106,8 @@ class Recipe:
     weight_decay: Annotated[float, (0, 10)] = 0.0
     label_smoothing: Annotated[float, (0, 0.9)] = 0.0
     class_balance: bool = False
+    balanced_sampling: bool = False
+    degraded: bool = False
     mixup: Annotated[float, (0, 10)] = 0.0
     refit: bool = False
     frozen_encoders: bool = False

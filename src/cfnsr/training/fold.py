@@ -198,7 +198,7 @@ class _Fold:
             model,
             chosen,
             corpus.clips(model.reads, spec.look, normalised=job.protocol.normalised),
-            corpus.places(job.protocol, train),
+            corpus.places(job.protocol, train, degraded=job.recipe.degraded),
             corpus.places(job.protocol, select),
             folder=self.folder / place,
             accelerator=self.accelerator,

@@ -109,6 +109,7 @@ class Trainer:
         progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
         recipe = job.recipe
+        train = clips.balanced(train) if recipe.balanced_sampling else train
         self.clips, self.train, self.recipe = clips, train, recipe
         self.seed, self.epochs, self.stop = job.seed, job.epochs, stop or job.epochs
         self.selected_on, self.solver = job.protocol.selected_on, job.entry.solver

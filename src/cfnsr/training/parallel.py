@@ -10,6 +10,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TypeAlias
 
+from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.processes import SPAWN, cores, worker_pool
 from cfnsr.training.crossval import train_jobs
@@ -21,12 +22,14 @@ from cfnsr.training.prepared import PreparedCorpus
 WAIT = 0.2  # seconds between two checks whether a process has failed
 
 Reports: TypeAlias = "Queue[tuple[Job, Step]]"
-_reports: "Reports | None" = None  # of a worker process: where it reports its progress
+# Of a worker process: where it reports its progress, and the corpus it trains on.
+_reports: "Reports | None" = None
+_store: Store | None = None
 
 
 def crossval_in_processes(
     jobs: Sequence[Job],
-    data: Path,
+    store: Store,
     runs: Path,
     *,
     workers: int,
@@ -49,10 +52,10 @@ def crossval_in_processes(
     chains = [list(chain) for _, chain in chained]
     workers = min(workers, len(chains))
     reports: Reports = SPAWN.Queue()
-    prepare = partial(_prepare, reports, max(1, cores() // workers))
+    prepare = partial(_prepare, reports, max(1, cores() // workers), store)
     others = set(multiprocessing.active_children())
     with worker_pool(workers, prepare) as pool:
-        futures = [pool.submit(_train, chain, data, runs, resume) for chain in chains]
+        futures = [pool.submit(_train, chain, runs, resume) for chain in chains]
         try:
             _follow(futures, reports, progress)
         except BaseException as error:
@@ -81,24 +84,23 @@ def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: P
         progress(*reports.get())
 
 
-def _prepare(reports: Reports, threads: int) -> None:
+def _prepare(reports: Reports, threads: int, store: Store) -> None:
     """Make a fresh process ready to train."""
     import torch
 
-    global _reports
-    _reports = reports
+    global _reports, _store
+    _reports, _store = reports, store
     torch.set_num_threads(threads)
 
 
 @cache
-def _corpus(data: Path) -> PreparedCorpus:
+def _corpus() -> PreparedCorpus:
     """Read the corpus once for all folds that this process trains."""
-    from cfnsr.data.store import Store
+    assert _store is not None  # noqa: S101 - prepared before
+    return PreparedCorpus(_store)
 
-    return PreparedCorpus(Store(data))
 
-
-def _train(jobs: Sequence[Job], data: Path, runs: Path, resume: bool) -> list[Path]:
+def _train(jobs: Sequence[Job], runs: Path, resume: bool) -> list[Path]:
     from cfnsr.training.devices import accelerator
 
     def report(job: Job, step: Step) -> None:
@@ -106,4 +108,4 @@ def _train(jobs: Sequence[Job], data: Path, runs: Path, resume: bool) -> list[Pa
             _reports.put((job, step))
 
     made = accelerator(jobs[0].recipe)
-    return train_jobs(jobs, _corpus(data), runs, accelerator=made, resume=resume, progress=report)
+    return train_jobs(jobs, _corpus(), runs, accelerator=made, resume=resume, progress=report)

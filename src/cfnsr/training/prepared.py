@@ -7,12 +7,15 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from cfnsr.corpus.take import Actor, actor_order, refuse_spellings
 from cfnsr.data.conditions import CorruptedSound
 from cfnsr.data.dataset import Clips, Column
+from cfnsr.data.degraded import is_degraded
 from cfnsr.data.folds import Dealt, Fold, Protocol, Unit
+from cfnsr.data.joined import CORPUS
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Look
@@ -45,7 +48,8 @@ class PreparedCorpus:
         columns = {modality: self._column(name, look, normalised) for modality, name in reads.items()}
         labels = [self.store.labels.index(header.emotion) for header in self.headers]
         silent = None if normalised else self.silence(reads.get("audio"))
-        return Clips(columns, labels, len(self.store.labels), silent)
+        corpora = [header.attributes.get(CORPUS, "") for header in self.headers]
+        return Clips(columns, labels, len(self.store.labels), silent, corpora)
 
     def _column(self, name: str, look: Look, normalised: bool) -> Column:
         key = name, FEATURES[name].concerns(look), normalised
@@ -85,6 +89,16 @@ class PreparedCorpus:
         return torch.from_numpy(feature.silence(self.preparation.samples))
 
     @cached_property
+    def possible(self) -> Bool[np.ndarray, "clips classes"]:
+        """Classes that each clip's corpus has."""
+        corpora = [header.attributes.get(CORPUS) for header in self.headers]
+        labels = [self.store.labels.index(header.emotion) for header in self.headers]
+        there = set(zip(corpora, labels, strict=True))
+        classes = range(len(self.store.labels))
+        of = {corpus: [(corpus, label) in there for label in classes] for corpus in dict.fromkeys(corpora)}
+        return np.array([of[corpus] for corpus in corpora])
+
+    @cached_property
     def preparation(self) -> Preparation:
         """Preparation of the clips; raises `InputError` if they were not all made alike."""
         first = self.headers[0]
@@ -121,14 +135,25 @@ class PreparedCorpus:
         """Folds of a protocol over the units that have clips."""
         return protocol.deal({unit: clips[0][1].stratum for unit, clips in self._units(protocol).items()})
 
-    def part(self, protocol: Protocol, units: Iterable[Unit]) -> list[tuple[int, str]]:
-        """Place and name of the clips of some of the units that a protocol deals."""
-        dealt = self._units(protocol)
-        return sorted((place, clip.name) for unit in units for place, clip in dealt.get(unit, ()))
+    def part(
+        self, protocol: Protocol, units: Iterable[Unit], *, degraded: bool = False
+    ) -> list[tuple[int, str]]:
+        """Place and name of the clips of some of the units that a protocol deals.
 
-    def places(self, protocol: Protocol, units: Iterable[Unit]) -> list[int]:
+        Args:
+            degraded: with the degraded versions of their takes, which only ever train.
+        """
+        dealt = self._units(protocol)
+        return sorted(
+            (place, clip.name)
+            for unit in units
+            for place, clip in dealt.get(unit, ())
+            if degraded or not is_degraded(self.headers[place].attributes)
+        )
+
+    def places(self, protocol: Protocol, units: Iterable[Unit], *, degraded: bool = False) -> list[int]:
         """Places of the clips of some units."""
-        return [place for place, _ in self.part(protocol, units)]
+        return [place for place, _ in self.part(protocol, units, degraded=degraded)]
 
     def actors(self, protocol: Protocol, units: Iterable[Unit]) -> list[Actor]:
         """Actors in the clips of these units."""

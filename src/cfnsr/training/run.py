@@ -10,7 +10,7 @@ interaction.csv   the same with the exchange between the modalities disturbed; o
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Run:
         names = [each.name for each in fields(self)]
         known = names[: names.index("finished" if self.finished else "params")]
         value = {name: getattr(self, name) for name in (*known, "finished")}
-        value["labels"] = asdict(self.labels)
+        value["labels"] = self.labels.as_json()
         clips, sha256 = value.pop("clips"), value.pop("fingerprint")
         value["corpus"] = {"name": self.corpus, "clips": clips, "sha256": sha256}
         return {"settings" if name == "recipe" else name: each for name, each in value.items()}
@@ -151,7 +151,7 @@ class Run:
 
     @classmethod
     def _read(cls, folder: Path, about: Mapping[str, Any]) -> "Run":
-        labels = LabelSet(str(about["labels"]["name"]), tuple(map(str, about["labels"]["emotions"])))
+        labels = LabelSet.from_json(about["labels"])
         splits = {split: tuple(about[f"{split}_actors"]) for split in ("train", "validation", "test")}
         leaky = about.get("leaky", False) is True
         if not leaky:

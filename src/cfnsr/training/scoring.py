@@ -9,6 +9,7 @@ from cfnsr.data.conditions import Condition, conditions_of
 from cfnsr.data.dataset import Batch, Column
 from cfnsr.data.folds import Unit
 from cfnsr.models.streams import TwoStream
+from cfnsr.training.calibration import among
 from cfnsr.training.interaction import (
     WITHOUT,
     beside,
@@ -35,11 +36,14 @@ def predict(
     if not clips:
         return NOBODY
     places = [place for place, _ in clips]
+    log_probabilities = trainer.predict(places, change).double().numpy()
+    if job.protocol.masked:
+        log_probabilities = among(log_probabilities, corpus.possible[places])
     return Predictions(
         clips=tuple(name for _, name in clips),
         actors=tuple(corpus.headers[place].actor for place in places),
         labels=np.array([trainer.clips.labels[place] for place in places], dtype=np.int64),
-        log_probabilities=trainer.predict(places, change).double().numpy(),
+        log_probabilities=log_probabilities,
     )
 
 

@@ -1,0 +1,44 @@
+"""Takes once more, with the sound of another microphone, codec or room: they train, and are not tested."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+from cfnsr.corpus.take import Take
+from cfnsr.features.base import Sound
+from cfnsr.media.degrade import degrade
+
+VERSION = "degraded"  # attribute of such a take: its number, from 1
+
+
+def degraded_takes(takes: Sequence[Take], versions: int) -> list[Take]:
+    """List some degraded versions of each take."""
+    return [
+        replace(
+            take, name=degraded_name(take.name, number), attributes={**take.attributes, VERSION: str(number)}
+        )
+        for take in takes
+        for number in range(1, versions + 1)
+    ]
+
+
+def degraded_name(name: str, number: int) -> str:
+    """Name a degraded version of a take.
+
+    >>> degraded_name("03-01-01-01-01-01-01", 2)
+    '03-01-01-01-01-01-01 degraded 2'
+    """
+    return f"{name} {VERSION} {number}"
+
+
+def is_degraded(attributes: Mapping[str, str]) -> bool:
+    """Recognise a degraded version by the attributes of its take or clip."""
+    return VERSION in attributes
+
+
+def degrade_sound(sound: Sound, take: Take) -> Sound:
+    """Degrade the sound of a take; drawn from its name, which holds the version, alone."""
+    if not is_degraded(take.attributes) or not len(sound.samples):
+        return sound
+    samples = degrade(sound.samples, sound.rate, crc32(take.name.encode()))
+    return Sound(samples, sound.rate, sound.preparation)

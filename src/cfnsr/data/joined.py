@@ -1,0 +1,82 @@
+"""Several prepared corpora read as one, with one label set."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cfnsr.data.store import Header, Store
+from cfnsr.emotions import LabelSet, label_set_of
+from cfnsr.errors import InputError, listed
+
+CORPUS = "corpus"  # attribute of a clip: the corpus it comes from
+
+
+class JoinedStore(Store):
+    """Prepared corpora as one store: clips and speakers carry the name of their corpus.
+
+    So speakers of two corpora are never one person, whatever their names. Clips of an emotion outside the
+    label set are left out.
+
+    Args:
+        stores: of different names.
+        labels: the label set; that of all their emotions if not given.
+
+    Raises:
+        InputError: two corpora of one name, or prepared with different settings.
+    """
+
+    def __init__(self, stores: Sequence[Store], labels: LabelSet | None = None) -> None:
+        self.stores = {store.corpus: store for store in stores}
+        if len(self.stores) < len(stores):
+            names = ", ".join(f"{store.corpus} ({store.folder})" for store in stores)
+            raise InputError(f"two of the corpora {names} have one name: expected each once")
+        first = stores[0]
+        for store in stores:
+            if store.preparation != first.preparation:
+                different = [
+                    f"{key} {first.preparation.get(key)} and {value}"
+                    for key, value in store.preparation.items()
+                    if first.preparation.get(key) != value
+                ]
+                raise InputError(
+                    f"{first.folder} and {store.folder} were prepared with {listed(different)}: expected the "
+                    "same settings; prepare one of them again"
+                )
+        self.folder, self.corpus = first.folder, "+".join(self.stores)
+        self.preparation = first.preparation
+        every = dict.fromkeys(emotion for store in stores for emotion in store.labels.emotions)
+        self.labels = label_set_of(every) if labels is None else labels
+
+    def path(self, name: str) -> Path:
+        corpus, _, own = name.partition("/")
+        return self.stores[corpus].path(own)
+
+    def headers(self) -> list[Header]:
+        headers = [
+            replace(
+                header,
+                name=f"{corpus}/{header.name}",
+                actor=f"{corpus} {header.actor}",
+                attributes={**header.attributes, CORPUS: corpus},
+            )
+            for corpus, store in self.stores.items()
+            for header in store.headers()
+            if header.emotion in self.labels
+        ]
+        for corpus, store in self.stores.items():
+            if not any(header.attributes[CORPUS] == corpus for header in headers):
+                raise InputError(
+                    f"{store.folder} has no clip of {', '.join(self.labels.emotions)}: its labels are "
+                    f"{', '.join(store.labels.emotions)}; give other --labels, or leave it out"
+                )
+        return headers
+
+
+def open_stores(folders: Sequence[Path], labels: LabelSet | None = None) -> Store:
+    """Open a prepared corpus, or several as one, with their own label set or another.
+
+    Raises:
+        InputError: a folder is no prepared corpus, or they do not go together.
+    """
+    stores = [Store(folder) for folder in folders]
+    return stores[0] if len(stores) == 1 and labels is None else JoinedStore(stores, labels)
