@@ -73,6 +73,7 @@ GAIN = Draw(1.0, -12.0, 12.0)  # dB of the peak; what passes full scale is clipp
 SPEED_OF_SOUND = 343.0  # m/s
 EARLY = 0.05  # seconds after which reflections are so dense that they are noise
 MARGIN = 0.2  # metres between a wall and a mouth or microphone, at least
+SLOPES = {"white": 0.0, "pink": -0.5, "brown": -1.0}  # amplitudes go with the frequency to this power
 OCTAVES = 62.5 * 2.0 ** np.arange(9)  # Hz: 62.5 to 16,000
 ORDER = 8  # of the Butterworth filters: 48 dB an octave
 LEAST = 1e-6  # peak below which there is no sound to degrade
@@ -93,32 +94,31 @@ def degrade(waveform: Sound, rate: int, seed: int | Sequence[int]) -> Sound:
     Returns:
         Samples (M,) in [-1, 1] at the same rate; M is N divided by the tempo.
 
-    >>> degrade(np.ones(16_000, np.float32), 16_000, seed=0).shape
-    (16000,)
+    >>> degrade(np.ones(16_000, np.float32), 16_000, seed=2).shape
+    (16672,)
     """
     rng = np.random.default_rng(seed)
     peak = np.abs(waveform).max(initial=0)
     if peak < LEAST:
         return waveform.copy()
-    sound = waveform / peak
+    sound = _scaled(waveform, 1)
     if (speed := TEMPO.draw(rng)) is not None:
-        sound = change_tempo(sound, rate, speed)
+        sound = _unless_silent(change_tempo(sound, rate, speed), sound)
     if (seconds := REVERBERATION.draw(rng)) is not None:
         sound = reverberate(sound, rate, seconds, rng)
     if (decibels := NOISE.draw(rng)) is not None:
-        noise = make_noise(rng.choice(NOISES), sound, rate, rng)
-        sound = sound + noise * np.sqrt(noise_power(sound, decibels) / np.mean(np.square(noise)))
+        sound = add_noise(sound, rate, rng.choice(NOISES), decibels, rng)
     if (off := MICROPHONE.draw(rng)) is not None:
         sound = equalise(sound, rate, rng.uniform(-off, off, len(OCTAVES)))
     if rng.random() < BAND:
-        sound = limit_band(sound, rate, *rng.choice(BANDS))
+        sound = _unless_silent(limit_band(sound, rate, *rng.choice(BANDS)), sound)
     if (fraction := OVERDRIVE.draw(rng)) is not None:
         top = fraction * np.abs(sound).max()
         sound = np.clip(sound, -top, top)
     if rng.random() < CODEC:
         codec = CODECS[rng.integers(len(CODECS))]
-        encoded = transcode(_scaled(sound, HEADROOM), rate, codec, rng.uniform(codec.low, codec.high))
-        sound = encoded if encoded.any() else sound
+        bit_rate = rng.uniform(codec.low, codec.high)
+        sound = _unless_silent(transcode(_scaled(sound, HEADROOM), rate, codec, bit_rate), sound)
     gain = 10 ** (cast(float, GAIN.draw(rng)) / 20)
     return np.asarray(np.clip(_scaled(sound, peak * gain), -1, 1), np.float32)
 
@@ -165,6 +165,7 @@ def room_response(
     Reflections of the first 50 ms come from image sources (Allen and Berkley, JASA 65(4), 1979). Those
     later are Gaussian noise of the power that all image sources together have on average, c / (4 pi V)
     a second, and fall by 60 dB in `seconds`, as Lehmann and Johansson do (IEEE TASLP 18(6), 2010).
+    Walls and air treat all frequencies alike.
 
     Args:
         room, source, receiver: sides and places (3,) in metres; one corner is at 0.
@@ -194,23 +195,23 @@ def room_response(
     return response
 
 
-def make_noise(kind: str, waveform: Sound, rate: int, rng: np.random.Generator) -> Sound:
-    """Make noise as long as a waveform: white, pink, brown, hum of mains, or "babble" of its own spectrum.
+def add_noise(waveform: Sound, rate: int, kind: str, decibels: float, rng: np.random.Generator) -> Sound:
+    """Add noise so many decibels below a waveform: white, pink, brown, hum of mains, or "babble".
 
-    The power of pink noise falls by 3 dB an octave from 20 Hz on, that of brown noise by 6 dB.
+    The power of pink noise falls by 3 dB an octave from 20 Hz on, that of brown noise by 6 dB. Babble is
+    noise of the waveform's own spectrum.
     """
     length = len(waveform)
     if kind == "hum":
         mains, harmonics = rng.choice((50, 60)), np.arange(1, 9)[:, None]
         phases = 2 * np.pi * (mains * harmonics * np.arange(length) / rate + rng.random((8, 1)))
-        return np.asarray((np.cos(phases) / harmonics).sum(axis=0), np.float32)
-    white = rng.standard_normal(length, np.float32)
-    if kind == "white":
-        return white
-    if kind == "babble":
-        return _shaped(white, np.abs(fft.rfft(waveform)))
-    hertz = np.maximum(fft.rfftfreq(length, 1 / rate), 20)
-    return _shaped(white, hertz ** {"pink": -0.5, "brown": -1.0}[kind])
+        noise = (np.cos(phases) / harmonics).sum(axis=0)
+    else:
+        hertz = np.maximum(fft.rfftfreq(length, 1 / rate), 20)
+        gains = np.abs(fft.rfft(waveform)) if kind == "babble" else hertz ** SLOPES[kind]
+        noise = _shaped(rng.standard_normal(length, np.float32), gains)
+    level = np.sqrt(noise_power(waveform, decibels) / np.mean(np.square(noise)))
+    return np.asarray(waveform + level * noise, np.float32)
 
 
 def noise_power(waveform: NDArray[np.floating], decibels: float) -> float:
@@ -242,7 +243,8 @@ def transcode(waveform: Sound, rate: int, codec: Codec, bit_rate: float) -> Soun
     encoder.sample_rate, encoder.layout, encoder.bit_rate = codec.sample_rate, "mono", round(bit_rate)
     encoder.format = cast("list[AudioFormat]", encoder.codec.audio_formats)[0]
     encoder.time_base, encoder.options = Fraction(1, codec.sample_rate), dict(codec.options)
-    frame = sound_frame(resample(waveform, rate, codec.sample_rate)[None], codec.sample_rate)
+    padded = np.pad(waveform, (0, rate // 20))  # flushes what is delayed; no encoder takes an empty frame
+    frame = sound_frame(resample(padded, rate, codec.sample_rate)[None], codec.sample_rate)
     packets = [*encoder.encode(frame), *encoder.encode(None)]
     decoder = cast(AudioCodecContext, av.CodecContext.create(encoder.codec.canonical_name, "r"))
     decoder.sample_rate, decoder.layout = codec.sample_rate, "mono"
@@ -261,6 +263,11 @@ def _shaped(waveform: Sound, gains: NDArray[np.floating]) -> Sound:
 
 def _scaled(waveform: Sound, peak: float) -> Sound:
     return np.asarray(waveform * (peak / np.abs(waveform).max()), np.float32)
+
+
+def _unless_silent(waveform: Sound, before: Sound) -> Sound:
+    """Leave a step out by which nothing remains, as of a whistle on the telephone."""
+    return waveform if np.abs(waveform).max() > LEAST else before
 
 
 def _fitted(waveform: Sound, length: int) -> Sound:
