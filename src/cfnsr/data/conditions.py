@@ -18,6 +18,7 @@ from cfnsr.data.dataset import Among
 from cfnsr.data.store import Header, Store
 from cfnsr.features.base import FEATURES
 from cfnsr.features.mel import PCM, Mel
+from cfnsr.media.degrade import noise_power
 
 BLUR = 1 / 16  # deviation of the Gaussian, as a part of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
@@ -51,8 +52,8 @@ def noisy(decibels: float) -> Sound:
     """Return a function that adds white Gaussian noise to a waveform, at a signal-to-noise ratio."""
 
     def add(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        power = np.mean(np.square(waveform)) * 10 ** (-decibels / 10)
-        noise: np.ndarray = waveform + rng.normal(0, np.sqrt(power), len(waveform))
+        deviation = np.sqrt(noise_power(waveform, decibels))
+        noise: np.ndarray = waveform + rng.normal(0, deviation, len(waveform))
         return noise
 
     return add

@@ -13,6 +13,7 @@ from typing import cast
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
@@ -160,10 +161,15 @@ def write_samples(
 ) -> None:
     """Encode samples (channels, N), of which the first is number `position` of the file."""
     if samples.shape[1]:
-        block = np.ascontiguousarray(samples)
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=stream.layout.name)
-        frame.sample_rate, frame.pts, frame.time_base = stream.rate, position, Fraction(1, stream.rate)
-        container.mux(stream.encode(frame))
+        container.mux(stream.encode(sound_frame(samples, stream.rate, position)))
+
+
+def sound_frame(samples: NDArray[np.float32], rate: int, position: int = 0) -> AudioFrame:
+    """Wrap samples (channels, N) of one or two channels for an encoder or a filter."""
+    layout = "mono" if len(samples) == 1 else "stereo"
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+    frame.sample_rate, frame.pts, frame.time_base = rate, position, Fraction(1, rate)
+    return frame
 
 
 def _channels_first(waveform: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
