@@ -1,0 +1,114 @@
+"""A trained model on a prepared corpus that it knows nothing of, as a run that the report reads."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cfnsr.data.degraded import is_degraded
+from cfnsr.data.store import Header, Store
+from cfnsr.emotions import LabelSet
+from cfnsr.errors import InputError, listed
+from cfnsr.inference.recogniser import BATCH, Recogniser
+from cfnsr.training.calibration import among
+from cfnsr.training.predictions import Predictions
+from cfnsr.training.prepared import PreparedCorpus
+from cfnsr.training.run import Run
+
+PROTOCOL = "on"  # of such a run, with the corpus behind it: on_urdu
+LEAST = 1e-30  # of a probability, so that its logarithm is finite
+# Settings of a preparation by which no feature differs.
+APART = ("modalities", "video_stream", "audio_stream", "lenient", "recipe")
+
+
+def evaluate(
+    model: Recogniser, store: Store, *, progress: Callable[[int, int], object] = lambda done, total: None
+) -> Run:
+    """Recognise every clip of a prepared corpus, among the emotions that it has.
+
+    Clips of emotions that the model does not know are left out, and so are degraded versions of takes.
+
+    Args:
+        progress: called with the clips done and their number.
+
+    Raises:
+        InputError: the corpus was prepared in another way than the model's, or has not two of its emotions.
+    """
+    headers = [header for header in store.headers() if not is_degraded(header.attributes)]
+    _check_preparation(model, store, headers[0])
+    known = [header for header in headers if header.emotion in model.labels]
+    there = {model.labels.index(header.emotion) for header in known}
+    possible = np.array([place in there for place in range(len(model.labels))])
+    if len(there) < 2:
+        raise InputError(
+            f"{store.folder} has clips of {', '.join(store.labels.emotions)}: expected two or more of "
+            f"{', '.join(model.labels.emotions)}, which model {model.name} knows"
+        )
+    logs = []
+    for start in range(0, len(known), BATCH):
+        progress(start, len(known))
+        clips = [store.load(header.name) for header in known[start : start + BATCH]]
+        logs.append(np.log(np.maximum(model.probabilities(clips), LEAST)))
+    progress(len(known), len(known))
+    log_probabilities = among(np.concatenate(logs), np.broadcast_to(possible, (len(known), len(possible))))
+    emotions = [emotion for emotion, there in zip(model.labels.emotions, possible, strict=True) if there]
+    labels = LabelSet(store.corpus, tuple(emotions))
+    order = [model.labels.index(emotion) for emotion in emotions]
+    test = Predictions(
+        clips=tuple(header.name for header in known),
+        actors=tuple(header.actor for header in known),
+        labels=np.array([order.index(model.labels.index(header.emotion)) for header in known]),
+        log_probabilities=log_probabilities[:, order],
+    )
+    return _as_run(model, store, headers, labels, test)
+
+
+def _check_preparation(model: Recogniser, store: Store, header: Header) -> None:
+    """Refuse a corpus whose clips are not made as the model's were."""
+    made, wanted = header.preparation, model.preparation.as_json()
+    missing = [name for name in model.reads.values() if name not in made["modalities"]]
+    other = [
+        f"{name} {made.get(name)}, not {value}"
+        for name, value in wanted.items()
+        if name not in APART and made.get(name) != value
+    ]
+    if missing or other:
+        found = [f"without {', '.join(missing)}"] if missing else other
+        raise InputError(
+            f"{store.folder} was prepared {listed(found)}: expected clips as model {model.name} reads them; "
+            f"prepare the corpus into another folder with --modalities {','.join(model.reads.values())}"
+        )
+
+
+def _as_run(
+    model: Recogniser, store: Store, headers: Sequence[Header], labels: LabelSet, test: Predictions
+) -> Run:
+    left = len(headers) - len(test.clips)
+    caveat = f"{left} clips of other emotions left out" if left else ""
+    return Run(
+        model=model.name,
+        protocol=f"{PROTOCOL}_{store.corpus}",
+        preset="",
+        fold=1,
+        folds=1,
+        seed=0,
+        epochs=1,
+        epoch=1,
+        selected_on="validation",
+        caveat=caveat,
+        leaky=False,
+        labels=labels,
+        train_actors=(),
+        validation_actors=(),
+        test_actors=tuple(sorted(set(test.actors), key=str)),
+        corpus=store.corpus,
+        clips=len(headers),
+        fingerprint=PreparedCorpus(store).fingerprint,
+        recipe={},
+        source="",
+        preparation=headers[0].preparation,
+        versions={},
+        predicted=len(test.clips),
+        finished=True,
+        history=[{"epoch": 1}],
+        test=test,
+    )
