@@ -47,13 +47,11 @@ VideoStreamOption = Annotated[
 ]
 AudioStreamOption = Annotated[int | None, Option(help="Which stream of sound; the same.")]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
-CheckpointArgument = Annotated[
-    str,
-    Argument(
-        help="Folder with config.json and model.safetensors, an exported .onnx or .xml, or a name on the "
-        "Hugging Face hub."
-    ),
-]
+MODEL_HELP = (
+    "Folder with config.json and model.safetensors, an exported .onnx or .xml, a name on the Hugging Face "
+    "hub, or voice or everyday, which come with the package."
+)
+ModelArgument = Annotated[str, Argument(help=MODEL_HELP)]
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""Verbs of experiments: models, train, crossval, report."""
+"""Verbs of experiments: models, train, crossval, evaluate, report."""
 
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial, wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from cfnsr.cli.app import JsonOption, Numbers, app, check_workers, names, parse_numbers
+from cfnsr.cli.app import JsonOption, ModelArgument, Numbers, app, check_workers, names, parse_numbers
 from cfnsr.console import bar, enabled, say
 from cfnsr.emotions import parse_labels
 from cfnsr.errors import InputError
@@ -276,6 +277,40 @@ def crossval(
         workers=workers,
         resume=resume,
     )
+    write_report(out)
+
+
+@app.command(epilog="Example: cfnsr evaluate everyday urdu_prepared --out other_people")
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[Path, Argument(help="Folder made by `cfnsr prepare`, of a corpus that did not train.")],
+    out: Annotated[Path, Option(help="Folder of the runs; the report of all runs in it is written.")],
+    adapt: Annotated[
+        bool,
+        Option(
+            "--adapt",
+            help="Standardise speech by the corpus itself, without labels (transductive: needs its emotions "
+            "in balance).",
+        ),
+    ] = False,
+) -> None:
+    """Test a model on a prepared corpus, among the emotions that both know, and write the report."""
+    from cfnsr.data.store import Store
+    from cfnsr.inference.adapt import adapt as adapted
+    from cfnsr.inference.evaluate import ADAPTED, evaluate, without_degraded
+    from cfnsr.inference.recogniser import as_recogniser
+    from cfnsr.sharing.loading import load
+
+    check_folder(out)
+    store, loaded = Store(data), as_recogniser(load(model))
+    if adapt:
+        clips = (store.load(header.name) for header in without_degraded(store))
+        loaded = adapted(loaded, clips)
+    with bar("evaluate", 1) as step:
+        run = evaluate(loaded, store, name=model, progress=step)
+    if adapt:
+        run = replace(run, protocol=f"{run.protocol}_adapted", caveat=ADAPTED)
+    run.write(out / run.protocol / run.model / "seed_0" / "fold_1")
     write_report(out)
 
 

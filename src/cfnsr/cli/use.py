@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from typer import Argument, Option
 
-from cfnsr.cli.app import AudioStreamOption, CheckpointArgument, JsonOption, VideoStreamOption, app
+from cfnsr.cli.app import (
+    MODEL_HELP,
+    AudioStreamOption,
+    JsonOption,
+    ModelArgument,
+    VideoStreamOption,
+    app,
+    names,
+)
 from cfnsr.console import Step, bar, say
 from cfnsr.errors import InputError, require
 from cfnsr.files import check_file, escaped, visible, write_atomically
+from cfnsr.sharing.shipped import DEFAULT
 
 if TYPE_CHECKING:
     from cfnsr.inference.predict import Progress
@@ -23,15 +32,29 @@ if TYPE_CHECKING:
 
 FEWEST_OF_A_BAR = 10  # windows
 Outputs = list[tuple[str, Path]]  # option and path, where {name} stands for a file's name without its suffix
+OnlyOption = Annotated[
+    str | None,
+    Option(
+        "--only", help="Emotions to choose among, such as happy,sad,angry,neutral; the others are ruled out."
+    ),
+]
 WindowOption = Annotated[
     float | None, Option(help="Seconds of a window; as much as a training clip has if not given.")
 ]
 
 
-@app.command(epilog="Example: cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 --plot talk.png")
+@app.command(
+    epilog="Examples: cfnsr predict talk.mp4 --plot talk.png; "
+    "cfnsr predict runs/nested/cfn_sr/seed_0/fold_1 talk.mp4"
+)
 def predict(
-    checkpoint: CheckpointArgument,
-    files: Annotated[list[Path], Argument(help="Videos, or sound files for an audio model.")],
+    given: Annotated[
+        list[str],
+        Argument(
+            metavar="[MODEL] FILES...",
+            help=f"{MODEL_HELP} Then videos, or sound files. Without a model: everyday.",
+        ),
+    ],
     window: Annotated[
         float | None,
         Option(
@@ -68,6 +91,14 @@ def predict(
             help="Folder or hub name of the speech encoder that the model was trained with, if it needs one."
         ),
     ] = None,
+    only: OnlyOption = None,
+    adapt: Annotated[
+        list[Path] | None,
+        Option(
+            help="Standardise speech by these recordings, without labels, and not by the training's; may be "
+            "repeated. They must hold all emotions in balance, of the same microphone and people as the files.",
+        ),
+    ] = None,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
     as_json: JsonOption = False,
@@ -79,12 +110,21 @@ def predict(
     from cfnsr.media.scan import scan_packets
 
     streams = Streams(video_stream, audio_stream)
+    checkpoint, words = _model_and_files(given)
+    if not words:
+        raise InputError(f"{checkpoint} is a model: expected a recording behind it to predict")
+    files = list(map(Path, words))
     named = {"--write": write, "--plot": plot, "--annotate": annotate}
     outputs: Outputs = [(option, path) for option, paths in named.items() for path in paths or ()]
     _check_outputs(outputs, files)
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
-    model = _load(checkpoint, speech_encoder)
+    model = _load(checkpoint, speech_encoder, only)
+    if adapt:
+        from cfnsr.inference.adapt import adapt as adapted
+        from cfnsr.inference.adapt import windows_of
+
+        model = adapted(model, windows_of(model, adapt))
     predictions, well = [], True
     for file in files:
         points = openface
@@ -118,11 +158,19 @@ def predict(
         raise typer.Exit(2)
 
 
-@app.command(epilog="Example: cfnsr explain runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 why.png --at 12.5")
+@app.command(
+    epilog="Examples: cfnsr explain talk.mp4 why.png; "
+    "cfnsr explain runs/nested/cfn_sr/seed_0/fold_1 talk.mp4 why.png --at 12.5"
+)
 def explain(
-    checkpoint: Annotated[str, Argument(help="Folder of a checkpoint, or a name on the hub.")],
-    file: Annotated[Path, Argument(help="Video, or sound file for an audio model.")],
-    out: Annotated[Path, Argument(help="The picture to write, .png.")],
+    given: Annotated[
+        list[str],
+        Argument(
+            metavar="[MODEL] FILE OUT",
+            help="Folder of a checkpoint, a name on the hub, or voice or everyday (if not given); a video, or "
+            "a sound file; and the picture to write, .png.",
+        ),
+    ],
     at: Annotated[float | None, Option(help="Second of the file; its middle if not given.")] = None,
     window: WindowOption = None,
     openface: Annotated[Path | None, Option(help="The file's OpenFace CSV; see predict.")] = None,
@@ -134,6 +182,10 @@ def explain(
     from cfnsr.media.container import Streams
     from cfnsr.media.scan import scan_packets
 
+    checkpoint, words = _model_and_files(given)
+    if len(words) != 2:
+        raise InputError(f"{' '.join(given)}: expected a model or none, a recording, and a picture to write")
+    file, out = map(Path, words)
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} has another ending: expected .png")
     check_file(out)
@@ -151,9 +203,9 @@ def explain(
     print(visible(f"written: {out}"))
 
 
-@app.command(epilog="Example: cfnsr serve runs/nested/cfn_sr/seed_0/fold_1")
+@app.command(epilog="Examples: cfnsr serve; cfnsr serve runs/nested/cfn_sr/seed_0/fold_1")
 def serve(
-    checkpoint: CheckpointArgument,
+    checkpoint: ModelArgument = DEFAULT,
     host: Annotated[str, Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port; 0 takes a free one.")] = 8000,
     public: Annotated[
@@ -190,7 +242,7 @@ def serve(
 
 @app.command(epilog="Example: cfnsr live model.onnx   or: cfnsr live model.onnx --from talk.mp4")
 def live(
-    checkpoint: CheckpointArgument,
+    checkpoint: ModelArgument = DEFAULT,
     file: Annotated[Path | None, Option("--from", help="Play this file as if live.")] = None,
     camera: Annotated[
         str | None, Option(help="Its number, or its name, such as /dev/video0; 0 if not given.")
@@ -301,13 +353,23 @@ def _timeline_bar(file: Path) -> Iterator["Progress"]:
         yield progress
 
 
-def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
-    """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
-    from cfnsr.inference.recogniser import as_recogniser
-    from cfnsr.sharing.loading import is_hub_name, load
+def _model_and_files(given: Sequence[str]) -> tuple[str, list[str]]:
+    """Part the name of a model, or the one that is used without, from the files behind it."""
+    from cfnsr.sharing.loading import is_model
 
-    if is_hub_name(checkpoint):
+    return (given[0], list(given[1:])) if is_model(given[0]) else (DEFAULT, list(given))
+
+
+def _load(checkpoint: str, speech_encoder: str | None = None, only: str | None = None) -> "Recogniser":
+    """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
+    from cfnsr.inference.recogniser import among, as_recogniser
+    from cfnsr.sharing.loading import is_hub_name, load
+    from cfnsr.sharing.shipped import NOTE, shipped_models
+
+    if checkpoint in shipped_models():
+        say(f"model {checkpoint}: {NOTE}")
+    elif is_hub_name(checkpoint):
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
     model = as_recogniser(load(checkpoint))
     model.find_speech_encoder(speech_encoder)
-    return model
+    return among(model, names(only)) if only else model

@@ -12,28 +12,39 @@ from cfnsr.inference.recogniser import BATCH, Recogniser
 from cfnsr.training.calibration import among
 from cfnsr.training.predictions import Predictions
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.run import Run
+from cfnsr.training.run import MODEL, Run
 
 PROTOCOL = "on"  # of such a run, with the corpus behind it: on_urdu
+ADAPTED = "speech standardised by the tested corpus: transductive, needs its emotions in balance"
 LEAST = 1e-30  # of a probability, so that its logarithm is finite
 # Settings of a preparation by which no feature differs.
 APART = ("modalities", "video_stream", "audio_stream", "lenient", "recipe")
 
 
+def without_degraded(store: Store) -> list[Header]:
+    """List the clips of a corpus that are no degraded versions of others."""
+    return [header for header in store.headers() if not is_degraded(header.attributes)]
+
+
 def evaluate(
-    model: Recogniser, store: Store, *, progress: Callable[[int, int], object] = lambda done, total: None
+    model: Recogniser,
+    store: Store,
+    *,
+    name: str = "",
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Run:
     """Recognise every clip of a prepared corpus, among the emotions that it has.
 
     Clips of emotions that the model does not know are left out, and so are degraded versions of takes.
 
     Args:
+        name: of the model in the report; that in the zoo if this could not be a folder's name.
         progress: called with the clips done and their number.
 
     Raises:
         InputError: the corpus was prepared in another way than the model's, or has not two of its emotions.
     """
-    headers = [header for header in store.headers() if not is_degraded(header.attributes)]
+    headers = without_degraded(store)
     _check_preparation(model, store, headers[0])
     known = [header for header in headers if header.emotion in model.labels]
     there = {model.labels.index(header.emotion) for header in known}
@@ -59,7 +70,8 @@ def evaluate(
         labels=np.array([order.index(model.labels.index(header.emotion)) for header in known]),
         log_probabilities=log_probabilities[:, order],
     )
-    return _as_run(model, store, headers, labels, test)
+    called = name if MODEL.fullmatch(name) else model.name
+    return _as_run(called, store, headers, labels, test)
 
 
 def _check_preparation(model: Recogniser, store: Store, header: Header) -> None:
@@ -79,13 +91,9 @@ def _check_preparation(model: Recogniser, store: Store, header: Header) -> None:
         )
 
 
-def _as_run(
-    model: Recogniser, store: Store, headers: Sequence[Header], labels: LabelSet, test: Predictions
-) -> Run:
-    left = len(headers) - len(test.clips)
-    caveat = f"{left} clips of other emotions left out" if left else ""
+def _as_run(name: str, store: Store, headers: Sequence[Header], labels: LabelSet, test: Predictions) -> Run:
     return Run(
-        model=model.name,
+        model=name,
         protocol=f"{PROTOCOL}_{store.corpus}",
         preset="",
         fold=1,
@@ -94,7 +102,7 @@ def _as_run(
         epochs=1,
         epoch=1,
         selected_on="validation",
-        caveat=caveat,
+        caveat="",
         leaky=False,
         labels=labels,
         train_actors=(),

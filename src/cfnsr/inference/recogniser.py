@@ -174,6 +174,30 @@ def as_recogniser(model: Model | Recogniser) -> Recogniser:
     return model if isinstance(model, Recogniser) else TorchRecogniser(model)
 
 
+class Among(Recogniser):
+    """A model whose answers are among some of its emotions alone; the others' probabilities are shared out."""
+
+    def __init__(self, model: Recogniser, emotions: Sequence[str]) -> None:
+        self.model = model
+        self.kept = [emotion in emotions for emotion in model.labels.emotions]
+        chosen = tuple(emotion for emotion in model.labels.emotions if emotion in emotions)
+        self.labels = LabelSet(model.labels.name, chosen)
+        self.name, self.reads, self.preparation = model.name, model.reads, model.preparation
+        self.normalised, self.tolerant = model.normalised, model.tolerant
+
+    def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
+        kept = np.maximum(self.model.probabilities(clips)[:, self.kept], np.finfo(np.float64).tiny)
+        shared: np.ndarray = kept / kept.sum(axis=1, keepdims=True)
+        return shared
+
+
+def among(model: Recogniser, emotions: Sequence[str]) -> Recogniser:
+    """Let a model answer among some emotions alone; raise `InputError` for one that it does not know."""
+    for emotion in emotions:
+        model.labels.index(emotion)
+    return Among(model, emotions)
+
+
 @contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
     """Put the model in evaluation inside, and each part of it back as it was afterwards."""

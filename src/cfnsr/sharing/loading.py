@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from cfnsr.inference.exported import RUNTIMES, load_exported
 from cfnsr.sharing import hub
+from cfnsr.sharing.shipped import shipped_models
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
@@ -15,12 +16,13 @@ def load(source: "str | Path") -> "Model | Recogniser":
     """Load a model, ready for `cfnsr.predict`.
 
     Args:
-        source: folder of a checkpoint, an exported .onnx or .xml, or a name on the Hugging Face hub.
+        source: name of a model that comes with the package, folder of a checkpoint, an exported .onnx or .xml,
+            or a name on the Hugging Face hub.
 
     Raises:
         InputError: when there is no such model, or it is damaged or of another version.
     """
-    path = Path(source)
+    path = shipped_models().get(str(source), Path(source))
     if path.suffix.lower() in RUNTIMES:
         return load_exported(path)
     if is_hub_name(source):
@@ -35,3 +37,10 @@ def load(source: "str | Path") -> "Model | Recogniser":
 def is_hub_name(source: "str | Path") -> bool:
     """True where it names a repository on the hub: owner/name, and no path here is called so."""
     return not Path(source).exists() and hub.NAME.fullmatch(str(source)) is not None
+
+
+def is_model(text: str) -> bool:
+    """True where a word names a model, and not a recording."""
+    path = Path(text)
+    known = text in shipped_models() or is_hub_name(text) or path.suffix.lower() in RUNTIMES
+    return known or (path / "config.json").exists() or path.is_dir()
