@@ -90,7 +90,6 @@ def test_the_seed_alone_decides() -> None:
     sound = voice(1.0)
     before = sound.copy()
     firsts = [degrade(sound, RATE, seed) for seed in range(12)]
-    np.random.default_rng().random()
     for seed, first in enumerate(firsts):
         np.testing.assert_array_equal(degrade(sound, RATE, seed), first)
     assert len({first.tobytes() for first in firsts}) == 12, "other seeds, other sounds"
@@ -152,6 +151,25 @@ def test_overdrive_clips_at_a_fraction_of_the_peak(only: Callable[..., None]) ->
     only(OVERDRIVE=Draw(1.0, 0.5, 0.5))
     degraded = degrade(sine(100), RATE, 0)
     np.testing.assert_allclose(degraded, np.clip(2 * sine(100), -1, 1), atol=1e-6)
+    only(OVERDRIVE=Draw(1.0, 0.5, 0.5), NOISE=Draw(1.0, -20.0, -20.0), NOISES=("white",))
+    noisy = degrade(sine(100), RATE, 0)
+    assert 0.01 < np.mean(np.abs(noisy) > 0.999) < 0.1, "half of the peak of noise is two deviations"
+
+
+def test_codecs_get_sound_that_they_do_not_clip(only: Callable[..., None]) -> None:
+    only(CODEC=1.0, CODECS=[codec for codec in CODECS if codec.encoder == "pcm_mulaw"])
+    tone = np.asarray(0.9 * sine(440), np.float32)
+    assert rms(degrade(tone, RATE, 0) - tone) < 0.05 * rms(tone)
+
+
+def test_a_step_that_leaves_nothing_is_left_out(
+    only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(CODEC=1.0)
+    monkeypatch.setattr(steps, "transcode", lambda sound, *_: 1e-7 * sound)
+    np.testing.assert_allclose(degrade(sine(440), RATE, 0), sine(440), atol=1e-6)
+    monkeypatch.setattr(steps, "transcode", lambda sound, *_: sound[::-1])
+    np.testing.assert_allclose(degrade(sine(440), RATE, 0), sine(440)[::-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("speed", [0.9, 0.97, 1.1])
@@ -262,6 +280,7 @@ def test_the_telephone_passes_1_khz_alone() -> None:
     assert level(1000, *BANDS[0]) == pytest.approx(0, abs=0.5)
     assert level(6000, *BANDS[0]) < -35 and level(150, *BANDS[0]) < -35
     assert level(3400, *BANDS[0]) == pytest.approx(-3, abs=0.1)
+    assert level(7800, *BANDS[2]) < -20 and level(6000, *BANDS[2]) == pytest.approx(0, abs=0.5)
     assert level(3000, 500, 8000) == pytest.approx(0, abs=0.1), "above Nyquist's frequency nothing is cut"
     assert level(12_000, 500, 8000, 44_100) < -25
 
