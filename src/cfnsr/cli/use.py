@@ -96,7 +96,7 @@ def predict(
         list[Path] | None,
         Option(
             help="Standardise speech by these recordings, without labels, and not by the training's; may be "
-            "repeated. They must hold all emotions in balance, of the same microphone and people as the files.",
+            "repeated. They must hold all emotions in balance, by the microphone and people of the files.",
         ),
     ] = None,
     video_stream: VideoStreamOption = None,
@@ -167,8 +167,8 @@ def explain(
         list[str],
         Argument(
             metavar="[MODEL] FILE OUT",
-            help="Folder of a checkpoint, a name on the hub, or voice or everyday (if not given); a video, or "
-            "a sound file; and the picture to write, .png.",
+            help="Folder of a checkpoint, a name on the hub, or voice or everyday (if not given); a video, "
+            "or a sound file; and the picture to write, .png.",
         ),
     ],
     at: Annotated[float | None, Option(help="Second of the file; its middle if not given.")] = None,

@@ -19,7 +19,7 @@ FEWEST = 20  # clips or windows, whose mean and deviation say something
 
 
 def adapt(model: Recogniser, clips: Iterable[Arrays]) -> Recogniser:
-    """Standardise the speech of a linear model by the mean and deviation of some clips, not of its training's.
+    """Standardise the speech of a linear model by mean and deviation of some clips, not of its training's.
 
     It takes out what the clips have in common: microphone, room, language and, of one person, the voice. So
     they must hold all emotions in balance, or the commonest of them is taken out too.
@@ -47,7 +47,8 @@ def adapt(model: Recogniser, clips: Iterable[Arrays]) -> Recogniser:
             measured.append(stream.measure(torch.from_numpy(states).float()))
         if len(measured) < FEWEST:
             raise InputError(
-                f"{len(measured)} clips or windows to adapt to: expected {FEWEST} or more; give more or longer files"
+                f"{len(measured)} clips or windows to adapt to: expected {FEWEST} or more; give more or "
+                "longer files"
             )
         stream.fit(torch.cat(measured))
     return adapted

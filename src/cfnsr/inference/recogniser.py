@@ -175,7 +175,7 @@ def as_recogniser(model: Model | Recogniser) -> Recogniser:
 
 
 class Among(Recogniser):
-    """A model whose answers are among some of its emotions alone; the others' probabilities are shared out."""
+    """A model whose answers are among some of its emotions, which share the others' probabilities."""
 
     def __init__(self, model: Recogniser, emotions: Sequence[str]) -> None:
         self.model = model

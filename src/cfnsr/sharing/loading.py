@@ -16,8 +16,8 @@ def load(source: "str | Path") -> "Model | Recogniser":
     """Load a model, ready for `cfnsr.predict`.
 
     Args:
-        source: name of a model that comes with the package, folder of a checkpoint, an exported .onnx or .xml,
-            or a name on the Hugging Face hub.
+        source: name of a model that comes with the package, folder of a checkpoint, an exported .onnx or
+            .xml, or a name on the Hugging Face hub.
 
     Raises:
         InputError: when there is no such model, or it is damaged or of another version.

@@ -7,8 +7,8 @@ from pathlib import Path
 DEFAULT = "everyday"  # where no model is named
 PRETRAINED = Path(str(files("cfnsr"))) / "pretrained"
 NOTE = (
-    "trained on acted emotions of RAVDESS and nEMO (CC BY-NC-SA 4.0, not for commercial use); on other people "
-    "it is often wrong, see docs/other-people.md"
+    "trained on acted emotions of RAVDESS and nEMO (CC BY-NC-SA 4.0, not for commercial use); on other "
+    "people it is often wrong, see docs/other-people.md"
 )
 
 
