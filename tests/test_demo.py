@@ -11,7 +11,6 @@ from cfnsr.training.config import PRESETS
 @pytest.mark.long
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo, "ACTORS", 3)
-    monkeypatch.setattr(demo, "FOLDS", (1,))
     monkeypatch.setitem(PRESETS, "small", PRESETS["small"].changed(epochs=1))
     demo.demo(tmp_path)
     printed = capsys.readouterr().out

@@ -276,7 +276,9 @@ FEATURES = replace(
     fused_learning_rate=3e-5,
     calibrated_start=True,
 )
-PRESETS = {recipe.preset: recipe for recipe in (PAPER, RECOMMENDED, SMALL, FEATURES)}
+# For people, microphones and rooms that did not train: every corpus and emotion alike, and degraded sound.
+ROBUST = replace(FEATURES, preset="robust", balanced_sampling=True, degraded=True, select_by="uar")
+PRESETS = {recipe.preset: recipe for recipe in (PAPER, RECOMMENDED, SMALL, FEATURES, ROBUST)}
 
 
 def find_recipe(preset: str) -> Recipe:
