@@ -110,7 +110,7 @@ def test_protocols_say_who_chooses() -> None:
     chosen = {name for name, protocol in PROTOCOLS.items() if protocol.selected_on == "validation"}
     assert PROTOCOLS.keys() - chosen == {"paper", "best_epoch_on_test"}
     honest = [name for name, protocol in PROTOCOLS.items() if not protocol.caveat]
-    assert honest == ["nested", "leave_one_actor_out"]
+    assert honest == ["nested", "leave_one_actor_out", "leave_one_corpus_out"]
     with pytest.raises(InputError, match="'best' is unknown: expected one of nested, paper"):
         find_protocol("best")
 
