@@ -79,7 +79,7 @@ def _recipe(
         str | None,
         Option(
             help="paper (30 frames of 224 px, 70 epochs; the default), recommended (our changes to it), "
-            "small (for a CPU), features (OpenFace and speech), or robust (those, for other people and rooms)."
+            "small (for a CPU), features (OpenFace and speech) or robust (those, for other people and rooms)."
         ),
     ] = None,
     config: Annotated[
