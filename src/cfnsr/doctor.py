@@ -12,6 +12,7 @@ from typing import Literal
 
 from cfnsr import __version__
 from cfnsr.errors import InputError
+from cfnsr.files import cache
 from cfnsr.processes import cores
 
 # FFmpeg's names of decoders of recordings, of which some builds lack a few.
@@ -151,13 +152,11 @@ def _speech_encoder() -> Finding:
 
 
 def _disks() -> Iterator[Finding]:
-    from cfnsr.media.face import yunet_cache
-
-    cache = yunet_cache().parent
-    above = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    kept = cache()
+    above = next(folder for folder in (kept, *kept.parents) if folder.exists())
     writable = above.is_dir() and os.access(above, os.W_OK)
     advice = "" if writable else "not writable: set XDG_CACHE_HOME to a folder that is"
-    yield Finding("cache folder", str(cache), writable, advice)
+    yield Finding("cache folder", str(kept), writable, advice)
     for name, folder in (("disk, here", Path.cwd()), ("disk, cache", above)):
         free = shutil.disk_usage(folder).free / GIGABYTE
         advice = "" if free >= LEAST_FREE else "make room before preparing or training"
