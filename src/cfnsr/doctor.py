@@ -56,6 +56,7 @@ def examine() -> list[Finding]:
         *_torch(),
         *_extras(),
         _speech_encoder(),
+        _expression_net(),
         *_disks(),
     ]
 
@@ -149,6 +150,19 @@ def _speech_encoder() -> Finding:
     if not Path(named).is_dir():
         return Finding(name, f"{VARIABLE} names {named}, which is no folder", False, "unset it")
     return Finding(name, f"named by {VARIABLE}: {named}")
+
+
+def _expression_net() -> Finding:
+    from cfnsr.features.expression_net import VARIABLE, WITHOUT_NETWORK, find_net, folder_here
+
+    name, named = "expression net", os.environ.get(VARIABLE)
+    if not named and folder_here() is None:
+        return Finding(name, f"no weights here yet: fetched where asked for; {WITHOUT_NETWORK}")
+    try:
+        net = find_net()
+    except InputError as error:
+        return Finding(name, str(error), False, f"unset {VARIABLE} to have it fetched when first needed")
+    return Finding(name, f"{'named by ' + VARIABLE if named else 'fetched before'}: {net.folder}")
 
 
 def _disks() -> Iterator[Finding]:
