@@ -7,22 +7,11 @@ people, microphones and a language that did not train.
     python docs/everyday.py PREPARED_RAVDESS PREPARED_NEMO src/cfnsr/pretrained
 """
 
-import sys
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
-
-from cfnsr.data.folds import PROTOCOLS, Fold
-from cfnsr.data.joined import open_stores
+from cfnsr.data.folds import PROTOCOLS
 from cfnsr.emotions import parse_labels
-from cfnsr.features.spec import ModelSpec
-from cfnsr.models.entries import Model
 from cfnsr.models.names import find
-from cfnsr.training.calibration import among, fit_temperature
-from cfnsr.training.checkpoint import save_weights
 from cfnsr.training.config import find_recipe
 from cfnsr.training.devices import accelerator
 from cfnsr.training.fold import build
@@ -42,12 +31,16 @@ def places_of(corpus: PreparedCorpus, name: str, *, degraded: bool) -> list[int]
     return corpus.places(protocol, units[0], degraded=degraded)
 
 
-def trainer(corpus: PreparedCorpus, train: list[int], select: list[int], folder: Path, stop: int | None) -> Trainer:
+def trainer(
+    corpus: PreparedCorpus, train: list[int], select: list[int], folder: Path, stop: int | None
+) -> Trainer:
     """Set up a training of the voice: on some clips, at each strength or that of one epoch alone."""
     protocol, recipe = PROTOCOLS["leave_one_corpus_out"], find_recipe("robust")
     job = Job(find(VOICE), protocol, corpus.folds(protocol)[0], 2, 0, recipe)
     model, spec = build(job, corpus)
     clips = corpus.clips(model.reads, spec.look)
-    made = Trainer(model, job, clips, train, select, folder=folder, accelerator=accelerator(recipe), stop=stop)
+    made = Trainer(
+        model, job, clips, train, select, folder=folder, accelerator=accelerator(recipe), stop=stop
+    )
     model.config = spec  # type: ignore[assignment]
     return made

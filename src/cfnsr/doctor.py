@@ -12,6 +12,7 @@ from typing import Literal
 
 from cfnsr import __version__
 from cfnsr.errors import InputError
+from cfnsr.files import cache
 from cfnsr.processes import cores
 
 # FFmpeg's names of decoders of recordings, of which some builds lack a few.
@@ -55,6 +56,7 @@ def examine() -> list[Finding]:
         *_torch(),
         *_extras(),
         _speech_encoder(),
+        _expression_net(),
         *_disks(),
     ]
 
@@ -150,14 +152,25 @@ def _speech_encoder() -> Finding:
     return Finding(name, f"named by {VARIABLE}: {named}")
 
 
-def _disks() -> Iterator[Finding]:
-    from cfnsr.media.face import yunet_cache
+def _expression_net() -> Finding:
+    from cfnsr.features.expression_net import VARIABLE, WITHOUT_NETWORK, find_net, folder_here
 
-    cache = yunet_cache().parent
-    above = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    name, named = "expression net", os.environ.get(VARIABLE)
+    if not named and folder_here() is None:
+        return Finding(name, f"no weights here yet: fetched where asked for; {WITHOUT_NETWORK}")
+    try:
+        net = find_net()
+    except InputError as error:
+        return Finding(name, str(error), False, f"unset {VARIABLE} to have it fetched when first needed")
+    return Finding(name, f"{'named by ' + VARIABLE if named else 'fetched before'}: {net.folder}")
+
+
+def _disks() -> Iterator[Finding]:
+    kept = cache()
+    above = next(folder for folder in (kept, *kept.parents) if folder.exists())
     writable = above.is_dir() and os.access(above, os.W_OK)
     advice = "" if writable else "not writable: set XDG_CACHE_HOME to a folder that is"
-    yield Finding("cache folder", str(cache), writable, advice)
+    yield Finding("cache folder", str(kept), writable, advice)
     for name, folder in (("disk, here", Path.cwd()), ("disk, cache", above)):
         free = shutil.disk_usage(folder).free / GIGABYTE
         advice = "" if free >= LEAST_FREE else "make room before preparing or training"

@@ -1,11 +1,12 @@
-"""Files written whole or not at all, and tables read, whatever their names and contents."""
+"""Files written whole or not at all, fetched once, and tables read, whatever their names and contents."""
 
 import codecs
 import csv
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -233,3 +234,46 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object: expected {what}")
     return value
+
+
+def cache() -> Path:
+    """Find the folder that keeps what was fetched."""
+    import pooch
+
+    return Path(pooch.os_cache("cfnsr"))
+
+
+def find_fetched(url: str, sha256: str) -> Path | None:
+    """Find the file of a URL that was fetched before; None where there is none with this SHA-256."""
+    kept = cache() / url.rsplit("/", 1)[1]
+    try:
+        return kept if hashlib.sha256(kept.read_bytes()).hexdigest() == sha256 else None
+    except OSError:
+        return None
+
+
+def fetch(urls: Sequence[str], sha256: str, what: str, otherwise: str) -> Path:
+    """Fetch a file once, from the first of some URLs that has it, and check it.
+
+    Args:
+        urls: of one file; the name of the first is the name it is kept by.
+        what: the file is, in an error.
+        otherwise: what to do without a network.
+
+    Raises:
+        InputError: none of them gives it.
+    """
+    import pooch
+
+    failed = []
+    pooch.get_logger().setLevel("ERROR")  # failures are reported below
+    for url in urls:
+        name = urls[0].rsplit("/", 1)[1]
+        try:
+            return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=cache()))
+        except Exception as error:  # requests, urllib3, pooch and the file system each raise their own
+            failed.append(type(error).__name__)
+    raise InputError(
+        f"{what} cannot be fetched ({', '.join(dict.fromkeys(failed))}): expected {urls[0]}; {otherwise}; "
+        "`cfnsr doctor` shows what is there"
+    )

@@ -107,8 +107,9 @@ def test_what_is_absent_is_nothing_to_an_encoder() -> None:
 @pytest.mark.parametrize("name", list(FEATURES))
 def test_noise_has_the_shape_that_a_graph_takes(name: str) -> None:
     feature = FEATURES[name]
-    preparation = Preparation((name,), speech_sha256="0" * 64)
-    shape = feature.graph_shape(LOOK, preparation, {"speech_layers": 5, "speech_width": 6})
+    preparation = Preparation((name,), speech_sha256="0" * 64, expression_sha256="0" * 64)
+    sizes = {"speech_layers": 5, "speech_width": 6, "expression_features": 9}
+    shape = feature.graph_shape(LOOK, preparation, sizes)
     arrays = feature.noise(np.random.default_rng(0), shape, preparation)
     found = feature.to_graph({each: arrays[each] for each in feature.graph_arrays(preparation)}, LOOK)
     assert found.shape == shape and found.dtype == feature.dtype

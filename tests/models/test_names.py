@@ -48,7 +48,10 @@ def test_a_name_chooses_the_encoders(
         ("cfn_sr+speech+speech", r"expected cfn_sr\+speech,"),
         ("cfn_sr+pixels+mfcc", "expected cfn_sr,"),
         ("cfn_sr+speech+mfcc", "has the audio encoder speech: it cannot have mfcc"),
-        ("cfn_sr+wav2vec", r"'wav2vec' .* unknown: expected pixels or openface \(video\), or mfcc or speech"),
+        (
+            "cfn_sr+wav2vec",
+            r"'wav2vec' .* unknown: expected pixels or openface or expression \(video\), or mfcc or speech",
+        ),
         ("cfn_sr+", "encoder '' of model"),
         ("cfn_sr+log_mel", "encoder 'log_mel' of model"),
         ("audio+openface", "audio has no video: leave out its encoder openface"),

@@ -30,9 +30,15 @@ PAPERS = [name for name in NAMES if name not in (OURS, *VARIANTS, *SOLVED)]
 FUSED = [name for name in PAPERS if ENTRIES[name].fusion != "none"]
 ON_FEATURES = ["video+openface", "audio+speech", OURS, *(f"{name}+openface+speech" for name in FUSED)]
 MIXTURES = ["cfn_sr+speech", "cfn_sr+openface", "mmtm+speech", "mcbp+openface", "cfn_sr_released+openface"]
+MIXTURES += ["video+expression", "cfn_sr+expression", "multiplication+expression+speech"]
 # The other solver has the same networks.
 BASELINES = ["lda_video", "lda_audio", "lda", "lda_late"]
-SOLVED_FEATURES = ["lda_audio+speech", "lda+openface+speech", "logistic_late+openface+speech"]
+SOLVED_FEATURES = [
+    "lda_audio+speech",
+    "lda+openface+speech",
+    "logistic_late+openface+speech",
+    "lda+expression",
+]
 # All encoders, and all exchanges and heads: their pairs take minutes.
 GRAPHS = [*PAPERS, *VARIANTS, *ON_FEATURES[:3], *BASELINES, *SOLVED_FEATURES]
 
@@ -70,12 +76,13 @@ def clips(model: nn.Module, count: int, frames: int = 8, size: int = 64, steps: 
     shapes = {
         "video": (3, frames, size, size),
         "openface": (35, frames),
+        "expression": (263, frames),
         "audio": (13, steps),
         "log_mel": (128, steps),
         "speech": (5, steps, 384),
     }
     # Features of clips that are but noise would have the same means.
-    lasting = {"openface": (35, 1), "speech": (1, 1, 384)}
+    lasting = {"openface": (35, 1), "expression": (263, 1), "speech": (1, 1, 384)}
     drawn = []
     for modality in ("video", "audio"):
         reads = model.reads.get(modality, modality)  # type: ignore[union-attr, operator]

@@ -76,8 +76,8 @@ def prepare(
     modalities: Annotated[
         str | None,
         Option(
-            help="Among video, audio, log_mel (for ERANNs), speech and openface; video,audio (as far as "
-            "there) if not given."
+            help="Among video, audio, log_mel (for ERANNs), speech, openface and expression; video,audio (as "
+            "far as there) if not given."
         ),
     ] = None,
     frames: Annotated[int, Option(help="Pictures a clip.")] = 30,
@@ -125,11 +125,14 @@ def prepare(
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
     from cfnsr.data.degraded import degraded_takes
+    from cfnsr.features.expression import Expression
+    from cfnsr.features.expression_net import find_net
     from cfnsr.features.preparation import Preparation
 
     found = scan(corpus, song=song, openface=openface, labels=names(labels or ""))
     chosen = _modalities_there(found) if modalities is None else names(modalities)
     encoder, sha256 = _speech_encoder(chosen, speech_encoder)
+    expression_sha256 = find_net().sha256 if Expression.name in chosen else ""
     preparation = Preparation(
         modalities=chosen,
         frames=frames,
@@ -137,6 +140,7 @@ def prepare(
         size=size,
         speech_encoder=encoder,
         speech_sha256=sha256,
+        expression_sha256=expression_sha256,
         video_stream=video_stream,
         audio_stream=audio_stream,
         lenient=lenient,
@@ -239,7 +243,7 @@ def prepare_takes(
             f"{len(others)} clips in {out} are of takes that {source} does not have, such as {min(others)}: "
             "they stay and will be trained on; delete them to leave them out"
         )
-    if preparation.of_pictures and outcome.made:
+    if "video" in preparation.modalities and outcome.made:
         headers = [store.header(name) for name in sorted(outcome.made + outcome.kept)]
         sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
         print(f"look at the crops: {sheet}")

@@ -34,7 +34,10 @@ ProtocolOption = Annotated[
         help="nested (inner validation actors choose the epoch), leave_one_actor_out or paper (optimistic)."
     ),
 ]
-VideoOption = Annotated[str | None, Option(help="Video encoder: pixels (the default) or openface tracks.")]
+VideoOption = Annotated[
+    str | None,
+    Option(help="Video encoder: pixels (the default), openface tracks, or expression, a pretrained one."),
+]
 AudioOption = Annotated[
     str | None, Option(help="Audio encoder: mfcc (the default) or speech, a pretrained one.")
 ]

@@ -51,14 +51,15 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         duration: float64 (1,), of the file;
         openface: float32 (T, F), the rows in which OpenFace found a face, as `OpenFaceTrack.features` returns
         them, or the take's one of a table of clip means;
-        openface_times: float64 (T,), seconds; confidence: float32 (T,).
+        openface_times: float64 (T,), seconds; confidence: float32 (T,);
+        expression: float32 (T, F), scores and features of an expression network, of the pictures with a face.
 
     Args:
         threads: of decoder, face detector and speech encoder; 0 lets them choose, 1 suits one process a core.
 
     Raises:
         MediaError: when the take cannot be prepared, with the reason.
-        InputError: when the speech encoder is not there or another one.
+        InputError: when the speech encoder or the expression network is not there or another one.
     """
     for feature in preparation.features:
         if getattr(take, feature.file) is None:

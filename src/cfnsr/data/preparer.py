@@ -131,7 +131,7 @@ class Preparer:
         lenient: what is silent has speech too, and one picture with a face is enough.
         track: OpenFace's; its points go before the face detector.
         shrunk: factor by which pictures are smaller than the file's own.
-        threads: of the speech encoder; 0 lets it choose.
+        threads: of networks that make features; 0 lets them choose.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class Preparer:
     def _picture_tensors(self, faces: face.Faces, times: NDArray[np.floating]) -> Tensors:
         squares = faces.squares.astype(np.float32) * np.float32(self.shrunk)  # in pixels of the file's own
         tensors = {"times": times, "face": faces.found, "squares": squares}
-        return tensors | _extracted(self._pictures, faces, self.preparation)
+        return tensors | _extracted(self._pictures, faces, self.preparation, self.threads)
 
 
 @contextmanager

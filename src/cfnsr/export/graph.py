@@ -64,10 +64,11 @@ class Graph(nn.Module):
     """A loaded model as it is exported.
 
     Inputs, those of them that `spec.inputs` names, in its order: `frames` uint8 (B, T, H, W, 3), RGB face
-    crops; `openface` float32 (B, F, T), a track at the model's number of steps; `waveform` float32 (B, N),
-    mono at 44.1 kHz, full scale 1; `speech` float32 (B, speeds, layers, S, width), a speech encoder's states
-    at each speed. Output: calibrated log-probabilities (B, classes); where a waveform is an input also its
-    features, so that their place in the graph gets a name.
+    crops; `openface` float32 (B, F, T), a track at the model's number of steps; `expression` likewise, an
+    expression network's values; `waveform` float32 (B, N), mono at 44.1 kHz, full scale 1; `speech` float32
+    (B, speeds, layers, S, width), a speech encoder's states at each speed. Output: calibrated
+    log-probabilities (B, classes); where a waveform is an input also its features, so that their place in the
+    graph gets a name.
     """
 
     def __init__(self, model: Model, spec: ModelSpec) -> None:

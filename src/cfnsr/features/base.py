@@ -52,6 +52,7 @@ class Feature(ABC):
         file: of a take, what it is made of: "video", "audio" or "openface".
         dtype: of its numbers in an exported graph.
         whole_take: it is made of the whole take, not only of the seconds that are kept.
+        weights: of a network that makes it, the setting of a preparation that has the SHA-256 of its files.
         pretrained: it needs the pretrained speech encoder.
         several: a model reads one of several versions of it in training, and in prediction all.
         time_axis: of what a model reads, over which too a speaker is standardised; None where it cannot be.
@@ -68,6 +69,7 @@ class Feature(ABC):
     file: str
     dtype = "float32"
     whole_take = False
+    weights = ""
     pretrained = False
     several = False
     time_axis: int | None = None

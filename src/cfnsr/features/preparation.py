@@ -22,7 +22,8 @@ class Preparation:
     """Settings by which clips are made; the defaults are the paper's (section 3.2).
 
     Args:
-        modalities: which of "video", "audio" (MFCCs), "log_mel", "speech" and "openface" are made.
+        modalities: which of "video", "audio" (MFCCs), "log_mel", "speech", "openface" and "expression"
+            are made.
         frames: pictures a clip.
         sampling: "even" spreads them over the take, "consecutive" takes its middle run.
         size: side of the face crop in pixels.
@@ -33,6 +34,8 @@ class Preparation:
         speech_sha256: of its files, `SpeechEncoder.sha256`; "speech" cannot be made without.
         speech_speeds: further speeds at which the take is read: training draws one for each clip and
             epoch, a prediction is the mean over all.
+        expression_sha256: of the expression network's files, `ExpressionNet.sha256`; "expression" cannot be
+            made without.
         video_stream, audio_stream: of files that have several, see `Streams`; a prediction has its own.
         lenient: keep takes that are silent where a model listens, and those with a face in
             fewer than half of the pictures, as long as there is one.
@@ -48,6 +51,7 @@ class Preparation:
     speech_encoder: str = ""
     speech_sha256: str = ""
     speech_speeds: tuple[float, ...] = (0.9, 1.1)
+    expression_sha256: str = ""
     video_stream: int | None = None
     audio_stream: int | None = None
     lenient: bool = False
@@ -73,11 +77,12 @@ class Preparation:
                 f"speech_speeds is {', '.join(map(str, speeds))}: expected at most {MOST_SPEEDS} from "
                 f"{slowest:g} to {fastest:g}"
             )
-        if self.pretrained and not SHA256.fullmatch(self.speech_sha256):
-            raise InputError(
-                f"speech_sha256 is {self.speech_sha256!r}: expected the 64 hexadecimal digits of the speech "
-                "encoder's files, because speech is among the modalities"
-            )
+        for each in self.features:
+            if each.weights and not SHA256.fullmatch(getattr(self, each.weights)):
+                raise InputError(
+                    f"{each.weights} is {getattr(self, each.weights)!r}: expected the 64 hexadecimal digits "
+                    f"of its network's files, because {each.name} is among the modalities"
+                )
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -132,7 +137,10 @@ class Preparation:
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON keeps them, and the number of the recipe."""
         lists = {name: list(getattr(self, name)) for name in LISTS}
-        return {**asdict(self), **lists, "recipe": RECIPE}
+        value = {**asdict(self), **lists, "recipe": RECIPE}
+        if not self.expression_sha256:  # as all that was prepared before there were such networks
+            del value["expression_sha256"]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preparation":
@@ -142,5 +150,6 @@ class Preparation:
                 f"clips were prepared by recipe {value['recipe']}: this version prepares by recipe {RECIPE}; "
                 "prepare and train again, or install the version they were made with"
             )
+        value = {"expression_sha256": "", **value}
         settings = {field.name: value[field.name] for field in fields(cls)}
         return cls(**{**settings, **{name: tuple(value[name]) for name in LISTS}})

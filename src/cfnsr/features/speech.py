@@ -24,6 +24,7 @@ class Speech(Feature):
     """
 
     name, role, file = "speech", "audio", "audio"
+    weights = "speech_sha256"
     whole_take = pretrained = several = True
     time_axis = -2
     nothing = "average speech"

@@ -172,7 +172,7 @@ def examples(run: Run, store: Store) -> list[Example]:
         length = float(tensors.get("duration", [preparation.skip + preparation.keep])[0])
         picture = sheet(
             explanation,
-            frames=tensors.get("video") if preparation.of_pictures else None,
+            frames=tensors.get("video") if "video" in preparation.modalities else None,
             times=tensors.get("times"),
             sound=sound,
             span=None if sound is None else preparation.sound_span(0.0, length),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.files import refuse_pointer
+from cfnsr.files import fetch, find_fetched, refuse_pointer
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import OpenFaceTrack
 
@@ -150,20 +149,7 @@ def yunet_weights() -> Path:
     """
     if (here := yunet_here()) is not None:
         return here
-    import pooch
-
-    kept, known = yunet_cache(), f"sha256:{YUNET_SHA256}"
-    failed = []
-    pooch.get_logger().setLevel("ERROR")  # failures are reported below
-    for url in (YUNET_URL, *YUNET_MIRRORS):
-        try:
-            return Path(pooch.retrieve(url, known_hash=known, fname=kept.name, path=kept.parent))
-        except Exception as error:  # requests, urllib3, pooch and the file system each raise their own
-            failed.append(type(error).__name__)
-    raise InputError(
-        f"the face detector's weights cannot be fetched ({', '.join(dict.fromkeys(failed))}): expected "
-        f"{YUNET_URL}; {WITHOUT_NETWORK}; `cfnsr doctor` shows what is there"
-    )
+    return fetch((YUNET_URL, *YUNET_MIRRORS), YUNET_SHA256, "the face detector's weights", WITHOUT_NETWORK)
 
 
 def yunet_here() -> Path | None:
@@ -176,18 +162,7 @@ def yunet_here() -> Path | None:
         if not Path(named).is_file():
             raise InputError(f"CFNSR_YUNET names {named}, which is no file: expected YuNet's ONNX file")
         return Path(named)
-    kept = yunet_cache()
-    try:
-        return kept if hashlib.sha256(kept.read_bytes()).hexdigest() == YUNET_SHA256 else None
-    except OSError:
-        return None
-
-
-def yunet_cache() -> Path:
-    """Path of the detector's weights once fetched."""
-    import pooch
-
-    return Path(pooch.os_cache("cfnsr")) / YUNET_URL.rsplit("/", 1)[1]
+    return find_fetched(YUNET_URL, YUNET_SHA256)
 
 
 class Follower:

@@ -167,6 +167,9 @@ STATISTICS: dict[str, Callable[[Settings], Statistics]] = {
     "openface": lambda settings: Statistics(
         "openface", (settings.openface_features, None), mean_units, settings.openface_features
     ),
+    "expression": lambda settings: Statistics(
+        "expression", (settings.expression_features, None), mean_units, settings.expression_features
+    ),
     "mfcc": lambda settings: Statistics("audio", (COEFFICIENTS, None), over_time, 3 * COEFFICIENTS),
     "speech": lambda settings: Statistics(
         "speech",

@@ -7,6 +7,7 @@ from torch import nn
 
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.cnn import AudioCNN
+from cfnsr.models.encoders.expression import ExpressionEncoder
 from cfnsr.models.encoders.openface import OpenFaceEncoder
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.encoders.speech import SpeechMixture
@@ -30,6 +31,7 @@ class Settings:
         openface_features: values of an OpenFace track at each step; 35 are the action units alone.
         speech_layers: hidden states that the speech encoder gives, its embedding's included.
         speech_width: values of each of them at each step.
+        expression_features: values of an expression network for each picture; 263 of the small one.
         video, audio: names of the encoders, one of `ENCODERS` each.
     """
 
@@ -39,6 +41,7 @@ class Settings:
     openface_features: int = 35
     speech_layers: int = 5
     speech_width: int = 384
+    expression_features: int = 263
     video: str = PAPER["video"]
     audio: str = PAPER["audio"]
 
@@ -71,6 +74,7 @@ ENCODERS: dict[str, dict[str, Callable[[Settings], Encoder]]] = {
     "video": {
         "pixels": lambda settings: ResNeXt3D(width=settings.width),
         "openface": lambda settings: OpenFaceEncoder(settings.openface_features, settings.classes),
+        "expression": lambda settings: ExpressionEncoder(settings.expression_features, settings.classes),
     },
     "audio": {
         "mfcc": lambda settings: AudioCNN(steps=settings.mfcc_steps),

@@ -35,6 +35,7 @@ def create_model(
     openface_features: int = 35,
     speech_layers: int = 5,
     speech_width: int = 384,
+    expression_features: int = 263,
 ) -> Model:
     """Build a model of the zoo; `model(video, audio)` gives `(B, classes)` log-probabilities.
 
@@ -47,6 +48,7 @@ def create_model(
         openface_features: values of an OpenFace track at each step, for the encoder "openface".
         speech_layers: hidden states of each clip, for the encoder "speech"; Whisper tiny's 5.
         speech_width: values of each of them at each step; Whisper tiny's 384.
+        expression_features: values of an expression network at each step, for the encoder "expression".
 
     Raises:
         InputError: for an unknown name or settings that no network can have.
@@ -54,7 +56,10 @@ def create_model(
     >>> sum(p.numel() for p in create_model("cfn_sr").parameters())
     26301417
     """
-    return build(name, Settings(classes, mfcc_steps, width, openface_features, speech_layers, speech_width))
+    settings = Settings(
+        classes, mfcc_steps, width, openface_features, speech_layers, speech_width, expression_features
+    )
+    return build(name, settings)
 
 
 def build(name: str, settings: Settings) -> Model:

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from cfnsr.data.folds import Unit
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES
+from cfnsr.features.pictures import Pictures
 from cfnsr.features.spec import LIMITS, ModelSpec
 from cfnsr.files import read_json, write_json
 from cfnsr.models import zoo
@@ -292,8 +293,7 @@ def _check_prepared(job: Job, corpus: PreparedCorpus, model: Model) -> None:
             f"{corpus.store.folder} was prepared without {', '.join(missing)}: model {job.model} needs it; "
             f"prepare the corpus into another folder with --modalities {','.join(wanted)}"
         )
-    pictures = any(FEATURES[name].of_pictures for name in reads)
-    if pictures and (preparation.frames < recipe.frames or preparation.size < recipe.size):
+    if Pictures.name in reads and (preparation.frames < recipe.frames or preparation.size < recipe.size):
         raise InputError(
             f"{corpus.store.folder} has {preparation.frames} frames of {preparation.size} px a clip: preset "
             f"{recipe.preset} looks at {recipe.frames} of {recipe.size} px; prepare the corpus with more, or "

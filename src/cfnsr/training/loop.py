@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Sampler, Subset
 from cfnsr.console import say
 from cfnsr.data.dataset import Batch, Clips
 from cfnsr.errors import InputError
+from cfnsr.features.pictures import Pictures
 from cfnsr.files import write_atomically
 from cfnsr.training.augmentation import Augmentation
 from cfnsr.training.checkpoint import load_weights, save_weights
@@ -124,7 +125,7 @@ class Trainer:
         self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         model = _synchronised(model, accelerator)
         optimizer = _optimizer(model, recipe)
-        if any(column.feature.of_pictures for column in clips.columns.values()):
+        if any(isinstance(column.feature, Pictures) for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._average: AveragedModel | None = None  # of the weights over the steps, from the first on
         if recipe.average_weights and not self.solver:

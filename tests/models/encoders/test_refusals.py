@@ -9,6 +9,7 @@ import torch
 from cfnsr.errors import InputError
 from cfnsr.models.encoders.cnn import AudioCNN
 from cfnsr.models.encoders.erann import ERANN
+from cfnsr.models.encoders.expression import ExpressionEncoder
 from cfnsr.models.encoders.openface import OpenFaceEncoder
 from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.encoders.speech import SpeechMixture
@@ -21,6 +22,13 @@ SHAPES: dict[str, tuple[Callable[[], Encoder], tuple[int, ...], list[tuple[int, 
         (2, 128, 1),
         [(2, 13, 212), (128, 314), (2, 128, 0)],
         "log-mel spectrograms of shape (B, 128, steps)",
+    ),
+    "expression": (
+        partial(ExpressionEncoder, 5),
+        (2, 5, 1),
+        [(2, 4, 7), (5, 7)],
+        "tracks of shape (B, 5, steps); another number of features needs a model made for it, "
+        "create_model(..., expression_features=...)",
     ),
     "openface": (
         partial(OpenFaceEncoder, 4),
@@ -59,6 +67,7 @@ def test_other_shapes(reads: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (partial(ExpressionEncoder, 0), "expression_features is 0: expected 1 or more"),
         (partial(OpenFaceEncoder, 0), "openface_features is 0: expected 1 or more"),
         (partial(SpeechMixture, 0, 6), "speech_layers is 0, speech_width 6: expected 1"),
         (partial(SpeechMixture, 4, 0), "speech_layers is 4, speech_width 0: expected 1"),

@@ -106,15 +106,16 @@ class OpenFaceEncoder(Encoder):
     """
 
     reads = "openface"
+    setting = "openface_features"  # of `create_model`
 
     def __init__(self, features: int = 35, classes: int = 8) -> None:
         super().__init__()
         if features < 1:
-            raise InputError(f"openface_features is {features}: expected 1 or more, such as 35 action units")
+            raise InputError(f"{self.setting} is {features}: expected 1 or more, as many as a step has")
         self.shape = features, None
         self.expected = (
             f"tracks of shape (B, {features}, steps); another number of features needs a model made for it, "
-            "create_model(..., openface_features=...)"
+            f"create_model(..., {self.setting}=...)"
         )
         first = ScoredEmbedding(features, classes)
         self.score_channels = first.score_channels
