@@ -94,14 +94,14 @@ def test_speech_alone_is_read_at_several_speeds() -> None:
 def test_what_is_absent_is_nothing_to_an_encoder() -> None:
     """Pictures are zero once normalised, and sound is what is made of zeros."""
     preparation = Preparation()
-    video = FEATURES["video"].to_model(FEATURES["video"].absent(preparation), LOOK)
+    video = FEATURES["video"].to_model(FEATURES["video"].absent(preparation, {}), LOOK)
     assert normalise(torch.from_numpy(video.copy())[None]).abs().max() < 0.01
     for name in ("audio", "log_mel"):
-        absent = FEATURES[name].absent(preparation)
+        absent = FEATURES[name].absent(preparation, {})
         assert not absent["waveform"].any() and len(absent["waveform"]) == 108_045
         mel = cast(Mel, FEATURES[name])
         np.testing.assert_array_equal(absent[name], mel.compute(np.zeros(108_045)))
-    np.testing.assert_array_equal(FEATURES["audio"].absent(preparation)["audio"], mfcc(np.zeros(108_045)))
+    np.testing.assert_array_equal(FEATURES["audio"].absent(preparation, {})["audio"], mfcc(np.zeros(108_045)))
 
 
 @pytest.mark.parametrize("name", list(FEATURES))

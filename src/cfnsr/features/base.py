@@ -110,9 +110,14 @@ class Feature(ABC):
         """Part of a look that `to_model` depends on: looks that agree there share its result."""
         return ()
 
-    def absent(self, preparation: Preparation) -> dict[str, np.ndarray]:
-        """Arrays of a clip in which there is nothing, of an input that is `computed`."""
+    def absent(self, preparation: Preparation, settings: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """Arrays of a clip in which there is nothing; `settings` are those of `sizes`."""
         raise NotImplementedError
+
+    @property
+    def replaceable(self) -> bool:
+        """True if a model can be given nothing in its place."""
+        return type(self).absent is not Feature.absent
 
     def sizes(self, clips: Iterable[Arrays]) -> dict[str, int]:
         """Settings of `create_model`, and most steps of a look, that depend on what the clips hold."""

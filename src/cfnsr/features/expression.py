@@ -49,6 +49,9 @@ class Expression(Feature):
     def sizes(self, clips: Iterable[Arrays]) -> dict[str, int]:
         return {"expression_features": next(iter(clips))[self.name].shape[1]}
 
+    def absent(self, preparation: Preparation, settings: Mapping[str, int]) -> dict[str, np.ndarray]:
+        return {self.name: np.full((1, settings["expression_features"]), np.nan, np.float32)}
+
     def graph_shape(self, look: Look, preparation: Preparation, settings: Mapping[str, int]) -> Shape:
         return settings["expression_features"], STEPS
 

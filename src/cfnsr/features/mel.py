@@ -46,7 +46,7 @@ class Mel(Feature):
     def to_model(self, arrays: Arrays, look: Look) -> Float[np.ndarray, "bands steps"]:
         return arrays[self.name]
 
-    def absent(self, preparation: Preparation) -> dict[str, np.ndarray]:
+    def absent(self, preparation: Preparation, settings: Mapping[str, int]) -> dict[str, np.ndarray]:
         return {
             self.name: self.silence(preparation.samples),
             "waveform": np.zeros(preparation.samples, np.float32),

@@ -40,7 +40,7 @@ class Pictures(Feature):
     def concerns(self, look: Look) -> tuple[int, ...]:
         return look.frames, look.size
 
-    def absent(self, preparation: Preparation) -> dict[str, np.ndarray]:
+    def absent(self, preparation: Preparation, settings: Mapping[str, int]) -> dict[str, np.ndarray]:
         shape = preparation.frames, preparation.size, preparation.size, 3
         return {self.name: np.broadcast_to(np.array(PLAIN, np.uint8), shape)}
 

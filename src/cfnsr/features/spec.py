@@ -22,7 +22,13 @@ KEY = "cfnsr"  # of it in an exported file's metadata
 OUTPUT = "log_probabilities"  # of an exported graph, (B, classes) float32, calibrated
 PRECISIONS = ("f32", "bf16", "int8")
 LIMITS = {"frames": (8, 64), "size": (64, 288), "openface_steps": (1, 1000), "speech_steps": (1, 1000)}
-LATER = ("normalised", "modality_dropout", "reads", "precision")  # some files of this format do not have them
+LATER = (
+    "normalised",
+    "modality_dropout",
+    "independent",
+    "reads",
+    "precision",
+)  # some files of this format do not have them
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class ModelSpec:
         source: of a user's own model, SHA-256 of the file it was registered from.
         normalised: trained on features that were standardised over all takes of a speaker.
         modality_dropout: probability that a training clip's pictures or its sound were dropped.
+        independent: its modalities were trained apart, and it answers by one where the other is missing.
         reads: of an exported model, its inputs for "video", "audio" or both: keys of `FEATURES`.
         precision: of an exported model, "f32", "bf16" (computed in bfloat16 where possible) or "int8".
     """
@@ -58,6 +65,7 @@ class ModelSpec:
     source: str = ""
     normalised: bool = False
     modality_dropout: float = 0.0
+    independent: bool = False
     reads: dict[str, str] = field(default_factory=dict)
     precision: str = "f32"
 
@@ -69,8 +77,8 @@ class ModelSpec:
 
     @property
     def tolerant(self) -> bool:
-        """It was trained on clips of which some had their pictures or their sound dropped."""
-        return self.modality_dropout > 0
+        """It can do without pictures or without sound."""
+        return self.modality_dropout > 0 or self.independent
 
     @property
     def inputs(self) -> dict[str, str]:

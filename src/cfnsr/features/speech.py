@@ -52,6 +52,10 @@ class Speech(Feature):
         layers, _, width = next(iter(clips))[self.name].shape
         return {"speech_layers": layers, "speech_width": width}
 
+    def absent(self, preparation: Preparation, settings: Mapping[str, int]) -> dict[str, np.ndarray]:
+        nothing = np.full((settings["speech_layers"], 1, settings["speech_width"]), np.nan, np.float16)
+        return dict.fromkeys(self.arrays(preparation), nothing)
+
     def graph_shape(self, look: Look, preparation: Preparation, settings: Mapping[str, int]) -> Shape:
         speeds = 1 + len(preparation.speech_speeds)
         return speeds, settings["speech_layers"], look.speech_steps, settings["speech_width"]

@@ -42,7 +42,7 @@ class ExportedModel(Recogniser):
         self.spec, self.runtime, self._run = spec, runtime, run
         self.name, self.labels, self.reads = spec.model, spec.labels, spec.reads
         self.preparation = replace(spec.preparation, modalities=tuple(spec.reads.values()))
-        self.frames, self.size = spec.frames, spec.size
+        self.frames, self.size, self.settings = spec.frames, spec.size, spec.settings
         self.normalised, self.tolerant = spec.normalised, spec.tolerant
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:

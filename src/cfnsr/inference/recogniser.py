@@ -40,7 +40,8 @@ class Recogniser(ABC):
         reads: its inputs for "video", "audio" or both.
         preparation: of a file into a clip with just what it reads.
         normalised: it was trained on features that were standardised over all takes of a speaker.
-        tolerant: it was trained on clips with dropped pictures or sound.
+        tolerant: it can do without pictures or without sound.
+        settings: of what it reads, see `Feature.sizes`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Recogniser(ABC):
     preparation: Preparation
     normalised: bool
     tolerant: bool
+    settings: Mapping[str, Any]
 
     @abstractmethod
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
@@ -58,7 +60,7 @@ class Recogniser(ABC):
     def handles_missing(self) -> bool:
         """True if it can answer by one modality where the other is missing."""
         both = len(self.reads) > 1
-        return self.tolerant and both and all(FEATURES[name].computed for name in self.reads.values())
+        return self.tolerant and both and all(FEATURES[name].replaceable for name in self.reads.values())
 
     def windows(self, file: Path, **settings: Any) -> Windows:
         """Windows of a file as the model reads them; `settings` are those of `Windows`."""
@@ -90,7 +92,7 @@ class Recogniser(ABC):
         tensors = dict(window.tensors)
         for modality, name in self.reads.items():
             if modality not in available:
-                tensors |= FEATURES[name].absent(self.preparation)
+                tensors |= FEATURES[name].absent(self.preparation, self.settings)
         return tensors
 
     def check(self, file: str, openface: object) -> None:
@@ -139,6 +141,7 @@ class TorchRecogniser(Recogniser):
         self.name, self.labels, self.reads = self.config.model, self.config.labels, model.reads
         self.preparation = replace(self.config.preparation, modalities=tuple(model.reads.values()))
         self.normalised, self.tolerant = self.config.normalised, self.config.tolerant
+        self.settings = self.config.settings
 
     def batch(self, clips: Sequence[Arrays]) -> Batch:
         """Arrange clips side by side on the model's device, as it takes them."""
@@ -183,7 +186,7 @@ class Among(Recogniser):
         chosen = tuple(emotion for emotion in model.labels.emotions if emotion in emotions)
         self.labels = LabelSet(model.labels.name, chosen)
         self.name, self.reads, self.preparation = model.name, model.reads, model.preparation
-        self.normalised, self.tolerant = model.normalised, model.tolerant
+        self.normalised, self.tolerant, self.settings = model.normalised, model.tolerant, model.settings
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
         kept = np.maximum(self.model.probabilities(clips)[:, self.kept], np.finfo(np.float64).tiny)

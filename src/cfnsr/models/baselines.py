@@ -120,6 +120,8 @@ AS_BEGUN = Solver((0.0,), None)
 class Statistics(Encoder):
     """A clip's statistics, standardised by those of the training clips, in the place of an encoder.
 
+    An input of NaN is one that is missing: its statistics are those of the average clip, zeros.
+
     Args:
         reads: name of the tensor of a clip.
         shape: of it without the batch; None for a side of any length.
@@ -146,7 +148,8 @@ class Statistics(Encoder):
 
     def standardise(self, measured: Float[Tensor, "B dim"]) -> Float[Tensor, "B dim"]:
         """Standardise statistics by those of the training clips."""
-        return ((measured - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+        standardised = ((measured - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+        return torch.where(standardised.isnan(), 0.0, standardised)
 
     @torch.no_grad()
     def fit(self, measured: Float[Tensor, "N dim"]) -> None:
@@ -154,6 +157,11 @@ class Statistics(Encoder):
         deviation, mean = torch.std_mean(measured.double(), dim=0, correction=0)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation + LEAST_DEVIATION)
+
+
+def mean_steps(values: Float[Tensor, "B F T"]) -> Float[Tensor, "B F"]:
+    """Mean over time of every value."""
+    return values.mean(dim=2)
 
 
 def mean_colours(video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B F"]:
@@ -168,7 +176,7 @@ STATISTICS: dict[str, Callable[[Settings], Statistics]] = {
         "openface", (settings.openface_features, None), mean_units, settings.openface_features
     ),
     "expression": lambda settings: Statistics(
-        "expression", (settings.expression_features, None), mean_units, settings.expression_features
+        "expression", (settings.expression_features, None), mean_steps, settings.expression_features
     ),
     "mfcc": lambda settings: Statistics("audio", (COEFFICIENTS, None), over_time, 3 * COEFFICIENTS),
     "speech": lambda settings: Statistics(
