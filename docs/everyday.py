@@ -8,25 +8,13 @@ their temperature comes from the few clips with faces that are at hand.
     python docs/everyday.py PREPARED_RAVDESS PREPARED_NEMO PREPARED_FACES src/cfnsr/pretrained
 """
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from cfnsr.data.folds import PROTOCOLS
-from cfnsr.data.joined import open_stores
 from cfnsr.emotions import parse_labels
-from cfnsr.features.spec import ModelSpec
-from cfnsr.models.baselines import SOLVERS, Statistics
 from cfnsr.models.names import find
 from cfnsr.models.streams import OneStream
-from cfnsr.models.zoo import create_model
-from cfnsr.training.calibration import among, fit_temperature
-from cfnsr.training.checkpoint import config_of, save_weights
 from cfnsr.training.config import find_recipe
 from cfnsr.training.devices import accelerator
 from cfnsr.training.fold import build

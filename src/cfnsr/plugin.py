@@ -15,6 +15,11 @@ def loaded() -> tuple[Path, ...]:
     return tuple(_loaded)
 
 
+def blamed(error: BaseException) -> str:
+    """Name the plugin that an error passed through, and the line; empty where it passed through none."""
+    return next((f"{path}{line}" for path in _loaded if (line := _line(error, path))), "")
+
+
 def load_plugin(path: Path) -> None:
     """Run a Python file, so that the entries it registers can be named like the package's own.
 

@@ -94,7 +94,11 @@ def _run() -> None:
     except Exception as error:
         if debug:
             raise
+        from cfnsr.plugin import blamed
+
         first = visible((str(error).splitlines() or [""])[0])
+        if plugin := blamed(error):
+            _stop(f"plugin {plugin} fails with {type(error).__name__}: {first}; mend it, or see --debug")
         say(f"cfnsr: unexpected {type(error).__name__}: {first}; run again with --debug and report it")
         sys.exit(70)  # a fault of the program: 1 is an answer of check-split
 
@@ -134,7 +138,10 @@ def _options(
     ] = False,
     plugin: Annotated[
         list[Path] | None,
-        Option(help="A Python file of yours that registers models; before the verb, may be repeated."),
+        Option(
+            help="A Python file of yours that registers models, inputs or corpora; before the verb, may be "
+            "repeated."
+        ),
     ] = None,
 ) -> None:
     if plugin:

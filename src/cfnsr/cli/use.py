@@ -127,9 +127,7 @@ def predict(
         model = adapted(model, windows_of(model, adapt))
     predictions, well = [], True
     for file in files:
-        points = openface
-        if openface is not None and not openface.is_file():
-            points = openface / f"{file.stem}.csv"
+        points = _track(openface, file)
         try:
             with _timeline_bar(file) as progress:
                 prediction = recognise(
@@ -196,7 +194,9 @@ def explain(
     from cfnsr.inference.explained import explain_second  # loads torch, which a refusal need not wait for
 
     model = cast("TorchRecogniser", _load(checkpoint))  # it is not exported
-    explained = explain_second(model, file, at, window=window, openface=openface, streams=streams)
+    explained = explain_second(
+        model, file, at, window=window, openface=_track(openface, file), streams=streams
+    )
     start, end = explained.span
     picture = explained.as_png(f"{escaped(file.name)}, {start:.1f} to {end:.1f} s")
     write_atomically(out, lambda temporary: temporary.write_bytes(picture))
@@ -351,6 +351,13 @@ def _timeline_bar(file: Path) -> Iterator["Progress"]:
                 step(completed=done)
 
         yield progress
+
+
+def _track(openface: Path | None, file: Path) -> Path | None:
+    """Find a file's track where a folder of them is given."""
+    if openface is None or openface.is_file():
+        return openface
+    return openface / f"{file.stem}.csv"
 
 
 def _model_and_files(given: Sequence[str]) -> tuple[str, list[str]]:

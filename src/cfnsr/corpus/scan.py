@@ -150,6 +150,7 @@ def _scan_folder(root: Path, song: bool, extra_tables: Sequence[Path]) -> Corpus
         takes.append(Take(*about, *where, first.sex or sexes.get(first.actor), first.attributes))
     if not takes:
         raise InputError(f"{root}: holds songs alone, and speech was asked for; ask for songs with --song")
+    _check_read(root, scheme, takes)
     return Corpus(
         scheme.name,
         scheme.labels,
@@ -158,6 +159,23 @@ def _scan_folder(root: Path, song: bool, extra_tables: Sequence[Path]) -> Corpus
         tuple(sorted(duplicates)),
         dict(left_out + hidden),  # without what counts 0
     )
+
+
+def _check_read(root: Path, scheme: Scheme, takes: Sequence[Take]) -> None:
+    """Refuse takes of one name, whose clips would overwrite each other, of no known emotion or of one person
+    in two spellings.
+    """
+    first: dict[str, Take] = {}
+    for take in takes:
+        scheme.labels.index(take.emotion)
+        other = first.setdefault(take.name.casefold(), take)  # names become names of files
+        if other is not take:
+            files = " and ".join(str(each.video or each.audio or each.openface) for each in (other, take))
+            raise InputError(
+                f"{root}: the scheme {scheme.name!r} names two takes {take.name!r}, {files}: expected names "
+                "that are unique in the corpus"
+            )
+    refuse_spellings(root, (take.actor for take in takes))
 
 
 def _recognise(root: Path, media: Sequence[Path], tables: Sequence[Path]) -> tuple[Scheme, bool]:

@@ -20,6 +20,7 @@ from cfnsr.files import write_text
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
+from cfnsr.plugin import blamed
 from cfnsr.processes import cores, map_surviving
 
 
@@ -150,6 +151,8 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
     except InputError:
         raise  # nothing about this take: the next would fail alike
     except Exception as error:  # a codec's or OpenCV's own: this take's failure, and the run goes on
+        if plugin := blamed(error):
+            raise InputError(f"plugin {plugin} fails with {type(error).__name__}: {error}; mend it") from None
         failure = _failure(take, "broken", f"{type(error).__name__}: {' '.join(str(error).split())}")
         return replace(failure, message=f"{failure.file}: {failure.message}")
     return None

@@ -16,6 +16,7 @@ from cfnsr.models.heads.concat import Concat
 from cfnsr.models.streams import Encoder, TwoStream
 
 STAGES = 3
+PARTS = ("reads", "shape", "expected", "stages", "channels", "dim")  # of an encoder
 PAPER = {"video": "pixels", "audio": "mfcc"}  # the encoders of the paper
 MakeExchange = Callable[[int, int], nn.Module]  # (video channels, audio channels) of a stage -> exchange
 MakeHead = Callable[[int, int, int], nn.Module]  # (video dim, audio dim, classes) -> head
@@ -50,7 +51,16 @@ class Settings:
         name, known = getattr(self, modality), ENCODERS[modality]
         if name not in known:
             raise InputError(f"{modality} encoder {name!r} is unknown: expected one of {', '.join(known)}")
-        return known[name](self)
+        encoder = known[name](self)
+        if missing := [part for part in PARTS if not hasattr(encoder, part)]:
+            raise InputError(
+                f"{modality} encoder {name!r} has no {', '.join(missing)}: expected what "
+                "`cfnsr.models.streams.Encoder` lists"
+            )
+        if not len(encoder.stages) == len(encoder.channels) == STAGES:
+            given = f"{len(encoder.stages)} stages and channels of {len(encoder.channels)}"
+            raise InputError(f"{modality} encoder {name!r} has {given}: expected {STAGES} of each")
+        return encoder
 
     def fuse(self, *exchanges: MakeExchange, head: MakeHead = Concat) -> TwoStream:
         """Build a two-stream model of these encoders.
