@@ -1,20 +1,31 @@
 """Train the models that come with the package, voice and everyday.
 
-The voice is trained on RAVDESS and nEMO, prepared with degraded versions of their takes (`make everyday` does
-both). What has to be chosen, the strength of its regularisation and its temperature, is chosen by leaving one of
-the two out: on people, microphones and a language that did not train. The face is a pretrained network's scores;
-their temperature comes from the few clips with faces that are at hand.
+The voice is trained on RAVDESS and nEMO. What has to be chosen, the strength of its regularisation and its
+temperature, is chosen by leaving one of the two out: on people, microphones and a language that did not train.
+The face is a pretrained network's scores; their temperature comes from the few clips with faces at hand.
 
-    python docs/everyday.py PREPARED_RAVDESS PREPARED_NEMO PREPARED_FACES src/cfnsr/pretrained
+    python docs/everyday.py RAVDESS NEMO src/cfnsr/pretrained --faces FACES --faces MORE_FACES
 """
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
 
 from cfnsr.data.folds import PROTOCOLS
+from cfnsr.data.joined import open_stores
 from cfnsr.emotions import parse_labels
+from cfnsr.features.expression_net import EMOTIONS
+from cfnsr.features.spec import ModelSpec
+from cfnsr.models.baselines import Statistics
 from cfnsr.models.names import find
-from cfnsr.models.streams import OneStream
+from cfnsr.models.zoo import create_model
+from cfnsr.training.calibration import among, fit_temperature
+from cfnsr.training.checkpoint import save_weights
 from cfnsr.training.config import find_recipe
 from cfnsr.training.devices import accelerator
 from cfnsr.training.fold import build
@@ -22,47 +33,122 @@ from cfnsr.training.job import Job
 from cfnsr.training.loop import Trainer
 from cfnsr.training.prepared import PreparedCorpus
 
-LABELS = parse_labels("neutral,happy,sad,angry,fearful,disgust,surprised,calm=neutral")
+# The emotions that the expression network scores, in its order.
+LABELS = parse_labels(f"{','.join(EMOTIONS)},calm=neutral")
 VOICE, EVERYDAY = "logistic_audio+speech", "logistic_late+expression+speech"
 PROTOCOL = PROTOCOLS["leave_one_corpus_out"]
 
 
 class Voice:
-    """Trainings of the voice on a joined corpus.
-
-    Args:
-        corpus: of two corpora, so that each fold of `PROTOCOL` tests one.
-    """
+    """Trainings of the voice on corpora read as one."""
 
     def __init__(self, corpus: PreparedCorpus) -> None:
         self.corpus, self.folds = corpus, corpus.folds(PROTOCOL)
         self.recipe = find_recipe("robust")
         self.job = Job(find(VOICE), PROTOCOL, self.folds[0], len(self.folds), 0, self.recipe)
-        self.model, self.spec = build(self.job, corpus)
-        assert isinstance(self.model, OneStream)
-        self.clips = corpus.clips(self.model.reads, self.spec.look)
 
-    def actors(self, left_out: int | None) -> list[int | str]:
-        """Actors of all corpora but one."""
-        tested = [fold.test for place, fold in enumerate(self.folds) if place != left_out]
-        return [actor for actors in tested for actor in actors]
-
-    def train(self, left_out: int | None, epoch: int | None = None) -> Trainer:
-        """Train on all corpora but one, at the strength of an epoch, or at all, scored on that corpus."""
-        places = self.corpus.places(PROTOCOL, self.actors(left_out), degraded=True)
-        select = []
-        if epoch is None and left_out is not None:
-            select = self.corpus.places(PROTOCOL, self.folds[left_out].test)
+    def train(self, left_out: int | None = None, epoch: int | None = None) -> tuple[Trainer, ModelSpec]:
+        """Train on all corpora but one, at the strength of one epoch; or at each, scored on that corpus."""
+        others = [fold.test for place, fold in enumerate(self.folds) if place != left_out]
+        train = [actor for actors in others for actor in actors]
+        select = [] if left_out is None or epoch else self.folds[left_out].test
+        model, spec = build(self.job, self.corpus)
         with TemporaryDirectory() as folder:
             trainer = Trainer(
-                self.model,
+                model,
                 self.job,
-                self.clips,
-                places,
-                select,
+                self.corpus.clips(model.reads, spec.look),
+                self.corpus.places(PROTOCOL, train, degraded=True),
+                self.corpus.places(PROTOCOL, select),
                 folder=Path(folder),
                 accelerator=accelerator(self.recipe),
                 stop=epoch,
             )
             trainer.fit()
-        return trainer
+        return trainer, spec
+
+    def choose(self) -> tuple[int, float]:
+        """Choose the epoch, whose strength has the best recall on corpora left out, and the temperature."""
+        every = range(len(self.folds))
+        histories = [self.train(left_out)[0].history for left_out in every]
+        recalls = [[record["validation_uar"] for record in history] for history in histories]
+        recall = np.mean(recalls, axis=0)
+        epoch = int(recall.argmax()) + 1
+        logs, labels = [], []
+        for left_out in every:
+            trainer, _ = self.train(left_out, epoch)
+            places = self.corpus.places(PROTOCOL, self.folds[left_out].test)
+            logs.append(among(trainer.predict(places).double().numpy(), self.corpus.possible[places]))
+            labels += [trainer.clips.labels[place] for place in places]
+        print(f"recall on the corpus left out, by strength: {recall.round(3)}; epoch {epoch}")
+        return epoch, fit_temperature(np.concatenate(logs), np.array(labels))
+
+
+@torch.no_grad()
+def without_bias(stream: Statistics, classify: torch.nn.Linear) -> None:
+    """Move the bias of a classifier into the mean of the statistics before it, so that both give the same.
+
+    Statistics that are missing count as the mean, and then every emotion is as likely.
+    """
+    weight, bias = classify.weight.double(), classify.bias.double()
+    shift = torch.linalg.lstsq(weight, (bias - bias.mean())[:, None]).solution[:, 0]
+    stream.mean.sub_(shift * stream.deviation)
+    classify.bias.zero_()
+
+
+def face_temperature(corpus: PreparedCorpus) -> float:
+    """Fit the temperature of the expression network's scores on some clips."""
+    scores = []
+    for header in corpus.headers:
+        values = corpus.store.load(header.name, ["expression"])["expression"][:, : len(LABELS)].mean(axis=0)
+        scores.append(values.astype(np.float64))
+    labels = np.array([LABELS.index(header.emotion) for header in corpus.headers])
+    return fit_temperature(np.stack(scores), labels)
+
+
+def write(folder: Path, model: torch.nn.Module, spec: ModelSpec) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    spec.write(folder)
+    save_weights(model, folder)
+    print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.2f} MB")
+
+
+def main(
+    ravdess: Path,
+    nemo: Path,
+    out: Path,
+    faces: Annotated[list[Path], typer.Option(help="Prepared clips with faces.")],
+) -> None:
+    """Train both models and write them into a folder."""
+    voice = Voice(PreparedCorpus(open_stores([ravdess, nemo], LABELS)))
+    epoch, temperature = voice.choose()
+    trainer, spec = voice.train(epoch=epoch)
+    heard = trainer.model.eval()
+    without_bias(heard.encoder, heard.classify)
+    write(out / "voice", heard, replace(spec, temperature=temperature))
+
+    seen = PreparedCorpus(open_stores(faces, LABELS))
+    cooling = face_temperature(seen)
+    print(f"temperature of the voice {temperature:.2f}, of the face {cooling:.2f}")
+    settings = {**spec.settings, **seen.sizes(["expression"])}
+    both = create_model(EVERYDAY, **settings)
+    with torch.no_grad():
+        both.audio.load_state_dict(heard.encoder.state_dict())
+        both.head.streams.audio.weight.copy_(heard.classify.weight / temperature)
+        both.head.streams.video.weight.zero_()
+        both.head.streams.video.weight[:, : len(LABELS)] = torch.eye(len(LABELS)) / cooling
+        both.head.streams.audio.bias.zero_()
+        both.head.streams.video.bias.zero_()
+    preparation = replace(
+        spec.preparation,
+        modalities=("speech", "expression"),
+        expression_sha256=seen.preparation.expression_sha256,
+        frames=seen.preparation.frames,
+        size=seen.preparation.size,
+    )
+    fused = replace(spec, model=EVERYDAY, settings=settings, preparation=preparation, independent=True)
+    write(out / "everyday", both, fused)
+
+
+if __name__ == "__main__":
+    typer.run(main)

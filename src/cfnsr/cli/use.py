@@ -378,5 +378,5 @@ def _load(checkpoint: str, speech_encoder: str | None = None, only: str | None =
     elif is_hub_name(checkpoint):
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
     model = as_recogniser(load(checkpoint))
-    model.find_speech_encoder(speech_encoder)
+    model.find_networks(speech_encoder)
     return among(model, names(only)) if only else model

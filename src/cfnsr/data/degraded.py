@@ -5,6 +5,7 @@ from dataclasses import replace
 from zlib import crc32
 
 from cfnsr.corpus.take import Take
+from cfnsr.data.preparer import loud
 from cfnsr.features.base import Sound
 from cfnsr.media.degrade import degrade
 
@@ -37,8 +38,15 @@ def is_degraded(attributes: Mapping[str, str]) -> bool:
 
 
 def degrade_sound(sound: Sound, take: Take) -> Sound:
-    """Degrade the sound of a take; drawn from its name, which holds the version, alone."""
+    """Degrade the sound of a take; drawn from its name, which holds the version, alone.
+
+    Sound that would be too quiet to count as speech stays as it is.
+    """
     if not is_degraded(take.attributes) or not len(sound.samples):
         return sound
     samples = degrade(sound.samples, sound.rate, crc32(take.name.encode()))
-    return Sound(samples, sound.rate, sound.preparation)
+    return (
+        Sound(samples, sound.rate, sound.preparation)
+        if loud(samples, sound.rate, sound.preparation)
+        else sound
+    )

@@ -66,7 +66,7 @@ def predict(
     recogniser = as_recogniser(model)
     path = Path(file)
     if speech_encoder is not None:
-        recogniser.find_speech_encoder(str(speech_encoder))
+        recogniser.find_networks(str(speech_encoder))
     recogniser.check(path.name, openface)
     if all_faces and not recogniser.preparation.of_pictures:
         raise InputError(

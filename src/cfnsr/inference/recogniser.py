@@ -18,6 +18,7 @@ from cfnsr.data.windows import Windows
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Arrays
+from cfnsr.features.expression_net import find_net
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech_encoder import choose_encoder, find_encoder
 from cfnsr.inference.timeline import Window
@@ -112,21 +113,26 @@ class Recogniser(ABC):
                 "a folder of such files, or a table of clip means"
             )
 
-    def find_speech_encoder(self, given: str | None) -> None:
-        """Find the speech encoder that the model was trained with, before any file needs it.
+    def find_networks(self, speech_encoder: str | None = None) -> None:
+        """Find the pretrained networks that the model was trained with, before any file needs them.
 
         Args:
-            given: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names, or the hub's.
+            speech_encoder: a folder or a hub name; None leaves what `CFNSR_SPEECH_ENCODER` names, or the
+                hub's.
 
         Raises:
-            InputError: when it is not there, is another one, or none is needed.
+            InputError: when one is not there or is another, or no speech encoder is needed.
         """
         if self.preparation.pretrained:
-            if given is not None:
-                choose_encoder(given)
+            if speech_encoder is not None:
+                choose_encoder(speech_encoder)
             find_encoder(self.preparation.speech_encoder, self.preparation.speech_sha256)
-        elif given is not None:
-            raise InputError(f"--speech-encoder {given}: model {self.name} reads no speech; leave it out")
+        elif speech_encoder is not None:
+            raise InputError(
+                f"--speech-encoder {speech_encoder}: model {self.name} reads no speech; leave it out"
+            )
+        if self.preparation.expression_sha256:
+            find_net(self.preparation.expression_sha256)
 
 
 class TorchRecogniser(Recogniser):

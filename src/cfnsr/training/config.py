@@ -54,6 +54,8 @@ class Recipe:
         label_smoothing: part of a label that is spread over all classes (Szegedy et al. 2016).
         class_balance: weight clips by the rarity of their class among those that train.
         balanced_sampling: repeat training clips until every class of every corpus has as many.
+        corpora_apart: standardise the training clips of each corpus by their own statistics, in models that
+            are solved; the clips of others, by the mean over all, or by theirs (`cfnsr predict --adapt`).
         degraded: train on the degraded versions of takes too, where the corpus was prepared with some.
         mixup: alpha of the Beta distribution by which clips are mixed (Zhang et al. 2018); 0 for none.
         refit: once the inner validation actors have chosen the epoch, train anew on them too, for as many
@@ -107,6 +109,7 @@ class Recipe:
     label_smoothing: Annotated[float, (0, 0.9)] = 0.0
     class_balance: bool = False
     balanced_sampling: bool = False
+    corpora_apart: bool = False
     degraded: bool = False
     mixup: Annotated[float, (0, 10)] = 0.0
     refit: bool = False
@@ -277,7 +280,7 @@ FEATURES = replace(
     calibrated_start=True,
 )
 # For people, microphones and rooms that did not train: every corpus and emotion alike, and degraded sound.
-ROBUST = replace(FEATURES, preset="robust", balanced_sampling=True, degraded=True, select_by="uar")
+ROBUST = replace(FEATURES, preset="robust", balanced_sampling=True, corpora_apart=True, degraded=True)
 PRESETS = {recipe.preset: recipe for recipe in (PAPER, RECOMMENDED, SMALL, FEATURES, ROBUST)}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
@@ -38,25 +39,38 @@ def fit_discriminants(model: nn.Module, clips: Clips, train: Sequence[int]) -> N
 
 
 @torch.no_grad()
-def prepare(model: nn.Module, solver: Solver, clips: Clips, train: Sequence[int]) -> Callable[[float], None]:
-    """Measure the training clips, at every speed they have; returns what solves the model at a strength."""
+def prepare(
+    model: nn.Module, solver: Solver, clips: Clips, train: Sequence[int], *, apart: bool = False
+) -> Callable[[float], None]:
+    """Measure the training clips, at every speed they have; returns what solves the model at a strength.
+
+    Args:
+        apart: standardise the clips of each corpus by their own statistics.
+    """
     if solver.prepare is None:
         return lambda strength: None
     streams = [module for module in model.modules() if isinstance(module, Statistics)]
     (linear,) = (module for module in model.modules() if isinstance(module, nn.Linear))
     measured: list[list[Tensor]] = [[] for _ in streams]
-    labels = []
+    labels, corpora = [], list[str]()
     for batch in map(Batch._make, DataLoader(Subset(clips, train), PICTURED)):
         spread, speeds = at_every_speed(to_input(batch, linear.weight.device))
         labels.append(batch.label.repeat_interleave(speeds))
+        corpora += [clips.corpora[place] for place in batch.place for _ in range(speeds)]
         inputs = spread._asdict()
         for modality, stream, values in zip(clips.columns, streams, measured, strict=True):
             values.append(stream.measure(stream.check(inputs[modality])))
     pooled = []
     for stream, values in zip(streams, measured, strict=True):
         every = torch.cat(values)
+        groups = np.array(corpora if apart else [""] * len(every))
+        standardised = torch.empty(every.shape, dtype=torch.float64)
+        for corpus in dict.fromkeys(groups.tolist()):
+            rows = torch.from_numpy(groups == corpus)
+            stream.fit(every[rows])
+            standardised[rows] = stream.standardise(every[rows]).double().cpu()
         stream.fit(every)
-        pooled.append(stream.standardise(every).double())
+        pooled.append(standardised.to(every.device))
     together = torch.cat(labels).to(linear.weight.device)
     solve = solver.prepare(torch.cat(pooled, dim=1), together, linear.out_features)
 

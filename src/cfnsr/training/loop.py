@@ -230,7 +230,9 @@ class Trainer:
         if self.selecting is None and epoch < self.stop:
             return {}
         if self._solve_model is None:
-            self._solve_model = prepare(self._bare(self.model), self.solver, self.clips, self.train)
+            self._solve_model = prepare(
+                self._bare(self.model), self.solver, self.clips, self.train, apart=self.recipe.corpora_apart
+            )
         self._solve_model(strength)
         log_probabilities = self.predict(self.train)
         labels = torch.tensor([self.clips.labels[place] for place in self.train])
