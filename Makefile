@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features docs test test-all check constraints clean
+.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs test test-all check constraints clean
 
 setup: $(STAMP)
 
@@ -85,6 +85,48 @@ ravdess-features: setup
 	$(call keep,features/runs-mean,ravdess-frame-means)
 	$(fill)
 
+# src/cfnsr/pretrained: the models that come with the package. NEMO is a CSV of takes, FACES two folders of videos.
+NEMO ?= $(SHARED)/voices/nemo.csv
+FACES ?= $(SHARED)/clips/ravdess
+MORE_FACES ?= $(SHARED)/clips/cremad
+PREPARE_SPEECH := --modalities speech --speech-encoder $(SPEECH) --workers $(WORKERS)
+people/prepared: setup
+	$(BIN)/cfnsr prepare $(RAVDESS_SOUND) people/ravdess $(PREPARE_SPEECH) --degraded 2
+	$(BIN)/cfnsr prepare $(NEMO) people/nemo $(PREPARE_SPEECH) --degraded 2
+	$(BIN)/cfnsr prepare $(FACES) people/faces --modalities expression
+	$(BIN)/cfnsr prepare $(MORE_FACES) people/more_faces --modalities expression
+	touch $@
+
+everyday: people/prepared
+	$(BIN)/python docs/everyday.py people/ravdess people/nemo src/cfnsr/pretrained \
+		--faces people/faces --faces people/more_faces
+
+# docs/other-people.md: models on people, languages and microphones that did not train. URDU is a CSV of takes that
+# never train. Takes about an hour on two cores.
+URDU ?= $(SHARED)/voices/urdu.csv
+BOTH_PEOPLE := --audio speech --data people/ravdess --data people/nemo --preset robust --resume
+SEVEN := --labels neutral,happy,sad,angry,fearful,disgust,surprised,calm=neutral
+LEFT_OUT := people/left-out/leave_one_corpus_out/logistic_audio+speech/seed_0
+other-people: people/prepared
+	$(BIN)/cfnsr prepare $(URDU) people/urdu $(PREPARE_SPEECH)
+	$(BIN)/cfnsr crossval logistic_audio $(BOTH_PEOPLE) $(SEVEN) --protocol leave_one_corpus_out --out people/left-out-degraded
+	$(BIN)/cfnsr crossval logistic_audio $(BOTH_PEOPLE) $(SEVEN) --protocol leave_one_corpus_out --set degraded=false \
+		--out people/left-out
+	for adapt in "" --adapt; do \
+		evaluate="$(BIN)/cfnsr evaluate --out people/evaluated $$adapt" && \
+		$$evaluate $(LEFT_OUT)/fold_1 people/nemo --name ravdess && \
+		$$evaluate $(LEFT_OUT)/fold_1 people/urdu --name ravdess && \
+		$$evaluate $(LEFT_OUT)/fold_2 people/ravdess --name nemo && \
+		$$evaluate $(LEFT_OUT)/fold_2 people/urdu --name nemo && \
+		$$evaluate voice people/urdu --name ravdess_and_nemo || exit; \
+	done
+	$(BIN)/cfnsr crossval logistic_audio $(BOTH_PEOPLE) --set degraded=false --workers $(WORKERS) --out people/nested
+	$(call keep,people/evaluated,people)
+	$(call keep,people/left-out,people-left-out)
+	$(call keep,people/left-out-degraded,people-degraded)
+	$(call keep,people/nested,people-nested)
+	$(fill)
+
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
@@ -107,4 +149,4 @@ constraints: setup
 	$(BIN)/python -m pip freeze --exclude-editable | sed "s/+cpu$$//" > constraints.txt
 
 clean:
-	rm -rf $(VENV) demo table protocols features docs/_build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo table protocols features people docs/_build .mypy_cache .ruff_cache .pytest_cache

@@ -51,6 +51,7 @@ from cfnsr.evaluation.render import (
     published,
 )
 from cfnsr.files import read_json, write_text
+from cfnsr.inference.evaluate import PROTOCOL as ON
 from cfnsr.training.interaction import DISTURBANCES
 
 DOCS = Path(__file__).resolve().parent
@@ -257,6 +258,26 @@ def comparisons_table(results: Results) -> Table:
     return paper_tables.comparisons_table(compared)
 
 
+def people_table(results: Results) -> Table:
+    """Show models on corpora that did not train them: every row that `cfnsr evaluate` made."""
+    lines: list[Line] = []
+    for row in results["rows"]:
+        if row["protocol"].startswith(f"{ON}_"):
+            tested = row["protocol"].removeprefix(f"{ON}_").removesuffix("_adapted")
+            uar = _estimate(row["uar"])
+            line: Line = {"trained on": row["model"], "tested on": tested, "adapted": NOTHING}
+            if row["caveat"]:
+                line["adapted"] = _with("yes", row["caveat"].split(":")[0])
+            line |= {
+                "emotions": str(len(row["emotions"])),
+                "UAR %": figure(uar),
+                "95 % by speaker": limits(uar),
+            }
+            scores = {"accuracy %": "accuracy", "macro F1 %": "macro_f1", "ECE %": "ece"}
+            lines.append({**line, **{head: percent(row[key]["mean"]) for head, key in scores.items()}})
+    return Table("", lines, texts=3)
+
+
 def task_table(results: Results) -> Table:
     """Show accuracy of each row on the task of interaction.py, and its verdict among the most places."""
     lines = []
@@ -278,6 +299,7 @@ TABLES: dict[str, Callable[..., Table]] = {
     "time": time_table,
     "interaction": interaction_table,
     "comparisons": comparisons_table,
+    "people": people_table,
     "task": task_table,
 }
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cfnsr.training.calibration import COLDEST, HOTTEST, fit_temperature, tempered
+from cfnsr.training.calibration import COLDEST, HOTTEST, among, fit_temperature, tempered
 
 
 def scores(clips: int, classes: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,3 +62,16 @@ def test_a_model_that_is_always_wrong_knows_nothing() -> None:
 def test_classes_that_are_ruled_out() -> None:
     logs = np.array([[0.0, -np.inf]] * 4)
     assert COLDEST <= fit_temperature(logs, np.array([0, 0, 0, 1])) <= HOTTEST
+
+
+def test_classes_that_are_ruled_out_do_not_heat_the_temperature() -> None:
+    rng = np.random.default_rng(0)
+    logs = np.log(rng.dirichlet([0.3] * 4, 200))
+    labels = np.array([rng.choice(4, p=np.exp(row)) for row in logs])
+    possible = np.zeros((200, 6), bool)
+    possible[:, :4] = True
+    wide = among(np.pad(logs, ((0, 0), (0, 2))), possible)
+    np.testing.assert_allclose(wide[:, :4], logs, atol=1e-9)
+    assert np.exp(wide[:, 4:]).max() == 0
+    assert fit_temperature(wide, labels) == pytest.approx(fit_temperature(logs, labels), rel=1e-3)
+    assert 0.8 < fit_temperature(wide, labels) < 1.2

@@ -288,6 +288,9 @@ def evaluate(
     model: ModelArgument,
     data: Annotated[Path, Argument(help="Folder made by `cfnsr prepare`, of a corpus that did not train.")],
     out: Annotated[Path, Option(help="Folder of the runs; the report of all runs in it is written.")],
+    name: Annotated[
+        str | None, Option(help="Of the model in the report; that of the zoo or the package if not given.")
+    ] = None,
     adapt: Annotated[
         bool,
         Option(
@@ -310,7 +313,7 @@ def evaluate(
         clips = (store.load(header.name) for header in without_degraded(store))
         loaded = adapted(loaded, clips)
     with bar("evaluate", 1) as step:
-        run = evaluate(loaded, store, name=model, progress=step)
+        run = evaluate(loaded, store, name=name or model, progress=step)
     if adapt:
         run = replace(run, protocol=f"{run.protocol}_adapted", caveat=ADAPTED)
     run.write(out / run.protocol / run.model / "seed_0" / "fold_1")

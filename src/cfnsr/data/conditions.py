@@ -23,7 +23,7 @@ from cfnsr.media.degrade import noise_power
 BLUR = 1 / 16  # deviation of the Gaussian, as a part of the picture's side: features melt, the face stays
 DARK = 0.15  # of the light
 KEPT = 2**28  # bytes of sound features that are not computed again
-CLEAN = "clean"
+CLEAN, DEGRADED = "clean", "degraded_sound"
 KNOWN = "the speaker is standardised by"
 
 Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # waveform (N,), source of randomness
@@ -146,7 +146,12 @@ _EVERY = (
     Condition("one_emotion", f"{KNOWN} takes of the emotion of this one alone", among=few(emotions=1)),
 )
 CONDITIONS = {condition.name: condition for condition in _EVERY}  # in the order of the report
-MEANINGS = {CLEAN: "the test clips as they are", **{each.name: each.meaning for each in _EVERY}}
+MEANINGS = {
+    CLEAN: "the test clips as they are",
+    **{each.name: each.meaning for each in _EVERY},
+    # Of a corpus that was prepared with degraded versions of its takes.
+    DEGRADED: "the sound of another microphone, codec or room, drawn for each clip",
+}
 
 
 def label(name: str) -> str:

@@ -76,7 +76,8 @@ def learning_curves(row: Row) -> Markup:
                     marks = {"color": colour, "markersize": 4, "label": mark, "clip_on": False}
                     axis.plot(at, curves[at - 1, runs], "o", **marks)
         loss.set(ylabel="loss", ylim=(0, None))
-        loss.legend(**ABOVE)
+        if loss.lines:  # of a model that was only tested there are none
+            loss.legend(**ABOVE)
         accuracy.set(ylabel="accuracy %", ylim=(0, 100), xlabel="epoch")
         accuracy.xaxis.get_major_locator().set_params(integer=True)
         return _svg(figure, alt)

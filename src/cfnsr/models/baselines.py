@@ -148,8 +148,9 @@ class Statistics(Encoder):
 
     def standardise(self, measured: Float[Tensor, "B dim"]) -> Float[Tensor, "B dim"]:
         """Standardise statistics by those of the training clips."""
-        standardised = ((measured - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
-        return torch.where(standardised.isnan(), 0.0, standardised)
+        # Before they are clamped: some runtimes clamp NaN to a limit.
+        there = torch.where(measured.isnan(), self.mean, measured)
+        return ((there - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
 
     @torch.no_grad()
     def fit(self, measured: Float[Tensor, "N dim"]) -> None:

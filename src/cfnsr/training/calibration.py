@@ -82,7 +82,8 @@ def fit_temperature(
     from scipy.optimize import minimize_scalar
 
     clips = len(labels)
-    weights = np.full(log_probabilities.shape, 1 / log_probabilities.size)  # the clip more, over all classes
+    possible = log_probabilities > RULED_OUT / 2
+    weights = possible / possible.sum(axis=1, keepdims=True) / clips  # the clip more, over all classes
     weights[np.arange(clips), labels] += 1
 
     def loss(log_temperature: float) -> float:

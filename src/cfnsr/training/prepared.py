@@ -13,7 +13,7 @@ from torch import Tensor
 from cfnsr.corpus.take import Actor, actor_order, refuse_spellings
 from cfnsr.data.conditions import CorruptedSound
 from cfnsr.data.dataset import Clips, Column
-from cfnsr.data.degraded import is_degraded
+from cfnsr.data.degraded import degraded_name, is_degraded
 from cfnsr.data.folds import Dealt, Fold, Protocol, Unit
 from cfnsr.data.joined import CORPUS
 from cfnsr.data.store import Store
@@ -154,6 +154,13 @@ class PreparedCorpus:
     def places(self, protocol: Protocol, units: Iterable[Unit], *, degraded: bool = False) -> list[int]:
         """Places of the clips of some units."""
         return [place for place, _ in self.part(protocol, units, degraded=degraded)]
+
+    def versions(self, protocol: Protocol, units: Iterable[Unit]) -> list[int]:
+        """Places of the first degraded version of each clip of some units; none where one has none."""
+        place_of = {header.name: place for place, header in enumerate(self.headers)}
+        clips = [self.headers[place].name for place in self.places(protocol, units)]
+        versions = [place_of.get(degraded_name(name, 1)) for name in clips]
+        return [] if None in versions else [place for place in versions if place is not None]
 
     def actors(self, protocol: Protocol, units: Iterable[Unit]) -> list[Actor]:
         """Actors in the clips of these units."""

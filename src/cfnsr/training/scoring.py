@@ -1,11 +1,11 @@
 """Predictions of a trained fold: its clips as they are, under bad input, and with the exchange disturbed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from cfnsr.data.conditions import Condition, conditions_of
+from cfnsr.data.conditions import DEGRADED, Condition, conditions_of
 from cfnsr.data.dataset import Batch, Column
 from cfnsr.data.folds import Unit
 from cfnsr.models.streams import TwoStream
@@ -35,7 +35,18 @@ def predict(
     clips = corpus.part(job.protocol, units)
     if not clips:
         return NOBODY
-    places = [place for place, _ in clips]
+    return _predict(trainer, job, corpus, clips, [place for place, _ in clips], change)
+
+
+def _predict(
+    trainer: Trainer,
+    job: Job,
+    corpus: PreparedCorpus,
+    clips: Sequence[tuple[int, str]],
+    places: Sequence[int],
+    change: Change | None = None,
+) -> Predictions:
+    """Predict the clips at some places, under the names of `clips`."""
     log_probabilities = trainer.predict(places, change).double().numpy()
     if job.protocol.masked:
         log_probabilities = among(log_probabilities, corpus.possible[places])
@@ -72,6 +83,11 @@ def predict_under_conditions(trainer: Trainer, job: Job, corpus: PreparedCorpus)
             return batch._replace(**read)
 
         predicted[name] = predict(trainer, job, corpus, job.fold.test, change)
+    versions = corpus.versions(job.protocol, job.fold.test)
+    if versions and not job.protocol.normalised:
+        predicted[DEGRADED] = _predict(
+            trainer, job, corpus, corpus.part(job.protocol, job.fold.test), versions
+        )
     return predicted
 
 
