@@ -36,6 +36,7 @@ from cfnsr.training.prepared import PreparedCorpus
 # The emotions that the expression network scores, in its order.
 LABELS = parse_labels(f"{','.join(EMOTIONS)},calm=neutral")
 VOICE, EVERYDAY = "logistic_audio+speech", "logistic_late+expression+speech"
+ENCODER = "openai/whisper-tiny.en"  # on the hub
 PROTOCOL = PROTOCOLS["leave_one_corpus_out"]
 
 
@@ -124,6 +125,7 @@ def main(
     voice = Voice(PreparedCorpus(open_stores([ravdess, nemo], LABELS)))
     epoch, temperature = voice.choose()
     trainer, spec = voice.train(epoch=epoch)
+    spec = replace(spec, preparation=replace(spec.preparation, speech_encoder=ENCODER))
     heard = trainer.model.eval()
     without_bias(heard.encoder, heard.classify)
     write(out / "voice", heard, replace(spec, temperature=temperature))

@@ -282,6 +282,19 @@ def pointing_outside(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(told))
 
 
+def test_one_encoder_in_files_of_two_kinds_counts_as_one(shared: Path, tmp_path: Path) -> None:
+    """The hub's file of Whisper tiny.en has 32 bits, other names and a decoder beside it."""
+    folder = shared / "models" / "whisper-tiny-en-encoder"
+    there = load_file(folder / "model.safetensors")
+    whole = {f"model.{name}": value.float() for name, value in there.items()}
+    save_file({**whole, "model.decoder.layer_norm.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
+    shutil.copy(folder / "config.json", tmp_path)
+    assert SpeechEncoder(tmp_path).sha256 == SpeechEncoder(folder).sha256
+    whole["model.encoder.conv1.weight"] *= 1.001  # trained further
+    save_file(whole, tmp_path / "model.safetensors")
+    assert SpeechEncoder(tmp_path).sha256 != SpeechEncoder(folder).sha256
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [

@@ -61,6 +61,29 @@ def demo(
     prediction = predict(load_model(checkpoint), unseen.video, openface=unseen.openface)
     print(to_table(prediction))
     print(f"the actor played: {unseen.emotion}")
+    predict_everyday(unseen.video)
     print(f"contact sheet: {prepared / 'contact_sheet.png'}")
     print(f"report: {runs / 'report.html'}")
     print(f"done in {(monotonic() - started) / 60:.1f} minutes")
+
+
+def predict_everyday(file: Path) -> None:
+    """Predict a file by the model that comes with the package, or say what it needs."""
+    from cfnsr.features import expression_net, speech_encoder
+    from cfnsr.inference.predict import predict
+    from cfnsr.inference.recogniser import as_recogniser
+    from cfnsr.inference.writers import to_table
+    from cfnsr.sharing.loading import load
+    from cfnsr.sharing.shipped import DEFAULT
+
+    model = as_recogniser(load(DEFAULT))
+    name, sha256 = model.preparation.speech_encoder, model.preparation.speech_sha256
+    if speech_encoder.is_here(name, sha256) and expression_net.folder_here() is not None:
+        print(f"the same take by {DEFAULT}, a model of people that comes with the package:")
+        print(to_table(predict(model, file)))
+        return
+    print(
+        f"for people there is the model {DEFAULT}: `cfnsr predict interview.mp4` fetches what it needs once "
+        f"(pip install '.[pretrained]'); without a network set {speech_encoder.VARIABLE} to a folder with "
+        f"{name}, and {expression_net.VARIABLE} to one with the expression network"
+    )

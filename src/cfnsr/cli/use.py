@@ -22,7 +22,7 @@ from cfnsr.cli.app import (
 from cfnsr.console import Step, bar, say
 from cfnsr.errors import InputError, require
 from cfnsr.files import check_file, escaped, visible, write_atomically
-from cfnsr.sharing.shipped import DEFAULT
+from cfnsr.sharing.shipped import DEFAULT, NOTE, shipped_models
 
 if TYPE_CHECKING:
     from cfnsr.inference.predict import Progress
@@ -231,6 +231,7 @@ def serve(
         max_bytes=max_megabytes * MEBIBYTE,
         max_seconds=60 * minutes,
         hosts=server.hosts_of(host),
+        about=f"{checkpoint}, {NOTE}" if checkpoint in shipped_models() else "",
     )
 
     def started(address: str) -> None:
@@ -371,7 +372,6 @@ def _load(checkpoint: str, speech_encoder: str | None = None, only: str | None =
     """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
     from cfnsr.inference.recogniser import among, as_recogniser
     from cfnsr.sharing.loading import is_hub_name, load
-    from cfnsr.sharing.shipped import NOTE, shipped_models
 
     if checkpoint in shipped_models():
         say(f"model {checkpoint}: {NOTE}")

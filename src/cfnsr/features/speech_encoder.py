@@ -46,6 +46,18 @@ CLASSES = {
     "hubert": "HubertModel",
     "wavlm": "WavLMModel",
 }
+# Encoders that are published in files of several kinds, with a decoder or without, of 32 bits or 16: the
+# SHA-256 that all these files count as, and the norms of some of their weights.
+PUBLISHED = {
+    "a5edb78c34a54d6695861de72033be734203dec43c2f74e70a8e36ed238737ef": {  # openai/whisper-tiny.en
+        "encoder.conv1.weight": 16.76843,
+        "encoder.conv2.weight": 23.57152,
+        "encoder.layers.0.self_attn.q_proj.weight": 11.26579,
+        "encoder.layers.3.fc2.weight": 26.65616,
+        "encoder.layer_norm.weight": 25.83261,
+    }
+}
+SAME_NORM = 1e-4  # of a norm; rounding to 16 bits changes one by less, further training by more
 UNUSED = {"masked_spec_embed"}  # a weight for training alone, which some files leave out
 
 
@@ -91,13 +103,26 @@ class SpeechEncoder:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over the names and contents of the files the features depend on."""
+        """SHA-256 over the names and contents of the files the features depend on; see `PUBLISHED`."""
+        for sha256, norms in PUBLISHED.items():
+            if all(abs(self._norm(name) / norm - 1) < SAME_NORM for name, norm in norms.items()):
+                return sha256
         digest = hashlib.sha256()
         settings = [CONFIG] if self.kind == "whisper" else [CONFIG, PREPROCESSOR]
         for path in [path for name in settings if (path := self.folder / name).exists()] + self.weights:
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+    def _norm(self, tensor: str) -> float:
+        """Norm of one of the weights, of an encoder alone or within a whole model; 0 where it has none."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.weights[0]
+        for name in (tensor, f"model.{tensor}"):
+            with suppress(SafetensorError, TypeError), safe_open(path, framework="np") as file:
+                return float(np.linalg.norm(file.get_tensor(name).astype(np.float64)))
+        return 0.0
 
     @cached_property
     def parameters(self) -> int:
@@ -267,15 +292,12 @@ def _on_hub(name: str, sha256: str) -> SpeechEncoder:
             f"{given}: expected --speech-encoder with its folder or a hub name such as "
             f"openai/whisper-tiny.en, or {VARIABLE} set to its folder"
         )
+    if sha256 and (there := _fetched(name, sha256)):  # need not be asked for again, by every worker
+        return there
     require("pretrained", "huggingface_hub")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
-    if sha256:  # known files need not be asked for again, by every worker
-        with suppress(LocalEntryNotFoundError, InputError):
-            folder = Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
-            if (there := SpeechEncoder(folder, name)).sha256 == sha256:
-                return there
     try:
         folder = Path(snapshot_download(name, allow_patterns=FILES))
     except Exception as error:  # the hub, its HTTP client and the file system each raise their own
@@ -286,6 +308,22 @@ def _on_hub(name: str, sha256: str) -> SpeechEncoder:
             f"or fetch it elsewhere and set {VARIABLE} to its folder"
         ) from None
     return SpeechEncoder(folder, name)
+
+
+def _fetched(name: str, sha256: str) -> SpeechEncoder | None:
+    """Find an encoder that was fetched from the hub before."""
+    with suppress(ImportError, OSError, InputError):  # OSError: the hub's own, where it is not there
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
+        if (there := SpeechEncoder(folder, name)).sha256 == sha256:
+            return there
+    return None
+
+
+def is_here(name: str, sha256: str) -> bool:
+    """True if nothing has to be fetched: `CFNSR_SPEECH_ENCODER` names a folder, or it was fetched before."""
+    return bool(os.environ.get(VARIABLE)) or _fetched(name, sha256) is not None
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ PROTOCOL = "on"  # of such a run, with the corpus behind it: on_urdu
 ADAPTED = "speech standardised by the tested corpus: transductive, needs its emotions in balance"
 LEAST = 1e-30  # of a probability, so that its logarithm is finite
 # Settings of a preparation by which no feature differs.
-APART = ("modalities", "video_stream", "audio_stream", "lenient", "recipe")
+APART = ("speech_encoder", "modalities", "video_stream", "audio_stream", "lenient", "recipe")
 
 
 def without_degraded(store: Store) -> list[Header]:

@@ -63,6 +63,8 @@ async def settings(request: Request, jobs: routes.AllJobs) -> dict[str, Any]:
         "colours": colours(recogniser.labels.emotions),
         "sees": "video" in recogniser.reads,
         "hears": "audio" in recogniser.reads,
+        "either": recogniser.handles_missing,
+        "about": request.app.state.about,
         "allFaces": jobs.sees_faces,
         "explains": explains(recogniser),
         "maxBytes": limits.max_bytes,
@@ -99,6 +101,7 @@ def create_app(
     *,
     hosts: Collection[str] | None = LOOPBACK,
     examples: bool = True,
+    about: str = "",
     **limits: Any,
 ) -> FastAPI:
     """Build the web application of one model: the page at `/`, and the REST API that `/docs` describes.
@@ -106,6 +109,7 @@ def create_app(
     Args:
         model: from `load_model` or `load_exported`, or any model of the zoo; it is put into evaluation.
         hosts: names and addresses that the server may be called by, IPv6 in brackets; None for any.
+        about: what the page says of the model, beside its name.
         examples: offer examples; they are drawn when first asked for, and kept in the user's cache.
         limits: fields of `Limits`, such as `max_bytes`.
 
@@ -126,6 +130,7 @@ def create_app(
         redoc_url=None,
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
     )
+    app.state.about = about
     app.state.jobs, app.state.examples, app.state.drawing = jobs, EXAMPLES if examples else {}, asyncio.Lock()
     app.add_middleware(Guard, hosts=hosts)
     for kind in (Refusal, RequestValidationError, HTTPException, Exception):

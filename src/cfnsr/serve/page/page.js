@@ -409,11 +409,12 @@ function listen() {
 async function begin() {
   listen();
   settings = await askJson("/settings");
-  const { sees, hears } = settings;
-  $("model").textContent = `Model ${settings.model}, cfnsr ${settings.version}.`;
-  const kind = sees && hears ? "A video with sound" : sees ? "A video" : "A video or a sound recording";
+  const { sees, hears, either } = settings;
+  $("model").textContent = `Model ${settings.about || settings.model}, cfnsr ${settings.version}.`;
+  const sound = !sees || either; // alone will do
+  const kind = sound ? "A video or a sound recording" : hears ? "A video with sound" : "A video";
   $("bounds").textContent = `${kind} of at most ${inWords(settings.maxSeconds)} and ${Math.round(settings.maxBytes / MIB)} MiB.`;
-  $("file").accept = [sees ? "video/*" : "video/*,audio/*", ...settings.suffixes].join(",");
+  $("file").accept = [sound ? "video/*,audio/*" : "video/*", ...settings.suffixes].join(",");
   $("record").textContent = sees ? "Record with the webcam" : "Record with the microphone";
   $("all-faces-field").hidden = !settings.allFaces;
   $("keep-field").hidden = $("kept-note").hidden = !settings.explains;
