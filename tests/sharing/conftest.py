@@ -21,6 +21,7 @@ def runs(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cfnsr.cli.corpus import prepare_takes
     from cfnsr.cli.train import train_models
     from cfnsr.corpus.scan import scan
+    from cfnsr.data.store import Store
     from cfnsr.features.preparation import Preparation
     from cfnsr.training.config import find_recipe
 
@@ -28,7 +29,7 @@ def runs(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data, preparation = place / "prepared", Preparation(modalities=("audio",))
     prepare_takes(scan(synthetic), synthetic, data, preparation, workers=1)
     recipe = find_recipe("small").changed(epochs=1)
-    train_models(["audio"], data, place / "runs", protocols=["nested"], recipe=recipe, folds=[1, 2])
+    train_models(["audio"], Store(data), place / "runs", protocols=["nested"], recipe=recipe, folds=[1, 2])
     return place / "runs"
 
 
