@@ -7,7 +7,6 @@ from zlib import crc32
 from cfnsr.corpus.take import Take
 from cfnsr.data.preparer import loud
 from cfnsr.features.base import Sound
-from cfnsr.media.degrade import degrade
 
 VERSION = "degraded"  # attribute of such a take: its number, from 1
 
@@ -44,6 +43,8 @@ def degrade_sound(sound: Sound, take: Take) -> Sound:
     """
     if not is_degraded(take.attributes) or not len(sound.samples):
         return sound
+    from cfnsr.media.degrade import degrade  # loads scipy, which a prediction does without
+
     samples = degrade(sound.samples, sound.rate, crc32(take.name.encode()))
     return (
         Sound(samples, sound.rate, sound.preparation)

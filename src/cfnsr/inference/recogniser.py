@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Recogniser(ABC):
     preparation: Preparation
     normalised: bool
     tolerant: bool
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:

@@ -40,7 +40,6 @@ def is_hub_name(source: "str | Path") -> bool:
 
 
 def is_model(text: str) -> bool:
-    """True where a word names a model, and not a recording."""
+    """True where a word names a model, and not a recording: a file with a suffix that no model has."""
     path = Path(text)
-    known = text in shipped_models() or is_hub_name(text) or path.suffix.lower() in RUNTIMES
-    return known or (path / "config.json").exists() or path.is_dir()
+    return path.suffix.lower() in ("", *RUNTIMES) or path.is_dir() or is_hub_name(text)
