@@ -19,6 +19,8 @@ from cfnsr.features import expression_net, speech_encoder
 from cfnsr.features.base import FEATURES
 from cfnsr.inference.recogniser import as_recogniser
 from cfnsr.inference.timeline import Prediction
+from cfnsr.media.decode import decode
+from cfnsr.media.encode import write_audio
 from cfnsr.models.baselines import Statistics
 from cfnsr.sharing.loading import is_model
 from cfnsr.sharing.shipped import DEFAULT, shipped_models
