@@ -28,7 +28,7 @@ from cfnsr.training.checkpoint import read_spec
 
 Run = Callable[..., CompletedProcess[str]]
 SEVEN = tuple(emotion for emotion in RAVDESS.emotions if emotion != "calm")
-TAKE = "clips/cremad/1001_DFA_HAP_XX.flv"
+HAPPY, SURPRISED = "clips/cremad/1001_DFA_HAP_XX.flv", "clips/ravdess/Actor_06/01-01-08-02-01-01-06.mp4"
 
 
 @pytest.fixture
@@ -100,16 +100,16 @@ def test_everyday_is_the_product_of_voice_and_face(networks: Path) -> None:
 
 
 def test_it_answers_by_what_is_there(networks: Path, tmp_path: Path) -> None:
-    model, file = cfnsr.load("everyday"), networks / TAKE
+    model, file = cfnsr.load("everyday"), networks / SURPRISED
     together = cfnsr.predict(model, file)
-    assert together.emotion == "happy" and by(together) == ("video", "audio")
+    assert together.emotion == "surprised" and by(together) == ("video", "audio")
     read = decode(file, video=False)
     sound = write_audio(tmp_path / "sound.wav", read.waveform, read.sample_rate)
     heard = cfnsr.predict(model, sound)
     assert by(heard) == ("audio",)
     voice = cfnsr.predict(cfnsr.load("voice"), sound)
     assert heard.probabilities == pytest.approx(voice.probabilities, abs=1e-5)
-    seen = cfnsr.predict(model, silent(file, tmp_path / "silent.mkv"))
+    seen = cfnsr.predict(model, silent(file, tmp_path / "silent.mp4"))
     assert by(seen) == ("video",)
     product = {name: value * seen.probabilities[name] for name, value in heard.probabilities.items()}
     expected = {name: value / sum(product.values()) for name, value in product.items()}
@@ -117,7 +117,7 @@ def test_it_answers_by_what_is_there(networks: Path, tmp_path: Path) -> None:
 
 
 def test_predict_without_a_model_uses_it_and_says_so(networks: Path, cfnsr: Run) -> None:
-    done = cfnsr("predict", networks / TAKE, "--only", "happy,sad,angry", "--json")
+    done = cfnsr("predict", networks / HAPPY, "--only", "happy,sad,angry", "--json")
     assert done.returncode == 0
     assert done.stderr.startswith(
         "model everyday: trained on acted emotions of RAVDESS and nEMO (CC BY-NC-SA"
@@ -129,7 +129,7 @@ def test_predict_without_a_model_uses_it_and_says_so(networks: Path, cfnsr: Run)
 
 def test_its_networks_are_missing(networks: Path, cfnsr: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(speech_encoder.VARIABLE, "/nowhere")
-    done = cfnsr("predict", networks / TAKE)
+    done = cfnsr("predict", networks / HAPPY)
     assert done.returncode == 2 and "/nowhere" in done.stderr.splitlines()[-1]
 
 
