@@ -21,7 +21,7 @@ from cfnsr.data.joined import open_stores
 from cfnsr.emotions import parse_labels
 from cfnsr.features.expression_net import EMOTIONS
 from cfnsr.features.spec import ModelSpec
-from cfnsr.models.baselines import Statistics
+from cfnsr.models.entries import Model
 from cfnsr.models.names import find
 from cfnsr.models.zoo import create_model
 from cfnsr.training.calibration import among, fit_temperature
@@ -36,6 +36,7 @@ from cfnsr.training.prepared import PreparedCorpus
 # The emotions that the expression network scores, in its order.
 LABELS = parse_labels(f"{','.join(EMOTIONS)},calm=neutral")
 VOICE, EVERYDAY = "logistic_audio+speech", "logistic_late+expression+speech"
+WIDE = 10.0  # nats of a deviation, so that no score of the face is clamped
 ENCODER = "openai/whisper-tiny.en"  # on the hub
 PROTOCOL = PROTOCOLS["leave_one_corpus_out"]
 
@@ -45,8 +46,7 @@ class Voice:
 
     def __init__(self, corpus: PreparedCorpus) -> None:
         self.corpus, self.folds = corpus, corpus.folds(PROTOCOL)
-        # On the corpus left out, degraded versions of the takes did not help, see docs/other-people.md.
-        self.recipe = replace(find_recipe("robust"), degraded=False)
+        self.recipe = find_recipe("robust")
         self.job = Job(find(VOICE), PROTOCOL, self.folds[0], len(self.folds), 0, self.recipe)
 
     def train(self, left_out: int | None = None, epoch: int | None = None) -> tuple[Trainer, ModelSpec]:
@@ -97,18 +97,6 @@ class Voice:
         return float(np.exp(np.log(fitted).mean()))
 
 
-@torch.no_grad()
-def without_bias(stream: Statistics, classify: torch.nn.Linear) -> None:
-    """Move the bias of a classifier into the mean of the statistics before it, so that both give the same.
-
-    Statistics that are missing count as the mean, and then every emotion is as likely.
-    """
-    weight, bias = classify.weight.double(), classify.bias.double()
-    shift = torch.linalg.lstsq(weight, (bias - bias.mean())[:, None]).solution[:, 0]
-    stream.mean.sub_(shift * stream.deviation)
-    classify.bias.zero_()
-
-
 def face_temperature(corpus: PreparedCorpus) -> float:
     """Fit the temperature of the expression network's scores on some clips."""
     scores = []
@@ -126,6 +114,45 @@ def write(folder: Path, model: torch.nn.Module, spec: ModelSpec) -> None:
     print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.2f} MB")
 
 
+def train_voice(corpus: PreparedCorpus, out: Path) -> tuple[Model, ModelSpec]:
+    """Train the voice on all corpora, and write it."""
+    voice = Voice(corpus)
+    epoch, temperature = voice.choose()
+    trainer, spec = voice.train(epoch=epoch)
+    preparation = replace(spec.preparation, speech_encoder=ENCODER)
+    corpora = tuple(corpus.store.corpus.split("+"))
+    spec = replace(spec, preparation=preparation, corpora=corpora, temperature=temperature)
+    write(out / "voice", trainer.model, spec)
+    return trainer.model, spec
+
+
+def fuse(voice: Model, spec: ModelSpec, faces: PreparedCorpus, out: Path) -> None:
+    """Multiply the voice's answer by the face's, each divided by its temperature, and write the model."""
+    cooling = face_temperature(faces)
+    print(f"temperature of the voice {spec.temperature:.2f}, of the face {cooling:.2f}")
+    settings = {**spec.settings, **faces.sizes(["expression"])}
+    both = create_model(EVERYDAY, **settings)
+    with torch.no_grad():
+        both.audio.load_state_dict(voice.encoder.state_dict())
+        for part in ("weight", "bias"):
+            getattr(both.head.streams.audio, part).copy_(getattr(voice.classify, part) / spec.temperature)
+            getattr(both.head.streams.video, part).zero_()
+        both.video.deviation.fill_(WIDE)
+        both.head.streams.video.weight[:, : len(LABELS)] = WIDE / cooling * torch.eye(len(LABELS))
+    made = faces.preparation
+    preparation = replace(
+        spec.preparation,
+        modalities=("speech", "expression"),
+        expression_sha256=made.expression_sha256,
+        frames=made.frames,
+        size=made.size,
+    )
+    fused = replace(
+        spec, model=EVERYDAY, settings=settings, preparation=preparation, independent=True, temperature=1.0
+    )
+    write(out / "everyday", both, fused)
+
+
 def main(
     ravdess: Path,
     nemo: Path,
@@ -133,35 +160,8 @@ def main(
     faces: Annotated[list[Path], typer.Option(help="Prepared clips with faces.")],
 ) -> None:
     """Train both models and write them into a folder."""
-    voice = Voice(PreparedCorpus(open_stores([ravdess, nemo], LABELS)))
-    epoch, temperature = voice.choose()
-    trainer, spec = voice.train(epoch=epoch)
-    spec = replace(spec, preparation=replace(spec.preparation, speech_encoder=ENCODER))
-    heard = trainer.model.eval()
-    without_bias(heard.encoder, heard.classify)
-    write(out / "voice", heard, replace(spec, temperature=temperature))
-
-    seen = PreparedCorpus(open_stores(faces, LABELS))
-    cooling = face_temperature(seen)
-    print(f"temperature of the voice {temperature:.2f}, of the face {cooling:.2f}")
-    settings = {**spec.settings, **seen.sizes(["expression"])}
-    both = create_model(EVERYDAY, **settings)
-    with torch.no_grad():
-        both.audio.load_state_dict(heard.encoder.state_dict())
-        both.head.streams.audio.weight.copy_(heard.classify.weight / temperature)
-        both.head.streams.video.weight.zero_()
-        both.head.streams.video.weight[:, : len(LABELS)] = torch.eye(len(LABELS)) / cooling
-        both.head.streams.audio.bias.zero_()
-        both.head.streams.video.bias.zero_()
-    preparation = replace(
-        spec.preparation,
-        modalities=("speech", "expression"),
-        expression_sha256=seen.preparation.expression_sha256,
-        frames=seen.preparation.frames,
-        size=seen.preparation.size,
-    )
-    fused = replace(spec, model=EVERYDAY, settings=settings, preparation=preparation, independent=True)
-    write(out / "everyday", both, fused)
+    model, spec = train_voice(PreparedCorpus(open_stores([ravdess, nemo], LABELS)), out)
+    fuse(model, spec, PreparedCorpus(open_stores(faces, LABELS)), out)
 
 
 if __name__ == "__main__":

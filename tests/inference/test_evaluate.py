@@ -1,5 +1,6 @@
 """A model on a corpus it knows nothing of: masked answers, the run it makes, and adaptation to it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,8 +98,24 @@ def test_a_corpus_that_was_made_otherwise_is_refused(model: Recogniser, fill: Fi
 
 
 def test_a_corpus_of_one_known_emotion_is_refused(model: Recogniser, fill: Fill) -> None:
-    with pytest.raises(InputError, match="has clips of happy, bored: expected two or more of neutral, happy"):
+    with pytest.raises(InputError, match="has clips of bored, happy: expected two or more of neutral, happy"):
         evaluate(model, fill(("happy", "bored")))
+
+
+def test_people_who_trained_a_model_do_not_test_it(model: Recogniser, fill: Fill, tmp_path: Path) -> None:
+    store = fill(("happy", "sad"))
+    model.corpora = ("elsewhere", "street")
+    with pytest.raises(InputError, match="was trained on street: expected a corpus of other people"):
+        evaluate(model, store)
+    model.corpora = ()
+    about = {"corpus": {"name": "street"}, "train_actors": [1], "validation_actors": [9]}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    model.model.folder = tmp_path  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="was trained on street 1: expected a corpus of other people"):
+        evaluate(model, store)
+    about = {**about, "corpus": {"name": "street+lane"}, "train_actors": ["lane 1", "lane 2"]}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    assert evaluate(model, store).test.clips
 
 
 def test_adapted_speech_has_mean_0_and_deviation_1(model: Recogniser, fill: Fill) -> None:
@@ -138,5 +155,6 @@ def test_only_some_emotions(model: Recogniser, fill: Fill) -> None:
     np.testing.assert_allclose(some.probabilities(clips), kept / kept.sum(axis=1, keepdims=True), rtol=1e-9)
     with pytest.raises(InputError, match="'bored' is outside the set"):
         among(model, ("sad", "bored"))
-    with pytest.raises(InputError, match="expected at least two different emotions"):
+    with pytest.raises(InputError, match="--only sad: expected two or more of neutral, happy, sad, angry"):
         among(model, ("sad",))
+    assert among(model, ("calm", "sad")).labels.emotions == ("neutral", "sad"), "calm counts as neutral"

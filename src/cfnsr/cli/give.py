@@ -13,6 +13,7 @@ from cfnsr.cli.app import JsonOption, app
 from cfnsr.console import say
 from cfnsr.errors import InputError, require
 from cfnsr.files import check_file, write_text
+from cfnsr.sharing.loading import find_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,12 @@ CHECKED, CALIBRATION, MEASURED = 6, 48, 200
 
 @app.command(epilog="Example: cfnsr export runs/nested/cfn_sr/seed_0/fold_1 model.onnx --data prepared")
 def export(
-    checkpoint: Annotated[Path, Argument(help="Folder with config.json and model.safetensors.")],
+    checkpoint: Annotated[
+        Path,
+        Argument(
+            help="Folder with config.json and model.safetensors, or voice or everyday.", callback=find_folder
+        ),
+    ],
     out: Annotated[Path, Argument(help="The file to write: .onnx, or .xml for OpenVINO.")],
     precision: Annotated[
         str, Option(help="f32; with an .xml file also bf16, or int8, which is calibrated on --data.")

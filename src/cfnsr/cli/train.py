@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial, wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -302,20 +301,17 @@ def evaluate(
 ) -> None:
     """Test a model on a prepared corpus, among the emotions that both know, and write the report."""
     from cfnsr.data.store import Store
-    from cfnsr.inference.adapt import adapt as adapted
-    from cfnsr.inference.evaluate import ADAPTED, evaluate, without_degraded
+    from cfnsr.inference.evaluate import evaluate
     from cfnsr.inference.recogniser import as_recogniser
     from cfnsr.sharing.loading import load
+    from cfnsr.sharing.shipped import shipped_models
 
     check_folder(out)
     store, loaded = Store(data), as_recogniser(load(model))
-    if adapt:
-        clips = (store.load(header.name) for header in without_degraded(store))
-        loaded = adapted(loaded, clips)
+    if name is None and model in shipped_models():
+        name = model
     with bar("evaluate", 1) as step:
-        run = evaluate(loaded, store, name=name or model, progress=step)
-    if adapt:
-        run = replace(run, protocol=f"{run.protocol}_adapted", caveat=ADAPTED)
+        run = evaluate(loaded, store, name=name or "", adapted=adapt, progress=step)
     run.write(out / run.protocol / run.model / "seed_0" / "fold_1")
     write_report(out)
 

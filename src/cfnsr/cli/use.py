@@ -119,12 +119,16 @@ def predict(
     _check_outputs(outputs, files)
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
-    model = _load(checkpoint, speech_encoder, only)
+    model = _load(checkpoint, speech_encoder)
     if adapt:
         from cfnsr.inference.adapt import adapt as adapted
         from cfnsr.inference.adapt import windows_of
 
         model = adapted(model, windows_of(model, adapt))
+    if only is not None:
+        from cfnsr.inference.recogniser import among
+
+        model = among(model, names(only))
     predictions, well = [], True
     for file in files:
         points = _track(openface, file)
@@ -368,9 +372,9 @@ def _model_and_files(given: Sequence[str]) -> tuple[str, list[str]]:
     return (given[0], list(given[1:])) if is_model(given[0]) else (DEFAULT, list(given))
 
 
-def _load(checkpoint: str, speech_encoder: str | None = None, only: str | None = None) -> "Recogniser":
+def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
     """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
-    from cfnsr.inference.recogniser import among, as_recogniser
+    from cfnsr.inference.recogniser import as_recogniser
     from cfnsr.sharing.loading import is_hub_name, load
 
     if checkpoint in shipped_models():
@@ -379,4 +383,4 @@ def _load(checkpoint: str, speech_encoder: str | None = None, only: str | None =
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
     model = as_recogniser(load(checkpoint))
     model.find_networks(speech_encoder)
-    return among(model, names(only)) if only else model
+    return model

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cfnsr.corpus.take import Actor
+from cfnsr.data.degraded import is_degraded
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Look
@@ -76,6 +77,11 @@ class Column(Dataset[Tensor]):
             raise InputError(
                 f"{self.name} cannot be standardised per speaker: expected features that fit into memory; "
                 "leave out --speaker-normalisation, or choose models of openface and speech"
+            )
+        if any(is_degraded(header.attributes) for header in self.headers):
+            raise InputError(
+                f"{self.name} cannot be standardised per speaker over degraded takes: prepare the corpus "
+                "into another folder without --degraded, or leave out --speaker-normalisation"
             )
         speakers = defaultdict[Actor, list[int]](list)
         for place, header in enumerate(self.headers):

@@ -31,6 +31,15 @@ def degraded_name(name: str, number: int) -> str:
     return f"{name} {VERSION} {number}"
 
 
+def original_name(name: str) -> str:
+    """Name the take that a version is of; a take's own name stays.
+
+    >>> original_name(degraded_name("a take", 2)), original_name("a take")
+    ('a take', 'a take')
+    """
+    return name.partition(f" {VERSION} ")[0]
+
+
 def is_degraded(attributes: Mapping[str, str]) -> bool:
     """Recognise a degraded version by the attributes of its take or clip."""
     return VERSION in attributes

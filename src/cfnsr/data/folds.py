@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cfnsr.data.degraded import original_name
 from cfnsr.data.joined import CORPUS
 from cfnsr.data.store import Header
 from cfnsr.errors import InputError
@@ -180,13 +181,13 @@ def with_its_corpus(clip: Header) -> tuple[Dealt, ...]:
 
 def alone(clip: Header) -> tuple[Dealt, ...]:
     """Deal every clip for itself; the emotions are spread over the parts."""
-    return (Dealt(clip.name, clip.emotion, clip.name),)
+    return (Dealt(original_name(clip.name), clip.emotion, clip.name),)
 
 
 def twice(clip: Header) -> tuple[Dealt, ...]:
     """Deal every clip twice, as where a corpus holds a take as video and as sound: each for itself."""
     again = f"{clip.name} (again)"
-    return (*alone(clip), Dealt(again, clip.emotion, again))
+    return (*alone(clip), Dealt(f"{original_name(clip.name)} (again)", clip.emotion, again))
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,15 @@ KEY = "cfnsr"  # of it in an exported file's metadata
 OUTPUT = "log_probabilities"  # of an exported graph, (B, classes) float32, calibrated
 PRECISIONS = ("f32", "bf16", "int8")
 LIMITS = {"frames": (8, 64), "size": (64, 288), "openface_steps": (1, 1000), "speech_steps": (1, 1000)}
+# Some files of this format do not have these.
 LATER = (
     "normalised",
     "modality_dropout",
     "independent",
+    "corpora",
     "reads",
     "precision",
-)  # some files of this format do not have them
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ModelSpec:
         normalised: trained on features that were standardised over all takes of a speaker.
         modality_dropout: probability that a training clip's pictures or its sound were dropped.
         independent: its modalities were trained apart, and it answers by one where the other is missing.
+        corpora: names of those that trained it, where no run says so.
         reads: of an exported model, its inputs for "video", "audio" or both: keys of `FEATURES`.
         precision: of an exported model, "f32", "bf16" (computed in bfloat16 where possible) or "int8".
     """
@@ -66,6 +69,7 @@ class ModelSpec:
     normalised: bool = False
     modality_dropout: float = 0.0
     independent: bool = False
+    corpora: Sequence[str] = ()
     reads: dict[str, str] = field(default_factory=dict)
     precision: str = "f32"
 

@@ -1,6 +1,8 @@
 """A trained model on a prepared corpus that it knows nothing of, as a run that the report reads."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -8,17 +10,18 @@ from cfnsr.data.degraded import is_degraded
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError, listed
+from cfnsr.inference.adapt import adapt
 from cfnsr.inference.recogniser import BATCH, Recogniser
 from cfnsr.training.calibration import among
 from cfnsr.training.predictions import Predictions
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.run import MODEL, Run
+from cfnsr.training.run import ABOUT, MODEL, Run, read_about
 
 PROTOCOL = "on"  # of such a run, with the corpus behind it: on_urdu
 ADAPTED = "speech standardised by the tested corpus: transductive, needs its emotions in balance"
 LEAST = 1e-30  # of a probability, so that its logarithm is finite
 # Settings of a preparation by which no feature differs.
-APART = ("speech_encoder", "modalities", "video_stream", "audio_stream", "lenient", "recipe")
+APART = ("speech_encoder", "modalities", "video_stream", "audio_stream", "lenient")
 
 
 def without_degraded(store: Store) -> list[Header]:
@@ -31,6 +34,7 @@ def evaluate(
     store: Store,
     *,
     name: str = "",
+    adapted: bool = False,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Run:
     """Recognise every clip of a prepared corpus, among the emotions that it has.
@@ -38,21 +42,28 @@ def evaluate(
     Clips of emotions that the model does not know are left out, and so are degraded versions of takes.
 
     Args:
-        name: of the model in the report; that in the zoo if this could not be a folder's name.
+        name: of the model in the report; that in the zoo if not given.
+        adapted: standardise its speech by the corpus first, see `adapt`.
         progress: called with the clips done and their number.
 
     Raises:
-        InputError: the corpus was prepared in another way than the model's, or has not two of its emotions.
+        InputError: the corpus was prepared in another way than the model's, has a speaker who trained it, or
+            has not two of its emotions.
     """
+    if not MODEL.fullmatch(name or model.name):
+        raise InputError(f"name {name!r} of a model in the report: expected letters, digits, _ and -")
     headers = without_degraded(store)
-    _check_preparation(model, store, headers[0])
+    _check_preparation(model, store)
+    _check_strangers(model, store, headers)
+    if adapted:
+        model = adapt(model, (store.load(header.name) for header in headers))
     known = [header for header in headers if header.emotion in model.labels]
     there = {model.labels.index(header.emotion) for header in known}
     possible = np.array([place in there for place in range(len(model.labels))])
     if len(there) < 2:
         raise InputError(
-            f"{store.folder} has clips of {', '.join(store.labels.emotions)}: expected two or more of "
-            f"{', '.join(model.labels.emotions)}, which model {model.name} knows"
+            f"{store.folder} has clips of {', '.join(sorted({header.emotion for header in headers}))}: "
+            f"expected two or more of {', '.join(model.labels.emotions)}, which model {model.name} knows"
         )
     logs = []
     for start in range(0, len(known), BATCH):
@@ -70,13 +81,30 @@ def evaluate(
         labels=np.array([order.index(model.labels.index(header.emotion)) for header in known]),
         log_probabilities=log_probabilities[:, order],
     )
-    called = name if MODEL.fullmatch(name) else model.name
-    return _as_run(called, store, headers, labels, test)
+    run = _as_run(name or model.name, store, headers, labels, test)
+    return replace(run, protocol=f"{run.protocol}_adapted", caveat=ADAPTED) if adapted else run
 
 
-def _check_preparation(model: Recogniser, store: Store, header: Header) -> None:
+def _check_strangers(model: Recogniser, store: Store, headers: Sequence[Header]) -> None:
+    """Refuse a corpus of which somebody trained the model, as far as its config.json or run.json says."""
+    trained = [store.corpus] if store.corpus in model.corpora else []
+    folder = getattr(getattr(model, "model", None), "folder", None)
+    if isinstance(folder, Path) and (folder / ABOUT).is_file():
+        about = read_about(folder)
+        corpus = str(about["corpus"]["name"])
+        actors = [*about["train_actors"], *about["validation_actors"]]
+        known = {str(actor) if "+" in corpus else f"{corpus} {actor}" for actor in actors}
+        trained += sorted(known & {f"{store.corpus} {header.actor}" for header in headers})
+    if trained:
+        raise InputError(
+            f"model {model.name} was trained on {listed(trained)}: expected a corpus of other people; "
+            "`cfnsr crossval` tests its own"
+        )
+
+
+def _check_preparation(model: Recogniser, store: Store) -> None:
     """Refuse a corpus whose clips are not made as the model's were."""
-    made, wanted = header.preparation, model.preparation.as_json()
+    made, wanted = PreparedCorpus(store).preparation.as_json(), model.preparation.as_json()
     missing = [name for name in model.reads.values() if name not in made["modalities"]]
     other = [
         f"{name} {made.get(name)}, not {value}"

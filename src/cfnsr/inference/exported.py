@@ -43,6 +43,7 @@ class ExportedModel(Recogniser):
         self.name, self.labels, self.reads = spec.model, spec.labels, spec.reads
         self.preparation = replace(spec.preparation, modalities=tuple(spec.reads.values()))
         self.frames, self.size, self.settings = spec.frames, spec.size, spec.settings
+        self.corpora = spec.corpora
         self.normalised, self.tolerant = spec.normalised, spec.tolerant
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:

@@ -44,6 +44,7 @@ class Recogniser(ABC):
         normalised: it was trained on features that were standardised over all takes of a speaker.
         tolerant: it can do without pictures or without sound.
         settings: of what it reads, see `Feature.sizes`.
+        corpora: names of those that trained it, where that is known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Recogniser(ABC):
     normalised: bool
     tolerant: bool
     settings: Mapping[str, Any] = MappingProxyType({})
+    corpora: Sequence[str] = ()
 
     @abstractmethod
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
@@ -148,7 +150,7 @@ class TorchRecogniser(Recogniser):
         self.name, self.labels, self.reads = self.config.model, self.config.labels, model.reads
         self.preparation = replace(self.config.preparation, modalities=tuple(model.reads.values()))
         self.normalised, self.tolerant = self.config.normalised, self.config.tolerant
-        self.settings = self.config.settings
+        self.settings, self.corpora = self.config.settings, self.config.corpora
 
     def batch(self, clips: Sequence[Arrays]) -> Batch:
         """Arrange clips side by side on the model's device, as it takes them."""
@@ -180,7 +182,9 @@ class TorchRecogniser(Recogniser):
 
 
 def as_recogniser(model: Model | Recogniser) -> Recogniser:
-    """Wrap a model as `predict` needs it."""
+    """Wrap a model as `predict` needs it; raise `InputError` for the name of one."""
+    if isinstance(model, str | Path):
+        raise InputError(f"{model} is the name of a model: expected the model, cfnsr.load({str(model)!r})")
     return model if isinstance(model, Recogniser) else TorchRecogniser(model)
 
 
@@ -189,9 +193,12 @@ class Among(Recogniser):
 
     def __init__(self, model: Recogniser, emotions: Sequence[str]) -> None:
         self.model = model
-        self.kept = [emotion in emotions for emotion in model.labels.emotions]
-        chosen = tuple(emotion for emotion in model.labels.emotions if emotion in emotions)
-        self.labels = LabelSet(model.labels.name, chosen)
+        places = {model.labels.index(emotion) for emotion in emotions}
+        if len(places) < 2:
+            known = ", ".join(model.labels.emotions)
+            raise InputError(f"--only {','.join(emotions)}: expected two or more of {known}")
+        self.kept = sorted(places)
+        self.labels = LabelSet(model.labels.name, tuple(model.labels.emotions[place] for place in self.kept))
         self.name, self.reads, self.preparation = model.name, model.reads, model.preparation
         self.normalised, self.tolerant, self.settings = model.normalised, model.tolerant, model.settings
 
@@ -202,9 +209,11 @@ class Among(Recogniser):
 
 
 def among(model: Recogniser, emotions: Sequence[str]) -> Recogniser:
-    """Let a model answer among some emotions alone; raise `InputError` for one that it does not know."""
-    for emotion in emotions:
-        model.labels.index(emotion)
+    """Let a model answer among some emotions alone.
+
+    Raises:
+        InputError: it does not know one, or there are not two.
+    """
     return Among(model, emotions)
 
 

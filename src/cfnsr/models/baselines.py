@@ -120,7 +120,7 @@ AS_BEGUN = Solver((0.0,), None)
 class Statistics(Encoder):
     """A clip's statistics, standardised by those of the training clips, in the place of an encoder.
 
-    An input of NaN is one that is missing: its statistics are those of the average clip, zeros.
+    Of an input of NaN, one that is missing, they are NaN.
 
     Args:
         reads: name of the tensor of a clip.
@@ -148,9 +148,8 @@ class Statistics(Encoder):
 
     def standardise(self, measured: Float[Tensor, "B dim"]) -> Float[Tensor, "B dim"]:
         """Standardise statistics by those of the training clips."""
-        # Before they are clamped: some runtimes clamp NaN to a limit.
-        there = torch.where(measured.isnan(), self.mean, measured)
-        return ((there - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+        standardised = ((measured - self.mean) / self.deviation).clamp(-FARTHEST, FARTHEST)
+        return torch.where(measured.isnan(), measured, standardised)  # some runtimes clamp NaN to a limit
 
     @torch.no_grad()
     def fit(self, measured: Float[Tensor, "N dim"]) -> None:

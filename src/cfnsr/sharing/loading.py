@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cfnsr.corpus.take import MEDIA_SUFFIXES
 from cfnsr.inference.exported import RUNTIMES, load_exported
 from cfnsr.sharing import hub
 from cfnsr.sharing.shipped import shipped_models
@@ -22,7 +23,7 @@ def load(source: "str | Path") -> "Model | Recogniser":
     Raises:
         InputError: when there is no such model, or it is damaged or of another version.
     """
-    path = shipped_models().get(str(source), Path(source))
+    path = find_folder(source)
     if path.suffix.lower() in RUNTIMES:
         return load_exported(path)
     if is_hub_name(source):
@@ -34,12 +35,21 @@ def load(source: "str | Path") -> "Model | Recogniser":
     return load_model(path)
 
 
+def find_folder(source: "str | Path") -> Path:
+    """Find the folder of a model that comes with the package, unless there is one of that name here."""
+    path = Path(source)
+    return path if path.exists() else shipped_models().get(str(source), path)
+
+
 def is_hub_name(source: "str | Path") -> bool:
     """True where it names a repository on the hub: owner/name, and no path here is called so."""
     return not Path(source).exists() and hub.NAME.fullmatch(str(source)) is not None
 
 
 def is_model(text: str) -> bool:
-    """True where a word names a model, and not a recording: a file with a suffix that no model has."""
+    """True where a word names a model, and not a recording."""
     path = Path(text)
-    return path.suffix.lower() in ("", *RUNTIMES) or path.is_dir() or is_hub_name(text)
+    suffix = path.suffix.lower()
+    if path.is_file() or suffix in MEDIA_SUFFIXES:
+        return suffix in RUNTIMES
+    return suffix in ("", *RUNTIMES) or path.is_dir() or is_hub_name(text)

@@ -279,8 +279,8 @@ FEATURES = replace(
     fused_learning_rate=3e-5,
     calibrated_start=True,
 )
-# For people, microphones and rooms that did not train: every corpus and emotion alike, and degraded sound.
-ROBUST = replace(FEATURES, preset="robust", balanced_sampling=True, corpora_apart=True, degraded=True)
+# For people, microphones and rooms that did not train: every corpus and emotion alike.
+ROBUST = replace(FEATURES, preset="robust", balanced_sampling=True, corpora_apart=True)
 PRESETS = {recipe.preset: recipe for recipe in (PAPER, RECOMMENDED, SMALL, FEATURES, ROBUST)}
 
 
