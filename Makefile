@@ -104,14 +104,12 @@ everyday: people/prepared
 # docs/other-people.md: models on people, languages and microphones that did not train. URDU is a CSV of takes that
 # never train. Takes about an hour on two cores.
 URDU ?= $(SHARED)/voices/urdu.csv
-BOTH_PEOPLE := --audio speech --data people/ravdess --data people/nemo --preset robust --resume
-SEVEN := --labels neutral,happy,sad,angry,fearful,disgust,surprised,calm=neutral
+SEVEN := neutral,happy,sad,angry,fearful,disgust,surprised,calm=neutral
 LEFT_OUT := people/left-out/leave_one_corpus_out/logistic_audio+speech/seed_0
 other-people: people/prepared
 	$(BIN)/cfnsr prepare $(URDU) people/urdu $(PREPARE_SPEECH)
-	$(BIN)/cfnsr crossval logistic_audio $(BOTH_PEOPLE) $(SEVEN) --protocol leave_one_corpus_out --out people/left-out-degraded
-	$(BIN)/cfnsr crossval logistic_audio $(BOTH_PEOPLE) $(SEVEN) --protocol leave_one_corpus_out --set degraded=false \
-		--out people/left-out
+	$(BIN)/cfnsr crossval logistic_audio --audio speech --data people/ravdess --data people/nemo --labels $(SEVEN) \
+		--protocol leave_one_corpus_out --preset robust --resume --out people/left-out
 	for adapt in "" --adapt; do \
 		evaluate="$(BIN)/cfnsr evaluate --out people/evaluated $$adapt" && \
 		$$evaluate $(LEFT_OUT)/fold_1 people/nemo --name ravdess && \
@@ -120,11 +118,8 @@ other-people: people/prepared
 		$$evaluate $(LEFT_OUT)/fold_2 people/urdu --name nemo && \
 		$$evaluate voice people/urdu --name ravdess_and_nemo || exit; \
 	done
-	$(BIN)/cfnsr crossval logistic_audio $(BOTH_PEOPLE) --set degraded=false --workers $(WORKERS) --out people/nested
 	$(call keep,people/evaluated,people)
 	$(call keep,people/left-out,people-left-out)
-	$(call keep,people/left-out-degraded,people-degraded)
-	$(call keep,people/nested,people-nested)
 	$(fill)
 
 docs: setup
