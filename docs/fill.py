@@ -291,6 +291,19 @@ def people_table(results: Results) -> Table:
     return Table("", lines, texts=3)
 
 
+def left_out_table(results: Results) -> Table:
+    """Show UAR on each corpus left out, by the model of all others, and the mean over them."""
+    by = {"ravdess": "nemo", "nemo": "ravdess", "urdu": "ravdess_and_nemo"}
+    lines: list[Line] = []
+    for suffix in ("", "_adapted"):
+        rows = {tested: find(results, model, f"{ON}_{tested}{suffix}") for tested, model in by.items()}
+        values = {tested: row["uar"]["mean"] for tested, row in rows.items()}
+        head = _with("adapted", rows["urdu"]["caveat"].split(":")[0]) if suffix else "as it is"
+        mean = percent(sum(values.values()) / len(values))
+        lines.append({"UAR %": head, **{key: percent(value) for key, value in values.items()}, "mean": mean})
+    return Table("", lines)
+
+
 def task_table(results: Results) -> Table:
     """Show accuracy of each row on the task of interaction.py, and its verdict among the most places."""
     lines = []
@@ -313,6 +326,7 @@ TABLES: dict[str, Callable[..., Table]] = {
     "interaction": interaction_table,
     "comparisons": comparisons_table,
     "people": people_table,
+    "left_out": left_out_table,
     "corpora": corpora_table,
     "task": task_table,
 }
