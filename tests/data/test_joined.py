@@ -133,3 +133,9 @@ def test_a_clip_is_answered_among_the_emotions_of_its_corpus(fill: Fill) -> None
     expected = {"one": ["neutral", "happy"], "two": ["happy", "sad"]}
     for header, row in zip(corpus.headers, corpus.possible, strict=True):
         assert emotions[row].tolist() == expected[header.attributes["corpus"]]
+
+
+def test_what_a_label_set_leaves_out_is_said(fill: Fill) -> None:
+    stores = [fill("one", ("neutral", "calm"), 2), fill("two", ("happy", "sad"), 3)]
+    joined = JoinedStore(stores, parse_labels("neutral,happy,bored,calm=neutral"))
+    assert joined.notes() == ["3 clips of sad left out", "no clip of bored"]

@@ -52,7 +52,7 @@ def demo(
         [MODEL], store, runs, protocols=["nested"], recipe=recipe, seeds=[seed], folds=[FOLD], resume=True
     )
     say("4/5 report")
-    write_report(runs, explain=prepared)
+    write_report(runs, explain=[prepared])
     say("5/5 a prediction for a take of an actor the model never saw")
     fold = PreparedCorpus(store).folds(PROTOCOLS["nested"])[FOLD - 1]
     unseen = next(take for take in takes.takes if take.actor == fold.test[0] and take.emotion == "happy")

@@ -320,10 +320,10 @@ def evaluate(
 def report(
     runs: Annotated[Path, Argument(help="Folder of runs.")],
     explain: Annotated[
-        Path | None,
+        list[Path] | None,
         Option(
-            help="The prepared folder that the runs were given: the page then shows what two test answers of "
-            "each row rest on."
+            help="The prepared folder that the runs were given, each of several: the page then shows what two "
+            "test answers of each row rest on."
         ),
     ] = None,
     compare: Annotated[
@@ -338,7 +338,9 @@ def report(
     ] = 2.0,
 ) -> None:
     """Write report.html, tables.md and results.json into the folder of the runs."""
-    write_report(runs, explain=explain, compare=[_pair(each) for each in compare or ()], margin=margin / 100)
+    write_report(
+        runs, explain=explain or (), compare=[_pair(each) for each in compare or ()], margin=margin / 100
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -403,8 +405,12 @@ def train_models(
 
 
 def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
+    from cfnsr.data.joined import JoinedStore
     from cfnsr.training.crossval import match_weights
 
+    if isinstance(corpus.store, JoinedStore):
+        for line in corpus.store.notes():
+            say(f"note: {line}")
     if warning := corpus.uncompared():
         say(f"note: {warning}")
     if found := match_weights(jobs, corpus):
@@ -412,11 +418,11 @@ def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
             say(f"video weights: {line}")
 
 
-def write_report(runs: Path, *, explain: Path | None = None, **how: Any) -> None:
+def write_report(runs: Path, *, explain: Sequence[Path] = (), **how: Any) -> None:
     """Write report.html, tables.md and results.json of some runs, and print the rows' accuracies.
 
     Args:
-        explain: the prepared folder that the runs were given: two test clips of each row are explained.
+        explain: the prepared folders that the runs were given: two test clips of each row are explained.
         how: `compare` and `margin` of `cfnsr.evaluation.report.report`.
     """
     from cfnsr.evaluation.metrics import TOO_FEW
@@ -425,7 +431,7 @@ def write_report(runs: Path, *, explain: Path | None = None, **how: Any) -> None
 
     if not enabled():
         return
-    if explain is not None:
+    if explain:
         how["explained"] = partial(_explained, prepared=explain)
     written = write(runs, **how)
     for row in written.rows:
@@ -438,12 +444,14 @@ def write_report(runs: Path, *, explain: Path | None = None, **how: Any) -> None
     print(f"report: {written.html}")
 
 
-def _explained(rows: "Sequence[Row]", prepared: Path) -> "Examples":
+def _explained(rows: "Sequence[Row]", prepared: "Sequence[Path]") -> "Examples":
     """Explain two test clips of the first run of each row."""
-    from cfnsr.data.store import Store
+    from cfnsr.data.joined import open_stores
     from cfnsr.inference.explained import examples
 
-    store, made = Store(prepared), {}
+    run, made = rows[0].runs[0], {}
+    # Clips of corpora that were read as one carry the name of theirs.
+    store = open_stores(prepared, run.labels if "/" in run.test.clips[0] else None)
     with bar("explain", len(rows)) as step:
         for row in rows:
             step(note=row.model)

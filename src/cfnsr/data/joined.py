@@ -1,5 +1,6 @@
 """Several prepared corpora read as one, with one label set."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,15 @@ class JoinedStore(Store):
         self.preparation = first.preparation
         every = dict.fromkeys(emotion for store in stores for emotion in store.labels.emotions)
         self.labels = label_set_of(every) if labels is None else labels
+
+    def notes(self) -> list[str]:
+        """Say how many clips are left out, and which labels no clip has."""
+        emotions = Counter(header.emotion for store in self.stores.values() for header in store.headers())
+        out = {emotion: count for emotion, count in emotions.items() if emotion not in self.labels}
+        there = {self.labels.index(emotion) for emotion in emotions if emotion not in out}
+        nobody = [emotion for emotion in self.labels.emotions if self.labels.index(emotion) not in there]
+        lines = [f"{count} clips of {emotion} left out" for emotion, count in out.items()]
+        return lines + [f"no clip of {emotion}" for emotion in nobody]
 
     def path(self, name: str) -> Path:
         corpus, _, own = name.partition("/")
