@@ -322,8 +322,8 @@ def report(
     explain: Annotated[
         list[Path] | None,
         Option(
-            help="The prepared folder that the runs were given, each of several: the page then shows what two "
-            "test answers of each row rest on."
+            help="The prepared folder that the runs were given, each of several: the page then shows what "
+            "two test answers of each row rest on."
         ),
     ] = None,
     compare: Annotated[
