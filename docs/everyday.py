@@ -120,7 +120,7 @@ def train_voice(corpus: PreparedCorpus, out: Path) -> tuple[Model, ModelSpec]:
     epoch, temperature = voice.choose()
     trainer, spec = voice.train(epoch=epoch)
     preparation = replace(spec.preparation, speech_encoder=ENCODER)
-    corpora = tuple(corpus.store.corpus.split("+"))
+    corpora = corpus.store.corpus.split("+")
     spec = replace(spec, preparation=preparation, corpora=corpora, temperature=temperature)
     write(out / "voice", trainer.model, spec)
     return trainer.model, spec

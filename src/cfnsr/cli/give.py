@@ -13,7 +13,7 @@ from cfnsr.cli.app import JsonOption, app
 from cfnsr.console import say
 from cfnsr.errors import InputError, require
 from cfnsr.files import check_file, write_text
-from cfnsr.sharing.loading import find_folder
+from cfnsr.sharing.shipped import find_folder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -69,7 +69,7 @@ class ModelSpec:
     normalised: bool = False
     modality_dropout: float = 0.0
     independent: bool = False
-    corpora: Sequence[str] = ()
+    corpora: list[str] = field(default_factory=list)
     reads: dict[str, str] = field(default_factory=dict)
     precision: str = "f32"
 

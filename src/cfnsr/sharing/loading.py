@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from cfnsr.corpus.take import MEDIA_SUFFIXES
 from cfnsr.inference.exported import RUNTIMES, load_exported
 from cfnsr.sharing import hub
-from cfnsr.sharing.shipped import shipped_models
+from cfnsr.sharing.shipped import find_folder
 
 if TYPE_CHECKING:
     from cfnsr.inference.recogniser import Recogniser
@@ -33,12 +33,6 @@ def load(source: "str | Path") -> "Model | Recogniser":
     from cfnsr.training.checkpoint import load_model
 
     return load_model(path)
-
-
-def find_folder(source: "str | Path") -> Path:
-    """Find the folder of a model that comes with the package, unless there is one of that name here."""
-    path = Path(source)
-    return path if path.exists() else shipped_models().get(str(source), path)
 
 
 def is_hub_name(source: "str | Path") -> bool:

@@ -16,3 +16,9 @@ NOTE = (
 def shipped_models() -> dict[str, Path]:
     """Folders of the models that come with the package, by name."""
     return {path.parent.name: path.parent for path in sorted(PRETRAINED.glob("*/config.json"))}
+
+
+def find_folder(source: str | Path) -> Path:
+    """Find the folder of a model that comes with the package, unless there is one of that name here."""
+    path = Path(source)
+    return path if path.exists() else shipped_models().get(str(source), path)
