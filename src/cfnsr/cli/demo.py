@@ -13,7 +13,7 @@ from cfnsr.console import say
 from cfnsr.errors import InputError
 from cfnsr.files import check_folder
 
-ACTORS = 18  # twenty-one takes each
+ACTORS = 12  # twenty-one takes each
 FOLD = 1  # of the six: enough to see the order of the models
 MODEL = "cfn_sr"
 PICTURES = 64  # pixels of the small preset
