@@ -258,19 +258,6 @@ def comparisons_table(results: Results) -> Table:
     return paper_tables.comparisons_table(compared)
 
 
-def corpora_table(results: Results, protocol: str = "nested", *models: str) -> Table:
-    """Show a row that was tested on several corpora: the mean accuracy of the speakers of each."""
-    lines: list[Line] = []
-    for row in _rows(results, protocol, models):
-        for corpus in dict.fromkeys(actor.split()[0] for actor in row["actors"]):
-            shares = [share for actor, share in row["actors"].items() if actor.split()[0] == corpus]
-            line = {"model": _named(row), "tested on": corpus, "speakers": str(len(shares))}
-            spread = f"{percent(min(shares))} to {percent(max(shares))}"
-            mean = percent(sum(shares) / len(shares))
-            lines.append({**line, "accuracy %, mean over speakers": mean, "speakers from, to %": spread})
-    return Table("", lines, texts=2)
-
-
 def people_table(results: Results) -> Table:
     """Show models on corpora that did not train them: every row that `cfnsr evaluate` made."""
     lines: list[Line] = []
@@ -327,7 +314,6 @@ TABLES: dict[str, Callable[..., Table]] = {
     "comparisons": comparisons_table,
     "people": people_table,
     "left_out": left_out_table,
-    "corpora": corpora_table,
     "task": task_table,
 }
 

@@ -203,7 +203,8 @@ def test_the_smallest_pictures(size: tuple[int, int]) -> None:
 
 def test_squares_beyond_the_border() -> None:
     for x, y in ((-30, 50), (660, 50), (320, -20), (320, 380), (-500, -500)):
-        drawn(told(window(0, 1, "happy"), where=still(x, y, 100)), 0.5)
+        picture = drawn(told(window(0, 1, "happy"), where=still(x, y, 100)), 0.5, (640, 360))
+        assert picture.shape[:2] == (360, 640) and np.ptp(picture) > 0, (x, y)
 
 
 def test_a_phone_film_is_drawn_upon_as_it_is_shown(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_people_who_trained_a_model_do_not_test_it(model: Recogniser, fill: Fill
 
 def test_adapted_speech_has_mean_0_and_deviation_1(model: Recogniser, fill: Fill) -> None:
     store = fill(("happy", "sad"))
-    clips = [store.load(header.name) for header in without_degraded(store)]
+    clips = [store.load(header.name) for header in without_degraded(store.headers())]
     adapted = adapt(model, iter(clips))
     assert isinstance(adapted, TorchRecogniser) and isinstance(model, TorchRecogniser)
     (stream,) = (each for each in adapted.model.modules() if isinstance(each, Statistics))

@@ -142,6 +142,13 @@ def _recipe(
     )
 
 
+def _open(data: Sequence[Path], labels: str | None) -> "Store":
+    """Open the prepared corpora of --data, with the label set of --labels."""
+    from cfnsr.data.joined import open_stores
+
+    return open_stores(data, parse_labels(labels) if labels else None)
+
+
 def _with_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `_recipe`, and pass it the recipe instead."""
     shared, whole = signature(_recipe).parameters, signature(command)
@@ -190,7 +197,6 @@ def train(
             "train needs a model, --data and --out: see cfnsr train --help, or give --show-config"
         )
     from cfnsr.data.folds import with_normalised_speakers
-    from cfnsr.data.joined import open_stores
     from cfnsr.evaluation.card import write_card
     from cfnsr.models.names import choose_models
     from cfnsr.training import crossval as training
@@ -202,7 +208,7 @@ def train(
     if speaker_normalisation:
         protocol = with_normalised_speakers(protocol)
     check_folder(out)
-    corpus = PreparedCorpus(open_stores(data, parse_labels(labels) if labels else None))
+    corpus = PreparedCorpus(_open(data, labels))
     jobs = training.plan([named], corpus, protocol=protocol, recipe=recipe, seeds=[seed], folds=[fold])
     for job in jobs:  # before the first is trained
         training.check_model(job, corpus)
@@ -261,7 +267,6 @@ def crossval(
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
     from cfnsr.data.folds import with_normalised_speakers
-    from cfnsr.data.joined import open_stores
     from cfnsr.models.names import choose_models
 
     alone = speaker_normalisation or recipe.needs_validation
@@ -270,7 +275,7 @@ def crossval(
         protocols = tuple(dict.fromkeys(map(with_normalised_speakers, protocols)))
     train_models(
         choose_models(models or (), table or (), video=video, audio=audio),
-        open_stores(data, parse_labels(labels) if labels else None),
+        _open(data, labels),
         out,
         protocols=protocols,
         recipe=recipe,
@@ -304,11 +309,11 @@ def evaluate(
     from cfnsr.inference.evaluate import evaluate
     from cfnsr.inference.recogniser import as_recogniser
     from cfnsr.sharing.loading import load
-    from cfnsr.sharing.shipped import shipped_models
+    from cfnsr.sharing.shipped import is_shipped
 
     check_folder(out)
     store, loaded = Store(data), as_recogniser(load(model))
-    if name is None and model in shipped_models():
+    if name is None and is_shipped(model):
         name = model
     with bar("evaluate", 1) as step:
         run = evaluate(loaded, store, name=name or "", adapted=adapt, progress=step)

@@ -22,7 +22,7 @@ from cfnsr.cli.app import (
 from cfnsr.console import Step, bar, say
 from cfnsr.errors import InputError, require
 from cfnsr.files import check_file, escaped, visible, write_atomically
-from cfnsr.sharing.shipped import DEFAULT, NOTE, shipped_models
+from cfnsr.sharing.shipped import DEFAULT, NOTE, is_shipped
 
 if TYPE_CHECKING:
     from cfnsr.inference.predict import Progress
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 
 FEWEST_OF_A_BAR = 10  # windows
 Outputs = list[tuple[str, Path]]  # option and path, where {name} stands for a file's name without its suffix
-OnlyOption = Annotated[
-    str | None,
-    Option(
-        "--only", help="Emotions to choose among, such as happy,sad,angry,neutral; the others are ruled out."
-    ),
-]
 WindowOption = Annotated[
     float | None, Option(help="Seconds of a window; as much as a training clip has if not given.")
 ]
@@ -91,7 +85,10 @@ def predict(
             help="Folder or hub name of the speech encoder that the model was trained with, if it needs one."
         ),
     ] = None,
-    only: OnlyOption = None,
+    only: Annotated[
+        str | None,
+        Option(help="Emotions to choose among, such as happy,sad,angry,neutral; the others are ruled out."),
+    ] = None,
     adapt: Annotated[
         list[Path] | None,
         Option(
@@ -235,7 +232,7 @@ def serve(
         max_bytes=max_megabytes * MEBIBYTE,
         max_seconds=60 * minutes,
         hosts=server.hosts_of(host),
-        about=f"{checkpoint}, {NOTE}" if checkpoint in shipped_models() else "",
+        about=f"{checkpoint}, {NOTE}" if is_shipped(checkpoint) else "",
     )
 
     def started(address: str) -> None:
@@ -377,7 +374,7 @@ def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
     from cfnsr.inference.recogniser import as_recogniser
     from cfnsr.sharing.loading import is_hub_name, load
 
-    if checkpoint in shipped_models():
+    if is_shipped(checkpoint):
         say(f"model {checkpoint}: {NOTE}")
     elif is_hub_name(checkpoint):
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from cfnsr.data.store import Header, Store
@@ -50,12 +51,17 @@ class JoinedStore(Store):
 
     def notes(self) -> list[str]:
         """Say how many clips are left out, and which labels no clip has."""
-        emotions = Counter(header.emotion for store in self.stores.values() for header in store.headers())
+        emotions = Counter(header.emotion for headers in self._read.values() for header in headers)
         out = {emotion: count for emotion, count in emotions.items() if emotion not in self.labels}
         there = {self.labels.index(emotion) for emotion in emotions if emotion not in out}
         nobody = [emotion for emotion in self.labels.emotions if self.labels.index(emotion) not in there]
         lines = [f"{count} clips of {emotion} left out" for emotion, count in out.items()]
         return lines + [f"no clip of {emotion}" for emotion in nobody]
+
+    @cached_property
+    def _read(self) -> dict[str, list[Header]]:
+        """Headers of each corpus as its own store has them; reading them takes a file each."""
+        return {corpus: store.headers() for corpus, store in self.stores.items()}
 
     def path(self, name: str) -> Path:
         corpus, _, own = name.partition("/")
@@ -69,8 +75,8 @@ class JoinedStore(Store):
                 actor=f"{corpus} {header.actor}",
                 attributes={**header.attributes, CORPUS: corpus},
             )
-            for corpus, store in self.stores.items()
-            for header in store.headers()
+            for corpus, own in self._read.items()
+            for header in own
             if header.emotion in self.labels
         ]
         for corpus, store in self.stores.items():

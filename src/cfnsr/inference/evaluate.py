@@ -24,9 +24,9 @@ LEAST = 1e-30  # of a probability, so that its logarithm is finite
 APART = ("speech_encoder", "modalities", "video_stream", "audio_stream", "lenient")
 
 
-def without_degraded(store: Store) -> list[Header]:
-    """List the clips of a corpus that are no degraded versions of others."""
-    return [header for header in store.headers() if not is_degraded(header.attributes)]
+def without_degraded(headers: Sequence[Header]) -> list[Header]:
+    """List the clips that are no degraded versions of others."""
+    return [header for header in headers if not is_degraded(header.attributes)]
 
 
 def evaluate(
@@ -52,8 +52,9 @@ def evaluate(
     """
     if not MODEL.fullmatch(name or model.name):
         raise InputError(f"name {name!r} of a model in the report: expected letters, digits, _ and -")
-    headers = without_degraded(store)
-    _check_preparation(model, store)
+    corpus = PreparedCorpus(store)
+    headers = without_degraded(corpus.headers)
+    _check_preparation(model, corpus)
     _check_strangers(model, store, headers)
     if adapted:
         model = adapt(model, (store.load(header.name) for header in headers))
@@ -81,7 +82,7 @@ def evaluate(
         labels=np.array([order.index(model.labels.index(header.emotion)) for header in known]),
         log_probabilities=log_probabilities[:, order],
     )
-    run = _as_run(name or model.name, store, headers, labels, test)
+    run = _as_run(name or model.name, corpus, labels, test)
     return replace(run, protocol=f"{run.protocol}_adapted", caveat=ADAPTED) if adapted else run
 
 
@@ -102,9 +103,9 @@ def _check_strangers(model: Recogniser, store: Store, headers: Sequence[Header])
         )
 
 
-def _check_preparation(model: Recogniser, store: Store) -> None:
+def _check_preparation(model: Recogniser, corpus: PreparedCorpus) -> None:
     """Refuse a corpus whose clips are not made as the model's were."""
-    made, wanted = PreparedCorpus(store).preparation.as_json(), model.preparation.as_json()
+    made, wanted = corpus.preparation.as_json(), model.preparation.as_json()
     missing = [name for name in model.reads.values() if name not in made["modalities"]]
     other = [
         f"{name} {made.get(name)}, not {value}"
@@ -114,15 +115,15 @@ def _check_preparation(model: Recogniser, store: Store) -> None:
     if missing or other:
         found = [f"without {', '.join(missing)}"] if missing else other
         raise InputError(
-            f"{store.folder} was prepared {listed(found)}: expected clips as model {model.name} reads them; "
-            f"prepare the corpus into another folder with --modalities {','.join(model.reads.values())}"
+            f"{corpus.store.folder} was prepared {listed(found)}: expected clips as model {model.name} reads "
+            f"them; prepare the corpus into another folder with --modalities {','.join(model.reads.values())}"
         )
 
 
-def _as_run(name: str, store: Store, headers: Sequence[Header], labels: LabelSet, test: Predictions) -> Run:
+def _as_run(name: str, corpus: PreparedCorpus, labels: LabelSet, test: Predictions) -> Run:
     return Run(
         model=name,
-        protocol=f"{PROTOCOL}_{store.corpus}",
+        protocol=f"{PROTOCOL}_{corpus.store.corpus}",
         preset="",
         fold=1,
         folds=1,
@@ -136,12 +137,12 @@ def _as_run(name: str, store: Store, headers: Sequence[Header], labels: LabelSet
         train_actors=(),
         validation_actors=(),
         test_actors=tuple(sorted(set(test.actors), key=str)),
-        corpus=store.corpus,
-        clips=len(headers),
-        fingerprint=PreparedCorpus(store).fingerprint,
+        corpus=corpus.store.corpus,
+        clips=len(without_degraded(corpus.headers)),
+        fingerprint=corpus.fingerprint,
         recipe={},
         source="",
-        preparation=headers[0].preparation,
+        preparation=corpus.headers[0].preparation,
         versions={},
         predicted=len(test.clips),
         finished=True,

@@ -1,5 +1,7 @@
 """Late rules against numbers worked out by hand."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -81,3 +83,12 @@ def test_both_streams_start_from_models_trained_alone() -> None:
     with torch.no_grad():
         video.weight.add_(1)
     torch.testing.assert_close(head(*inputs)[0], by_video)  # copied, not shared
+
+
+def test_a_missing_vector_leaves_the_other_alone_but_divergence_is_seen() -> None:
+    heads = StreamHeads(2, 3, 8).eval()
+    video, missing = torch.rand(4, 2), torch.full((4, 3), math.nan)
+    by_video, by_audio = heads(video, missing)
+    torch.testing.assert_close(by_audio, torch.full((4, 8), -math.log(8)))
+    assert by_video.isfinite().all()
+    assert heads.train()(video, missing)[1].isnan().all(), "in training NaN is a network that diverged"

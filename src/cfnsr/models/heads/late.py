@@ -12,7 +12,9 @@ LEAST_DOUBT = 1e-6  # the slope of x ** beta has no bound at 0
 
 
 class StreamHeads(nn.Module):
-    """One linear classifier for each stream; of a vector of NaN, one that is missing, all classes are alike.
+    """One linear classifier for each stream.
+
+    In prediction a vector of NaN is one that is missing, and all classes are alike; in training it is NaN.
 
     >>> video, audio = StreamHeads(2, 3, 8)(torch.rand(1, 2), torch.rand(1, 3))
     >>> round(video.exp().sum().item(), 5), round(audio.exp().sum().item(), 5)
@@ -31,9 +33,10 @@ class StreamHeads(nn.Module):
 
     def forward(self, video: Vector, audio: Vector) -> tuple[Scores, Scores]:
         """Log-probabilities by video alone and by audio alone."""
-        scores = [each.float() for each in (self.video(video), self.audio(audio))]
-        by_video, by_audio = (torch.where(each.isnan(), 0.0, each).log_softmax(dim=1) for each in scores)
-        return by_video, by_audio
+        by_video, by_audio = self.video(video).float(), self.audio(audio).float()
+        if not self.training:  # where NaN is a network that diverged
+            by_video, by_audio = (torch.where(each.isnan(), 0.0, each) for each in (by_video, by_audio))
+        return by_video.log_softmax(dim=1), by_audio.log_softmax(dim=1)
 
 
 class Averaging(nn.Module):
