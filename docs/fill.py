@@ -29,7 +29,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
-from cfnsr.data.folds import OPTIMISTIC, SUFFIX
+from cfnsr.data.folds import EVALUATED, OPTIMISTIC, SUFFIX
 from cfnsr.errors import InputError
 from cfnsr.evaluation import paper_tables
 from cfnsr.evaluation.comparison import Comparison, Difference, Equivalence
@@ -51,7 +51,6 @@ from cfnsr.evaluation.render import (
     published,
 )
 from cfnsr.files import read_json, write_text
-from cfnsr.inference.evaluate import PROTOCOL as ON
 from cfnsr.training.interaction import DISTURBANCES
 
 DOCS = Path(__file__).resolve().parent
@@ -262,8 +261,8 @@ def people_table(results: Results) -> Table:
     """Show models on corpora that did not train them: every row that `cfnsr evaluate` made."""
     lines: list[Line] = []
     for row in results["rows"]:
-        if row["protocol"].startswith(f"{ON}_"):
-            tested = row["protocol"].removeprefix(f"{ON}_").removesuffix("_adapted")
+        if row["protocol"].startswith(EVALUATED):
+            tested = row["protocol"].removeprefix(EVALUATED).removesuffix("_adapted")
             uar = _estimate(row["uar"])
             line: Line = {"trained on": row["model"], "tested on": tested, "adapted": NOTHING}
             if row["caveat"]:
@@ -283,7 +282,7 @@ def left_out_table(results: Results) -> Table:
     by = {"ravdess": "nemo", "nemo": "ravdess", "urdu": "ravdess_and_nemo"}
     lines: list[Line] = []
     for suffix in ("", "_adapted"):
-        rows = {tested: find(results, model, f"{ON}_{tested}{suffix}") for tested, model in by.items()}
+        rows = {tested: find(results, model, f"{EVALUATED}{tested}{suffix}") for tested, model in by.items()}
         values = {tested: row["uar"]["mean"] for tested, row in rows.items()}
         head = _with("adapted", rows["urdu"]["caveat"].split(":")[0]) if suffix else "as it is"
         mean = percent(sum(values.values()) / len(values))

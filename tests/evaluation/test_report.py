@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -198,6 +199,29 @@ def test_every_figure_can_be_recomputed_from_the_predictions(
         assert row["actors"] == pytest.approx(shares)
         limits = stats.ttest_1samp(list(shares.values()), 0).confidence_interval(0.95)
         assert row["accuracy"]["ci95"] == pytest.approx([limits.low, limits.high])
+
+
+def test_figures_of_each_of_several_corpora(tmp_path: Path, fabricate: Fabricate) -> None:
+    for fold in (1, 2):
+        fabricate(tmp_path, fold=fold, **SMALL)
+    runs = []
+    for run in read_runs(tmp_path):
+        # The first fold tests both corpora, the second one of them alone.
+        of = ["two" if run.fold == 1 and int(actor) % 2 else "one" for actor in run.test.actors]
+        clips = tuple(f"{corpus}/{clip}" for corpus, clip in zip(of, run.test.clips, strict=True))
+        runs.append(replace(run, corpus="one+two", test=replace(run.test, clips=clips)))
+    (row,) = summarise(runs)
+    found = results([row])["rows"][0]["corpora"]
+    assert list(found) == ["one", "two"]
+    for corpus, fold_numbers in {"one": (1, 2), "two": (1,)}.items():
+        recalls = []
+        for run in (run for run in runs if run.fold in fold_numbers):
+            mine = np.array([clip.startswith(corpus) for clip in run.test.clips])
+            truth, said = run.test.labels[mine], run.test.log_probabilities[mine].argmax(axis=1)
+            recalls.append(np.mean([(said[truth == each] == each).mean() for each in np.unique(truth)]))
+        assert found[corpus]["uar"]["mean"] == pytest.approx(np.mean(recalls))
+    assert [line["corpus"] for line in sections([row])["corpora"].rows] == ["one", "two"]
+    assert "corpora" not in sections(summarise(read_runs(tmp_path)))
 
 
 def test_the_confusion_matrix_pools_all_test_clips(tmp_path: Path, fabricate: Fabricate, quick: None) -> None:

@@ -13,6 +13,7 @@ from cfnsr.errors import InputError
 PAPER_FOLDS = 5
 NESTED_FOLDS = 6
 TESTED = 4  # actors a nested fold tests, as far as it can be had: 20 to 23 actors make 5 folds
+EVALUATED = "on_"  # and a corpus: the protocol of a trained model on a corpus that did not train it
 OPTIMISTIC = "optimistic: best epoch on test"
 SUFFIX = "_normalised"
 NORMALISED = "speakers standardised: transductive, needs all emotions of each person in balance"

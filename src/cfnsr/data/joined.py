@@ -11,6 +11,7 @@ from cfnsr.emotions import LabelSet, label_set_of
 from cfnsr.errors import InputError, listed
 
 CORPUS = "corpus"  # attribute of a clip: the corpus it comes from
+JOINT = "+"  # between the names of the corpora, as their common name
 
 
 class JoinedStore(Store):
@@ -44,7 +45,7 @@ class JoinedStore(Store):
                     f"{first.folder} and {store.folder} were prepared with {listed(different)}: expected the "
                     "same settings; prepare one of them again"
                 )
-        self.folder, self.corpus = first.folder, "+".join(self.stores)
+        self.folder, self.corpus = first.folder, JOINT.join(self.stores)
         self.preparation = first.preparation
         every = dict.fromkeys(emotion for store in stores for emotion in store.labels.emotions)
         self.labels = label_set_of(every) if labels is None else labels

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from cfnsr.data.conditions import MEANINGS, label
-from cfnsr.data.folds import OPTIMISTIC
+from cfnsr.data.folds import EVALUATED, OPTIMISTIC
 from cfnsr.evaluation.metrics import FEWEST, TOO_FEW
 from cfnsr.evaluation.rows import Row
 
@@ -85,6 +85,13 @@ def remarks(rows: Sequence[Row]) -> list[str]:
     for protocol, caveat in {row.protocol: row.caveat for row in honest}.items():
         if caveat:
             warnings.append(f"The figures of the {protocol} protocol hold on a condition alone ({caveat}).")
+    evaluated = [row.protocol for row in rows if row.protocol.startswith(EVALUATED)]
+    if evaluated:
+        warnings.append(
+            f"Under the {' and the '.join(dict.fromkeys(evaluated))} protocol a trained model answered among "
+            "the emotions of a corpus that it was not trained on. Its confidence, called raw, is the one it "
+            "predicts with, so its own temperature is in it."
+        )
     few = [row.name for row in rows if len(row.tally.names) < FEWEST]
     if few:
         warnings.append(f"No 95 % interval for {', '.join(few)}: {TOO_FEW}.")

@@ -124,6 +124,8 @@ def sections(rows: Sequence[Row], compared: Sequence[Comparison] = ()) -> dict[s
     if compared:
         made["comparisons"] = comparisons_table(compared)
     made["summary"] = Table("Other figures", [_all_figures(row) for row in rows], texts=2)
+    if joint := [row for row in rows if row.corpora]:
+        made["corpora"] = corpora_table(joint)
     made["calibration"] = calibration_table(rows)
     if scored := [row for row in rows if row.conditions]:
         named = [(_model_and_protocol(row), row.conditions) for row in scored]
@@ -244,6 +246,18 @@ def _all_figures(row: Row) -> Line:
         "preset": row.runs[0].preset,
         "corpus": row.runs[0].corpus,
     }
+
+
+def corpora_table(rows: Sequence[Row]) -> Table:
+    """Show the figures on the clips of each corpus, of rows of several corpora."""
+    lines: list[Line] = []
+    for row in rows:
+        for corpus, found in row.corpora.items():
+            line: Line = {**_model_and_protocol(row), "corpus": corpus}
+            line |= {"UAR %": figure(found["uar"]), "95 % interval by actor": limits(found["uar"])}
+            heads = {"accuracy": "accuracy %", "macro_f1": "macro F1 %", "ece": "ECE %"}
+            lines.append(line | {head: figure(found[name]) for name, head in heads.items()})
+    return Table("By corpus", lines, texts=3)
 
 
 def calibration_table(rows: Sequence[Row]) -> Table:

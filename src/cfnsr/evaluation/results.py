@@ -29,7 +29,8 @@ def results(
     `ci95` is [None, None] of fewer than eight actors. `calibration` has "tempered" figures, and
     `abstention` entries, only where the protocol leaves validation clips; `confusion` counts clips by acted
     (rows) and predicted emotion (columns), averaged over seeds. `last_epoch_test_accuracy` is None where no
-    epoch was tested; `validation_accuracy`, over the inner validation clips, None without any.
+    epoch was tested; `validation_accuracy`, over the inner validation clips, None without any. `corpora` has
+    the figures on each of several corpora, and nothing of one.
     """
     return {
         "version": VERSION,
@@ -60,6 +61,10 @@ def _row(row: Row) -> dict[str, Any]:
         "params": run.params,
         "trained_params": run.trained_params,
         **{name: _estimate(each) for name, each in row.estimates.items()},
+        "corpora": {
+            corpus: {name: _estimate(each) for name, each in figures.items()}
+            for corpus, figures in row.corpora.items()
+        },
         "difference_to_cfn_sr": _difference(row.versus),
         "validation_accuracy": row.validation_accuracy,
         "folds": [_fold(*each) for each in zip(row.runs, row.fold_figures, strict=True)],

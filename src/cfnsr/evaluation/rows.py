@@ -9,6 +9,7 @@ from typing import NamedTuple
 from cfnsr.corpus.take import Actor
 from cfnsr.data.conditions import CLEAN
 from cfnsr.data.folds import PROTOCOLS
+from cfnsr.data.joined import JOINT
 from cfnsr.evaluation.calibration import Calibration, calibrate
 from cfnsr.evaluation.comparison import MARGIN, Difference, compare, corrected
 from cfnsr.evaluation.encoders import (
@@ -157,6 +158,18 @@ class Row:
     def fold_figures(self) -> list[dict[str, float]]:
         """Every figure of `metrics.FIGURES` of each run."""
         return [{name: float(figure(fold)) for name, figure in FIGURES.items()} for fold in self.tally.folds]
+
+    @cached_property
+    def corpora(self) -> Mapping[str, Mapping[str, Estimate]]:
+        """Every figure on the clips of each corpus; empty where there is one corpus alone."""
+        names = self.runs[0].corpus.split(JOINT)
+        found = {}
+        for name in names if len(names) > 1 else ():
+            tested = [(run, part) for run in self.runs if (part := run.test.of_corpus(name)).clips]
+            if tested:  # else its fold is not finished
+                counted = tally(*zip(*tested, strict=True))
+                found[name] = {figure: counted.estimate(figure) for figure in FIGURES}
+        return found
 
     @property
     def accuracy_of(self) -> Mapping[Actor, float]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cfnsr.data.degraded import is_degraded
+from cfnsr.data.folds import EVALUATED
+from cfnsr.data.joined import JOINT
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError, listed
@@ -17,7 +19,6 @@ from cfnsr.training.predictions import Predictions
 from cfnsr.training.prepared import PreparedCorpus
 from cfnsr.training.run import ABOUT, MODEL, Run, read_about
 
-PROTOCOL = "on"  # of such a run, with the corpus behind it: on_urdu
 ADAPTED = "speech standardised by the tested corpus: transductive, needs its emotions in balance"
 LEAST = 1e-30  # of a probability, so that its logarithm is finite
 # Settings of a preparation by which no feature differs.
@@ -94,7 +95,7 @@ def _check_strangers(model: Recogniser, store: Store, headers: Sequence[Header])
         about = read_about(folder)
         corpus = str(about["corpus"]["name"])
         actors = [*about["train_actors"], *about["validation_actors"]]
-        known = {str(actor) if "+" in corpus else f"{corpus} {actor}" for actor in actors}
+        known = {str(actor) if JOINT in corpus else f"{corpus} {actor}" for actor in actors}
         trained += sorted(known & {f"{store.corpus} {header.actor}" for header in headers})
     if trained:
         raise InputError(
@@ -123,7 +124,7 @@ def _check_preparation(model: Recogniser, corpus: PreparedCorpus) -> None:
 def _as_run(name: str, corpus: PreparedCorpus, labels: LabelSet, test: Predictions) -> Run:
     return Run(
         model=name,
-        protocol=f"{PROTOCOL}_{corpus.store.corpus}",
+        protocol=f"{EVALUATED}{corpus.store.corpus}",
         preset="",
         fold=1,
         folds=1,

@@ -37,6 +37,16 @@ class Predictions:
         """Fraction of right answers over all clips."""
         return float((self.log_probabilities.argmax(axis=1) == self.labels).mean())
 
+    def of_corpus(self, name: str) -> "Predictions":
+        """Keep the clips that `data.joined` names after a corpus."""
+        places = [place for place, clip in enumerate(self.clips) if clip.startswith(f"{name}/")]
+        return Predictions(
+            clips=tuple(self.clips[place] for place in places),
+            actors=tuple(self.actors[place] for place in places),
+            labels=self.labels[places],
+            log_probabilities=self.log_probabilities[places],
+        )
+
 
 def write_predictions(path: Path, column: str, labels: LabelSet, parts: Mapping[str, Predictions]) -> None:
     """Write clips whose split, or condition, stands in a column of that name."""
