@@ -419,7 +419,7 @@ def test_diverged_training_is_told(
     monkeypatch.setattr(
         "cfnsr.training.loop.functional.nll_loss", lambda scores, labels: scores.sum() * float("nan")
     )
-    with pytest.raises(InputError, match=r"the loss is nan in epoch 1 .* lower the learning rate"):
+    with pytest.raises(InputError, match=r"the loss is nan at step 1 of epoch 1.* lower the learning rate"):
         run(pictures, tmp_path, "audio")
 
 

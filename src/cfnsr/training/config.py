@@ -89,6 +89,8 @@ class Recipe:
             weights.
         tune: choose epochs and learning rate of a model that starts from trained encoders on each fold's
             inner validation actors, among the same multiples for all (`TUNED`). Needs such actors.
+        deterministic: take the kernels that give the same sum each time, which on CUDA are slower; on a CPU
+            all do. Where CUDA has none, as for the gradient of max pooling, PyTorch warns.
     """
 
     preset: str
@@ -133,6 +135,7 @@ class Recipe:
     frequency_mask: Annotated[float, (0, 0.9)] = 0.0
     video_weights: WeightsFile | None = None
     tune: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Recipe, include_extras=True).items():

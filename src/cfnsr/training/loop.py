@@ -31,6 +31,7 @@ from cfnsr.training.discriminants import fit_discriminants, prepare
 from cfnsr.training.inputs import answer, to_input
 from cfnsr.training.job import Job
 from cfnsr.training.run import HISTORY, Record, read_history, write_history
+from cfnsr.training.watch import Watch, refuse
 
 READERS = 4  # worker processes that prefetch when the clips do not fit into memory
 ORDER, DROPOUT = 0, 1  # purposes of a mixed seed, beside those of `augmentation` and `fold.INITIAL`
@@ -249,19 +250,16 @@ class Trainer:
         self.loader.set_epoch(epoch)  # accelerate counts epochs itself, from 0 in every process: set it
         self.model.train()
         total = torch.zeros(3, device=self.accelerator.device)  # loss, correct, clips
-        for number, batch in enumerate(self.loader):
-            total += self._train_batch(epoch, number, Batch(*batch))
-            if self.main:
-                loss, correct, clips = total.tolist()
-                self.progress(
-                    Step(epoch, self.epochs, number + 1, len(self.loader), loss / clips, correct / clips)
-                )
+        watch = Watch(self.folder, self.clips, epoch, self.recipe)
+        for number, each in enumerate(self.loader):
+            batch = Batch(*each)
+            figures = self._train_batch(epoch, number, batch)
+            total += figures
+            watch.add(number + 1, figures, batch.place)
+            for step, loss, accuracy in watch.arrived(last=number + 1 == len(self.loader)):
+                if self.main:
+                    self.progress(Step(epoch, self.epochs, step, len(self.loader), loss, accuracy))
         loss, correct, clips = self.accelerator.reduce(total).tolist()
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} in epoch {epoch} of {self.folder}: expected a finite one; "
-                f"lower the learning rate, now {self.recipe.learning_rate}"
-            )
         return {"train_loss": loss / clips, "train_accuracy": correct / clips}
 
     def _train_batch(self, epoch: int, number: int, batch: Batch) -> Float[Tensor, "3"]:
@@ -322,6 +320,8 @@ class Trainer:
             found = log_probabilities.float(), batch.label, batch.place
             rows.append(self.accelerator.gather_for_metrics(found))
         log_probabilities, labels, indices = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
+        if (wrong := log_probabilities.isnan().any(dim=1)).any():
+            refuse(self.folder, self.clips, indices[wrong].tolist(), math.nan, "in prediction", self.recipe)
         return log_probabilities, labels, indices
 
     def _read_history(self, epochs: int) -> list[Record]:
