@@ -8,6 +8,7 @@ import re
 import threading
 import wave
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,25 @@ def test_the_queue(serve: Make, new_ear: Make, talk: Path, until: Make) -> None:
         refused(served.client.get(f"/jobs/{first}"), 404, "not found")
         until(lambda: served.client.get("/health").json()["queue"]["busy"] == 0)
         assert served.left() == []
+
+
+def test_too_many_requests_at_a_time(
+    serve: Make, new_ear: Make, talk: Path, until: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfnsr.serve.guard.MOST", 1)
+    gate = threading.Event()
+    model = new_ear(gate)
+    with serve(model) as served, ThreadPoolExecutor(1) as clients:
+        waiting = clients.submit(served.upload, "/predict", talk)
+        try:
+            assert model.reached.wait(60)
+            answer = served.client.get("/health")
+            refused(answer, 503, "busy")
+            assert answer.headers["retry-after"] == "5"
+        finally:
+            gate.set()
+        assert waiting.result().status_code == 200
+        assert served.client.get("/health").status_code == 200
 
 
 def test_several_workers_work_at_once(serve: Make, new_ear: Make, talk: Path, until: Make) -> None:

@@ -1,4 +1,4 @@
-"""The gate: requests from other sites are declined, and every answer carries security headers."""
+"""The gate: requests from other sites and too many are declined, and answers carry security headers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ HEADERS = {
     "permissions-policy": "camera=(self), microphone=(self), geolocation=(), display-capture=()",
     "cache-control": "no-store",
 }
+MOST = 100  # requests at a time; those that wait for a prediction are fewer, see `Limits.queue`
+RETRY_SECONDS = 5
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
-    """Declines requests under a strange name or from another site, and marks every answer.
+    """Declines requests under a strange name or from another site, or too many, and marks every answer.
 
     A page on the web can let its reader's browser ask a server on the same machine: by a name of its own that
     it points to 127.0.0.1 (DNS rebinding), or by a form that posts there. The first shows in the `Host`
@@ -40,6 +42,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = LOOPBACK) -> None:
         self.app, self.hosts = app, None if hosts is None else {host.lower() for host in hosts}
+        self.running = 0  # requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,13 +57,20 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope["method"], Headers(scope=scope))
-        await (self.app if refusal is None else refusal.response())(scope, receive, marked)
+        self.running += 1
+        try:
+            await (self.app if refusal is None else refusal.response())(scope, receive, marked)
+        finally:
+            self.running -= 1
 
     def _refusal(self, method: str, headers: Headers) -> Refusal | None:
         host = headers.get("host", "").lower()
         if self.hosts is not None and name_of(host) not in self.hosts:
             message = f"the server is not called {name_of(host)[:80]!r}: expected "
             return Refusal(400, "forbidden", message + ", ".join(sorted(self.hosts)))
+        if self.running >= MOST:
+            message = f"{MOST} requests are under way: try again in {RETRY_SECONDS} s"
+            return Refusal(503, "busy", message, {"retry-after": str(RETRY_SECONDS)})
         if method in SAFE:
             return None
         origin = headers.get("origin")

@@ -37,7 +37,8 @@ DECLINED: dict[int | str, dict[str, Any]] = {
     },
     "5XX": {
         "model": schemas.Problem,
-        "description": "500: the server failed. 501: the model cannot do this. 507: the disk is full.",
+        "description": "500: the server failed. 501: the model cannot do this. 503: too many requests; "
+        "`Retry-After` says how many seconds to wait. 507: the disk is full.",
     },
 }
 FILE = {

@@ -22,7 +22,6 @@ HOST, PORT = "127.0.0.1", 8000
 IDLE_SECONDS = 5  # a connection without a request is kept
 FINISH_SECONDS = 5  # that running requests have when the server stops; then their work is given up
 LEAVE_SECONDS = 8  # until those that are left are cut
-CONNECTIONS = 100
 
 
 def serve(
@@ -65,7 +64,6 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=LEAVE_SECONDS,
         )
