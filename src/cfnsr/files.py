@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cfnsr.errors import InputError
@@ -22,6 +23,7 @@ ESCAPED = "cfnsr.escaped"  # handler of what an encoding does not have: see `esc
 BYTES = range(0xDC80, 0xDD00)  # Python's stand-ins for bytes of a file's name that are no UTF-8
 LONGEST_NAME = 200  # bytes
 LONGEST_HEADER = 1 << 20  # characters
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # how text begins that a spreadsheet would compute
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -59,6 +61,40 @@ def visible(text: str) -> str:
         return text
     shown = (char if char.isprintable() else char.encode("unicode_escape").decode() for char in escaped(text))
     return "".join(shown)
+
+
+def to_csv(rows: Iterable[Sequence[object]]) -> str:
+    r"""Write rows as CSV with lines that end in a line feed alone.
+
+    Text that a spreadsheet would take for a formula gets a quote before it; numbers are no such text.
+
+    >>> to_csv([["clip", "label"], ["=cmd()", "-1.5"]])
+    "clip,label\n'=cmd(),-1.5\n"
+    """
+    lines: list[str] = []
+    # The writer puts a carriage return in quotes where its own lines end in one.
+    sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    csv.writer(sink).writerows([_to_cell(cell) for cell in row] for row in rows)
+    return "".join(lines)
+
+
+def _to_cell(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def from_cell(text: str) -> str:
+    """Read text that `to_csv` wrote.
+
+    >>> from_cell("'=cmd()"), from_cell("it's"), from_cell("''t")
+    ('=cmd()', "it's", "'t")
+    """
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
 def is_pointer(path: Path) -> bool:

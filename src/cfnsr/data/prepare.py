@@ -1,8 +1,6 @@
 """A corpus -> a store of prepared clips, on all cores, doing only what is missing or changed."""
 
-import csv
 import errno
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from functools import partial
@@ -16,7 +14,7 @@ from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech_encoder import find_encoder
-from cfnsr.files import write_text
+from cfnsr.files import to_csv, write_text
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
@@ -175,8 +173,5 @@ def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
 
 
 def _write_failures(store: Store, failures: Sequence[Failure]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([column.name for column in fields(Failure)])
-    writer.writerows(map(astuple, failures))
-    write_text(store.folder / "failures.csv", text.getvalue())
+    rows = [[column.name for column in fields(Failure)], *map(astuple, failures)]
+    write_text(store.folder / "failures.csv", to_csv(rows))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfnsr.errors import InputError
-from cfnsr.files import escaped, write_atomically
+from cfnsr.files import visible, write_atomically
 from cfnsr.inference.palette import FAINT, colours, ink, style
 from cfnsr.inference.timeline import Prediction, Segment, clock, everyone, labels, segments
 
@@ -61,7 +61,7 @@ def plot(prediction: Prediction, path: Path | str) -> Path:
     panel = HEAD + STRIP + ROW * len(names) + STRIP * len(strips) + FOOT
     begin = min(window.start for each in people for window in each.timeline)
     end = max(window.end for each in people for window in each.timeline)
-    title = escaped(prediction.file)
+    title = visible(prediction.file)
     title = title if len(title) <= 70 else "..." + title[-67:]
     title += f" (and {more} more people)" if more > 0 else ""
     with style():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
@@ -13,6 +11,7 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from cfnsr.errors import InputError
+from cfnsr.files import to_csv as as_csv
 from cfnsr.files import visible, write_text
 from cfnsr.inference.timeline import Prediction, Segment, Window, clock, everyone, labels, segments
 
@@ -41,10 +40,8 @@ def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> s
     a.mp4,,0.0,2.5,happy,0.75,0.25,true,,video+audio
     """
     names = labels(predictions) if emotions is None else list(emotions)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
     own = [f"p_{name}" if name in (*BEFORE, *AFTER) else name for name in names]
-    rows.writerow([*BEFORE, *own, *AFTER])
+    rows: list[list[object]] = [[*BEFORE, *own, *AFTER]]
     for one in [one for prediction in predictions for one in everyone(prediction)]:
         for window in one.timeline:
             times = round(window.start, 3), round(window.end, 3)
@@ -52,8 +49,8 @@ def to_csv(*predictions: Prediction, emotions: Sequence[str] | None = None) -> s
             probabilities = [f"{given[name]:.6g}" if given else "" for name in names]
             found = ["" if each is None else str(each).lower() for each in (window.face, window.speech)]
             uses = "+".join(window.uses)
-            rows.writerow([one.file, one.person, *times, window.emotion, *probabilities, *found, uses])
-    return text.getvalue()
+            rows.append([one.file, one.person, *times, window.emotion, *probabilities, *found, uses])
+    return as_csv(rows)
 
 
 def to_table(prediction: Prediction, width: int = WIDTH) -> str:

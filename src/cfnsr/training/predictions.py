@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cfnsr.corpus.take import Actor
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
-from cfnsr.files import write_text
+from cfnsr.files import from_cell, to_csv, write_text
 from cfnsr.training.calibration import probabilities
 
 AGAIN = "delete its folder and train it again"
@@ -50,15 +50,13 @@ class Predictions:
 
 def write_predictions(path: Path, column: str, labels: LabelSet, parts: Mapping[str, Predictions]) -> None:
     """Write clips whose split, or condition, stands in a column of that name."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip", "actor", column, "label", *labels.emotions])
+    written: list[list[object]] = [["clip", "actor", column, "label", *labels.emotions]]
     for name, part in parts.items():
         rows = zip(part.clips, part.actors, part.labels, part.log_probabilities, strict=True)
         for clip, actor, label, logs in rows:
             values = (f"{value:.7g}" for value in logs)
-            writer.writerow([clip, actor, name, labels.emotions[label], *values])
-    write_text(path, text.getvalue())
+            written.append([clip, actor, name, labels.emotions[label], *values])
+    write_text(path, to_csv(written))
 
 
 def read_predictions(
@@ -117,7 +115,8 @@ def _read(path: Path, column: str, labels: LabelSet) -> Lines:
             content = file.read()
         if not content.endswith("\n"):
             raise ValueError("it does not end with a line's end, so it was cut off")
-        header, *lines = csv.reader(io.StringIO(content, newline=""))
+        cells = csv.reader(io.StringIO(content, newline=""))
+        header, *lines = ([from_cell(cell) for cell in line] for line in cells)
         if header != expected:
             raise ValueError(f"columns {','.join(header)}, expected {','.join(expected)}")
         for number, line in enumerate(lines, start=2):
