@@ -4,8 +4,8 @@
 
 The server is `cfnsr serve` with an exported CFN-SR of random weights. The clients send real recordings, as
 they are, broken, slowly, or only the beginning of them. Afterwards the server is stopped while it works, and
-what runs must be finished. A fault is an answer that was not to be expected, any 5xx but 503, a 503 or 429 without Retry-After, a file left behind, and memory
-or threads that grow.
+what runs must be finished. A fault is an answer that was not to be expected, any 5xx but 503, a 503 or 429
+without Retry-After, a file left behind, and memory or threads that grow.
 """
 
 import json

@@ -70,6 +70,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
                 f"{advice}leave {feature.name} out of --modalities",
             )
     used = sources(take, preparation)
+    prints = {role: fingerprint(path, take) for role, path in used.items()}
     whole = replace(take, video=used.get("video"), audio=used.get("audio"), openface=used.get("openface"))
     windows = Windows(whole, preparation, threads=threads, streams=preparation.streams)
     (window,) = windows
@@ -89,13 +90,16 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
         tensors["duration"] = np.array([windows.duration])
     scans = {"video": windows.video, "audio": windows.audio}
     notes = {role: {"notes": list(scan.notes)} for role, scan in scans.items() if scan and scan.notes}
+    for role, path in used.items():
+        if prints[role] != fingerprint(path, take):
+            raise MediaError("broken", f"{path} changed while it was read: run the same command again")
     header = Header(
         name=take.name,
         emotion=take.emotion,
         actor=take.actor,
         sex=take.sex,
         attributes=dict(take.attributes),
-        sources={role: fingerprint(path, take) | notes.get(role, {}) for role, path in used.items()},
+        sources={role: known | notes.get(role, {}) for role, known in prints.items()},
         preparation=preparation.as_json(),
         face=facts,
         speech_parameters=encoder_of(preparation).parameters if preparation.pretrained else 0,
