@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs test test-all check constraints clean
+.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs chaos soak test test-all check constraints clean
 
 setup: $(STAMP)
 
@@ -132,6 +132,15 @@ test: setup check
 
 test-all: setup check
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --doctest-modules --durations 40 --all tests src
+
+# docs/reliability.md: kills, hostile files (`fuzz`) and load.
+chaos: setup
+	$(BIN)/python tests/reliability/chaos.py --kills 50 --out docs/results/chaos.json
+	$(fill)
+
+soak: setup
+	$(BIN)/python tests/reliability/soak.py --minutes 30 --out docs/results/soak.json
+	$(fill)
 
 check: setup
 	$(BIN)/ruff check src tests docs

@@ -300,6 +300,11 @@ def task_table(results: Results) -> Table:
     return Table("", lines, texts=3)
 
 
+def facts_table(results: Results, key: str = "rows") -> Table:
+    """Show rows of a script's results as they are."""
+    return Table("", [{head: str(value) for head, value in row.items()} for row in results[key]])
+
+
 TABLES: dict[str, Callable[..., Table]] = {
     "rows": rows_table,
     "paper": paper_table,
@@ -314,6 +319,7 @@ TABLES: dict[str, Callable[..., Table]] = {
     "people": people_table,
     "left_out": left_out_table,
     "task": task_table,
+    "facts": facts_table,
 }
 
 

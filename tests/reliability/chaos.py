@@ -51,8 +51,15 @@ class Outcome:
 
     kills: int = 0
     rounds: int = 0
-    by_target: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TARGETS, 0))
+    targets: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TARGETS, 0))
+    compared: int = 0  # files
     faults: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """Count all of it."""
+        targets = {f"of {name}": count for name, count in self.targets.items()}
+        counts = {"kills": self.kills, **targets, "rounds": self.rounds}
+        return {**counts, "files compared": self.compared, "faults": len(self.faults)}
 
 
 def start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -111,7 +118,7 @@ def chaos(verb: Verb, reference: Path, seconds: float, kills: int, rng: random.R
             process = start(verb.arguments, log)
             if target is not None and kill(process, rng.uniform(0, seconds), target == "worker", rng):
                 outcome.kills += 1
-                outcome.by_target[target] += 1
+                outcome.targets[target] += 1
                 if target == "twice":
                     process = start(verb.arguments, log)
                     outcome.kills += kill(process, rng.uniform(0, SOON), False, rng)
@@ -121,6 +128,7 @@ def chaos(verb: Verb, reference: Path, seconds: float, kills: int, rng: random.R
             if code == 0:
                 break
         found = verb.kept(verb.folder)
+        outcome.compared += len(expected)
         different = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
         outcome.faults += [f"{verb.name}: {name} differs from an undisturbed run" for name in different]
         left = list(verb.folder.rglob("*.tmp"))
@@ -175,12 +183,12 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cfnsr-chaos-") as folder:
         outcomes = kill_all(Path(folder), options.kills, options.seed)
-    lines = {name: {**vars(each), "faults": len(each.faults)} for name, each in outcomes.items()}
-    for name, each in outcomes.items():
-        print(f"{name}: killed {each.kills} times in {each.rounds} rounds, {len(each.faults)} faults")
+    rows = [{"verb": name, **each.counts()} for name, each in outcomes.items()]
+    for row, each in zip(rows, outcomes.values(), strict=True):
+        print(", ".join(f"{head} {value}" for head, value in row.items()))
         print("".join(f"  {fault}\n" for fault in each.faults), end="")
     if options.out is not None:
-        options.out.write_text(json.dumps({"rows": lines, "seed": options.seed}, indent=1) + "\n")
+        options.out.write_text(json.dumps({"seed": options.seed, "rows": rows}, indent=1) + "\n")
     return int(any(each.faults for each in outcomes.values()))
 
 

@@ -262,17 +262,18 @@ def stopped_gracefully(server: Server, content: bytes) -> list[str]:
     return faults
 
 
-def summary(seen: Seen) -> dict[str, Any]:
+def summary(seen: Seen) -> dict[str, object]:
     """Collect the figures of a soak."""
+    statuses = {f"answers: {name}": count for name, count in sorted(seen.statuses.items())}
+    p50, p95 = np.percentile(seen.seconds, [50, 95])
+    memory = [round(value / 2**20) for value in seen.memory]
     return {
         "requests": sum(seen.statuses.values()),
-        "statuses": dict(sorted(seen.statuses.items())),
-        "p50_seconds": round(float(np.percentile(seen.seconds, 50)), 2) if seen.seconds else None,
-        "p95_seconds": round(float(np.percentile(seen.seconds, 95)), 2) if seen.seconds else None,
-        "memory_mib": [
-            round(value / 2**20) for value in (min(seen.memory), max(seen.memory), seen.memory[-1])
-        ],
-        "threads": [min(seen.threads), max(seen.threads), seen.threads[-1]],
+        **statuses,
+        "p50, s": round(float(p50), 2),
+        "p95, s": round(float(p95), 2),
+        "memory at first, most, last, MiB": f"{memory[0]}, {max(memory)}, {memory[-1]}",
+        "threads at first, most, last": f"{seen.threads[0]}, {max(seen.threads)}, {seen.threads[-1]}",
         "faults": len(seen.faults),
     }
 
@@ -291,7 +292,8 @@ def main() -> int:
         print(f"{name}: {value}")
     print("".join(f"  {fault}\n" for fault in seen.faults), end="")
     if options.out is not None:
-        options.out.write_text(json.dumps(figures, indent=1) + "\n")
+        rows = [{"figure": name, "value": value} for name, value in figures.items()]
+        options.out.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     return int(bool(seen.faults))
 
 
