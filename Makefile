@@ -119,7 +119,10 @@ other-people: people/prepared
 		$$evaluate voice people/urdu --name ravdess_and_nemo || exit; \
 	done
 	$(call keep,people/evaluated,people)
+	$(BIN)/cfnsr crossval logistic_audio --audio speech --data people/ravdess --data people/nemo \
+		--preset robust --set corpora_apart=false --workers $(WORKERS) --resume --out people/nested
 	$(call keep,people/left-out,people-left-out)
+	$(call keep,people/nested,people-nested)
 	$(fill)
 
 docs: setup

@@ -277,6 +277,19 @@ def people_table(results: Results) -> Table:
     return Table("", lines, texts=3)
 
 
+def corpora_table(results: Results, protocol: str = "nested") -> Table:
+    """Show the figures on each corpus, of rows of several."""
+    lines: list[Line] = []
+    for row in _rows(results, protocol, ()):
+        for corpus, found in row["corpora"].items():
+            uar = _estimate(found["uar"])
+            line: Line = {"model": _named(row), "tested on": corpus, "UAR %": figure(uar)}
+            line |= {"95 % by speaker": limits(uar)}
+            scores = {"accuracy %": "accuracy", "macro F1 %": "macro_f1", "ECE %": "ece"}
+            lines.append(line | {head: figure(_estimate(found[key])) for head, key in scores.items()})
+    return Table("", lines, texts=2)
+
+
 def left_out_table(results: Results) -> Table:
     """Show UAR on each corpus left out, by the model of all others, and the mean over them."""
     by = {"ravdess": "nemo", "nemo": "ravdess", "urdu": "ravdess_and_nemo"}
@@ -317,6 +330,7 @@ TABLES: dict[str, Callable[..., Table]] = {
     "interaction": interaction_table,
     "comparisons": comparisons_table,
     "people": people_table,
+    "corpora": corpora_table,
     "left_out": left_out_table,
     "task": task_table,
     "facts": facts_table,
