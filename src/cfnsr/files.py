@@ -24,6 +24,7 @@ BYTES = range(0xDC80, 0xDD00)  # Python's stand-ins for bytes of a file's name t
 LONGEST_NAME = 200  # bytes
 LONGEST_HEADER = 1 << 20  # characters
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # how text begins that a spreadsheet would compute
+LARGEST_JSON = 256 << 20  # bytes
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -259,13 +260,25 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object; `what` names it in the error for a file that is missing or is none."""
+def read_json(path: Path, what: str, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        what: it is, in the error for a file that is missing or is none.
+        largest: bytes that it may have.
+    """
     try:
+        size = path.stat().st_size
+        if not path.is_dir() and not path.is_file():
+            raise InputError(f"{path} is no file: expected {what}")
+        if size > largest:
+            raise InputError(f"{path} has {size:,} bytes: expected at most {largest:,} of {what}")
         value = json.loads(read_bytes(path).decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: expected {what}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # JSON may be nested beyond all bounds
         raise InputError(f"{path} cannot be read ({error}): expected {what}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object: expected {what}")
