@@ -18,6 +18,9 @@ from cfnsr.features.speech import encoder_of
 from cfnsr.media import openface
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
+from cfnsr.processes import more_time
+
+PATIENCE = 30.0  # seconds that a worker may take for each of a take
 
 # File of a take -> reason why it cannot be prepared without, and what else to do than to leave it out.
 WITHOUT: dict[str, tuple[Reason, str]] = {
@@ -73,6 +76,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     prints = {role: fingerprint(path, take) for role, path in used.items()}
     whole = replace(take, video=used.get("video"), audio=used.get("audio"), openface=used.get("openface"))
     windows = Windows(whole, preparation, threads=threads, streams=preparation.streams)
+    more_time(PATIENCE * windows.duration)
     (window,) = windows
     tensors = dict(window.tensors)
     facts: dict[str, Any] = {}

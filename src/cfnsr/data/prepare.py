@@ -19,7 +19,7 @@ from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
 from cfnsr.plugin import blamed
-from cfnsr.processes import cores, map_surviving
+from cfnsr.processes import WorkerDied, cores, map_surviving, time_limit
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def prepare_corpus(
     """Prepare every take that is missing or changed; a take that fails is reported and the run goes on.
 
     Args:
-        workers: processes; all cores when None.
+        workers: processes; all cores when None. 0 is this process, which a hostile file may take down.
         progress: called after each take with "made", "kept" or "failed".
 
     Raises:
@@ -98,8 +98,8 @@ def prepare_corpus(
     if todo and preparation.pretrained:  # fetched once, before the workers ask for it
         find_encoder(preparation.speech_encoder, preparation.speech_sha256)
     prepare = partial(_prepare_one, folder=store.folder, preparation=preparation)
-    crashed = partial(_failure, reason="crash", message="the process that read it died")
-    for take, failure in chain(faceless, map_surviving(prepare, todo, workers or cores(), crashed)):
+    processes = cores() if workers is None else workers
+    for take, failure in chain(faceless, map_surviving(prepare, todo, processes, _died)):
         if failure is None:
             outcome.made.append(take.name)
             progress(take, "made")
@@ -133,9 +133,14 @@ def _failure(take: Take, reason: str, message: str) -> Failure:
     return Failure(take.name, str(take.video or take.audio or take.openface), reason, message)
 
 
+def _died(take: Take, death: WorkerDied) -> Failure:
+    return _failure(take, "timeout" if death.late else "crash", str(death))
+
+
 def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:
     try:
-        clip = prepare_clip(take, preparation, threads=1)
+        with time_limit(take.video, take.audio, take.openface):
+            clip = prepare_clip(take, preparation, threads=1)
         Store(folder).write(clip.header, clip.tensors)
     except MediaError as error:
         return _failure(take, error.reason, f"{error}{_set_aside(take, folder, preparation)}")
@@ -148,6 +153,8 @@ def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure 
         return _failure(take, "broken", str(error))
     except InputError:
         raise  # nothing about this take: the next would fail alike
+    except MemoryError:
+        return _failure(take, "too large", "it takes more memory than a worker may have")
     except Exception as error:  # a codec's or OpenCV's own: this take's failure, and the run goes on
         if plugin := blamed(error):
             raise InputError(f"plugin {plugin} fails with {type(error).__name__}: {error}; mend it") from None

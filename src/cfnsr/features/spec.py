@@ -198,9 +198,9 @@ class ModelSpec:
             if not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{name} {value}")
         for name, value in self.settings.items():
-            low, high = SETTINGS[name]
+            least, most = SETTINGS[name]
             whole = isinstance(value, int) or name == "width"
-            if not whole or not low <= value <= high:
+            if not whole or not least <= value <= most:
                 raise ValueError(f"{name} {value}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature {self.temperature}")

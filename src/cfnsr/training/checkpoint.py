@@ -113,7 +113,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 def load_model(folder: str | Path) -> Model:
     """Load a trained model, ready to predict, from a checkpoint: config.json and model.safetensors.
 
-    Somebody else may have written it: no model is built that is not as large as its weights. `model.config` is its configuration, `model.folder` the folder it was loaded from.
+    Somebody else may have written it: no model is built that is not as large as its weights. `model.config`
+    is its configuration, `model.folder` the folder it was loaded from.
 
     Raises:
         InputError: when the folder is no checkpoint, one of another version, or damaged.
