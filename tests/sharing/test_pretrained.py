@@ -396,7 +396,7 @@ HARMS: Mapping[str, tuple[Harm, str]] = {
         lambda folder: (told(folder, model="cfn_sr"), settings(folder, width=float("inf"))),
         r"damaged \(width inf\)",
     ),
-    "no such setting": (lambda folder: settings(folder, depth=3), "damaged .*depth"),
+    "no such setting": (lambda folder: settings(folder, depth=3), r"does not fit.*unexpected keyword"),
     "words for numbers": (lambda folder: settings(folder, mfcc_steps="many"), "damaged"),
     "a sparse file": (
         lambda folder: os.truncate(folder / "model.safetensors", 2**40),

@@ -386,7 +386,7 @@ def _rewrite(folder: Path, **changes: object) -> None:
         (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
         (partial(_rewrite, format=99), "has format 99"),
         (partial(_rewrite, labels=None), "damaged"),
-        (partial(_rewrite, settings={"classes": 3, "depth": 2}), "damaged"),
+        (partial(_rewrite, settings={"classes": 3, "depth": 2}), "does not fit"),
         (partial(_rewrite, settings={"classes": 8}), "damaged"),
         (partial(_rewrite, preparation="junk"), "damaged"),
         (partial(_rewrite, preparation={"recipe": 4}), "damaged"),

@@ -218,7 +218,7 @@ def prepare_takes(
     aside = [f"unknown name: {path}" for path in corpus.unknown]
     aside += [f"the same take again: {path}" for path in corpus.duplicates]
     aside += [f"{count} left out: {reason}" for reason, count in corpus.left_out.items()]
-    write_text(out / "left_out.txt", "".join(f"{line}\n" for line in aside))
+    write_text(out / "left_out.txt", "".join(f"{visible(line)}\n" for line in aside))
     for line in corpus.notes():
         say(line)
     with bar("prepare", len(corpus.takes)) as step:
@@ -259,7 +259,7 @@ def _say_notes(store: "Store", made: Sequence[str]) -> None:
         for note in dict.fromkeys(note for source in read.values() for note in source.get("notes", ())):
             takes.setdefault(note, []).append(name)
     for note, among in takes.items():
-        say(f"{len(among)} {'take' if len(among) == 1 else 'takes'}, such as {among[0]}: {note}")
+        say(visible(f"{len(among)} {'take' if len(among) == 1 else 'takes'}, such as {among[0]}: {note}"))
 
 
 def _modalities_there(corpus: "Corpus") -> tuple[str, ...]:

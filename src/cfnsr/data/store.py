@@ -74,7 +74,7 @@ class Store:
             self.corpus: str = described["corpus"]
             self.labels = LabelSet.from_json(described["labels"])
             self.preparation: dict[str, Any] = dict(described["preparation"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{folder / 'corpus.json'} is damaged ({error}): prepare the corpus into a new folder"
             ) from None

@@ -197,8 +197,8 @@ class ModelSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{name} {value}")
-        for name, value in self.settings.items():
-            least, most = SETTINGS[name]
+        for name, (least, most) in SETTINGS.items():
+            value = self.settings.get(name, least)
             whole = isinstance(value, int) or name == "width"
             if not whole or not least <= value <= most:
                 raise ValueError(f"{name} {value}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cfnsr.models.entries import Model
 
 BATCH = 4  # windows that are recognised at once
+Reader = Callable[..., Windows]  # makes what reads a recording: `Windows`, or its like in another process
 
 
 class Recogniser(ABC):
@@ -66,9 +67,9 @@ class Recogniser(ABC):
         both = len(self.reads) > 1
         return self.tolerant and both and all(FEATURES[name].replaceable for name in self.reads.values())
 
-    def windows(self, file: Path, **settings: Any) -> Windows:
+    def windows(self, file: Path, reader: Reader = Windows, **settings: Any) -> Windows:
         """Windows of a file as the model reads them; `settings` are those of `Windows`."""
-        return Windows(file, self.preparation, tolerant=self.handles_missing, **settings)
+        return reader(file, self.preparation, tolerant=self.handles_missing, **settings)
 
     def recognise(self, windows: Iterable[PreparedWindow]) -> Iterator[tuple[PreparedWindow, Window]]:
         """Answer about windows, several at once."""

@@ -30,6 +30,7 @@ OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": ",".join(sorted(av.formats_available - PLAYLISTS - DEVICES)),
 }
+MOST_PIXELS = 8192 * 4608  # of a picture: 8K
 SIGNATURES = (
     *(b"ftyp", b"moov", b"RIFF", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"FLV", b"fLaC"),
     *(b"OggS", b"ID3", b"\xff\xfb", b"\x1aE\xdf\xa3"),
@@ -119,7 +120,20 @@ def find_streams(
             expected = f"a number up to {count}" if count else f"no such option, for it has no {what}"
             message = f"{name} has no stream {number} of {what}: expected {expected}"
             raise MediaError(reason, f"{message}; correct --{kind}-stream")
-    return _chosen(video, wanted.video), _chosen(audio, wanted.audio)
+    chosen = _chosen(video, wanted.video)
+    if chosen is not None:  # pictures may become larger on the way
+        chosen.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+    return chosen, _chosen(audio, wanted.audio)
+
+
+def check_pixels(path: Path, stream: VideoStream) -> None:
+    """Raise `MediaError` ("too large") for pictures that need too much memory."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MOST_PIXELS:
+        message = (
+            f"{path} has pictures of {width} x {height}: expected at most {MOST_PIXELS / 1e6:.0f} million"
+        )
+        raise MediaError("too large", f"{message} pixels; shrink them")
 
 
 def playable_streams(container: InputContainer) -> tuple[list[VideoStream], list[AudioStream]]:
