@@ -181,7 +181,7 @@ def _work(pipe: Connection, plugins: Sequence[Path], memory: int) -> None:
 
         resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     _is_worker = hasattr(signal, "setitimer")
-    with suppress(EOFError, OSError, KeyboardInterrupt):
+    with suppress(EOFError, OSError, KeyboardInterrupt, SystemExit):
         _start(one_thread, plugins)
         while True:
             function, arguments = pipe.recv()
@@ -192,6 +192,7 @@ def _work(pipe: Connection, plugins: Sequence[Path], memory: int) -> None:
                 error.add_note(traceback.format_exc())
                 raised = error
             pipe.send((result, raised))
+    os._exit(0)  # at once: libraries take their time
 
 
 def one_thread() -> None:
