@@ -23,6 +23,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache, partial
@@ -331,7 +332,7 @@ def reworded(rng: Random, data: bytes) -> bytes:
         key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
         kind = rng.randrange(6)
         if kind < 3:
-            node[key] = rng.choice(VALUES)
+            node[key] = deepcopy(rng.choice(VALUES))
         elif kind == 3:
             del node[key]
         elif kind == 4 and isinstance(node[key], int | float):
@@ -339,9 +340,9 @@ def reworded(rng: Random, data: bytes) -> bytes:
         elif isinstance(node, dict):
             node[
                 rng.choice(["", "a", "width", "depth", "classes", "__class__", "format", str(key) + " "])
-            ] = rng.choice(VALUES)
+            ] = deepcopy(rng.choice(VALUES))
         else:
-            node.append(rng.choice(VALUES))
+            node.append(deepcopy(rng.choice(VALUES)))
     return json.dumps(value).encode()
 
 

@@ -189,6 +189,9 @@ def read_packets(
                 yield from (*stamps.finish(), packet)
     except av.FFmpegError as error:
         raise MediaError("broken", f"{path} is broken: {error.strerror}; copy it again") from None
+    except IndexError:  # PyAV's, of a packet of a stream that it does not know
+        late = "one of its streams is not in its header and begins later"
+        raise MediaError("broken", f"{path} is broken: {late}; convert it") from None
 
 
 def decode_packet(packet: Packet[Any]) -> list[Any]:
