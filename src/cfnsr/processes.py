@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 SPAWN = multiprocessing.get_context("spawn")
 LEAST_MEMORY = 4 << 30  # bytes a worker may take at least: a large speech encoder, or a take of 4K pictures
 PATIENCE = 300.0  # seconds to read a file, in which a slow disk loads all networks too
-LEAST_SPEED = 1e6  # bytes a second
+LEAST_SPEED = 5e6  # bytes a second; FFmpeg skips empty chunks of a WAV at 8e6
 TIDYING = 2.0  # seconds a worker has to delete what it has half written
 _is_worker = False  # this process is a `Worker`'s, and may be ended by `time_limit`
 

@@ -560,7 +560,7 @@ def make_endless(rng: Random, seeds: Path, folder: Path) -> Path:
         )
     elif kind == 2:
         path.write_bytes(rng.choice(sorted((seeds / "sound").iterdir())).read_bytes())
-        os.truncate(path, rng.choice([2**31, 2**33]))
+        os.truncate(path, rng.choice([2**24, 2**26, 2**26, 2**26, 2**26, 2**33]))
     else:
         path = path.with_suffix(".mkv")
         with av.open(str(path), "w") as made:
@@ -950,7 +950,7 @@ def run_case(number: int, seed: int, short: bool, seeds: Path, work: Path) -> Ou
 
 def limit_memory() -> None:
     """Limit this process, which is a worker's, as a case needs it."""
-    processes.PATIENCE, clip.PATIENCE = SECONDS, 0.0
+    processes.PATIENCE, processes.LEAST_SPEED, clip.PATIENCE = SECONDS, 1e12, 0.0
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
