@@ -8,12 +8,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from cfnsr.plugin import load_plugin, loaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# A map over items that gives each with its result, as `map_surviving` with its number of workers does.
+Spread: TypeAlias = Callable[..., Iterator[tuple[Any, Any]]]
 
 # Spawned, not forked: a fork of a process that has run threads of torch, FFmpeg or OpenCV may hang.
 SPAWN = multiprocessing.get_context("spawn")

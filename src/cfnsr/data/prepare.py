@@ -19,7 +19,7 @@ from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
 from cfnsr.plugin import blamed
-from cfnsr.processes import cores, map_surviving
+from cfnsr.processes import Spread, cores, map_surviving
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,14 @@ def prepare_corpus(
     preparation: Preparation,
     *,
     workers: int | None = None,
+    spread: Spread | None = None,
     progress: Callable[[Take, str], None] = lambda take, state: None,
 ) -> Outcome:
     """Prepare every take that is missing or changed; a take that fails is reported and the run goes on.
 
     Args:
         workers: processes; all cores when None.
+        spread: the map over takes in their place, such as `map_on_cluster`.
         progress: called after each take with "made", "kept" or "failed".
 
     Raises:
@@ -99,7 +101,8 @@ def prepare_corpus(
         find_encoder(preparation.speech_encoder, preparation.speech_sha256)
     prepare = partial(_prepare_one, folder=store.folder, preparation=preparation)
     crashed = partial(_failure, reason="crash", message="the process that read it died")
-    for take, failure in chain(faceless, map_surviving(prepare, todo, workers or cores(), crashed)):
+    spread = spread or partial(map_surviving, workers=workers or cores())
+    for take, failure in chain(faceless, spread(prepare, todo, crashed=crashed)):
         if failure is None:
             outcome.made.append(take.name)
             progress(take, "made")

@@ -1,0 +1,114 @@
+"""A Ray cluster: a map over its nodes that survives when a worker or a node dies."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from cfnsr.console import say
+from cfnsr.errors import InputError, require
+from cfnsr.plugin import load_plugin, loaded
+from cfnsr.processes import QUEUED, one_thread
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+TRIES = 3  # of what a worker or a node died at: nodes that are rented by the minute go at any moment
+OURS = "CFNSR_"  # begins the names of the environment variables that cfnsr reads
+
+
+@contextmanager
+def connect(address: str | None = None) -> Iterator[None]:
+    """Connect to a Ray cluster while the context lasts.
+
+    Its workers have one thread, the plugins, environment variables and current folder of this process. cfnsr
+    is installed on every node, and files are on each under the same path.
+
+    Args:
+        address: host and port; None takes what `RAY_ADDRESS` names, else a cluster that runs on this machine,
+            else starts one.
+
+    Raises:
+        InputError: ray is not installed, or there is no such cluster.
+    """
+    require("ray", "ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no telemetry; read as ray is imported
+    import ray
+
+    plugins, folder = loaded(), Path.cwd()
+
+    def start() -> None:
+        with suppress(OSError):  # a node without it can do what has absolute paths
+            os.chdir(folder)
+        one_thread()
+        for path in plugins:
+            load_plugin(path)
+
+    variables = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+    try:
+        ray.init(
+            address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"worker_process_setup_hook": start, "env_vars": variables},
+        )
+    except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"no Ray cluster at {address or 'the address that is set'} ({first}): expected host:port of one "
+            "that `ray start --head` started, with the same versions of Python and ray"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def map_on_cluster(
+    function: Callable[[Item], Result], items: Sequence[Item], crashed: Callable[[Item], Result]
+) -> Iterator[tuple[Item, Result]]:
+    """Apply a function to items on the cluster; gives each item with its result, in the order done.
+
+    As `processes.map_surviving`: an item whose worker or node died is tried again. What `function` raises
+    ends it. As many items are under way as keep all CPUs of the cluster busy, also when nodes join or leave.
+
+    Args:
+        function: of one item, for which it has one CPU.
+        crashed: the result of an item at which a worker died `TRIES` times.
+    """
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    task = ray.remote(num_cpus=1, max_retries=0)(lambda item: function(item))
+    queue = [(item, 1) for item in reversed(items)]
+    running: dict[Future[Result], tuple[Item, int]] = {}
+    while queue or running:
+        most = QUEUED * int(ray.cluster_resources().get("CPU", 1))
+        while queue and len(running) < most:
+            item, tries = queue.pop()
+            running[task.remote(item).future()] = item, tries
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            item, tries = running.pop(future)
+            try:
+                yield item, future.result()
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError:
+                if tries < TRIES:
+                    queue.append((item, tries + 1))
+                else:
+                    yield item, crashed(item)
+
+
+def say_if_waiting(cpus: float, gpus: float) -> None:
+    """Say so where no node has what a task asks for, which would else wait without a word."""
+    import ray
+
+    asked = {"CPU": cpus, "GPU": gpus}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= many for name, many in asked.items()) for node in nodes):
+        say(f"no node of the cluster has {cpus:g} CPUs and {gpus:g} GPUs: waiting until one joins")
