@@ -2,21 +2,28 @@
 
 import logging
 import os
+import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cfnsr.console import say
 from cfnsr.errors import InputError, require
 from cfnsr.plugin import load_plugin, loaded
 from cfnsr.processes import QUEUED, one_thread
 
+if TYPE_CHECKING:
+    import ray
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TRIES = 3  # of what a worker or a node died at: nodes that are rented by the minute go at any moment
+PATIENCE = 10  # seconds until a cluster answers
 OURS = "CFNSR_"  # begins the names of the environment variables that cfnsr reads
 
 
@@ -24,8 +31,8 @@ OURS = "CFNSR_"  # begins the names of the environment variables that cfnsr read
 def connect(address: str | None = None) -> Iterator[None]:
     """Connect to a Ray cluster while the context lasts.
 
-    Its workers have one thread, the plugins, environment variables and current folder of this process. cfnsr
-    is installed on every node, and files are on each under the same path.
+    cfnsr is installed on every node, and files are on each under the same path. Environment variables of
+    cfnsr's go along.
 
     Args:
         address: host and port; None takes what `RAY_ADDRESS` names, else a cluster that runs on this machine,
@@ -38,25 +45,19 @@ def connect(address: str | None = None) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no telemetry; read as ray is imported
     import ray
 
-    plugins, folder = loaded(), Path.cwd()
-
-    def start() -> None:
-        with suppress(OSError):  # a node without it can do what has absolute paths
-            os.chdir(folder)
-        one_thread()
-        for path in plugins:
-            load_plugin(path)
-
     variables = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
     try:
+        if address is not None:  # ray tries for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), PATIENCE).close()
         ray.init(
             address,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"worker_process_setup_hook": start, "env_vars": variables},
+            runtime_env={"env_vars": variables},
         )
-    except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise InputError(
             f"no Ray cluster at {address or 'the address that is set'} ({first}): expected host:port of one "
@@ -68,6 +69,39 @@ def connect(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def task_of(
+    function: Callable[[Item], Result], *, cpus: float = 1, gpus: float = 0, retries: int = 0
+) -> Callable[..., "ray.ObjectRef[Result]"]:
+    """Make a function of one item a task, which is called with the item and with tasks to wait for.
+
+    A process of the cluster that runs it has the plugins and the folder of this one, and one thread.
+
+    Args:
+        cpus, gpus: of the cluster, that it has to itself.
+        retries: after its worker or node died.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=retries)(_run)
+    ready = partial(task.remote, loaded(), Path.cwd(), pickle.dumps(function))
+    return lambda item, *after: ready(pickle.dumps(item), *after)
+
+
+def _run(plugins: Sequence[Path], folder: Path, function: bytes, item: bytes, *after: object) -> object:
+    return _ready(plugins, folder, function)(pickle.loads(item))  # noqa: S301 - of the process that asks
+
+
+@cache
+def _ready(plugins: Sequence[Path], folder: Path, function: bytes) -> Callable[[object], object]:
+    """Make a fresh process ready, and unpickle the function, which may be a plugin's, once for all items."""
+    with suppress(OSError):  # a node without the folder can do what has absolute paths
+        os.chdir(folder)
+    one_thread()
+    for path in plugins:
+        load_plugin(path)
+    return pickle.loads(function)  # type: ignore[no-any-return]  # noqa: S301
+
+
 def map_on_cluster(
     function: Callable[[Item], Result], items: Sequence[Item], crashed: Callable[[Item], Result]
 ) -> Iterator[tuple[Item, Result]]:
@@ -77,20 +111,20 @@ def map_on_cluster(
     ends it. As many items are under way as keep all CPUs of the cluster busy, also when nodes join or leave.
 
     Args:
-        function: of one item, for which it has one CPU.
-        crashed: the result of an item at which a worker died `TRIES` times.
+        function: of one item, for which it has one CPU; a process unpickles it once.
+        crashed: the result of an item at which a worker or a node died `TRIES` times.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    task = ray.remote(num_cpus=1, max_retries=0)(lambda item: function(item))
+    task = task_of(function)
     queue = [(item, 1) for item in reversed(items)]
     running: dict[Future[Result], tuple[Item, int]] = {}
     while queue or running:
-        most = QUEUED * int(ray.cluster_resources().get("CPU", 1))
+        most = QUEUED * max(1, int(ray.cluster_resources().get("CPU", 0)))
         while queue and len(running) < most:
             item, tries = queue.pop()
-            running[task.remote(item).future()] = item, tries
+            running[task(item).future()] = item, tries
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             item, tries = running.pop(future)
             try:

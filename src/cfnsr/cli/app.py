@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -36,11 +36,17 @@ def check_workers(workers: int | None) -> int | None:
     return workers
 
 
+def check_engine(engine: str) -> str:
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine {engine}: expected local or ray")
+    return engine
+
+
 WorkersOption = Annotated[
     int | None, Option(help="Processes; all cores if not given.", callback=check_workers)
 ]
 EngineOption = Annotated[
-    Literal["local", "ray"], Option(help="local, or ray: on all nodes of a Ray cluster, see docs/scale.md.")
+    str, Option(help="local, or ray: all nodes of a Ray cluster, see docs/scale.md.", callback=check_engine)
 ]
 AddressOption = Annotated[
     str | None,

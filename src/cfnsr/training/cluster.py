@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from cfnsr.cluster import TRIES, say_if_waiting
+from cfnsr.cluster import TRIES, say_if_waiting, task_of
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.training.fold import Progress
@@ -44,10 +44,10 @@ def crossval_on_cluster(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     reports = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     prepare = partial(prepare_worker, reports, max(1, int(cpus)), store)
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=TRIES - 1)(_train_cell)
+    task = task_of(partial(_train_cell, prepare, runs), cpus=cpus, gpus=gpus, retries=TRIES - 1)
     cells: dict[Job, ray.ObjectRef[Path]] = {}
     for job in jobs:
-        cells[job] = task.remote(prepare, job, runs, *(cells[encoder] for encoder in job.encoders))
+        cells[job] = task(job, *(cells[encoder] for encoder in job.encoders))
     futures = [cell.future() for cell in cells.values()]
     try:
         follow(futures, reports, progress)
@@ -61,7 +61,7 @@ def crossval_on_cluster(
     return [future.result() for future in futures]
 
 
-def _train_cell(prepare: Callable[[], None], job: Job, runs: Path, *encoders: Path) -> Path:
-    """Train a cell once its encoders are; what an earlier try of it left is resumed."""
+def _train_cell(prepare: Callable[[], None], runs: Path, job: Job) -> Path:
+    """Train a cell; what an earlier try of it left is resumed."""
     prepare()
     return train_chain([job], runs, resume=True)[0]
