@@ -20,7 +20,7 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 NEAR = 1e-4
 # The audio row without what each process has of its own, batch statistics and dropped units. Rank 1 may be
-# killed as it begins an epoch.
+# killed, once both have their gradients.
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -31,13 +31,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from cfnsr.data.store import Store
 from cfnsr.training import fold
-from cfnsr.training.augmentation import Augmentation
 from cfnsr.training.config import find_recipe
 from cfnsr.training.crossval import crossval, plan
 from cfnsr.training.devices import accelerator
 from cfnsr.training.prepared import PreparedCorpus
 
-store, out, killed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+store, out, killed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])  # after so many steps
 
 def bare(module):
     for name, part in module.named_children():
@@ -48,16 +47,13 @@ def initialise(*arguments, inner=fold.initialise):
     model, spec = inner(*arguments)
     return bare(model), spec
 
-def draw(self, epoch, inner=Augmentation.draw):
-    if epoch == killed and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
-    inner(self, epoch)
-
 def keep(optimizer, *arguments):
+    if len(steps) == killed and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
     steps.append([each.grad.clone() for group in optimizer.param_groups for each in group["params"]])
 
 steps = []
-fold.initialise, Augmentation.draw = initialise, draw
+fold.initialise = initialise
 register_optimizer_step_pre_hook(keep)
 recipe = find_recipe("small").changed(epochs=3, batch_size=10)  # the last of an epoch is smaller
 corpus = PreparedCorpus(Store(store))
@@ -76,7 +72,7 @@ def launch(store: Store, tmp_path: Path) -> Launch:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
 
-    def started(processes: int, out: Path, killed: int = 0) -> subprocess.CompletedProcess[str]:
+    def started(processes: int, out: Path, killed: int = -1) -> subprocess.CompletedProcess[str]:
         # What `accelerate launch` starts on GPUs; on CPUs it would need MPI.
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
         command += [str(processes), str(script), str(store.folder), str(out), str(killed)]
@@ -98,16 +94,17 @@ def test_two_processes_are_one_with_the_joint_batch_and_survive_a_kill(
     one, two = tmp_path / "one", tmp_path / "two"
     done = launch(1, one)
     assert done.returncode == 0, done.stderr
-    assert launch(2, two, killed=3).returncode != 0
+    gradients = torch.load(one / "gradients.pt", weights_only=True)
+    steps = len(gradients) // 3  # an epoch
+    assert launch(2, two, killed=2 * steps).returncode != 0
     state = torch.load(next(two.rglob("state.pt")), weights_only=True)
     assert state["state"]["epoch"] == 2
     done = launch(2, two)
     assert done.returncode == 0, done.stderr
 
-    gradients, its = (torch.load(out / "gradients.pt", weights_only=True) for out in (one, two))
-    last = gradients[-len(gradients) // 3 :]  # the epoch that was cut off, alone, had to be trained again
-    assert len(its) == len(last) > 1
-    for step, other in zip(last, its, strict=True):
+    its = torch.load(two / "gradients.pt", weights_only=True)
+    assert len(its) == steps > 1  # of the epoch that was cut off alone
+    for step, other in zip(gradients[-steps:], its, strict=True):
         torch.testing.assert_close(other, step, atol=NEAR, rtol=NEAR)
     for record, other in zip(*(read_history(next(out.rglob(HISTORY))) for out in (one, two)), strict=True):
         assert other == pytest.approx(record, abs=NEAR)
