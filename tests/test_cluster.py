@@ -3,6 +3,7 @@
 import json
 import operator
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from cfnsr.cluster import TRIES, connect, map_on_cluster
+from cfnsr.errors import InputError
 
 utils = pytest.importorskip("ray.cluster_utils", reason="a cluster needs cfnsr[ray]")
 pytestmark = pytest.mark.long
@@ -26,7 +28,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": 
 PREPARE = ("--size", 64, "--frames", 8)
 CROSSVAL = ("multiplication", "--preset", "small", "--protocol", "leave_one_actor_out", "--folds", 1)
 CROSSVAL += ("--epochs", 3, "--set", "fused_epochs=3")
-RESULTS = ("config.json", "model.safetensors", "history.jsonl", "predictions.csv", "conditions.csv")
+RESULTS = ("config.json", "model.safetensors", "history.jsonl", "*.csv")
 # A plugin: on the node that is to die the function waits for that, once it has been called a few times.
 GATE = """
 import time
@@ -120,6 +122,25 @@ def test_a_map_has_all_results_and_a_crash_costs_its_item_alone(cluster: Any, tm
     assert sorted(items.index(item) for item, _ in found) == list(range(21))
     assert {result for _, result in found} == {*range(20), "died"}
     assert (tmp_path / "tries").read_text().count("\n") == TRIES
+
+
+def test_an_address_at_which_nobody_answers(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # free, once it is closed
+    for address in (f"127.0.0.1:{port}", "head", "ray://head:10001"):
+        done = cfnsr("prepare", synthetic, tmp_path / "out", "--engine", "ray", "--address", address)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done
+        assert f"cfnsr: no Ray cluster at {address}" in done.stderr
+
+
+def test_a_plugin_that_fails_on_the_nodes_ends_with_its_line(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / "only_here.py"
+    plugin.write_text("missing\n")
+    monkeypatch.setattr("cfnsr.plugin._loaded", {plugin: None})
+    with connect(cluster.address), pytest.raises(InputError, match=r"only_here\.py line 1 fails"):
+        list(map_on_cluster(int, range(3), int))
 
 
 def test_prepare(
