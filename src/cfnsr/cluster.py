@@ -120,11 +120,13 @@ def map_on_cluster(
     task = task_of(function)
     queue = [(item, 1) for item in reversed(items)]
     running: dict[Future[Result], tuple[Item, int]] = {}
+    most = 0
     while queue or running:
-        most = QUEUED * max(1, int(ray.cluster_resources().get("CPU", 0)))
-        while queue and len(running) < most:
-            item, tries = queue.pop()
-            running[task(item).future()] = item, tries
+        if len(running) <= most // 2:  # to ask how many CPUs there are takes as long as a task
+            most = QUEUED * max(1, int(ray.cluster_resources().get("CPU", 0)))
+            while queue and len(running) < most:
+                item, tries = queue.pop()
+                running[task(item).future()] = item, tries
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             item, tries = running.pop(future)
             try:
