@@ -16,7 +16,7 @@ app = Typer(pretty_exceptions_enable=False)
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
 CORPUS = ("--actors", 12)  # the demo's
 PREPARE = ("--size", 64)
-CROSSVAL = ("cfn_sr", "--preset", "small", "--folds", 1)
+CROSSVAL = ("cfn_sr", "--preset", "small", "--folds", 1, "--resume")
 # The rest has seconds and times.
 RESULTS = ("*.safetensors", "history.jsonl", "*.csv", "config.json")
 

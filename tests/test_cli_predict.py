@@ -233,7 +233,7 @@ def test_names_of_what_is_written_of_two_files(
 def test_lines_of_many_files_go_on_where_they_were_cut_off(
     cfnsr: Run, hearing: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    out, given = tmp_path / "lines.jsonl", [files[name] for name in ("talk", "text", "silent")]
+    out, given = tmp_path / "new" / "lines.jsonl", [files[name] for name in ("talk", "text", "silent")]
     done = cfnsr("predict", hearing, *given[:2], given[0], "--out", out)
     assert (done.returncode, done.stdout) == (2, f"2 files predicted, 0 kept, 1 failed: {out}\n")
     first = out.read_bytes()

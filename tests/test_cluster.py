@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cfnsr.cluster import TRIES, connect, map_on_cluster
+from cfnsr.cluster import TRIES, connect, map_on_cluster, say_if_waiting
 from cfnsr.errors import InputError
 
 utils = pytest.importorskip("ray.cluster_utils", reason="a cluster needs cfnsr[ray]")
@@ -24,10 +24,11 @@ pytestmark = pytest.mark.long
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Doomed = Callable[[str, str], AbstractContextManager[Path]]
 
-NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
+# A GPU that is none: cells share it, and train on the CPU.
+NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
 PREPARE = ("--size", 64, "--frames", 8)
 CROSSVAL = ("multiplication", "--preset", "small", "--protocol", "leave_one_actor_out", "--folds", 1)
-CROSSVAL += ("--epochs", 3, "--set", "fused_epochs=3")
+CROSSVAL += ("--epochs", 2, "--set", "fused_epochs=2")
 RESULTS = ("config.json", "model.safetensors", "history.jsonl", "*.csv")
 # A plugin: on the node that is to die the function waits for that, once it has been called a few times.
 GATE = """
@@ -133,6 +134,14 @@ def test_an_address_at_which_nobody_answers(cfnsr: Run, synthetic: Path, tmp_pat
         assert f"cfnsr: no Ray cluster at {address}" in done.stderr
 
 
+def test_what_no_node_has_is_waited_for_with_a_word(cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with connect(cluster.address):
+        say_if_waiting(1, 0.5)
+        assert capsys.readouterr().err == ""
+        say_if_waiting(1, 2)
+    assert "no node of the cluster has 1 CPUs and 2 GPUs: waiting" in capsys.readouterr().err
+
+
 def test_a_plugin_that_fails_on_the_nodes_ends_with_its_line(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,12 +165,12 @@ def test_prepare(
 def test_crossval(
     cfnsr: Run, cluster: Any, doomed: Doomed, prepared: Path, runs: Path, tmp_path: Path
 ) -> None:
-    ray = ("--engine", "ray", "--address", cluster.address, "--cpus-per-run", 1)
+    ray = ("--engine", "ray", "--address", cluster.address, "--cpus-per-run", 1, "--gpus-per-run", 0.5)
     with doomed("cfnsr.training.loop", "Trainer._train_epoch", passes=1) as log:
         done = cfnsr("crossval", *CROSSVAL, "--data", prepared, "--out", tmp_path / "runs", *ray)
     assert done.returncode == 0, done
-    # Three cells of three epochs; one epoch was begun on the node that died, and again on the other.
-    assert len(log.read_text().splitlines()) == 3 * 3 + 1
+    # Three cells of two epochs; one epoch was begun on the node that died, and again on the other.
+    assert len(log.read_text().splitlines()) == 3 * 2 + 1
     assert contents(tmp_path / "runs", RESULTS) == contents(runs, RESULTS)
 
 

@@ -49,6 +49,7 @@ def failed(file: Path, reason: str) -> Line:
 
 def append_lines(path: Path, lines: Iterable[Line]) -> Iterator[Line]:
     """Write lines as they come, and pass them on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as out:
         for line in lines:
             out.write(json.dumps(line) + "\n")
