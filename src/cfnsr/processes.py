@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from cfnsr.plugin import load_plugin, loaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# A map over items that gives each with its result, as `map_surviving` with its number of workers does.
+Spread: TypeAlias = Callable[..., Iterator[tuple[Any, Any]]]
 
 # Spawned, not forked: a fork of a process that has run threads of torch, FFmpeg or OpenCV may hang.
 SPAWN = multiprocessing.get_context("spawn")
@@ -37,12 +39,13 @@ class WorkerDied(Exception):  # noqa: N818 - it is what happened
     """A worker's process ended before it answered.
 
     Args:
-        code: of its exit; minus the signal that ended it.
+        code: of its exit, minus the signal that ended it; None where nobody knows.
     """
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int | None = None) -> None:
         self.late = code == -getattr(signal, "SIGALRM", 0) != 0
-        super().__init__("it took too long" if self.late else f"the process that read it died ({code})")
+        died = "the process that read it died" + ("" if code is None else f" ({code})")
+        super().__init__("it took too long" if self.late else died)
 
 
 class Worker:

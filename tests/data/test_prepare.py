@@ -455,9 +455,9 @@ def test_a_worker_that_dies_costs_its_take_alone(
     found = scan(synthetic)
     victim = found.takes[1].name
 
-    def one_dies(function: Any, takes: list[Take], workers: int, crashed: Any) -> Iterator[tuple[Take, Any]]:
+    def one_dies(function: Any, takes: list[Take], workers: int, failed: Any) -> Iterator[tuple[Take, Any]]:
         return (
-            (take, crashed(take, WorkerDied(-11)) if take.name == victim else function(take))
+            (take, failed(take, WorkerDied(-11)) if take.name == victim else function(take))
             for take in takes
         )
 

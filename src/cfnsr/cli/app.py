@@ -2,7 +2,8 @@
 
 import errno
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,8 +36,24 @@ def check_workers(workers: int | None) -> int | None:
     return workers
 
 
+def check_engine(engine: str) -> str:
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine {engine}: expected local or ray")
+    return engine
+
+
 WorkersOption = Annotated[
     int | None, Option(help="Processes; all cores if not given.", callback=check_workers)
+]
+EngineOption = Annotated[
+    str, Option(help="local, or ray: all nodes of a Ray cluster, see docs/scale.md.", callback=check_engine)
+]
+AddressOption = Annotated[
+    str | None,
+    Option(
+        help="Of the Ray cluster, such as 10.0.0.1:6379; if not given the one that runs here, else one is "
+        "started on this machine."
+    ),
 ]
 VideoStreamOption = Annotated[
     int | None,
@@ -114,6 +131,24 @@ def _run() -> None:
 def _stop(message: str) -> None:
     say(f"cfnsr: {visible(message)}")
     sys.exit(2)
+
+
+@contextmanager
+def engine_ready(
+    engine: str, address: str | None, *, local: Mapping[str, object], ray: Mapping[str, object]
+) -> Iterator[None]:
+    """Connect to the cluster of --engine ray; refuse options of the other engine, by their names."""
+    others = local if engine == "ray" else {"--address": address, **ray}
+    for option, value in others.items():
+        if value is not None:
+            raise InputError(f"{option} {value} does not go with --engine {engine}: leave one of the two out")
+    if engine == "local":
+        yield
+        return
+    from cfnsr.cluster import connect
+
+    with connect(address):
+        yield
 
 
 def parse_numbers(text: str, what: str) -> list[int]:

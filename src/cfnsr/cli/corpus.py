@@ -10,16 +10,20 @@ import typer
 from typer import Argument, Option
 
 from cfnsr.cli.app import (
+    AddressOption,
     AudioStreamOption,
+    EngineOption,
     JsonOption,
     Numbers,
     Place,
     VideoStreamOption,
     WorkersOption,
     app,
+    engine_ready,
     names,
     parse_numbers,
 )
+from cfnsr.cluster import map_on_cluster
 from cfnsr.console import bar, say
 from cfnsr.errors import InputError
 from cfnsr.files import check_folder, locked, visible, write_text
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from cfnsr.corpus.take import Corpus, Take
     from cfnsr.data.store import Store
     from cfnsr.features.preparation import Preparation
+    from cfnsr.processes import Spread
     from cfnsr.synthesis.corpus import Part
 
 SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
@@ -122,6 +127,8 @@ def prepare(
             "of the pictures.",
         ),
     ] = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
@@ -154,7 +161,10 @@ def prepare(
                 f"--degraded {degraded} with modalities {', '.join(chosen)}: expected those of sound alone"
             )
         found = replace(found, takes=(*found.takes, *degraded_takes(found.takes, degraded)))
-    if prepare_takes(found, corpus, out, preparation, workers=workers):
+    spread = map_on_cluster if engine == "ray" else None
+    with engine_ready(engine, address, local={"--workers": workers}, ray={}):
+        failed = prepare_takes(found, corpus, out, preparation, workers=workers, spread=spread)
+    if failed:
         raise typer.Exit(2)
 
 
@@ -200,7 +210,13 @@ def check_split(
 
 
 def prepare_takes(
-    corpus: "Corpus", source: Path, out: Path, preparation: "Preparation", *, workers: int | None = None
+    corpus: "Corpus",
+    source: Path,
+    out: Path,
+    preparation: "Preparation",
+    *,
+    workers: int | None = None,
+    spread: "Spread | None" = None,
 ) -> int:
     """Prepare a scanned corpus and account for every file; returns the number of takes that failed."""
     from cfnsr.data.contact_sheet import contact_sheet
@@ -228,7 +244,9 @@ def prepare_takes(
             def progress(take: "Take", state: str) -> None:
                 step(advance=1, note="" if state == "made" else f"{take.name} {state}")
 
-            outcome = prepare_corpus(corpus.takes, store, preparation, workers=workers, progress=progress)
+            outcome = prepare_corpus(
+                corpus.takes, store, preparation, workers=workers, spread=spread, progress=progress
+            )
         for failure in outcome.failures[:SHOWN]:
             say(f"failed, {failure.reason}: {visible(failure.message)}")
         if len(outcome.failures) > SHOWN:

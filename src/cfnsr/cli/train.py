@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from cfnsr.cli.app import (
+    AddressOption,
+    EngineOption,
     JsonOption,
     ModelArgument,
     Numbers,
     Place,
     app,
     check_workers,
+    engine_ready,
     names,
     parse_numbers,
 )
@@ -270,10 +273,22 @@ def crossval(
     seeds: Annotated[Numbers, Option(help="Seeds, such as 0,1,2.")] = "0",
     folds: Annotated[Numbers | None, Option(help="Folds, such as 1,2; all if not given.")] = None,
     workers: Annotated[
-        int,
-        Option(help="Processes on a CPU, each of which trains some of the folds.", callback=check_workers),
-    ] = 1,
+        int | None,
+        Option(
+            help="Processes on a CPU, each of which trains some of the folds; 1 if not given.",
+            callback=check_workers,
+        ),
+    ] = None,
     resume: ResumeOption = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    cpus_per_run: Annotated[
+        int | None, Option(min=1, help="With ray: CPUs, and threads, of each run; 1 if not given.")
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None,
+        Option(min=0, help="With ray: GPUs of each run, such as 0.5; 0 if not given: trained on CPUs."),
+    ] = None,
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
     from cfnsr.data.folds import with_normalised_speakers
@@ -283,17 +298,20 @@ def crossval(
     protocols = names(protocol or ("nested,paper" if table and not alone else "nested"))
     if speaker_normalisation:
         protocols = tuple(dict.fromkeys(map(with_normalised_speakers, protocols)))
-    train_models(
-        choose_models(models or (), table or (), video=video, audio=audio),
-        _open(data, labels),
-        out,
-        protocols=protocols,
-        recipe=recipe,
-        seeds=parse_numbers(seeds, "seeds"),
-        folds=parse_numbers(folds, "folds") if folds is not None else None,
-        workers=workers,
-        resume=resume,
-    )
+    per_run = {"--cpus-per-run": cpus_per_run, "--gpus-per-run": gpus_per_run}
+    with engine_ready(engine, address, local={"--workers": workers}, ray=per_run):
+        train_models(
+            choose_models(models or (), table or (), video=video, audio=audio),
+            _open(data, labels),
+            out,
+            protocols=protocols,
+            recipe=recipe,
+            seeds=parse_numbers(seeds, "seeds"),
+            folds=parse_numbers(folds, "folds") if folds is not None else None,
+            workers=workers or 1,
+            resume=resume,
+            per_run=(cpus_per_run or 1, gpus_per_run or 0) if engine == "ray" else None,
+        )
     write_report(out)
 
 
@@ -398,9 +416,15 @@ def train_models(
     folds: Sequence[int] | None = None,
     workers: int = 1,
     resume: bool = False,
+    per_run: tuple[int, float] | None = None,
 ) -> list[Path]:
-    """Cross-validate models under some protocols with one progress bar; return the folders of the runs."""
+    """Cross-validate models under some protocols with one progress bar; return the folders of the runs.
+
+    Args:
+        per_run: CPUs and GPUs of each run on the Ray cluster that is connected; None trains here.
+    """
     from cfnsr.training import crossval as training
+    from cfnsr.training.cluster import crossval_on_cluster
     from cfnsr.training.devices import accelerator
     from cfnsr.training.parallel import crossval_in_processes
     from cfnsr.training.prepared import PreparedCorpus
@@ -417,6 +441,9 @@ def train_models(
         training.check_jobs(jobs, corpus, out, resume=resume)
         _say_notes(jobs, corpus)
         with _training_bar(jobs) as progress:
+            if per_run is not None:
+                cpus, gpus = per_run
+                return crossval_on_cluster(jobs, store, out, cpus=cpus, gpus=gpus, progress=progress)
             if workers > 1:
                 return crossval_in_processes(
                     jobs, store, out, workers=workers, resume=resume, progress=progress

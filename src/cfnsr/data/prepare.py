@@ -21,7 +21,7 @@ from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
 from cfnsr.plugin import blamed
-from cfnsr.processes import WorkerDied, cores, map_surviving, time_limit
+from cfnsr.processes import Spread, WorkerDied, cores, map_surviving, time_limit
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,14 @@ def prepare_corpus(
     preparation: Preparation,
     *,
     workers: int | None = None,
+    spread: Spread | None = None,
     progress: Callable[[Take, str], None] = lambda take, state: None,
 ) -> Outcome:
     """Prepare every take that is missing or changed; a take that fails is reported and the run goes on.
 
     Args:
         workers: processes; all cores when None. 0 is this process, which a hostile file may take down.
+        spread: the map over takes in their place, such as `map_on_cluster`.
         progress: called after each take with "made", "kept" or "failed".
 
     Raises:
@@ -111,9 +113,8 @@ def prepare_corpus(
             if todo and preparation.pretrained:  # fetched once, before the workers ask for it
                 find_encoder(preparation.speech_encoder, preparation.speech_sha256)
             prepare = partial(_prepare_one, store=store, preparation=preparation)
-            processes = cores() if workers is None else workers
-            results = map_surviving(prepare, todo, processes, _died)
-            for take, result in chain(faceless, results):
+            spread = spread or partial(map_surviving, workers=cores() if workers is None else workers)
+            for take, result in chain(faceless, spread(prepare, todo, failed=_died)):
                 if isinstance(result, Failure):
                     outcome.failures.append(result)
                     report(result)
