@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, require
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -24,6 +25,7 @@ BYTES = range(0xDC80, 0xDD00)  # Python's stand-ins for bytes of a file's name t
 LONGEST_NAME = 200  # bytes
 LONGEST_HEADER = 1 << 20  # characters
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # how text begins that a spreadsheet would compute
+LOCK = ".lock"  # of a folder that is being written
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -221,6 +223,64 @@ def shortened(name: str) -> str:
     return name if len(os.fsencode(name)) <= LONGEST_NAME else name[:50]
 
 
+def place(name: str) -> Path:
+    """Path of a folder: on the disk, or on object storage, such as `s3://bucket/folder`, as a `UPath`.
+
+    Raises:
+        InputError: a protocol without its package, or a place that does not answer.
+    """
+    if "://" not in name:
+        return Path(name)
+    require("ray", "upath")
+    from upath import UPath
+
+    try:
+        found = UPath(name)
+        found.exists()
+    except ImportError as error:
+        raise InputError(f"{name} cannot be opened: {error}, then the same command") from None
+    except Exception as error:  # each protocol's package raises its own
+        raise InputError(
+            f"{name} cannot be reached ({type(error).__name__}: {' '.join(str(error).split())}): check the "
+            "name, the network and the credentials"
+        ) from None
+    return cast(Path, found)
+
+
+def is_remote(path: Path) -> bool:
+    """Look if a path leads to object storage, where files are written whole, and nothing is locked."""
+    return not isinstance(path, Path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Write a folder alone; the system drops the lock when this process ends, however it ends.
+
+    Raises:
+        InputError: another process writes it.
+    """
+    if is_remote(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a fork, as of a data loader, has it not
+        except (BlockingIOError, PermissionError):
+            raise InputError(
+                f"{folder} is being written by another cfnsr: expected to be the only one; wait until that "
+                "has ended, then run the same command again"
+            ) from None
+        yield
+
+
 def check_folder(out: Path) -> None:
     """Refuse a file where a folder is to be written."""
     if out.exists() and not out.is_dir():
@@ -240,6 +300,9 @@ def check_file(out: Path) -> None:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then rename it: nobody sees half a file."""
+    if is_remote(path):  # one PUT, which is whole or not at all
+        write(path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{shortened(path.name)}.{os.getpid()}.tmp")
     try:

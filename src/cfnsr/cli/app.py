@@ -12,7 +12,7 @@ from typer import Argument, Option
 from cfnsr import __version__
 from cfnsr.console import hang_up, say, show_all
 from cfnsr.errors import InputError
-from cfnsr.files import visible
+from cfnsr.files import place, visible
 
 # Form of a list: 1,2,5 or 1-4.
 Numbers = str
@@ -46,6 +46,8 @@ VideoStreamOption = Annotated[
     ),
 ]
 AudioStreamOption = Annotated[int | None, Option(help="Which stream of sound; the same.")]
+# Of a store, which may lie on object storage.
+Place = {"parser": place, "metavar": "FOLDER"}
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 MODEL_HELP = (
     "Folder with config.json and model.safetensors, an exported .onnx or .xml, a name on the Hugging Face "

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from cfnsr.cli.app import JsonOption, ModelArgument, Numbers, app, check_workers, names, parse_numbers
+from cfnsr.cli.app import (
+    JsonOption,
+    ModelArgument,
+    Numbers,
+    Place,
+    app,
+    check_workers,
+    names,
+    parse_numbers,
+)
 from cfnsr.console import bar, enabled, say
 from cfnsr.emotions import parse_labels
 from cfnsr.errors import InputError
-from cfnsr.files import check_folder
+from cfnsr.files import check_folder, locked
 
 if TYPE_CHECKING:
     from cfnsr.data.store import Store
@@ -50,7 +59,7 @@ SpeakerOption = Annotated[
 ]
 DataOption = Annotated[
     list[Path],
-    Option(help="Folder made by `cfnsr prepare`; several times for several corpora, read as one."),
+    Option(help="Folder made by `cfnsr prepare`; several times for several corpora, read as one.", **Place),
 ]
 LabelsOption = Annotated[
     str | None,
@@ -173,7 +182,8 @@ def train(
     recipe: "Recipe",
     model: Annotated[str | None, Argument(help="One of `cfnsr models`.")] = None,
     data: Annotated[
-        list[Path] | None, Option(help="Folder made by `cfnsr prepare`; several times for several corpora.")
+        list[Path] | None,
+        Option(help="Folder made by `cfnsr prepare`; several times for several corpora.", **Place),
     ] = None,
     labels: LabelsOption = None,
     out: Annotated[Path | None, Option(help="Folder of the checkpoint.")] = None,
@@ -290,7 +300,9 @@ def crossval(
 @app.command(epilog="Example: cfnsr evaluate everyday urdu_prepared --out other_people")
 def evaluate(
     model: ModelArgument,
-    data: Annotated[Path, Argument(help="Folder made by `cfnsr prepare`, of a corpus that did not train.")],
+    data: Annotated[
+        Path, Argument(help="Folder made by `cfnsr prepare`, of a corpus that did not train.", **Place)
+    ],
     out: Annotated[Path, Option(help="Folder of the runs; the report of all runs in it is written.")],
     name: Annotated[
         str | None, Option(help="Of the model in the report; that of the zoo or the package if not given.")
@@ -328,7 +340,8 @@ def report(
         list[Path] | None,
         Option(
             help="The prepared folder that the runs were given, each of several: the page then shows what "
-            "two test answers of each row rest on."
+            "two test answers of each row rest on.",
+            **Place,
         ),
     ] = None,
     compare: Annotated[
@@ -395,18 +408,22 @@ def train_models(
     check_folder(out)
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--workers and `accelerate launch` both start processes: use one of the two")
-    corpus = PreparedCorpus(store)
-    jobs: list[Job] = []
-    for protocol in protocols:
-        jobs += training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
-    training.check_jobs(jobs, corpus, out, resume=resume)
-    _say_notes(jobs, corpus)
-    with _training_bar(jobs) as progress:
-        if workers > 1:
-            return crossval_in_processes(jobs, store, out, workers=workers, resume=resume, progress=progress)
-        return training.train_jobs(
-            jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
-        )
+    # Of the processes that `accelerate launch` starts, the main one has the lock.
+    with locked(out) if enabled() else nullcontext():
+        corpus = PreparedCorpus(store)
+        jobs: list[Job] = []
+        for protocol in protocols:
+            jobs += training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
+        training.check_jobs(jobs, corpus, out, resume=resume)
+        _say_notes(jobs, corpus)
+        with _training_bar(jobs) as progress:
+            if workers > 1:
+                return crossval_in_processes(
+                    jobs, store, out, workers=workers, resume=resume, progress=progress
+                )
+            return training.train_jobs(
+                jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
+            )
 
 
 def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
