@@ -4,7 +4,7 @@ import errno
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -46,8 +46,14 @@ VideoStreamOption = Annotated[
     ),
 ]
 AudioStreamOption = Annotated[int | None, Option(help="Which stream of sound; the same.")]
-# Of a store, which may lie on object storage.
-Place = {"parser": place, "metavar": "FOLDER"}
+
+
+def _placed(given: Any) -> Any:
+    return [place(name) for name in given] if isinstance(given, list) else given and place(given)
+
+
+# Of a store, which may lie on object storage; as a Path its name would lose a slash.
+Place: dict[str, Any] = {"parser": str, "callback": _placed, "metavar": "FOLDER"}
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 MODEL_HELP = (
     "Folder with config.json and model.safetensors, an exported .onnx or .xml, a name on the Hugging Face "

@@ -142,6 +142,7 @@ class Index:
         """
         query = "SELECT file, bytes, changed FROM clips"
         there: dict[str, Stamp] = {file: (size, changed) for file, size, changed in self._select(query)}
+        there |= {file: stamp for file, stamp, _ in self._new}
         lacking = [file for file, stamp in stamps.items() if there.get(file) != stamp]
         gone = there.keys() - stamps.keys()
         complete = True

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 WORD = 8  # bytes of the header's length
+LONGEST_HEADER = 100_000_000  # bytes; that of safetensors itself
 VERSIONS = ("ETag", "etag", "mtime", "created")  # of a file, as s3fs, gcsfs and fsspec's own name them
 
 
@@ -25,6 +26,8 @@ class RangedClip:
     def __init__(self, path: Any) -> None:
         self._path = path
         size = int.from_bytes(self._read(0, WORD), "little")
+        if size > LONGEST_HEADER:
+            raise SafetensorError(f"a header of {size} bytes")
         self._begin = WORD + size
         try:
             self._described = json.loads(self._read(WORD, self._begin))
