@@ -1,147 +1,146 @@
-"""Figures of a store with many clips: its index, preparing again what is done, and the start of a training.
+"""Measure a store of many clips: its listing, its headers, preparing again, and the start of a training.
 
-    python docs/store_scale.py 10000,100000 [--listing 1000000] [--folder FOLDER]
+    python docs/store_scale.py 10000,100000
+    python docs/store_scale.py 1000000 --steps listing
 
-Clips, takes and recordings are made up: small files with the headers of sound alone. Each figure is of a process of its own.
+Clips and recordings are made up: a few bytes each, with the headers of sound alone; for the listing alone,
+which opens no clip, clips are empty files. Each step is a process of its own; its seconds are those after the
+imports, its memory is the peak with them.
 """
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from cfnsr.corpus.take import Take
+from cfnsr.data.folds import PROTOCOLS
+from cfnsr.data.prepare import prepare_corpus
+from cfnsr.data.store import Header, Store
+from cfnsr.emotions import RAVDESS
+from cfnsr.features.preparation import Preparation
+from cfnsr.training.prepared import PreparedCorpus
+
 ACTORS = 100
 PER_FOLDER = 1_000  # recordings
+SOUND = Preparation(modalities=("audio",))
 
 
-def make(folder: Path, takes: int) -> None:
-    """Write recordings of a byte each and a prepared clip of each."""
-    from cfnsr.data.store import Header, Store
-    from cfnsr.emotions import RAVDESS
-
-    store = Store.create(folder / "prepared", "synthetic", RAVDESS, settings().as_json(), takes)
-    sound = np.random.default_rng(0).integers(1, 255, 200).astype(np.uint8)
-    for take in list_takes(folder, takes):
-        take.audio.parent.mkdir(parents=True, exist_ok=True)
-        take.audio.write_bytes(b"0")
-        status = take.audio.stat()
-        known = {
-            "file": take.audio.name,
-            "bytes": 1,
-            "mtime_ns": status.st_mtime_ns,
-            "sha256": f"{hash(take.name) & 2**64 - 1:064x}",
-        }
-        header = Header(
-            take.name, take.emotion, take.actor, take.sex, {}, {"audio": known}, settings().as_json()
-        )
-        store.write(header, {"audio": np.roll(sound, len(take.name))})
+def make(folder: Path, takes: int, hollow: bool) -> None:
+    """Write recordings of a byte each, and a prepared clip of each; or `hollow` clips alone."""
+    store = Store.create(folder / "prepared", "synthetic", RAVDESS, SOUND.as_json(), takes)
+    preparation, tensors = SOUND.as_json(), {"audio": np.arange(200, dtype=np.uint8)}
     with store.index(whole=True) as index:
+        for take in list_takes(folder, takes):
+            recording = folder / "clip" if hollow else take.audio
+            recording.parent.mkdir(parents=True, exist_ok=True)
+            recording.write_bytes(b"0")
+            changed = recording.stat().st_mtime_ns
+            source = {"file": take.audio.name, "bytes": 1, "mtime_ns": changed, "sha256": take.name.zfill(64)}
+            facts = take.name, take.emotion, take.actor, take.sex, {}
+            header = Header(*facts, {"audio": source}, preparation)
+            if hollow:
+                clip = store.path(take.name)
+                clip.parent.mkdir(parents=True, exist_ok=True)
+                clip.touch()
+                stamp = clip.stat().st_size, clip.stat().st_mtime_ns
+            else:
+                stamp = store.write(header, tensors)
+            index.put(store.file(take.name), stamp, vars(header))
         store.update(index)
 
 
-def settings():
-    from cfnsr.features.preparation import Preparation
-
-    return Preparation(modalities=("audio",))
-
-
-def list_takes(folder: Path, takes: int):
-    from cfnsr.corpus.take import Take
-    from cfnsr.emotions import RAVDESS
-
+def list_takes(folder: Path, takes: int) -> Iterator[Take]:
     emotions = RAVDESS.emotions
     for number in range(takes):
         path = folder / "corpus" / f"{number // PER_FOLDER}" / f"take-{number:08d}.wav"
         yield Take(path.stem, emotions[number % len(emotions)], number // len(emotions) % ACTORS, None, path)
 
 
-def listing(folder: Path, takes: int) -> None:
-    from cfnsr.data.store import Store
-
-    assert len(Store(folder / "prepared").entries()) == takes
-
-
-def headers(folder: Path, takes: int) -> None:
-    from cfnsr.data.store import Store
-
-    assert len(Store(folder / "prepared").headers()) == takes
+def listing(folder: Path, takes: int) -> int:
+    """Open the store, and list name, emotion and actor of every clip."""
+    return len(Store(folder / "prepared").entries())
 
 
-def unindexed(folder: Path, takes: int) -> None:
+def headers(folder: Path, takes: int) -> int:
+    return len(Store(folder / "prepared").headers())
+
+
+def unindexed(folder: Path, takes: int) -> int:
     """As `headers`, where the index is lost."""
     index, aside = folder / "prepared" / "index.sqlite", folder / "index.sqlite"
     index.replace(aside)
     try:
-        headers(folder, takes)
+        return headers(folder, takes)
     finally:
         aside.replace(index)
 
 
-def again(folder: Path, takes: int) -> None:
+def again(folder: Path, takes: int) -> int:
     """Prepare what is prepared."""
-    from cfnsr.data.prepare import prepare_corpus
-    from cfnsr.data.store import Store
-
-    outcome = prepare_corpus(list(list_takes(folder, takes)), Store(folder / "prepared"), settings())
-    assert len(outcome.kept) == takes
+    listed = list(list_takes(folder, takes))
+    return len(prepare_corpus(listed, Store(folder / "prepared"), SOUND).kept)
 
 
-def start(folder: Path, takes: int) -> None:
-    """What crossval does before the first training: headers, folds, and the search for leaks in one fold."""
-    from cfnsr.data.folds import PROTOCOLS
-    from cfnsr.data.store import Store
-    from cfnsr.training.prepared import PreparedCorpus
+def start(folder: Path, takes: int) -> int:
+    """What crossval does before the first training: headers, folds, and the search for leaks in one."""
+    at = [perf_counter()]
 
+    def timed(name: str, value: object) -> None:
+        at.append(perf_counter())
+        print(f"{name} {at[-1] - at[-2]:.1f} s", file=sys.stderr, end=", ")
+
+    corpus, protocol = PreparedCorpus(Store(folder / "prepared")), PROTOCOLS["nested"]
+    timed("headers", corpus)
+    timed("one preparation", corpus.preparation)
+    timed("fingerprint", corpus.fingerprint)
+    timed("folds", folds := corpus.folds(protocol))
+    timed("sounds", corpus.uncompared())
+    timed("leaks", corpus.check(protocol, folds[0]))
+    return len(corpus.headers)
+
+
+STEPS: dict[str, Callable[[Path, int], int]] = {
+    step.__name__: step for step in (listing, headers, unindexed, again, start)
+}
+
+
+def run(step: str, folder: Path, takes: int) -> None:
     begun = perf_counter()
-    corpus = PreparedCorpus(Store(folder / "prepared"))
-    spent = {"headers": perf_counter() - begun}
-    protocol = PROTOCOLS["nested"]
-
-    def timed(name: str, work) -> None:
-        begun = perf_counter()
-        work()
-        spent[name] = perf_counter() - begun
-
-    timed("preparation", lambda: corpus.preparation)
-    timed("fingerprint", lambda: corpus.fingerprint)
-    timed("folds", lambda: corpus.folds(protocol))
-    timed("sounds", lambda: corpus.uncompared())
-    timed("leaks of a fold", lambda: corpus.check(protocol, corpus.folds(protocol)[0]))
-    print(*(f"{name} {seconds:.1f}" for name, seconds in spent.items()), sep=", ", end="; ", file=sys.stderr)
-
-
-STEPS = {step.__name__: step for step in (listing, headers, unindexed, again, start)}
+    found = STEPS[step](folder, takes)
+    seconds = perf_counter() - begun
+    peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    megabytes = int(peak[1]) / 1024 if peak else float("nan")
+    print(json.dumps({"clips": found, "step": step, "seconds": round(seconds, 2), "MB": round(megabytes)}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("takes", help="numbers, with commas between")
     parser.add_argument("--steps", default=",".join(STEPS))
-    parser.add_argument("--folder", type=Path, help="kept, and used again")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="receives the stores, which are kept and used again")
+    parser.add_argument("--of", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.run:
-        step, folder = given.run
-        begun = perf_counter()
-        STEPS[step](Path(folder), int(given.takes))
-        seconds, peak = perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": round(seconds, 2), "MB": round(peak)}))
+    if given.of:
+        run(given.steps, given.of, int(given.takes))
         return
     with tempfile.TemporaryDirectory() as scratch:
         for takes in map(int, given.takes.split(",")):
             folder = (given.folder or Path(scratch)) / str(takes)
             if not folder.exists():
-                make(folder, takes)
+                make(folder, takes, hollow=given.steps == "listing")
             for step in given.steps.split(","):
-                command = [sys.executable, __file__, str(takes), "--run", step, str(folder)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                print(f"{takes} clips, {step}: {done.stderr}{done.stdout}", end="", flush=True)
+                command = [sys.executable, __file__, str(takes), "--steps", step, "--of", str(folder)]
+                subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
