@@ -52,14 +52,15 @@ class Index:
     """
 
     def __init__(self, path: Path, *, whole: bool = False) -> None:
-        self._path, self._whole = path, whole
+        self._path = path
         self._new: list[tuple[str, Stamp, Described]] = []
+        self._rows = 0
         self._scratch = TemporaryDirectory() if is_remote(path) else None
         self._local = Path(self._scratch.name) / path.name if self._scratch else path
         if self._scratch:
             with suppress(OSError), path.open("rb") as file, self._local.open("wb") as copy:
                 shutil.copyfileobj(file, copy)
-        self._open()
+        self._open(whole)
 
     def __enter__(self) -> Self:
         return self
@@ -72,14 +73,14 @@ class Index:
         if self._scratch:
             self._scratch.cleanup()
 
-    def _open(self) -> None:
+    def _open(self, whole: bool) -> None:
         self._connection: sqlite3.Connection | None = None
-        self._rows, self._preparations = 0, dict[int, Described]()
+        self._preparations = dict[int, Described]()
         try:
             url = f"{self._local.absolute().as_uri()}?mode=ro&immutable=1"
             connection = sqlite3.connect(url, uri=True)
             good = connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
-            if good and self._whole:
+            if good and whole:
                 good = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
                 (self._rows,) = connection.execute("SELECT count(*) FROM clips").fetchone()
             if good:
@@ -87,7 +88,7 @@ class Index:
                 self._preparations = {number: json.loads(text) for number, text in shared}
                 self._connection = connection
         except (sqlite3.Error, ValueError):
-            self._rows = 0
+            pass
 
     def _select(self, query: str, *values: object) -> Iterable[tuple[Any, ...]]:
         """Rows of a query, as far as they can be read."""
@@ -182,8 +183,9 @@ class Index:
         if self._scratch:
             with self._local.open("rb") as file, self._path.open("wb") as remote:
                 shutil.copyfileobj(file, remote)
+        self._rows += len(self._new)
         self._new.clear()
-        self._open()
+        self._open(whole=False)
 
 
 def _insert(connection: sqlite3.Connection, file: str, stamp: Stamp, header: Described) -> None:
