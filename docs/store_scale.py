@@ -4,8 +4,8 @@
     python docs/store_scale.py 1000000 --steps listing
 
 Clips and recordings are made up: a few bytes each, with the headers of sound alone; for the listing alone,
-which opens no clip, clips are empty files. Each step is a process of its own; its seconds, by the clock and of
-the processor, are those after the imports, its memory is the peak with them.
+which opens no clip, clips are empty files. Each step is a process of its own; its seconds, by the clock and
+of the processor, are those after the imports, its memory is the peak with them.
 """
 
 import argparse
