@@ -34,12 +34,12 @@ class Disk:
         self._remount(f"size={kib}k")
 
     def protect(self) -> None:
-        """Make it read-only, as soon as no file is open for writing."""
-        while subprocess.run(["mount", "-o", "remount,ro", self.folder], capture_output=True).returncode:
-            time.sleep(0.001)
+        """Make it read-only for every file that is opened from now on, though one may be open for writing."""
+        subprocess.run(["mount", "--bind", self.folder, self.folder], check=True)
+        self._remount("ro,bind")
 
     def release(self) -> None:
-        self._remount("rw")
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
 
     def _remount(self, options: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{options}", self.folder], check=True)

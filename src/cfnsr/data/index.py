@@ -158,6 +158,7 @@ class Index:
         """Write it anew with what was put, without the files that are gone."""
 
         def write(temporary: Path) -> None:
+            temporary.touch()
             if self._connection:
                 shutil.copyfile(self._local, temporary)
             with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
