@@ -287,12 +287,10 @@ def locked(folder: Path) -> Iterator[None]:
             for left in folder.rglob(f".*{TEMPORARY}"):
                 left.unlink(missing_ok=True)
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")  # until the end, so that the next one sees if there was one
+        file.write(f"{os.getpid()}\n")  # until a good end: so the next one knows
         file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
+        yield
+        file.truncate(0)
 
 
 def check_folder(out: Path) -> None:
@@ -312,13 +310,18 @@ def check_file(out: Path) -> None:
         raise InputError(f"{out} cannot be written: no permission to write {above}; give another folder")
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, then rename it: nobody sees half a file."""
+def write_atomically(path: Path, write: Callable[[Path], object], *, alone: bool = False) -> None:
+    """Let `write` fill a temporary file in the same folder, then rename it: nobody sees half a file.
+
+    Args:
+        alone: no other process writes this file, so that a second try overwrites what a killed one left.
+    """
     if is_remote(path):  # one PUT, which is whole or not at all
         write(path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{shortened(path.name)}.{os.getpid()}{TEMPORARY}")
+    mark = "" if alone else f".{os.getpid()}"
+    temporary = path.with_name(f".{shortened(path.name)}{mark}{TEMPORARY}")
     try:
         write(temporary)
         temporary.replace(path)

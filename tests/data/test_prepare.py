@@ -457,8 +457,7 @@ def test_a_worker_that_dies_costs_its_take_alone(
 
     def one_dies(function: Any, takes: list[Take], workers: int, failed: Any) -> Iterator[tuple[Take, Any]]:
         return (
-            (take, failed(take, WorkerDied(-11)) if take.name == victim else function(take))
-            for take in takes
+            (take, failed(take, WorkerDied(-11)) if take.name == victim else function(take)) for take in takes
         )
 
     monkeypatch.setattr("cfnsr.data.prepare.map_surviving", one_dies)

@@ -432,25 +432,22 @@ def train_models(
     check_folder(out)
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--workers and `accelerate launch` both start processes: use one of the two")
+    corpus = PreparedCorpus(store)
+    jobs: list[Job] = []
+    for protocol in protocols:
+        jobs += training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
+    training.check_jobs(jobs, corpus, out, resume=resume)
     # Of the processes that `accelerate launch` starts, the main one has the lock.
     with locked(out) if enabled() else nullcontext():
-        corpus = PreparedCorpus(store)
-        jobs: list[Job] = []
-        for protocol in protocols:
-            jobs += training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
-        training.check_jobs(jobs, corpus, out, resume=resume)
         _say_notes(jobs, corpus)
         with _training_bar(jobs) as progress:
+            how: dict[str, Any] = {"resume": resume, "progress": progress}
             if per_run is not None:
                 cpus, gpus = per_run
                 return crossval_on_cluster(jobs, store, out, cpus=cpus, gpus=gpus, progress=progress)
             if workers > 1:
-                return crossval_in_processes(
-                    jobs, store, out, workers=workers, resume=resume, progress=progress
-                )
-            return training.train_jobs(
-                jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
-            )
+                return crossval_in_processes(jobs, store, out, workers=workers, **how)
+            return training.train_jobs(jobs, corpus, out, accelerator=accelerator(recipe), **how)
 
 
 def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
@@ -482,7 +479,8 @@ def write_report(runs: Path, *, explain: Sequence[Path] = (), **how: Any) -> Non
         return
     if explain:
         how["explained"] = partial(_explained, prepared=explain)
-    written = write(runs, **how)
+    with locked(runs) if runs.is_dir() else nullcontext():
+        written = write(runs, **how)
     for row in written.rows:
         accuracy = row.estimates["accuracy"]
         interval = f"95 % interval {limits(accuracy)}" if accuracy.ci95 else f"no interval ({TOO_FEW})"

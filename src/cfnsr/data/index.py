@@ -5,6 +5,7 @@ changed in place, a new one takes its place: readers need no lock, and a kill le
 """
 
 import errno
+import gc
 import json
 import shutil
 import sqlite3
@@ -52,14 +53,15 @@ class Index:
     """
 
     def __init__(self, path: Path, *, whole: bool = False) -> None:
-        self._path, self._whole = path, whole
+        self._path = path
         self._new: list[tuple[str, Stamp, Described]] = []
+        self._rows = 0
         self._scratch = TemporaryDirectory() if is_remote(path) else None
         self._local = Path(self._scratch.name) / path.name if self._scratch else path
         if self._scratch:
             with suppress(OSError), path.open("rb") as file, self._local.open("wb") as copy:
                 shutil.copyfileobj(file, copy)
-        self._open()
+        self._open(whole)
 
     def __enter__(self) -> Self:
         return self
@@ -72,14 +74,14 @@ class Index:
         if self._scratch:
             self._scratch.cleanup()
 
-    def _open(self) -> None:
+    def _open(self, whole: bool) -> None:
         self._connection: sqlite3.Connection | None = None
-        self._rows, self._preparations = 0, dict[int, Described]()
+        self._preparations = dict[int, Described]()
         try:
             url = f"{self._local.absolute().as_uri()}?mode=ro&immutable=1"
             connection = sqlite3.connect(url, uri=True)
             good = connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
-            if good and self._whole:
+            if good and whole:
                 good = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
                 (self._rows,) = connection.execute("SELECT count(*) FROM clips").fetchone()
             if good:
@@ -87,7 +89,7 @@ class Index:
                 self._preparations = {number: json.loads(text) for number, text in shared}
                 self._connection = connection
         except (sqlite3.Error, ValueError):
-            self._rows = 0
+            pass
 
     def _select(self, query: str, *values: object) -> Iterable[tuple[Any, ...]]:
         """Rows of a query, as far as they can be read."""
@@ -99,11 +101,14 @@ class Index:
         """Listing sorted by name; empty where the folders of the clips have changed since."""
         if not self._connection or not folders or dict(self._select("SELECT * FROM folders")) != folders:
             return []
+        gc.disable()  # it would walk over a million new tuples again and again: half of the time
         try:
             listed = self._connection.execute("SELECT name, emotion, actor FROM clips ORDER BY name")
             return list(map(Entry._make, listed))
         except sqlite3.Error:
             return []
+        finally:
+            gc.enable()
 
     def headers(self, stamps: Mapping[str, Stamp], file: str | None = None) -> dict[str, Described]:
         """Headers of the clip files that are as they were read, or of one of them."""
@@ -157,6 +162,7 @@ class Index:
         """Write it anew with what was put, without the files that are gone."""
 
         def write(temporary: Path) -> None:
+            temporary.touch()
             if self._connection:
                 shutil.copyfile(self._local, temporary)
             with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
@@ -182,8 +188,9 @@ class Index:
         if self._scratch:
             with self._local.open("rb") as file, self._path.open("wb") as remote:
                 shutil.copyfileobj(file, remote)
+        self._rows += len(self._new)
         self._new.clear()
-        self._open()
+        self._open(whole=False)
 
 
 def _insert(connection: sqlite3.Connection, file: str, stamp: Stamp, header: Described) -> None:

@@ -169,6 +169,8 @@ def _prepare_one(take: Take, store: Store, preparation: Preparation) -> Made | F
                 f"the disk of {store.folder} is full: expected room for more clips; free some and run the "
                 "same command again, what is prepared stays"
             ) from None
+        if error.errno == errno.EROFS:
+            raise
         return _failure(take, "broken", str(error))
     except InputError:
         raise  # nothing about this take: the next would fail alike

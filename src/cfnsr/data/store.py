@@ -137,7 +137,7 @@ class Store:
         metadata = {"cfnsr": json.dumps(asdict(header))}
         data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata)
         path = self.path(header.name)
-        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+        write_atomically(path, lambda temporary: temporary.write_bytes(data), alone=True)
         if is_remote(path):
             return next(iter(ranged.stamps(path).values()))
         return _stamp(path.stat())
