@@ -37,7 +37,7 @@ class Disk:
     def leave(self, kib: int) -> None:
         """Leave so much room beside what is there."""
         found = os.statvfs(self.folder)
-        self.resize((found.f_blocks - found.f_bfree) * found.f_frsize // 1024 + max(kib, 4))
+        self.resize((found.f_blocks - found.f_bfree) * found.f_frsize // 1024 + kib)
 
     def protect(self) -> None:
         """Make it read-only for every file that is opened from now on, though one may be open for writing."""
@@ -99,6 +99,7 @@ def test_a_full_disk(verb: str, disk: Disk, cfnsr: Run, request: pytest.FixtureR
         return [verb, *(each.format(out, **places) for each in arguments.split())]
 
     out = disk.folder / "out"
+    (disk.folder / "filler").write_bytes(bytes(64 * 1024))  # a disk of size 0 would have no limit
     if verb == "report":  # which writes beside the runs
         shutil.copytree(places["runs"], out, ignore=shutil.ignore_patterns("report.html"))
     for size in sizes:
