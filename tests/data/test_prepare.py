@@ -3,6 +3,7 @@
 import csv
 import errno
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -505,6 +506,11 @@ def test_damaged_clips_and_stores(stored: Store, tmp_path: Path) -> None:
         (tmp_path / "clips" / "a.safetensors").write_bytes(content)
         with pytest.raises(InputError, match="is no prepared clip"):
             read_header(tmp_path / "clips" / "a.safetensors")
+    described = json.loads((tmp_path / "corpus.json").read_text())
+    for labels in ([], "calm", {"name": "x", "emotions": ["a", "b"], "merged": ["a"]}):
+        (tmp_path / "corpus.json").write_text(json.dumps({**described, "labels": labels}))
+        with pytest.raises(InputError, match=r"corpus\.json is damaged"):
+            Store(tmp_path)
 
 
 @pytest.mark.parametrize(
