@@ -587,3 +587,12 @@ def test_points_of_a_film_of_wide_pixels(
     np.testing.assert_allclose(wide.tensors["squares"], square.tensors["squares"], atol=0.5)
     difference = wide.tensors["video"].astype(int) - square.tensors["video"]
     assert np.abs(difference).mean() < 8
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_take_without_an_end_is_refused_before_it_is_opened(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "take.wav")
+    with pytest.raises(MediaError, match="is not a file"):
+        prepare_clip(Take("take", "calm", 1, audio=tmp_path / "take.wav"), Preparation(modalities=("audio",)))

@@ -559,7 +559,7 @@ def make_endless(rng: Random, seeds: Path, folder: Path) -> Path:
         )
     elif kind == 2:
         path.write_bytes(rng.choice(sorted((seeds / "sound").iterdir())).read_bytes())
-        os.truncate(path, rng.choice([2**22, 2**23, 2**24, 2**24, 2**24, 2**24, 2**24, 2**33]))
+        os.truncate(path, rng.choice([2**22, 2**23, 2**24, 2**24, 2**24, 2**24, 2**24, 2**31]))
     else:
         path = path.with_suffix(".mkv")
         with av.open(str(path), "w") as made:
