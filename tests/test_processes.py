@@ -48,7 +48,7 @@ def die_once(path: Path) -> str:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_process_that_dies_or_hangs_costs_its_item_alone(workers: int, tmp_path: Path) -> None:
+def test_a_process_that_dies_costs_its_item_alone(workers: int, tmp_path: Path) -> None:
     items: list[Any] = [partial(int, number) for number in range(12)]
     items[3:3] = [partial(os._exit, 1), partial(hang, 0.2), partial(die_once, tmp_path / "died")]
     found = [result for _, result in results(items, workers)]

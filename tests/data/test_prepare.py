@@ -3,6 +3,7 @@
 import csv
 import errno
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -504,6 +505,11 @@ def test_damaged_clips_and_stores(stored: Store, tmp_path: Path) -> None:
         (tmp_path / "clips" / "a.safetensors").write_bytes(content)
         with pytest.raises(InputError, match="is no prepared clip"):
             read_header(tmp_path / "clips" / "a.safetensors")
+    described = json.loads((tmp_path / "corpus.json").read_text())
+    for labels in ([], "calm", {"name": "x", "emotions": ["a", "b"], "merged": ["a"]}):
+        (tmp_path / "corpus.json").write_text(json.dumps({**described, "labels": labels}))
+        with pytest.raises(InputError, match=r"corpus\.json is damaged"):
+            Store(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -580,3 +586,12 @@ def test_points_of_a_film_of_wide_pixels(
     np.testing.assert_allclose(wide.tensors["squares"], square.tensors["squares"], atol=0.5)
     difference = wide.tensors["video"].astype(int) - square.tensors["video"]
     assert np.abs(difference).mean() < 8
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_take_without_an_end_is_refused_before_it_is_opened(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "take.wav")
+    with pytest.raises(MediaError, match="is not a file"):
+        prepare_clip(Take("take", "calm", 1, audio=tmp_path / "take.wav"), Preparation(modalities=("audio",)))

@@ -16,6 +16,7 @@ from cfnsr.features.mel import PCM
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech import encoder_of
 from cfnsr.media import openface
+from cfnsr.media.container import check_is_file
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
 from cfnsr.processes import more_time
@@ -130,6 +131,7 @@ def fingerprint(path: Path, take: Take) -> dict[str, Any]:
     if openface.is_means(path):
         row = read_track(take.name, path).features()
         return {"file": path.name, "sha256": hashlib.sha256(row.tobytes()).hexdigest()}
+    check_is_file(path)
     status = path.stat()
     return {
         "file": path.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -143,6 +143,7 @@ class TorchRecogniser(Recogniser):
     """A PyTorch model as `predict` needs it, from `load_model` or the zoo."""
 
     def __init__(self, model: Model) -> None:
+        from cfnsr.models.settings import Settings
         from cfnsr.training.checkpoint import config_of
 
         self.model = model
@@ -151,7 +152,9 @@ class TorchRecogniser(Recogniser):
         self.name, self.labels, self.reads = self.config.model, self.config.labels, model.reads
         self.preparation = replace(self.config.preparation, modalities=tuple(model.reads.values()))
         self.normalised, self.tolerant = self.config.normalised, self.config.tolerant
-        self.settings, self.corpora = self.config.settings, self.config.corpora
+        # A configuration need not name what is as `create_model` has it.
+        self.settings = {**asdict(Settings()), **self.config.settings}
+        self.corpora = self.config.corpora
 
     def batch(self, clips: Sequence[Arrays]) -> Batch:
         """Arrange clips side by side on the model's device, as it takes them."""

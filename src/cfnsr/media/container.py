@@ -44,10 +44,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     Raises:
         MediaError: the file is missing, empty, unreadable, damaged or not media.
     """
-    if not path.exists():
-        raise MediaError("missing", f"{path} does not exist: expected a video or sound file; check the name")
-    if not path.is_file():
-        raise MediaError("not media", f"{path} is not a file: expected a video or sound file; name one")
+    check_is_file(path)
     try:
         if not path.stat().st_size:
             raise MediaError("broken", f"{path} is empty: expected a video or sound file; copy it again")
@@ -57,6 +54,14 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         raise _refusal(path, error) from None
     with container:
         yield container
+
+
+def check_is_file(path: Path) -> None:
+    """Raise `MediaError` for what is missing, or has no end, as a pipe or a device."""
+    if not path.exists():
+        raise MediaError("missing", f"{path} does not exist: expected a video or sound file; check the name")
+    if not path.is_file():
+        raise MediaError("not media", f"{path} is not a file: expected a video or sound file; name one")
 
 
 def _refusal(path: Path, error: Exception) -> MediaError:
