@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs chaos soak test test-all check constraints clean
+.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs chaos fuzz soak test test-all check constraints clean
 
 setup: $(STAMP)
 
@@ -143,6 +143,11 @@ chaos: setup
 
 soak: setup
 	$(BIN)/python tests/reliability/soak.py --minutes 30 --out docs/results/soak.json
+	$(fill)
+
+# 5,000 damaged and hostile files; `make test-all` has 500. One that fails is repeated alone by its number.
+fuzz: setup
+	$(BIN)/python tests/reliability/fuzz.py --seed 0 --cases 5000 --out docs/results/fuzz.json
 	$(fill)
 
 check: setup

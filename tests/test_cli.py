@@ -278,6 +278,10 @@ def test_bad_files_do_not_hide_the_good_ones(
         ("crossval audio --speaker-normalisation --protocol paper", ["'paper' has no speaker norm"]),
         ("train audio --speaker-normalisation --protocol mine", ["'mine' is unknown"]),
         ("--plugin no.py train audio", ["no.py", "expected a Python file"]),
+        ("crossval audio --engine dask", ["--engine dask: expected local or ray"]),
+        ("crossval audio --engine ray --workers 2", ["--workers 2 does not go with --engine ray"]),
+        ("crossval audio --gpus-per-run 0.5", ["--gpus-per-run 0.5 does not go with --engine local"]),
+        ("crossval audio --address 10.0.0.1:6379", ["--address 10.0.0.1:6379 does not go with --engine loc"]),
     ],
 )
 def test_choices_that_cannot_be(
@@ -286,6 +290,14 @@ def test_choices_that_cannot_be(
     given = ("--data", prepared, "--out", tmp_path / "runs", "--preset", "small")
     refused(cfnsr(*command.split(), *given), *words)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_engine_of_an_extra_that_is_not_installed(
+    cfnsr: Run, synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfnsr.errors.is_installed", lambda package: package != "ray")
+    done = cfnsr("prepare", synthetic, tmp_path / "out", "--engine", "ray")
+    refused(done, "ray is not installed: run pip install 'cfnsr[ray]'")
 
 
 def test_labels_outside_the_set_of_a_table(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:

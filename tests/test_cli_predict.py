@@ -230,6 +230,30 @@ def test_names_of_what_is_written_of_two_files(
         assert (prediction["emotion"] is None) == (file == files["silent"])
 
 
+def test_lines_of_many_files_go_on_where_they_were_cut_off(
+    cfnsr: Run, hearing: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    out, given = tmp_path / "new" / "lines.jsonl", [files[name] for name in ("talk", "text", "silent")]
+    done = cfnsr("predict", hearing, *given[:2], given[0], "--out", out)
+    assert (done.returncode, done.stdout) == (2, f"2 files predicted, 0 kept, 1 failed: {out}\n")
+    first = out.read_bytes()
+    assert cfnsr("predict", hearing, *given, "--out", out).stdout.startswith("1 files predicted, 2 kept, 1")
+    whole = out.read_bytes()
+    assert whole.startswith(first)
+    lines = [json.loads(line) for line in whole.splitlines()]
+    expected = json.loads(cfnsr("predict", hearing, given[0], given[2], "--json").stdout)
+    assert [lines[0], lines[2]] == expected
+    assert lines[1].keys() == {"file", "error"} and lines[1]["file"] == str(given[1])
+    assert lines[1]["error"] in cfnsr("predict", hearing, given[1]).stderr
+    out.write_bytes(whole[:-9])
+    assert cfnsr("predict", hearing, *given, "--out", out).stdout.startswith("1 files predicted, 2 kept, 1")
+    assert out.read_bytes() == whole
+    out.write_text("[1]\n")
+    refused(cfnsr("predict", hearing, *given, "--out", out), "lines.jsonl line 1", "give another --out")
+    refused(cfnsr("predict", hearing, *given, "--out", out, "--json"), "--json does not go with --out")
+    refused(cfnsr("predict", hearing, *given, "--engine", "ray"), "expected --out")
+
+
 def test_outputs_that_cannot_be_are_refused_before_any_work(
     cfnsr: Run, hearing: Path, files: dict[str, Path], meeting: Path, tmp_path: Path
 ) -> None:

@@ -37,7 +37,13 @@ def test_what_is_there(bare: Path, yunet: Path) -> None:
     assert "h264" in found["decoders"].state and found["decoders"].well
     assert "PyAV" in found["media"].state and "libavcodec" in found["media"].state
     assert "GB free" in found["disk, here"].state and str(bare) in found["cache folder"].state
-    assert {name for name in found if "[" in name} == {"[export]", "[serve]", "[pretrained]", "[live]"}
+    assert {name for name in found if "[" in name} == {
+        "[export]",
+        "[serve]",
+        "[pretrained]",
+        "[live]",
+        "[ray]",
+    }
     assert len(found) <= 20, "one screen"
 
 

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet
-from cfnsr.files import escaped, is_pointer, write_json, write_text
+from cfnsr.errors import InputError
+from cfnsr.files import escaped, is_pointer, read_json, write_json, write_text
 from cfnsr.inference.plot import plot
 from cfnsr.inference.timeline import Prediction, Window
 from cfnsr.inference.writers import write
@@ -118,3 +120,21 @@ def test_a_reader_who_leaves_ends_it_silently(argument: str, both: bool) -> None
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr or b"") == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_text("[" * 10**5), "cannot be read"),
+        (lambda path: path.write_text("9" * 10**4), "cannot be read"),
+        (lambda path: path.write_text("[]"), "holds no JSON object"),
+        (lambda path: os.truncate(path.touch() or path, 2**40), "has 1,099,511,627,776 bytes"),
+        (os.mkfifo, "is no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no file"),
+        (Path.mkdir, "cannot be read"),
+    ],
+)
+def test_json_that_is_none_or_has_no_end(tmp_path: Path, write: Any, message: str) -> None:
+    write(tmp_path / "a.json")
+    with pytest.raises(InputError, match=message):
+        read_json(tmp_path / "a.json", "what cfnsr wrote")

@@ -24,6 +24,7 @@ EXTRAS = {
     "serve": "cfnsr serve",
     "pretrained": "speech encoders, and the Hugging Face hub",
     "live": "the microphone of cfnsr live",
+    "ray": "--engine ray, several machines",
 }
 GIGABYTE = 1e9
 

@@ -62,6 +62,8 @@ class LabelSet:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LabelSet":
         """Read what `as_json` gave; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        if not isinstance(value, Mapping):
+            raise TypeError(f"labels {str(value)[:40]}")
         merged = tuple((str(emotion), str(label)) for emotion, label in value.get("merged", ()))
         return cls(str(value["name"]), tuple(map(str, value["emotions"])), merged)
 

@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+LONGEST = 1500  # characters of a message
+
 
 class InputError(ValueError):
     """Bad input: one line that says what was given, what was expected and what to do.
 
-    The command line prints it on stderr and exits with code 2; no traceback without `--debug`.
+    The command line prints it on stderr and exits with code 2; no traceback without `--debug`. What a file
+    holds may stand in it at any length: its middle is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 3 :]}"
+        super().__init__(message)
 
 
 def listed(names: Sequence[object], most: int = 3, between: str = ", ") -> str:

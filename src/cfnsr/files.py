@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from cfnsr.errors import InputError
+from cfnsr.errors import InputError, require
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -24,6 +25,9 @@ BYTES = range(0xDC80, 0xDD00)  # Python's stand-ins for bytes of a file's name t
 LONGEST_NAME = 200  # bytes
 LONGEST_HEADER = 1 << 20  # characters
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # how text begins that a spreadsheet would compute
+LARGEST_JSON = 256 << 20  # bytes
+LOCK = ".lock"  # of a folder that is being written
+TEMPORARY = ".tmp"
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -221,6 +225,74 @@ def shortened(name: str) -> str:
     return name if len(os.fsencode(name)) <= LONGEST_NAME else name[:50]
 
 
+def place(name: str) -> Path:
+    """Path of a folder: on the disk, or on object storage, such as `s3://bucket/folder`, as a `UPath`.
+
+    Raises:
+        InputError: a protocol without its package, or a place that does not answer.
+    """
+    if "://" not in name:
+        return Path(name)
+    require("ray", "upath")
+    from upath import UPath
+
+    try:
+        found = UPath(name)
+        found.exists()
+    except ImportError as error:
+        raise InputError(f"{name} cannot be opened: {error}, then the same command") from None
+    except Exception as error:  # each protocol's package raises its own
+        raise InputError(
+            f"{name} cannot be reached ({type(error).__name__}: {' '.join(str(error).split())}): check the "
+            "name, the network and the credentials"
+        ) from None
+    return cast(Path, found)
+
+
+def is_remote(path: Path) -> bool:
+    """Look if a path leads to object storage, where files are written whole, and nothing is locked."""
+    return not isinstance(path, Path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Write a folder alone; the system drops the lock when this process ends, however it ends.
+
+    What a killed process had half written is deleted.
+
+    Raises:
+        InputError: another process writes it.
+    """
+    if is_remote(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as file:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a fork, as of a data loader, has it not
+        except (BlockingIOError, PermissionError):
+            raise InputError(
+                f"{folder} is being written by another cfnsr: expected to be the only one; wait until that "
+                "has ended, then run the same command again"
+            ) from None
+        file.seek(0)
+        if file.read():
+            for left in folder.rglob(f".*{TEMPORARY}"):
+                left.unlink(missing_ok=True)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")  # until a good end: so the next one knows
+        file.flush()
+        yield
+        file.truncate(0)
+
+
 def check_folder(out: Path) -> None:
     """Refuse a file where a folder is to be written."""
     if out.exists() and not out.is_dir():
@@ -238,10 +310,18 @@ def check_file(out: Path) -> None:
         raise InputError(f"{out} cannot be written: no permission to write {above}; give another folder")
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, then rename it: nobody sees half a file."""
+def write_atomically(path: Path, write: Callable[[Path], object], *, alone: bool = False) -> None:
+    """Let `write` fill a temporary file in the same folder, then rename it: nobody sees half a file.
+
+    Args:
+        alone: no other process writes this file, so that a second try overwrites what a killed one left.
+    """
+    if is_remote(path):  # one PUT, which is whole or not at all
+        write(path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{shortened(path.name)}.{os.getpid()}.tmp")
+    mark = "" if alone else f".{os.getpid()}"
+    temporary = path.with_name(f".{shortened(path.name)}{mark}{TEMPORARY}")
     try:
         write(temporary)
         temporary.replace(path)
@@ -259,13 +339,25 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object; `what` names it in the error for a file that is missing or is none."""
+def read_json(path: Path, what: str, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        what: it is, in the error for a file that is missing or is none.
+        largest: bytes that it may have.
+    """
     try:
+        size = path.stat().st_size
+        if not path.is_dir() and not path.is_file():
+            raise InputError(f"{path} is no file: expected {what}")
+        if size > largest:
+            raise InputError(f"{path} has {size:,} bytes: expected at most {largest:,} of {what}")
         value = json.loads(read_bytes(path).decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: expected {what}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # JSON may be nested beyond all bounds
         raise InputError(f"{path} cannot be read ({error}): expected {what}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object: expected {what}")

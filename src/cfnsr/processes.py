@@ -2,22 +2,32 @@
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from cfnsr.plugin import load_plugin, loaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# A map over items that gives each with its result, as `map_surviving` with its number of workers does.
+Spread: TypeAlias = Callable[..., Iterator[tuple[Any, Any]]]
 
 # Spawned, not forked: a fork of a process that has run threads of torch, FFmpeg or OpenCV may hang.
 SPAWN = multiprocessing.get_context("spawn")
-QUEUED = 4  # items waiting for each worker: enough to keep it busy, few enough to stop soon
+LEAST_MEMORY = 4 << 30  # bytes a worker may take at least: a large speech encoder, or a take of 4K pictures
+PATIENCE = 300.0  # seconds to read a file, in which a slow disk loads all networks too
+LEAST_SPEED = 5e6  # bytes a second; FFmpeg skips empty chunks of a WAV at 8e6
+TIDYING = 2.0  # seconds a worker has to delete what it has half written
+_is_worker = False  # this process is a `Worker`'s, and may be ended by `time_limit`
 
 
 def cores() -> int:
@@ -25,49 +35,167 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class WorkerDied(Exception):  # noqa: N818 - it is what happened
+    """A worker's process ended before it answered.
+
+    Args:
+        code: of its exit, minus the signal that ended it; None where nobody knows.
+    """
+
+    def __init__(self, code: int | None = None) -> None:
+        self.late = code == -getattr(signal, "SIGALRM", 0) != 0
+        died = "the process that read it died" + ("" if code is None else f" ({code})")
+        super().__init__("it took too long" if self.late else died)
+
+
+class Worker:
+    """A process that answers one call at a time. Whatever a codec does to it, its parent goes on.
+
+    Args:
+        memory: bytes that it may take, where the platform can tell; what asks for more fails.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self.pipe, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=_work, args=(theirs, loaded(), memory), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def send(self, function: Callable[..., object], *arguments: object) -> None:
+        """Begin a call; it and its result must be picklable."""
+        with suppress(OSError):  # it died, which `receive` says
+            self.pipe.send((function, arguments))
+
+    def receive(self) -> Any:
+        """Wait for the result of the call; raises what that raised, or `WorkerDied`."""
+        try:
+            result, error = self.pipe.recv()
+        except (EOFError, OSError):
+            self.end()
+            raise WorkerDied(self.process.exitcode or 0) from None
+        if error is not None:
+            raise error
+        return result
+
+    def call(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Do both."""
+        self.send(function, *arguments)
+        result: Result = self.receive()
+        return result
+
+    def end(self) -> None:
+        """End the process: it may tidy up for a moment, unless it hangs."""
+        self.pipe.close()
+        self.process.join(0 if self.process.is_alive() else None)
+        if self.process.exitcode is None:
+            self.process.terminate()
+            self.process.join(TIDYING)
+            self.process.kill()
+        self.process.join()
+
+
 def map_surviving(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     workers: int,
-    crashed: Callable[[Item], Result],
+    failed: Callable[[Item, WorkerDied], Result],
 ) -> Iterator[tuple[Item, Result]]:
     """Apply a function to items in worker processes; gives each item with its result, in the order done.
 
-    A process that dies, as a decoder can on a damaged file, takes only its own item with it: those under way
-    are tried again, each in a process of its own. What `function` raises ends it.
+    A process that dies, as a decoder can on a damaged file, costs its own item alone, and that only if it
+    dies of it twice, or by its `time_limit`. What `function` raises ends it.
 
     Args:
         function: of one item; it and what it gives must be picklable.
-        workers: processes; 1 stays in this one.
-        crashed: the result of an item whose process died.
+        workers: processes; 0 stays in this one, and dies with it.
+        failed: makes the result of an item whose process died.
     """
-    if workers == 1 or len(items) <= 1:
+    if workers == 0:
         yield from ((item, function(item)) for item in items)
         return
-    queue = list(reversed(items))
-    running: dict[Future[Result], Item] = {}
+    queue = [(item, False) for item in reversed(items)]
+    alive, idle = set[Worker](), list[Worker]()
+    busy: dict[Any, tuple[Worker, Item, bool]] = {}
+    memory = memory_for(workers)
     try:
-        with worker_pool(min(workers, len(items))) as pool:
-            try:
-                while queue or running:
-                    while queue and len(running) < QUEUED * workers:
-                        item = queue.pop()
-                        running[pool.submit(function, item)] = item
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        result = future.result()  # before it leaves `running`, so that a crash loses no item
-                        yield running.pop(future), result
-            finally:
-                for future in running:
-                    future.cancel()
-    except BrokenProcessPool:
-        for item in running.values():
-            with worker_pool(1) as pool:
+        while queue or busy:
+            while queue and len(busy) < workers:
+                worker = idle.pop() if idle else Worker(memory)
+                alive.add(worker)
+                item, again = queue.pop()
+                worker.send(function, item)
+                busy[worker.pipe] = worker, item, again
+            for pipe in connection.wait(busy):
+                worker, item, again = busy.pop(pipe)
                 try:
-                    result = pool.submit(function, item).result()
-                except BrokenProcessPool:
-                    result = crashed(item)
-            yield item, result
-        yield from map_surviving(function, queue[::-1], workers, crashed)
+                    result = worker.receive()
+                except WorkerDied as death:
+                    alive.remove(worker)
+                    if death.late or again:
+                        yield item, failed(item, death)
+                    else:
+                        queue.append((item, True))
+                    continue
+                idle.append(worker)
+                yield item, result
+    finally:
+        for worker in alive:
+            worker.end()
+
+
+def memory_for(workers: int) -> int:
+    """Bytes that each of some workers may take: its part of the machine's, and never too few for a model."""
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        machine = 0
+    return max(LEAST_MEMORY, machine // workers)
+
+
+@contextmanager
+def time_limit(*files: Path | None) -> Iterator[None]:
+    """End this process, if it is a `Worker`'s, where reading some files takes far longer than it can.
+
+    The system does that: a codec that hangs lets no Python run.
+    """
+    if not _is_worker:
+        yield
+        return
+    size = sum(file.stat().st_size for file in files if file is not None and file.is_file())
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE + size / LEAST_SPEED)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def more_time(seconds: float) -> None:
+    """Lengthen the time limit, if there is one, now that it is known how much there is to do."""
+    if _is_worker and (left := signal.getitimer(signal.ITIMER_REAL)[0]):
+        signal.setitimer(signal.ITIMER_REAL, left + seconds)
+
+
+def _work(pipe: Connection, plugins: Sequence[Path], memory: int) -> None:
+    """Answer calls, in a process of its own, until the parent hangs up."""
+    global _is_worker
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which deletes what was half written
+    with suppress(ImportError, ValueError, OSError):  # there is none on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    _is_worker = hasattr(signal, "setitimer")
+    with suppress(EOFError, OSError, KeyboardInterrupt, SystemExit):
+        _start(one_thread, plugins)
+        while True:
+            function, arguments = pipe.recv()
+            result = raised = None
+            try:
+                result = function(*arguments)
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                raised = error
+            pipe.send((result, raised))
+    os._exit(0)  # at once: libraries take their time
 
 
 def one_thread() -> None:

@@ -110,6 +110,11 @@ def test_unknown_names_are_listed(tmp_path: Path) -> None:
     assert "4 with a name that fits no scheme" in corpus.notes()[0] and "and 1 more" in corpus.notes()[0]
 
 
+def test_a_note_is_one_line_whatever_a_file_is_called(tmp_path: Path) -> None:
+    (note,) = scan(lay(tmp_path, AV, "a\n\x1b[2J\u202e.mp4")).notes()
+    assert note.isprintable() and r"a\n\x1b[2J" in note
+
+
 def test_openface_tables_of_the_given_folder_go_first(tmp_path: Path) -> None:
     lay(tmp_path, f"c/{AV}", f"c/{TRACK}", f"t/deep/{TRACK}", "u/01-01-01-01-01-01-04.csv")
     corpus = scan(tmp_path / "c", openface=tmp_path / "t")

@@ -3,6 +3,7 @@
 import csv
 import errno
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -37,12 +38,13 @@ from cfnsr.media.encode import write_audio, write_video
 from cfnsr.media.errors import MediaError
 from cfnsr.media.openface import ACTION_UNITS, GAZE, LANDMARKS, POSE, read_means
 from cfnsr.media.scan import scan_packets
+from cfnsr.processes import WorkerDied
 
 SMALL = Preparation(frames=8, size=64)
 
 
 def prepare(
-    corpus: Path, out: Path, preparation: Preparation = SMALL, workers: int = 1
+    corpus: Path, out: Path, preparation: Preparation = SMALL, workers: int = 0
 ) -> tuple[Store, Outcome]:
     found = scan(corpus)
     store = Store.create(out, found.name, found.labels, preparation.as_json())
@@ -303,7 +305,7 @@ HAPPY, SAD = "01_01_03_01_01_01_07", "01_01_04_01_01_01_07"
 def prepare_means(corpus: Path, means: Path, out: Path, preparation: Preparation) -> tuple[Store, Outcome]:
     found = scan(corpus, openface=means)
     store = Store.create(out, found.name, found.labels, preparation.as_json())
-    return store, prepare_corpus(found.takes, store, preparation, workers=1)
+    return store, prepare_corpus(found.takes, store, preparation, workers=0)
 
 
 def test_a_row_of_clip_means_is_a_sequence_of_one(
@@ -420,7 +422,7 @@ def test_killed_preparation_goes_on_and_equals_an_undisturbed_one(
     killed = subprocess.run(command, check=False, capture_output=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert len(Store(tmp_path / "out").headers()) >= 4
-    store, outcome = prepare(synthetic, tmp_path / "out", workers=1)
+    store, outcome = prepare(synthetic, tmp_path / "out", workers=0)
     assert len(outcome.kept) >= 4 and len(outcome.made) + len(outcome.kept) == 12
     for header in stored.headers():
         assert store.path(header.name).read_bytes() == stored.path(header.name).read_bytes()
@@ -454,12 +456,14 @@ def test_a_worker_that_dies_costs_its_take_alone(
     found = scan(synthetic)
     victim = found.takes[1].name
 
-    def one_dies(function: Any, takes: list[Take], workers: int, crashed: Any) -> Iterator[tuple[Take, Any]]:
-        return ((take, (crashed if take.name == victim else function)(take)) for take in takes)
+    def one_dies(function: Any, takes: list[Take], workers: int, failed: Any) -> Iterator[tuple[Take, Any]]:
+        return (
+            (take, failed(take, WorkerDied(-11)) if take.name == victim else function(take)) for take in takes
+        )
 
     monkeypatch.setattr("cfnsr.data.prepare.map_surviving", one_dies)
     store = Store.create(tmp_path, found.name, found.labels, SMALL.as_json())
-    outcome = prepare_corpus(found.takes[:3], store, SMALL, workers=1)
+    outcome = prepare_corpus(found.takes[:3], store, SMALL, workers=0)
     assert [(failure.name, failure.reason) for failure in outcome.failures] == [(victim, "crash")]
     assert len(outcome.made) == 2
 
@@ -501,6 +505,11 @@ def test_damaged_clips_and_stores(stored: Store, tmp_path: Path) -> None:
         (tmp_path / "clips" / "a.safetensors").write_bytes(content)
         with pytest.raises(InputError, match="is no prepared clip"):
             read_header(tmp_path / "clips" / "a.safetensors")
+    described = json.loads((tmp_path / "corpus.json").read_text())
+    for labels in ([], "calm", {"name": "x", "emotions": ["a", "b"], "merged": ["a"]}):
+        (tmp_path / "corpus.json").write_text(json.dumps({**described, "labels": labels}))
+        with pytest.raises(InputError, match=r"corpus\.json is damaged"):
+            Store(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -542,7 +551,7 @@ def test_what_is_said_of_takes_of_several_streams(
     table = tmp_path / "takes.csv"
     table.write_text("path,label,speaker\none.mka,calm,one\ntwo.mka,sad,two\n")
     settings = Preparation(modalities=("audio",), audio_stream=2)
-    assert prepare_takes(scan(table), table, tmp_path / "out", settings, workers=1) == 0
+    assert prepare_takes(scan(table), table, tmp_path / "out", settings, workers=0) == 0
     said = capsys.readouterr().err
     assert said.count("2 takes, such as one: sound stream 2 of 2 is taken, as asked for") == 1
 
@@ -577,3 +586,12 @@ def test_points_of_a_film_of_wide_pixels(
     np.testing.assert_allclose(wide.tensors["squares"], square.tensors["squares"], atol=0.5)
     difference = wide.tensors["video"].astype(int) - square.tensors["video"]
     assert np.abs(difference).mean() < 8
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_take_without_an_end_is_refused_before_it_is_opened(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "take.wav")
+    with pytest.raises(MediaError, match="is not a file"):
+        prepare_clip(Take("take", "calm", 1, audio=tmp_path / "take.wav"), Preparation(modalities=("audio",)))

@@ -226,6 +226,16 @@ def test_a_table_cut_within_its_last_number_is_refused(
         assert name in message and "cut off" in message
 
 
+@pytest.mark.parametrize("loss", ['"<script>"', "[]", "{}", "[" * 10**5])
+def test_a_history_of_other_than_numbers_is_refused(tmp_path: Path, fabricate: Fabricate, loss: str) -> None:
+    folder = fabricate(tmp_path, epochs=1)
+    (folder / "history.jsonl").write_text(f'{{"epoch": 1, "train_loss": {loss}}}')
+    with pytest.raises(
+        InputError, match=r"history\.jsonl (has train_loss .*: expected a number|cannot be read)"
+    ):
+        Run.read(folder)
+
+
 def test_a_history_of_other_epochs_is_refused(tmp_path: Path, fabricate: Fabricate) -> None:
     path = fabricate(tmp_path, **SMALL) / HISTORY
     lines = [*path.read_text().splitlines(keepends=True), '{"epoch": 4}\n']

@@ -615,3 +615,21 @@ def test_the_command_line(
     monkeypatch.chdir(whisper.parent)
     monkeypatch.setenv(speech.VARIABLE, whisper.name)
     assert "0 clips made, 12 kept" in cfnsr(*speaking)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder_layers": 10**9}, "encoder_layers 1000000000: expected at most 200"),
+        ({"encoder_attention_heads": "many"}, "cannot be read as a WhisperEncoder"),
+        ({"max_source_positions": []}, "cannot be read as a WhisperEncoder"),
+    ],
+)
+def test_a_configuration_that_no_encoder_has(
+    whisper: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    folder = Path(shutil.copytree(whisper, tmp_path / "encoder"))
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+    with pytest.raises(InputError, match=message):
+        assert SpeechEncoder(folder).parameters

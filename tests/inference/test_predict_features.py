@@ -150,7 +150,7 @@ def prepare(home: Path, openface: Path, out: Path, config: ModelSpec) -> dict[st
     """The clip that `cfnsr prepare` makes of the recording."""
     found = scan(home / "corpus", openface=openface)
     store = Store.create(out, found.name, found.labels, config.preparation.as_json())
-    outcome = prepare_corpus(found.takes, store, config.preparation, workers=1)
+    outcome = prepare_corpus(found.takes, store, config.preparation, workers=0)
     assert outcome.made == [NAME] and not outcome.failures
     return store.load(NAME, ["openface", "speech", "speech_0.9", "speech_1.1"])
 

@@ -9,7 +9,7 @@ import torch
 
 import cfnsr
 from cfnsr.data.augment import normalise
-from cfnsr.emotions import CREMAD, RAVDESS
+from cfnsr.emotions import CREMAD, RAVDESS, LabelSet
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Look
 from cfnsr.features.preparation import Preparation
@@ -106,3 +106,18 @@ def test_the_mode_of_the_model_is_left_as_it_was() -> None:
     assert model.training
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+
+
+def test_a_configuration_need_not_name_what_is_as_usual() -> None:
+    """A model of faces and speech whose config.json says no more than the number of classes."""
+    model = cfnsr.create_model("multiplication+expression+speech", classes=2)
+    labels = LabelSet("two", ("calm", "angry"))
+    preparation = Preparation(
+        modalities=("expression", "speech"), expression_sha256="0" * 64, speech_sha256="0" * 64
+    )
+    model.config = ModelSpec(  # type: ignore[assignment]
+        "multiplication+expression+speech", {"classes": 2}, labels, preparation=preparation
+    )
+    recogniser = TorchRecogniser(model.eval())
+    nothing = [FEATURES[name].absent(preparation, recogniser.settings) for name in recogniser.reads.values()]
+    assert recogniser.probabilities([nothing[0] | nothing[1]]).shape == (1, 2)

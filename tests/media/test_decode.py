@@ -12,6 +12,7 @@ import pytest
 from av.container import OutputContainer
 from av.stream import Disposition
 
+from cfnsr.media import container
 from cfnsr.media import decode as module
 from cfnsr.media.decode import decode, nearest, spread, stream_pictures, stream_sound
 from cfnsr.media.errors import REASONS, MediaError
@@ -441,3 +442,33 @@ def test_pictures_leave_no_threads_behind(media: Media) -> None:
         assert threads() <= before + 8, "those of one picture, which says how all are turned"
     finally:
         gc.enable()
+
+
+def test_a_stream_that_the_header_does_not_name_is_one_line(media: Media) -> None:
+    """Text in the middle of a FLV: PyAV knows no such stream, and fails."""
+    path = media("a.flv", video="flv1", audio="mp3", frames=300)
+    data, at, tags = path.read_bytes(), 13, []
+    while at < len(data):
+        tags.append(at)
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+    text = b"\2\0\nonTextData\x08\0\0\0\1\0\4text\2\0\2hi\0\0\t"
+    tag = b"\x12" + len(text).to_bytes(3, "big") + bytes(7) + text + (len(text) + 11).to_bytes(4, "big")
+    path.write_bytes(data[: tags[-9]] + tag + data[tags[-9] :])
+    assert "begins later; convert it" in str(refused(path))
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_pictures_that_need_too_much_memory(
+    media: Media, monkeypatch: pytest.MonkeyPatch, declared: bool
+) -> None:
+    """Some say so; others grow on the way, and their decoder refuses them."""
+    path = media("a.ts", video="mpeg2video", size=(128, 96))
+    monkeypatch.setattr(container, "MOST_PIXELS", 128 * 96 - (1 if declared else 0))
+    if declared:
+        assert "has pictures of 128 x 96: expected at most" in str(refused(path, audio=False))
+        assert decode(path, video=False).waveform is not None, "its sound is none the worse"
+    else:
+        larger = media("b.ts", video="mpeg2video", size=(320, 240), video_delay=2.0).read_bytes()
+        assert decode(path, audio=False).frames is not None
+        path.write_bytes(path.read_bytes() + larger)
+        assert refused(path, audio=False).reason == "broken"

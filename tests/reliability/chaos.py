@@ -106,12 +106,27 @@ def run(arguments: Sequence[str], log: Path) -> float:
     return time.monotonic() - started
 
 
-def chaos(verb: Verb, reference: Path, seconds: float, kills: int, rng: random.Random, log: Path) -> Outcome:
-    """Kill a verb `kills` times or a few more, round by round, and compare each round's files."""
+def chaos(
+    verb: Verb,
+    reference: Path,
+    seconds: float,
+    kills: int,
+    rng: random.Random,
+    log: Path,
+    begin: Path | None = None,
+) -> Outcome:
+    """Kill a verb `kills` times or a few more, round by round, and compare each round's files.
+
+    Args:
+        reference: folder of an undisturbed run, which took some `seconds`.
+        begin: folder that each round begins with; an empty one by default.
+    """
     outcome, expected = Outcome(), verb.kept(reference)
     while outcome.kills < kills:
         outcome.rounds += 1
         shutil.rmtree(verb.folder, ignore_errors=True)
+        if begin is not None:
+            shutil.copytree(begin, verb.folder, ignore=shutil.ignore_patterns("results.json", "tables.md"))
         done: dict[Path, tuple[int, int]] = {}
         while True:
             target = rng.choice(TARGETS) if outcome.kills < kills else None
@@ -220,10 +235,9 @@ def kill_all(folder: Path, kills: int, seed: int) -> dict[str, Outcome]:
     trained = Verb("crossval", to(crossval, again), again, runs, finished_runs)
     outcomes["crossval"] = chaos(trained, first_runs, seconds, kills, rng, log)
 
-    report, once, again = ["report", str(first_runs), "--out", "{}"], folder / "once", folder / "report"
-    seconds = run(to(report, once), log)
-    reported = Verb("report", to(report, again), again, runs, lambda folder: set())
-    outcomes["report"] = chaos(reported, once, seconds, kills, rng, log)
+    seconds = run(["report", str(first_runs)], log)
+    reported = Verb("report", ["report", str(again)], again, runs, finished_runs)
+    outcomes["report"] = chaos(reported, first_runs, seconds, kills, rng, log, begin=first_runs)
     return outcomes
 
 

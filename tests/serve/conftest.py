@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import tempfile
 import threading
 import time
@@ -18,7 +19,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the page needs cfnsr[serve]")
 httpx = pytest.importorskip("httpx")
 
-from cfnsr.data import preparer  # noqa: E402 - skipped above
+from cfnsr import processes  # noqa: E402 - skipped above
+from cfnsr.data import preparer  # noqa: E402
 from cfnsr.emotions import RAVDESS  # noqa: E402
 from cfnsr.features.preparation import Preparation  # noqa: E402
 from cfnsr.inference.recogniser import Recogniser  # noqa: E402
@@ -182,25 +184,14 @@ def talk(record: Callable[..., Path]) -> Path:
     return record(9, silent=(3, 6.5))
 
 
-class Patches:
-    """In place of the face detector: a face is a patch that is reddish or bluish."""
-
-    def detect(self, frame: np.ndarray) -> np.ndarray:
-        red, green, blue = frame.astype(int).transpose(2, 0, 1)
-        faces = []
-        for patch in (red > np.maximum(green, blue) + 40, blue > np.maximum(red, green) + 40):
-            rows, columns = np.nonzero(patch)
-            if len(rows) > 50:
-                left, top = columns.min(), rows.min()
-                faces.append((left, top, np.ptp(columns) + 1, np.ptp(rows) + 1, 0.9))
-        return np.array(faces, np.float32).reshape(-1, 5)
-
-
 @pytest.fixture(scope="module")
 def patches() -> Iterator[None]:
-    """Coloured patches are taken for faces."""
+    """Coloured patches are taken for faces, here and where recordings are decoded."""
+    path = Path(__file__).with_name("patches.py")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparer, "detector", Patches)
+        patch.setattr(preparer, "detector", None)
+        patch.setattr(processes, "loaded", lambda: (path,))
+        runpy.run_path(str(path))
         yield
 
 

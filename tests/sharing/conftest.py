@@ -27,7 +27,7 @@ def runs(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     place = tmp_path_factory.mktemp("sharing")
     data, preparation = place / "prepared", Preparation(modalities=("audio",))
-    prepare_takes(scan(synthetic), synthetic, data, preparation, workers=1)
+    prepare_takes(scan(synthetic), synthetic, data, preparation, workers=0)
     recipe = find_recipe("small").changed(epochs=1)
     train_models(["audio"], Store(data), place / "runs", protocols=["nested"], recipe=recipe, folds=[1, 2])
     return place / "runs"

@@ -367,7 +367,7 @@ Harm = Callable[[Path], object]
 HARMS: Mapping[str, tuple[Harm, str]] = {
     "huge config": (
         lambda folder: (folder / "config.json").write_bytes(b'{"cfnsr": 1, "x": "' + b"x" * 2**21 + b'"}'),
-        r"has 2,097,173 bytes: expected a configuration that cfnsr wrote",
+        "is no model of cfnsr",
     ),
     "deep config": (
         lambda folder: (folder / "config.json").write_text("[" * 500_000),
@@ -388,20 +388,38 @@ HARMS: Mapping[str, tuple[Harm, str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), r"config\.json is missing"),
     "unknown model": (lambda folder: told(folder, model="gpt"), "model 'gpt' is unknown"),
     "damaged labels": (lambda folder: told(folder, labels=7), r"config\.json is damaged"),
-    "large model": (lambda folder: settings(folder, mfcc_steps=40_000_000), r"does not fit its config\.json"),
-    "huge model": (lambda folder: settings(folder, mfcc_steps=10**12), r"does not fit its config\.json"),
+    "large model": (lambda folder: settings(folder, mfcc_steps=9_000), r"does not fit its config\.json"),
+    "huge model": (lambda folder: settings(folder, mfcc_steps=10**12), "damaged .mfcc_steps 1000000000000"),
+    "many classes": (lambda folder: settings(folder, classes=10**9), r"damaged \(1000000000 classes"),
+    "many frames": (lambda folder: told(folder, frames=10**9), r"damaged \(frames 1000000000"),
     "endless model": (
         lambda folder: (told(folder, model="cfn_sr"), settings(folder, width=float("inf"))),
-        r"does not fit.*infinity",
+        r"damaged \(width inf\)",
     ),
     "no such setting": (lambda folder: settings(folder, depth=3), r"does not fit.*unexpected keyword"),
-    "words for numbers": (lambda folder: settings(folder, mfcc_steps="many"), "does not fit"),
+    "words for numbers": (lambda folder: settings(folder, mfcc_steps="many"), "damaged"),
+    "a sparse file": (
+        lambda folder: os.truncate(folder / "model.safetensors", 2**40),
+        "1,099,511,627,776 bytes",
+    ),
+    "a long header": (
+        lambda folder: (folder / "model.safetensors").write_bytes((2**60).to_bytes(8, "little")),
+        "a header of 1,152,921,504,606,846,976 bytes",
+    ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "cannot be read as safetensors"),
     "half the weights": (cut, r"model\.safetensors cannot be read as safetensors"),
     "other weights": (
         lambda folder: save_file({"x": torch.zeros(2)}, folder / "model.safetensors"),
         r"does not fit its config\.json \(.* is missing, expected .*; \d+ more\)",
     ),
+}
+
+# Of a folder that need not be a saved model.
+LOADED = {
+    "huge config": "has 2,097,173 bytes: expected at most 1,048,576",
+    "deep config": "cannot be read",
+    "long number": "cannot be read",
+    "another library": "has format None",
 }
 
 
@@ -414,6 +432,8 @@ def test_folders_that_are_not_loaded(tmp_path: Path, harm: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match=message) as error:
         cfnsr.from_pretrained(folder)
+    with pytest.raises(InputError, match=LOADED.get(harm, message)):
+        load_model(folder)
     assert "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
 

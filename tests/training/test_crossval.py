@@ -386,7 +386,7 @@ def _rewrite(folder: Path, **changes: object) -> None:
         (lambda folder: (folder / "config.json").write_text("[]"), "no JSON object"),
         (partial(_rewrite, format=99), "has format 99"),
         (partial(_rewrite, labels=None), "damaged"),
-        (partial(_rewrite, settings={"classes": 3, "depth": 2}), "damaged"),
+        (partial(_rewrite, settings={"classes": 3, "depth": 2}), "does not fit"),
         (partial(_rewrite, settings={"classes": 8}), "damaged"),
         (partial(_rewrite, preparation="junk"), "damaged"),
         (partial(_rewrite, preparation={"recipe": 4}), "damaged"),
@@ -395,10 +395,10 @@ def _rewrite(folder: Path, **changes: object) -> None:
         (partial(_rewrite, speech_steps="junk"), "damaged"),
         (partial(_rewrite, temperature=-1), "damaged"),
         (partial(_rewrite, model="nothing"), "'nothing' is unknown"),
-        (partial(_rewrite, model="eranns"), "damaged"),
+        (partial(_rewrite, model="eranns"), "does not fit"),
         (partial(_rewrite, source="0" * 64), "trained with other code of model audio"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 50), "does not fit"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "does not fit"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 50), "cannot be read"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be read"),
     ],
 )
 def test_damaged_checkpoints(

@@ -77,7 +77,7 @@ def prepared(
         lenient=True,  # some are silent
     )
     store = Store.create(folder / "store", corpus.name, corpus.labels, preparation.as_json())
-    assert not prepare_corpus(corpus.takes, store, preparation, workers=1).failures
+    assert not prepare_corpus(corpus.takes, store, preparation, workers=0).failures
     return PreparedCorpus(store)
 
 

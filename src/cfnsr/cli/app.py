@@ -2,9 +2,10 @@
 
 import errno
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -12,7 +13,7 @@ from typer import Argument, Option
 from cfnsr import __version__
 from cfnsr.console import hang_up, say, show_all
 from cfnsr.errors import InputError
-from cfnsr.files import visible
+from cfnsr.files import place, visible
 
 # Form of a list: 1,2,5 or 1-4.
 Numbers = str
@@ -35,8 +36,24 @@ def check_workers(workers: int | None) -> int | None:
     return workers
 
 
+def check_engine(engine: str) -> str:
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine {engine}: expected local or ray")
+    return engine
+
+
 WorkersOption = Annotated[
     int | None, Option(help="Processes; all cores if not given.", callback=check_workers)
+]
+EngineOption = Annotated[
+    str, Option(help="local, or ray: all nodes of a Ray cluster, see docs/scale.md.", callback=check_engine)
+]
+AddressOption = Annotated[
+    str | None,
+    Option(
+        help="Of the Ray cluster, such as 10.0.0.1:6379; if not given the one that runs here, else one is "
+        "started on this machine."
+    ),
 ]
 VideoStreamOption = Annotated[
     int | None,
@@ -46,6 +63,14 @@ VideoStreamOption = Annotated[
     ),
 ]
 AudioStreamOption = Annotated[int | None, Option(help="Which stream of sound; the same.")]
+
+
+def _placed(given: Any) -> Any:
+    return [place(name) for name in given] if isinstance(given, list) else given and place(given)
+
+
+# Of a store, which may lie on object storage; as a Path its name would lose a slash.
+Place: dict[str, Any] = {"parser": str, "callback": _placed, "metavar": "FOLDER"}
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 MODEL_HELP = (
     "Folder with config.json and model.safetensors, an exported .onnx or .xml, a name on the Hugging Face "
@@ -106,6 +131,24 @@ def _run() -> None:
 def _stop(message: str) -> None:
     say(f"cfnsr: {visible(message)}")
     sys.exit(2)
+
+
+@contextmanager
+def engine_ready(
+    engine: str, address: str | None, *, local: Mapping[str, object], ray: Mapping[str, object]
+) -> Iterator[None]:
+    """Connect to the cluster of --engine ray; refuse options of the other engine, by their names."""
+    others = local if engine == "ray" else {"--address": address, **ray}
+    for option, value in others.items():
+        if value is not None:
+            raise InputError(f"{option} {value} does not go with --engine {engine}: leave one of the two out")
+    if engine == "local":
+        yield
+        return
+    from cfnsr.cluster import connect
+
+    with connect(address):
+        yield
 
 
 def parse_numbers(text: str, what: str) -> list[int]:

@@ -10,23 +10,29 @@ import typer
 from typer import Argument, Option
 
 from cfnsr.cli.app import (
+    AddressOption,
     AudioStreamOption,
+    EngineOption,
     JsonOption,
     Numbers,
+    Place,
     VideoStreamOption,
     WorkersOption,
     app,
+    engine_ready,
     names,
     parse_numbers,
 )
+from cfnsr.cluster import map_on_cluster
 from cfnsr.console import bar, say
 from cfnsr.errors import InputError
-from cfnsr.files import check_folder, visible, write_text
+from cfnsr.files import check_folder, locked, visible, write_text
 
 if TYPE_CHECKING:
     from cfnsr.corpus.take import Corpus, Take
     from cfnsr.data.store import Store
     from cfnsr.features.preparation import Preparation
+    from cfnsr.processes import Spread
     from cfnsr.synthesis.corpus import Part
 
 SHOWN = 10  # lines of a long list that are shown; the whole list is in a file
@@ -63,7 +69,7 @@ def download(
         folder, actors=chosen, what=names(what), base_url=base_url.rstrip("/"), keep_archives=keep_archives
     )
     say(plan.summary())
-    with bar("download", 1) as step:
+    with locked(folder), bar("download", 1) as step:
         plan.run(lambda name, done, total: step(done, total, note=name))
     print(f"RAVDESS is in {folder}")
 
@@ -71,7 +77,7 @@ def download(
 @app.command(epilog="Example: cfnsr prepare ravdess prepared --workers 4")
 def prepare(
     corpus: Annotated[Path, Argument(help="A RAVDESS or CREMA-D folder, or a CSV of path,label,speaker.")],
-    out: Annotated[Path, Argument(help="Receives the prepared clips.")],
+    out: Annotated[Path, Argument(help="Receives the prepared clips; or s3://bucket/folder.", **Place)],
     workers: WorkersOption = None,
     modalities: Annotated[
         str | None,
@@ -121,6 +127,8 @@ def prepare(
             "of the pictures.",
         ),
     ] = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Decode every take once and cut out face and sound; does only what is missing or changed."""
     from cfnsr.corpus.scan import scan
@@ -153,7 +161,10 @@ def prepare(
                 f"--degraded {degraded} with modalities {', '.join(chosen)}: expected those of sound alone"
             )
         found = replace(found, takes=(*found.takes, *degraded_takes(found.takes, degraded)))
-    if prepare_takes(found, corpus, out, preparation, workers=workers):
+    spread = map_on_cluster if engine == "ray" else None
+    with engine_ready(engine, address, local={"--workers": workers}, ray={}):
+        failed = prepare_takes(found, corpus, out, preparation, workers=workers, spread=spread)
+    if failed:
         raise typer.Exit(2)
 
 
@@ -199,7 +210,13 @@ def check_split(
 
 
 def prepare_takes(
-    corpus: "Corpus", source: Path, out: Path, preparation: "Preparation", *, workers: int | None = None
+    corpus: "Corpus",
+    source: Path,
+    out: Path,
+    preparation: "Preparation",
+    *,
+    workers: int | None = None,
+    spread: "Spread | None" = None,
 ) -> int:
     """Prepare a scanned corpus and account for every file; returns the number of takes that failed."""
     from cfnsr.data.contact_sheet import contact_sheet
@@ -214,40 +231,44 @@ def prepare_takes(
                 f"{source} has no take with {feature.name}: leave {feature.name} out of --modalities"
             )
     name = "synthetic" if (source / RECORD).exists() else corpus.name
-    store = Store.create(out, name, corpus.labels, preparation.as_json())
-    aside = [f"unknown name: {path}" for path in corpus.unknown]
-    aside += [f"the same take again: {path}" for path in corpus.duplicates]
-    aside += [f"{count} left out: {reason}" for reason, count in corpus.left_out.items()]
-    write_text(out / "left_out.txt", "".join(f"{line}\n" for line in aside))
-    for line in corpus.notes():
-        say(line)
-    with bar("prepare", len(corpus.takes)) as step:
+    with locked(out):
+        store = Store.create(out, name, corpus.labels, preparation.as_json(), len(corpus.takes))
+        aside = [f"unknown name: {path}" for path in corpus.unknown]
+        aside += [f"the same take again: {path}" for path in corpus.duplicates]
+        aside += [f"{count} left out: {reason}" for reason, count in corpus.left_out.items()]
+        write_text(out / "left_out.txt", "".join(f"{visible(line)}\n" for line in aside))
+        for line in corpus.notes():
+            say(line)
+        with bar("prepare", len(corpus.takes)) as step:
 
-        def progress(take: "Take", state: str) -> None:
-            step(advance=1, note="" if state == "made" else f"{take.name} {state}")
+            def progress(take: "Take", state: str) -> None:
+                step(advance=1, note="" if state == "made" else f"{take.name} {state}")
 
-        outcome = prepare_corpus(corpus.takes, store, preparation, workers=workers, progress=progress)
-    for failure in outcome.failures[:SHOWN]:
-        say(f"failed, {failure.reason}: {visible(failure.message)}")
-    if len(outcome.failures) > SHOWN:
-        say(f"... and {len(outcome.failures) - SHOWN} more")
-    print(
-        f"{len(outcome.made)} clips made, {len(outcome.kept)} kept, {len(outcome.failures)} failed in {out}"
-        + (f"; the reasons: {out / 'failures.csv'}" if outcome.failures else "")
-    )
-    _say_notes(store, outcome.made)
-    others = {path.name for path in (out / "clips").glob("*.safetensors")}
-    others -= {store.path(take.name).name for take in corpus.takes}
-    if others:
-        say(
-            f"{len(others)} clips in {out} are of takes that {source} does not have, such as {min(others)}: "
-            "they stay and will be trained on; delete them to leave them out"
+            outcome = prepare_corpus(
+                corpus.takes, store, preparation, workers=workers, spread=spread, progress=progress
+            )
+        for failure in outcome.failures[:SHOWN]:
+            say(f"failed, {failure.reason}: {visible(failure.message)}")
+        if len(outcome.failures) > SHOWN:
+            say(f"... and {len(outcome.failures) - SHOWN} more")
+        print(
+            f"{len(outcome.made)} clips made, {len(outcome.kept)} kept, {len(outcome.failures)} failed "
+            f"in {out}" + (f"; the reasons: {out / 'failures.csv'}" if outcome.failures else "")
         )
-    if "video" in preparation.modalities and outcome.made:
-        headers = [store.header(name) for name in sorted(outcome.made + outcome.kept)]
-        sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
-        print(f"look at the crops: {sheet}")
-    return len(outcome.failures)
+        _say_notes(store, outcome.made)
+        others = store.stamps().keys() - {store.file(take.name) for take in corpus.takes}
+        if others:
+            say(
+                f"{len(others)} clips in {out} are of takes that {source} does not have, such as "
+                f"{min(others)}: they stay and will be trained on; delete them to leave them out"
+            )
+        if "video" in preparation.modalities and outcome.made:
+            with store.index() as index:
+                there = store.stamps()
+                headers = [store.known(index, there, name) for name in sorted(outcome.made + outcome.kept)]
+            sheet = contact_sheet(store, [header for header in headers if header], out / "contact_sheet.png")
+            print(f"look at the crops: {sheet}")
+        return len(outcome.failures)
 
 
 def _say_notes(store: "Store", made: Sequence[str]) -> None:
@@ -259,7 +280,7 @@ def _say_notes(store: "Store", made: Sequence[str]) -> None:
         for note in dict.fromkeys(note for source in read.values() for note in source.get("notes", ())):
             takes.setdefault(note, []).append(name)
     for note, among in takes.items():
-        say(f"{len(among)} {'take' if len(among) == 1 else 'takes'}, such as {among[0]}: {note}")
+        say(visible(f"{len(among)} {'take' if len(among) == 1 else 'takes'}, such as {among[0]}: {note}"))
 
 
 def _modalities_there(corpus: "Corpus") -> tuple[str, ...]:
@@ -297,5 +318,6 @@ def write_synthetic(folder: Path, *, actors: int, seed: int, workers: int | None
         def progress(part: "Part") -> None:
             step(advance=1, note=part.name)
 
-        write(folder, actors=actors, seed=seed, workers=workers, progress=progress)
+        with locked(folder):
+            write(folder, actors=actors, seed=seed, workers=workers, progress=progress)
     return total

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from cfnsr.cli.app import JsonOption, app
+from cfnsr.cli.app import JsonOption, Place, app
 from cfnsr.console import say
 from cfnsr.errors import InputError, require
 from cfnsr.files import check_file, write_text
@@ -35,7 +35,8 @@ def export(
         str, Option(help="f32; with an .xml file also bf16, or int8, which is calibrated on --data.")
     ] = "f32",
     data: Annotated[
-        Path | None, Option(help="Folder made by `cfnsr prepare`: clips to check on, and to calibrate int8.")
+        Path | None,
+        Option(help="Folder made by `cfnsr prepare`: clips to check on, and to calibrate int8.", **Place),
     ] = None,
 ) -> None:
     """Write a model as one file that needs no PyTorch: bytes of pictures and a waveform in, answers out."""

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from inspect import Parameter, signature
 from pathlib import Path
@@ -11,11 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from cfnsr.cli.app import JsonOption, ModelArgument, Numbers, app, check_workers, names, parse_numbers
+from cfnsr.cli.app import (
+    AddressOption,
+    EngineOption,
+    JsonOption,
+    ModelArgument,
+    Numbers,
+    Place,
+    app,
+    check_workers,
+    engine_ready,
+    names,
+    parse_numbers,
+)
 from cfnsr.console import bar, enabled, say
 from cfnsr.emotions import parse_labels
 from cfnsr.errors import InputError
-from cfnsr.files import check_folder
+from cfnsr.files import check_folder, locked
 
 if TYPE_CHECKING:
     from cfnsr.data.store import Store
@@ -50,7 +62,7 @@ SpeakerOption = Annotated[
 ]
 DataOption = Annotated[
     list[Path],
-    Option(help="Folder made by `cfnsr prepare`; several times for several corpora, read as one."),
+    Option(help="Folder made by `cfnsr prepare`; several times for several corpora, read as one.", **Place),
 ]
 LabelsOption = Annotated[
     str | None,
@@ -173,7 +185,8 @@ def train(
     recipe: "Recipe",
     model: Annotated[str | None, Argument(help="One of `cfnsr models`.")] = None,
     data: Annotated[
-        list[Path] | None, Option(help="Folder made by `cfnsr prepare`; several times for several corpora.")
+        list[Path] | None,
+        Option(help="Folder made by `cfnsr prepare`; several times for several corpora.", **Place),
     ] = None,
     labels: LabelsOption = None,
     out: Annotated[Path | None, Option(help="Folder of the checkpoint.")] = None,
@@ -260,10 +273,22 @@ def crossval(
     seeds: Annotated[Numbers, Option(help="Seeds, such as 0,1,2.")] = "0",
     folds: Annotated[Numbers | None, Option(help="Folds, such as 1,2; all if not given.")] = None,
     workers: Annotated[
-        int,
-        Option(help="Processes on a CPU, each of which trains some of the folds.", callback=check_workers),
-    ] = 1,
+        int | None,
+        Option(
+            help="Processes on a CPU, each of which trains some of the folds; 1 if not given.",
+            callback=check_workers,
+        ),
+    ] = None,
     resume: ResumeOption = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    cpus_per_run: Annotated[
+        int | None, Option(min=1, help="With ray: CPUs, and threads, of each run; 1 if not given.")
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None,
+        Option(min=0, help="With ray: GPUs of each run, such as 0.5; 0 if not given: trained on CPUs."),
+    ] = None,
 ) -> None:
     """Train and test models on every fold of a protocol; encoders alone first, as rows of their own."""
     from cfnsr.data.folds import with_normalised_speakers
@@ -273,24 +298,29 @@ def crossval(
     protocols = names(protocol or ("nested,paper" if table and not alone else "nested"))
     if speaker_normalisation:
         protocols = tuple(dict.fromkeys(map(with_normalised_speakers, protocols)))
-    train_models(
-        choose_models(models or (), table or (), video=video, audio=audio),
-        _open(data, labels),
-        out,
-        protocols=protocols,
-        recipe=recipe,
-        seeds=parse_numbers(seeds, "seeds"),
-        folds=parse_numbers(folds, "folds") if folds is not None else None,
-        workers=workers,
-        resume=resume,
-    )
+    per_run = {"--cpus-per-run": cpus_per_run, "--gpus-per-run": gpus_per_run}
+    with engine_ready(engine, address, local={"--workers": workers}, ray=per_run):
+        train_models(
+            choose_models(models or (), table or (), video=video, audio=audio),
+            _open(data, labels),
+            out,
+            protocols=protocols,
+            recipe=recipe,
+            seeds=parse_numbers(seeds, "seeds"),
+            folds=parse_numbers(folds, "folds") if folds is not None else None,
+            workers=workers or 1,
+            resume=resume,
+            per_run=(cpus_per_run or 1, gpus_per_run or 0) if engine == "ray" else None,
+        )
     write_report(out)
 
 
 @app.command(epilog="Example: cfnsr evaluate everyday urdu_prepared --out other_people")
 def evaluate(
     model: ModelArgument,
-    data: Annotated[Path, Argument(help="Folder made by `cfnsr prepare`, of a corpus that did not train.")],
+    data: Annotated[
+        Path, Argument(help="Folder made by `cfnsr prepare`, of a corpus that did not train.", **Place)
+    ],
     out: Annotated[Path, Option(help="Folder of the runs; the report of all runs in it is written.")],
     name: Annotated[
         str | None, Option(help="Of the model in the report; that of the zoo or the package if not given.")
@@ -328,7 +358,8 @@ def report(
         list[Path] | None,
         Option(
             help="The prepared folder that the runs were given, each of several: the page then shows what "
-            "two test answers of each row rest on."
+            "two test answers of each row rest on.",
+            **Place,
         ),
     ] = None,
     compare: Annotated[
@@ -385,9 +416,15 @@ def train_models(
     folds: Sequence[int] | None = None,
     workers: int = 1,
     resume: bool = False,
+    per_run: tuple[int, float] | None = None,
 ) -> list[Path]:
-    """Cross-validate models under some protocols with one progress bar; return the folders of the runs."""
+    """Cross-validate models under some protocols with one progress bar; return the folders of the runs.
+
+    Args:
+        per_run: CPUs and GPUs of each run on the Ray cluster that is connected; None trains here.
+    """
     from cfnsr.training import crossval as training
+    from cfnsr.training.cluster import crossval_on_cluster
     from cfnsr.training.devices import accelerator
     from cfnsr.training.parallel import crossval_in_processes
     from cfnsr.training.prepared import PreparedCorpus
@@ -400,13 +437,17 @@ def train_models(
     for protocol in protocols:
         jobs += training.plan(models, corpus, protocol=protocol, recipe=recipe, seeds=seeds, folds=folds)
     training.check_jobs(jobs, corpus, out, resume=resume)
-    _say_notes(jobs, corpus)
-    with _training_bar(jobs) as progress:
-        if workers > 1:
-            return crossval_in_processes(jobs, store, out, workers=workers, resume=resume, progress=progress)
-        return training.train_jobs(
-            jobs, corpus, out, accelerator=accelerator(recipe), resume=resume, progress=progress
-        )
+    # Of the processes that `accelerate launch` starts, the main one has the lock.
+    with locked(out) if enabled() else nullcontext():
+        _say_notes(jobs, corpus)
+        with _training_bar(jobs) as progress:
+            how: dict[str, Any] = {"resume": resume, "progress": progress}
+            if per_run is not None:
+                cpus, gpus = per_run
+                return crossval_on_cluster(jobs, store, out, cpus=cpus, gpus=gpus, progress=progress)
+            if workers > 1:
+                return crossval_in_processes(jobs, store, out, workers=workers, **how)
+            return training.train_jobs(jobs, corpus, out, accelerator=accelerator(recipe), **how)
 
 
 def _say_notes(jobs: Sequence["Job"], corpus: "PreparedCorpus") -> None:
@@ -438,7 +479,8 @@ def write_report(runs: Path, *, explain: Sequence[Path] = (), **how: Any) -> Non
         return
     if explain:
         how["explained"] = partial(_explained, prepared=explain)
-    written = write(runs, **how)
+    with locked(runs) if runs.is_dir() else nullcontext():
+        written = write(runs, **how)
     for row in written.rows:
         accuracy = row.estimates["accuracy"]
         interval = f"95 % interval {limits(accuracy)}" if accuracy.ci95 else f"no interval ({TOO_FEW})"

@@ -2,29 +2,36 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer import Argument, Option
 
 from cfnsr.cli.app import (
     MODEL_HELP,
+    AddressOption,
     AudioStreamOption,
+    EngineOption,
     JsonOption,
     ModelArgument,
     VideoStreamOption,
     app,
+    engine_ready,
     names,
 )
+from cfnsr.cluster import map_on_cluster
 from cfnsr.console import Step, bar, say
 from cfnsr.errors import InputError, require
 from cfnsr.files import check_file, escaped, visible, write_atomically
+from cfnsr.processes import Spread, map_surviving
 from cfnsr.sharing.shipped import DEFAULT, NOTE, is_shipped
 
 if TYPE_CHECKING:
+    from cfnsr.inference.lines import Line
     from cfnsr.inference.predict import Progress
     from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
     from cfnsr.inference.timeline import Prediction
@@ -99,8 +106,18 @@ def predict(
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
     as_json: JsonOption = False,
+    out: Annotated[
+        Path | None,
+        Option(
+            help="For many files: write of each what --json prints, as a line, once it is done; files that "
+            "have a line are passed over. One that cannot be read has its reason there."
+        ),
+    ] = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Recognise the emotions in videos of any length, over time, prepared as the training clips were."""
+    from cfnsr.inference.lines import LinePredictor
     from cfnsr.inference.predict import predict as recognise
     from cfnsr.inference.writers import to_table
     from cfnsr.media.container import Streams
@@ -114,33 +131,36 @@ def predict(
     named = {"--write": write, "--plot": plot, "--annotate": annotate}
     outputs: Outputs = [(option, path) for option, paths in named.items() for path in paths or ()]
     _check_outputs(outputs, files)
+    if out is not None:
+        check_file(out)
+        for option, given_too in {**named, "--json": as_json}.items():
+            if given_too:
+                raise InputError(f"{option} does not go with --out {out}: leave one of the two out")
+    elif engine == "ray":
+        raise InputError(
+            "--engine ray writes predictions as lines of JSON: expected --out, such as out.jsonl"
+        )
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
-    model = _load(checkpoint, speech_encoder)
-    if adapt:
-        from cfnsr.inference.adapt import adapt as adapted
-        from cfnsr.inference.adapt import windows_of
-
-        model = adapted(model, windows_of(model, adapt))
-    if only is not None:
-        from cfnsr.inference.recogniser import among
-
-        model = among(model, names(only))
+    load = partial(_load_changed, checkpoint, speech_encoder, adapt, only)
+    model = load()
+    settings: dict[str, Any] = {"window": window, "hop": hop, "all_faces": all_faces, "streams": streams}
+    if out is not None:
+        with engine_ready(engine, address, local={}, ray={}):
+            spread = map_on_cluster if engine == "ray" else partial(map_surviving, workers=0)
+            line = LinePredictor(
+                load if engine == "ray" else lambda: model, settings, partial(_track, openface)
+            )
+            well = _predict_lines(spread, line, files, out)
+        if not well:
+            raise typer.Exit(2)
+        return
     predictions, well = [], True
     for file in files:
         points = _track(openface, file)
         try:
             with _timeline_bar(file) as progress:
-                prediction = recognise(
-                    model,
-                    file,
-                    openface=points,
-                    window=window,
-                    hop=hop,
-                    all_faces=all_faces,
-                    streams=streams,
-                    progress=progress,
-                )
+                prediction = recognise(model, file, openface=points, progress=progress, **settings)
             _say_notes(file, prediction.notes)
             predictions.append(prediction.as_json())  # before it is written, which may fail
             if not as_json:
@@ -292,6 +312,23 @@ def live(
     )
 
 
+def _predict_lines(spread: Spread, line: Callable[[Path], "Line"], files: Sequence[Path], out: Path) -> bool:
+    """Predict the files that have no line yet; tell if all of them could be read, also before."""
+    from cfnsr.inference.lines import append_lines, failed, read_lines
+
+    before = read_lines(out)
+    todo = [file for file in dict.fromkeys(files) if str(file) not in before]
+    kept = [before[name] for name in dict.fromkeys(map(str, files)) if name in before]
+    found = spread(line, todo, failed=lambda file, death: failed(file, str(death)))
+    bad = kept.count(False)
+    with bar("predict", len(todo)) as step:
+        for each in append_lines(out, (made for _, made in found)):
+            bad += "error" in each
+            step(advance=1, note=visible(each.get("error") or f"{each['file']}: {each['emotion']}"))
+    print(f"{len(todo)} files predicted, {len(kept)} kept, {bad} failed: {out}")
+    return not bad
+
+
 def _check_outputs(outputs: Outputs, files: Sequence[Path]) -> None:
     """Refuse what could not be written in the end, before any work is done."""
     from cfnsr.inference.plot import FORMATS
@@ -367,6 +404,23 @@ def _model_and_files(given: Sequence[str]) -> tuple[str, list[str]]:
     from cfnsr.sharing.loading import is_model
 
     return (given[0], list(given[1:])) if is_model(given[0]) else (DEFAULT, list(given))
+
+
+def _load_changed(
+    checkpoint: str, speech_encoder: str | None, adapt: Sequence[Path] | None, only: str | None
+) -> "Recogniser":
+    """Load a model and change it as `predict` was asked."""
+    model = _load(checkpoint, speech_encoder)
+    if adapt:
+        from cfnsr.inference.adapt import adapt as adapted
+        from cfnsr.inference.adapt import windows_of
+
+        model = adapted(model, windows_of(model, adapt))
+    if only is not None:
+        from cfnsr.inference.recogniser import among
+
+        model = among(model, names(only))
+    return model
 
 
 def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":

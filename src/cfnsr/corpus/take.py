@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError, listed
-from cfnsr.files import escaped
+from cfnsr.files import escaped, visible
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset([
@@ -75,12 +75,12 @@ class Corpus:
         return tuple(dict.fromkeys(take.actor for take in self.takes))
 
     def notes(self) -> tuple[str, ...]:
-        """Lines for people on files that were found but are not among the takes."""
+        """Lines for people on files that were found but are not among the takes, whatever their names."""
         lines = [f"{count} left out: {reason}" for reason, count in self.left_out.items()]
         for paths, what in ((self.unknown, "with a name that fits no scheme"), (self.duplicates, "repeated")):
             if paths:
                 lines.append(f"{len(paths)} {what}: {listed(paths)}")
-        return tuple(lines)
+        return tuple(map(visible, lines))
 
 
 def actor_order(actor: Actor) -> tuple[bool, int, str]:

@@ -16,8 +16,12 @@ from cfnsr.features.mel import PCM
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech import encoder_of
 from cfnsr.media import openface
+from cfnsr.media.container import check_is_file
 from cfnsr.media.errors import MediaError, Reason
 from cfnsr.media.fingerprint import LONGEST, SOUND_MAP, sound_map
+from cfnsr.processes import more_time
+
+PATIENCE = 30.0  # seconds that a worker may take for each of a take
 
 # File of a take -> reason why it cannot be prepared without, and what else to do than to leave it out.
 WITHOUT: dict[str, tuple[Reason, str]] = {
@@ -73,6 +77,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     prints = {role: fingerprint(path, take) for role, path in used.items()}
     whole = replace(take, video=used.get("video"), audio=used.get("audio"), openface=used.get("openface"))
     windows = Windows(whole, preparation, threads=threads, streams=preparation.streams)
+    more_time(PATIENCE * windows.duration)
     (window,) = windows
     tensors = dict(window.tensors)
     facts: dict[str, Any] = {}
@@ -126,6 +131,7 @@ def fingerprint(path: Path, take: Take) -> dict[str, Any]:
     if openface.is_means(path):
         row = read_track(take.name, path).features()
         return {"file": path.name, "sha256": hashlib.sha256(row.tobytes()).hexdigest()}
+    check_is_file(path)
     status = path.stat()
     return {
         "file": path.name,

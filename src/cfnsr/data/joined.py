@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from cfnsr.data.index import Entry
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet, label_set_of
 from cfnsr.errors import InputError, listed
@@ -67,6 +68,9 @@ class JoinedStore(Store):
     def path(self, name: str) -> Path:
         corpus, _, own = name.partition("/")
         return self.stores[corpus].path(own)
+
+    def entries(self) -> list[Entry]:
+        return [Entry(header.name, header.emotion, header.actor) for header in self.headers()]
 
     def headers(self) -> list[Header]:
         headers = [

@@ -14,13 +14,13 @@ from cfnsr.data.split import PARTS, TEST, TRAIN, VALIDATION, Split, SplitFold
 from cfnsr.errors import InputError, listed
 from cfnsr.files import visible
 from cfnsr.media.fingerprint import Content, copies, read_content
-from cfnsr.processes import cores, map_surviving
+from cfnsr.processes import WorkerDied, cores, map_surviving
 
 Shared = Literal["actors", "takes", "recordings"]
 
 EXAMPLES = 3
 LINES = 10  # of one kind shown to people; the JSON has all
-FEW = 16  # files that are not worth other processes
+FEW = 16  # files that are not worth another process
 
 
 @dataclass(frozen=True)
@@ -297,10 +297,10 @@ def read_contents(
     """Hash files and read their audio on all cores; one that takes its process down is reported as broken."""
     contents: dict[Path, Content] = {}
     progress(0, len(files))
-    processes = 1 if len(files) < FEW else workers or cores()
+    processes = min(workers or cores(), 1 + len(files) // FEW) if workers != 0 else 0
 
-    def died(file: Path) -> Content:
-        return Content("", None, f"{file}: the process that read it died", broken=True)
+    def died(file: Path, death: WorkerDied) -> Content:
+        return Content("", None, f"{file}: {death}", broken=True)
 
     for file, content in map_surviving(read_content, files, processes, died):
         contents[file] = content

@@ -1,25 +1,27 @@
 """A corpus -> a store of prepared clips, on all cores, doing only what is missing or changed."""
 
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields, replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cfnsr.corpus.take import Take
 from cfnsr.data.clip import fingerprint, prepare_clip, sources
+from cfnsr.data.index import Stamp
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech_encoder import find_encoder
-from cfnsr.files import to_csv, write_text
+from cfnsr.files import ESCAPED, to_csv, write_atomically
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
 from cfnsr.plugin import blamed
-from cfnsr.processes import cores, map_surviving
+from cfnsr.processes import Spread, WorkerDied, cores, map_surviving, time_limit
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Failure:
     file: str
     reason: str
     message: str
+
+
+Made: TypeAlias = tuple[Header, Stamp]  # a clip that was written: what the index needs of it
 
 
 @dataclass
@@ -44,7 +49,7 @@ class Outcome:
 def is_current(header: Header | None, take: Take, preparation: Preparation) -> bool:
     """Look whether preparing this take again would give the same clip."""
     facts = ("emotion", "actor", "sex", "attributes")
-    if header is None or header.preparation != preparation.as_json():
+    if header is None or header.preparation != _as_json(preparation):
         return False
     if any(getattr(header, name) != getattr(take, name) for name in facts):
         return False
@@ -54,14 +59,20 @@ def is_current(header: Header | None, take: Take, preparation: Preparation) -> b
     )
 
 
+@cache
+def _as_json(preparation: Preparation) -> dict[str, Any]:
+    return preparation.as_json()
+
+
 def _unchanged(path: Path, take: Take, recorded: Mapping[str, Any]) -> bool:
     try:
-        if "bytes" in recorded and not is_means(path):
+        if "bytes" in recorded:
             status = path.stat()
-            if status.st_size != recorded["bytes"]:
-                return False
-            if status.st_mtime_ns == recorded["mtime_ns"]:
+            same_size = status.st_size == recorded["bytes"]
+            if same_size and status.st_mtime_ns == recorded["mtime_ns"]:
                 return True
+            if not same_size and not is_means(path):
+                return False
         # A copied or touched file has another time and the same content; a grown table has the same row.
         return bool(fingerprint(path, take)["sha256"] == recorded["sha256"])
     except MediaError:
@@ -74,12 +85,14 @@ def prepare_corpus(
     preparation: Preparation,
     *,
     workers: int | None = None,
+    spread: Spread | None = None,
     progress: Callable[[Take, str], None] = lambda take, state: None,
 ) -> Outcome:
     """Prepare every take that is missing or changed; a take that fails is reported and the run goes on.
 
     Args:
-        workers: processes; all cores when None.
+        workers: processes; all cores when None. 0 is this process, which a hostile file may take down.
+        spread: the map over takes in their place, such as `map_on_cluster`.
         progress: called after each take with "made", "kept" or "failed".
 
     Raises:
@@ -87,26 +100,32 @@ def prepare_corpus(
     """
     outcome = Outcome()
     todo = []
-    for take in takes:
-        if is_current(store.header(take.name), take, preparation):
-            outcome.kept.append(take.name)
-            progress(take, "kept")
-        else:
-            todo.append(take)
-    _write_failures(store, outcome.failures)
-    todo, faceless = _without_detector(todo, preparation)
-    if todo and preparation.pretrained:  # fetched once, before the workers ask for it
-        find_encoder(preparation.speech_encoder, preparation.speech_sha256)
-    prepare = partial(_prepare_one, folder=store.folder, preparation=preparation)
-    crashed = partial(_failure, reason="crash", message="the process that read it died")
-    for take, failure in chain(faceless, map_surviving(prepare, todo, workers or cores(), crashed)):
-        if failure is None:
-            outcome.made.append(take.name)
-            progress(take, "made")
-        else:
-            outcome.failures.append(failure)
-            _write_failures(store, outcome.failures)
-            progress(take, "failed")
+    with store.index(whole=True) as index:
+        there = store.update(index)
+        for take in takes:
+            if is_current(store.known(index, there, take.name), take, preparation):
+                outcome.kept.append(take.name)
+                progress(take, "kept")
+            else:
+                todo.append(take)
+        with _failures(store) as report:
+            todo, faceless = _without_detector(todo, preparation)
+            if todo and preparation.pretrained:  # fetched once, before the workers ask for it
+                find_encoder(preparation.speech_encoder, preparation.speech_sha256)
+            prepare = partial(_prepare_one, store=store, preparation=preparation)
+            spread = spread or partial(map_surviving, workers=cores() if workers is None else workers)
+            for take, result in chain(faceless, spread(prepare, todo, failed=_died)):
+                if isinstance(result, Failure):
+                    outcome.failures.append(result)
+                    report(result)
+                    progress(take, "failed")
+                else:
+                    header, stamp = result
+                    index.put(store.file(take.name), stamp, vars(header))
+                    outcome.made.append(take.name)
+                    progress(take, "made")
+        if todo:
+            store.update(index)
     return outcome
 
 
@@ -133,32 +152,39 @@ def _failure(take: Take, reason: str, message: str) -> Failure:
     return Failure(take.name, str(take.video or take.audio or take.openface), reason, message)
 
 
-def _prepare_one(take: Take, folder: Path, preparation: Preparation) -> Failure | None:
+def _died(take: Take, death: WorkerDied) -> Failure:
+    return _failure(take, "timeout" if death.late else "crash", str(death))
+
+
+def _prepare_one(take: Take, store: Store, preparation: Preparation) -> Made | Failure:
     try:
-        clip = prepare_clip(take, preparation, threads=1)
-        Store(folder).write(clip.header, clip.tensors)
+        with time_limit(take.video, take.audio, take.openface):
+            clip = prepare_clip(take, preparation, threads=1)
+        return clip.header, store.write(clip.header, clip.tensors)
     except MediaError as error:
-        return _failure(take, error.reason, f"{error}{_set_aside(take, folder, preparation)}")
+        return _failure(take, error.reason, f"{error}{_set_aside(take, store, preparation)}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                f"the disk of {folder} is full: expected room for more clips; free some and run the same "
-                "command again, what is prepared stays"
+                f"the disk of {store.folder} is full: expected room for more clips; free some and run the "
+                "same command again, what is prepared stays"
             ) from None
+        if error.errno == errno.EROFS:
+            raise
         return _failure(take, "broken", str(error))
     except InputError:
         raise  # nothing about this take: the next would fail alike
+    except MemoryError:
+        return _failure(take, "too large", "it takes more memory than a worker may have")
     except Exception as error:  # a codec's or OpenCV's own: this take's failure, and the run goes on
         if plugin := blamed(error):
             raise InputError(f"plugin {plugin} fails with {type(error).__name__}: {error}; mend it") from None
         failure = _failure(take, "broken", f"{type(error).__name__}: {' '.join(str(error).split())}")
         return replace(failure, message=f"{failure.file}: {failure.message}")
-    return None
 
 
-def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
+def _set_aside(take: Take, store: Store, preparation: Preparation) -> str:
     """Move a clip whose recording changed and can no longer be prepared out of the training; say so."""
-    store = Store(folder)
     header = store.header(take.name)
     now = sources(take, preparation)
     if not header or all(
@@ -166,12 +192,21 @@ def _set_aside(take: Take, folder: Path, preparation: Preparation) -> str:
         for role, path in now.items()
     ):
         return ""
-    outdated = folder / "outdated" / store.path(take.name).name
-    outdated.parent.mkdir(exist_ok=True)
-    store.path(take.name).replace(outdated)
+    clip = store.path(take.name)
+    outdated = store.folder / "outdated" / clip.name
+    write_atomically(outdated, lambda temporary: temporary.write_bytes(clip.read_bytes()))
+    clip.unlink()
     return f"; the clip made before it changed is now {outdated}"
 
 
-def _write_failures(store: Store, failures: Sequence[Failure]) -> None:
-    rows = [[column.name for column in fields(Failure)], *map(astuple, failures)]
-    write_text(store.folder / "failures.csv", to_csv(rows))
+@contextmanager
+def _failures(store: Store) -> Iterator[Callable[[Failure], None]]:
+    """Begin the failure report anew; gives what adds a line to it, which is there at once on a disk."""
+    with (store.folder / "failures.csv").open("w", encoding="utf-8", errors=ESCAPED, newline="") as file:
+
+        def add(*cells: object) -> None:
+            file.write(to_csv([cells]))
+            file.flush()
+
+        add(*(column.name for column in fields(Failure)))
+        yield lambda failure: add(*astuple(failure))

@@ -1,14 +1,18 @@
 """The folder of prepared clips: one self-describing safetensors file a clip, and nothing to get out of step.
 
 OUT/corpus.json               name and label set of the corpus, and how all its clips are made
-OUT/clips/<name>.safetensors  tensors of a clip, with a header: what it is and its sources
+OUT/clips/<name>.safetensors  tensors of a clip, with a header: what it is and its sources; in a store
+                              begun with many takes in 256 folders, OUT/clips/3f/<name>.safetensors
 OUT/failures.csv              takes that could not be prepared, one line each with the reason
+OUT/index.sqlite              a cache of the headers
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +24,15 @@ from safetensors.numpy import save
 
 from cfnsr import __version__
 from cfnsr.corpus.take import Actor
+from cfnsr.data import ranged
+from cfnsr.data.index import READERS, Described, Entry, Index, Stamp
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
-from cfnsr.files import read_json, write_atomically, write_json
+from cfnsr.files import is_remote, read_json, write_atomically, write_json
 
 FORMAT = 1
+SHARDED = 2  # of corpus.json alone: the clips lie in 256 folders, by a hash of their names
+MANY = 10_000  # takes, from which on a folder for all is slow
 LONGEST_NAME, CUT_NAME = 200, 180  # characters of a clip's file; 255 are what file systems take
 
 
@@ -65,26 +73,33 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         described = read_json(folder / "corpus.json", "a folder made by `cfnsr prepare`")
-        if described.get("format") != FORMAT:
+        self.sharded = described.get("format") == SHARDED
+        if described.get("format") not in (FORMAT, SHARDED):
             raise InputError(
-                f"{folder} has the store format {described.get('format')}: expected {FORMAT}; "
+                f"{folder} has the store format {described.get('format')}: expected {FORMAT} or {SHARDED}; "
                 "prepare the corpus again with this version"
             )
         try:
             self.corpus: str = described["corpus"]
             self.labels = LabelSet.from_json(described["labels"])
             self.preparation: dict[str, Any] = dict(described["preparation"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{folder / 'corpus.json'} is damaged ({error}): prepare the corpus into a new folder"
             ) from None
 
     @classmethod
-    def create(cls, folder: Path, corpus: str, labels: LabelSet, preparation: Mapping[str, Any]) -> "Store":
-        """Open a store for writing: a new one, or one begun earlier with the same labels and settings."""
-        if not any((folder / "clips").glob("*.safetensors")) or not (folder / "corpus.json").exists():
+    def create(
+        cls, folder: Path, corpus: str, labels: LabelSet, preparation: Mapping[str, Any], takes: int = 0
+    ) -> "Store":
+        """Open a store for writing: a new one, or one begun earlier with the same labels and settings.
+
+        Args:
+            takes: expected; many are kept in 256 folders.
+        """
+        if not any((folder / "clips").glob("**/*.safetensors")) or not (folder / "corpus.json").exists():
             described = {"corpus": corpus, "labels": labels.as_json(), "preparation": dict(preparation)}
-            write_json(folder / "corpus.json", {"format": FORMAT, **described})
+            write_json(folder / "corpus.json", {"format": SHARDED if takes > MANY else FORMAT, **described})
             return cls(folder)
         store = cls(folder)
 
@@ -105,18 +120,73 @@ class Store:
             )
         return store
 
-    def path(self, name: str) -> Path:
-        """Path of the clip of this name; a name from outside can lead nowhere else."""
+    def file(self, name: str) -> str:
+        """Path below `clips` of the clip of this name; a name from outside can lead nowhere else."""
         safe = quote(name.encode("utf-8", "surrogateescape"), safe=" ")
         if len(safe) > LONGEST_NAME:  # no file system takes it: its beginning, and a hash that keeps it apart
             safe = f"{safe[:CUT_NAME]}-{hashlib.sha256(safe.encode()).hexdigest()[:16]}"
-        return self.folder / "clips" / f"{safe}.safetensors"
+        shard = f"{hashlib.sha256(safe.encode()).hexdigest()[:2]}/" if self.sharded else ""
+        return f"{shard}{safe}.safetensors"
 
-    def write(self, header: Header, tensors: Mapping[str, np.ndarray]) -> None:
+    def path(self, name: str) -> Path:
+        """Path of the clip of this name."""
+        return self.folder / "clips" / self.file(name)
+
+    def write(self, header: Header, tensors: Mapping[str, np.ndarray]) -> Stamp:
         """Write a clip whole or not at all."""
         metadata = {"cfnsr": json.dumps(asdict(header))}
         data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata)
-        write_atomically(self.path(header.name), lambda temporary: temporary.write_bytes(data))
+        path = self.path(header.name)
+        write_atomically(path, lambda temporary: temporary.write_bytes(data), alone=True)
+        if is_remote(path):
+            return next(iter(ranged.stamps(path).values()))
+        return _stamp(path.stat())
+
+    def folders(self) -> dict[str, int]:
+        """Folders that hold clips, with the time of the last change of what is in them; local ones alone."""
+        clips = self.folder / "clips"
+        if is_remote(clips) or not clips.exists():
+            return {}
+        below = [f"{entry.name}/" for entry in os.scandir(clips) if entry.is_dir()] if self.sharded else []
+        return {folder: (clips / folder).stat().st_mtime_ns for folder in ("", *below)}
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Size and time of change of every clip file, by its path below `clips`."""
+        clips = self.folder / "clips"
+        if is_remote(clips):
+            found = ranged.stamps(clips)
+            return {file: stamp for file, stamp in found.items() if file.endswith(".safetensors")}
+        return {
+            f"{folder}{entry.name}": _stamp(entry.stat())
+            for folder in self.folders()
+            for entry in os.scandir(clips / folder)
+            if entry.name.endswith(".safetensors")
+        }
+
+    def index(self, *, whole: bool = False) -> Index:
+        """Open its index; to add to it, check the `whole` of it."""
+        return Index(self.folder / "index.sqlite", whole=whole)
+
+    def update(self, index: Index) -> dict[str, Stamp]:
+        """Bring the index up to date with the clip files; gives what `stamps` does."""
+        folders = self.folders()  # before the files: what changes after is noticed
+        stamps = self.stamps()
+
+        def read(file: str) -> Described | None:
+            with suppress(InputError):
+                return vars(read_header(self.folder / "clips" / file))
+            return None
+
+        index.update(stamps, read, folders)
+        return stamps
+
+    def known(self, index: Index, stamps: Mapping[str, Stamp], name: str) -> Header | None:
+        """Header of the clip of this name from the index, else from its file; None as `header` gives it."""
+        file = self.file(name)
+        if file not in stamps:
+            return None
+        described = index.headers(stamps, file).get(file)
+        return Header(**described) if described else self.header(name)
 
     def header(self, name: str) -> Header | None:
         """Header of the clip of this name; None when missing, damaged or of another format."""
@@ -125,13 +195,29 @@ class Store:
         except InputError:
             return None
 
+    def entries(self) -> list[Entry]:
+        """Name, emotion and actor of every clip, sorted by name.
+
+        Quick for millions: where no clip was added, removed or replaced since the index was written, as the
+        times of their folders say, the index is taken at its word. A clip that was overwritten in place is
+        noticed by `headers` alone.
+        """
+        with self.index() as index:
+            listed = index.entries(self.folders())
+        return listed or [Entry(header.name, header.emotion, header.actor) for header in self.headers()]
+
     def headers(self) -> list[Header]:
-        """Headers of all clips, sorted by name."""
-        found = [read_header(path) for path in (self.folder / "clips").glob("*.safetensors")]
-        if not found:
+        """Headers of all clips, sorted by name; what the index has not as it is, from the clip itself."""
+        stamps = self.stamps()
+        if not stamps:
             raise InputError(
                 f"{self.folder} holds no prepared clip: run `cfnsr prepare CORPUS {self.folder}`"
             )
+        with self.index() as index:
+            known = index.headers(stamps)
+        paths = [self.folder / "clips" / file for file in stamps if file not in known]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = [*(Header(**described) for described in known.values()), *pool.map(read_header, paths)]
         return sorted(found, key=lambda header: header.name)
 
     def tensors(self, name: str) -> frozenset[str]:
@@ -155,17 +241,27 @@ class Store:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        if is_remote(path):
+            yield ranged.RangedClip(path)
+            return
         with safe_open(path, framework="np") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}): prepare the corpus again") from None
 
 
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns
+
+
 def read_header(path: Path) -> Header:
     """Read the header of a clip file."""
     try:
-        with safe_open(path, framework="np") as file:
-            described = json.loads(file.metadata()["cfnsr"])
+        if is_remote(path):
+            described = json.loads(ranged.RangedClip(path).metadata()["cfnsr"])
+        else:
+            with safe_open(path, framework="np") as file:
+                described = json.loads(file.metadata()["cfnsr"])
         if described["format"] != FORMAT:
             raise InputError(
                 f"{path} has the format {described['format']}: expected {FORMAT}; prepare the corpus again"

@@ -22,6 +22,17 @@ KEY = "cfnsr"  # of it in an exported file's metadata
 OUTPUT = "log_probabilities"  # of an exported graph, (B, classes) float32, calibrated
 PRECISIONS = ("f32", "bf16", "int8")
 LIMITS = {"frames": (8, 64), "size": (64, 288), "openface_steps": (1, 1000), "speech_steps": (1, 1000)}
+# Of `settings`: far more than any network here has, and little enough to build.
+SETTINGS = {
+    "classes": (2, 1000),
+    "mfcc_steps": (1, 10_000),
+    "width": (0.01, 8),
+    "openface_features": (1, 10_000),
+    "speech_layers": (1, 200),
+    "speech_width": (1, 10_000),
+    "expression_features": (1, 10_000),
+}
+LARGEST = 2**20  # bytes of a config.json, and of its text in an exported file; cfnsr's have a hundredth of it
 # Some files of this format do not have these.
 LATER = (
     "normalised",
@@ -169,10 +180,12 @@ class ModelSpec:
     def from_export(cls, text: str, path: object) -> "ModelSpec":
         """Read the metadata of an exported file."""
         try:
+            if len(text) > LARGEST:
+                raise ValueError(f"its description has {len(text):,} characters")
             value = json.loads(text)
             if not isinstance(value, dict) or not value.get("reads"):
                 raise ValueError("it names no inputs")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error}): export the model again") from None
         return cls.from_json(value, path, "export again")
 
@@ -183,6 +196,11 @@ class ModelSpec:
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name} {value}")
+        for name, (least, most) in SETTINGS.items():
+            value = self.settings.get(name, least)
+            whole = isinstance(value, int) or name == "width"
+            if not whole or not least <= value <= most:
                 raise ValueError(f"{name} {value}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature {self.temperature}")

@@ -27,6 +27,7 @@ SAMPLE_RATE = 16_000  # Hz
 TOKEN = 320  # samples from one hidden state to the next: 20 ms, in all these encoders
 STEP = 4  # tokens that are averaged: 80 ms
 LONGEST = 1500  # tokens at once: 30 s
+LAYERS = 200  # more than any encoder has
 LARGEST = 65_504.0  # of a float16
 VARIANCE = 1e-7  # added to a waveform's, as transformers does
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)  # of wav2vec 2.0's convolutions
@@ -89,17 +90,37 @@ class SpeechEncoder:
         self.weights = _weights(folder)
         for path in self.weights:
             refuse_pointer(path)
-        # Samples of a token's receptive field beyond its 20 ms, and tokens at once; Whisper pads its windows.
-        self._overlap, self._longest = 0, int(self.config.get("max_source_positions", LONGEST))
-        if self.kind != "whisper":
-            kernels = self.config.get("conv_kernel", KERNELS)
-            strides = self.config.get("conv_stride", STRIDES)
-            if (stride := prod(strides)) != TOKEN:
+        for key, value in self.config.items():  # each layer is built before a weight is looked at
+            count = len(value) if isinstance(value, list) and key.startswith("conv") else value
+            if (key.endswith("layers") or count is not value) and isinstance(count, int) and count > LAYERS:
                 raise InputError(
-                    f"{folder} gives a hidden state every {stride} samples: expected {TOKEN}, 50 a second"
+                    f"{folder / CONFIG} has {key} {count}: expected at most {LAYERS}; copy the encoder again"
                 )
-            reach = 1 + sum((kernel - 1) * prod(strides[:layer]) for layer, kernel in enumerate(kernels))
-            self._overlap, self._longest = max(0, reach - TOKEN), LONGEST
+        # Samples of a token's receptive field beyond its 20 ms, and tokens at once; Whisper pads its windows.
+        with self._reading():
+            self._overlap, self._longest = 0, int(self.config.get("max_source_positions", LONGEST))
+            if self.kind != "whisper":
+                kernels = self.config.get("conv_kernel", KERNELS)
+                strides = self.config.get("conv_stride", STRIDES)
+                if (stride := prod(strides)) != TOKEN:
+                    raise InputError(
+                        f"{folder} gives a hidden state every {stride} samples: expected {TOKEN}, 50 a second"
+                    )
+                reach = 1 + sum((kernel - 1) * prod(strides[:layer]) for layer, kernel in enumerate(kernels))
+                self._overlap, self._longest = max(0, reach - TOKEN), LONGEST
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what is raised of a config.json that no such encoder has into one line."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # transformers, safetensors and torch each raise their own
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.folder} cannot be read as a {CLASSES[self.kind]} ({reason}): copy the encoder again"
+            ) from None
 
     @cached_property
     def sha256(self) -> str:
@@ -129,7 +150,7 @@ class SpeechEncoder:
         """Number of its parameters."""
         import torch
 
-        with _quiet(), torch.device("meta"):  # by its configuration alone
+        with self._reading(), _quiet(), torch.device("meta"):  # by its configuration alone
             model_class, config = self._architecture()
             return sum(value.numel() for value in model_class(config).parameters())
 
@@ -216,23 +237,17 @@ class SpeechEncoder:
 
         # A file may hold the encoder alone, or a whole Whisper around it.
         names = {r"^(?:model\.)?encoder\.": ""} if self.kind == "whisper" else None
-        try:
-            with _quiet():
-                model_class, config = self._architecture()
-                model, report = model_class.from_pretrained(
-                    self.folder,
-                    config=config,
-                    key_mapping=names,
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                    local_files_only=True,
-                    output_loading_info=True,
-                )
-        except Exception as error:  # transformers, safetensors and torch each raise their own
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"{self.folder} cannot be read as a {CLASSES[self.kind]} ({reason}): copy the encoder again"
-            ) from None
+        with self._reading(), _quiet():
+            model_class, config = self._architecture()
+            model, report = model_class.from_pretrained(
+                self.folder,
+                config=config,
+                key_mapping=names,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
         missing = sorted(set(report["missing_keys"]) - UNUSED)
         if missing:
             raise InputError(

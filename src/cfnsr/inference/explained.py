@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cfnsr.data.preparer import PreparedWindow, Span
-from cfnsr.data.windows import HOP
+from cfnsr.data.windows import HOP, Windows
 from cfnsr.errors import InputError
 from cfnsr.inference.explain import Explanation, explain
-from cfnsr.inference.recogniser import TorchRecogniser
+from cfnsr.inference.recogniser import Reader, TorchRecogniser
 from cfnsr.inference.sheet import sheet
 from cfnsr.inference.timeline import Prediction
 from cfnsr.media.container import USUAL, Streams
@@ -95,13 +95,14 @@ def explain_window(
     window: float | None = None,
     hop: float = HOP,
     streams: Streams = USUAL,
+    reader: Reader = Windows,
 ) -> Explained:
     """Explain one window of a prediction.
 
     Args:
         prediction: of the file, or of one person in it.
         number: of the window, from 0, in its timeline.
-        window, hop, streams: those that it was made with.
+        window, hop, streams, reader: those that it was made with.
 
     Raises:
         InputError: there is no such window, or no answer in it.
@@ -112,7 +113,7 @@ def explain_window(
         raise InputError(f"there is no window {number}: expected one from 0 to {last}")
     answer = prediction.timeline[number]
     everyone = bool(recogniser.preparation.of_pictures)
-    windows = recogniser.windows(file, length=window, hop=hop, everyone=everyone, streams=streams)
+    windows = recogniser.windows(file, reader, length=window, hop=hop, everyone=everyone, streams=streams)
     place, _ = min(enumerate(windows.spans), key=lambda each: abs(each[1].start - answer.start))
     prepared = min(windows.one(place), key=lambda prepared: _distance(prepared, prediction))
     explained = None if answer.probabilities is None else _explain(recogniser, prepared)

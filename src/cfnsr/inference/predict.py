@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cfnsr.data.preparer import PreparedWindow
-from cfnsr.data.windows import HOP
+from cfnsr.data.windows import HOP, Windows
 from cfnsr.errors import InputError
-from cfnsr.inference.recogniser import BATCH, Recogniser, as_recogniser
+from cfnsr.inference.recogniser import BATCH, Reader, Recogniser, as_recogniser
 from cfnsr.inference.timeline import Prediction, Window, most_probable, summary
 from cfnsr.media.container import USUAL, Streams
 from cfnsr.media.prefetch import prefetch
@@ -35,6 +35,7 @@ def predict(
     all_faces: bool = False,
     streams: Streams = USUAL,
     progress: Progress = lambda done, total: None,
+    reader: Reader = Windows,
 ) -> Prediction:
     """Recognise the emotions in a video or sound file of any length.
 
@@ -57,6 +58,7 @@ def predict(
         streams: of pictures and of sound, where the file has several; by default those marked so, else the
             first.
         progress: called with the windows done and their number.
+        reader: makes the `Windows` of the file.
 
     Raises:
         MediaError: when the file has no pictures, no sound or is broken; its `reason` says which.
@@ -73,7 +75,7 @@ def predict(
             f"model {recogniser.name} looks for no faces: expected no --all-faces, or a model of pictures"
         )
     settings = {"length": window, "hop": hop, "everyone": all_faces, "streams": streams}
-    windows = recogniser.windows(path, openface=openface and Path(openface), **settings)
+    windows = recogniser.windows(path, reader, openface=openface and Path(openface), **settings)
     timelines = Timelines()
     # The next windows are prepared while these are recognised.
     with closing(prefetch(iter(windows), BATCH)) as prepared:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cfnsr.models.entries import Model
 
 BATCH = 4  # windows that are recognised at once
+Reader = Callable[..., Windows]  # makes what reads a recording: `Windows`, or its like in another process
 
 
 class Recogniser(ABC):
@@ -66,9 +67,9 @@ class Recogniser(ABC):
         both = len(self.reads) > 1
         return self.tolerant and both and all(FEATURES[name].replaceable for name in self.reads.values())
 
-    def windows(self, file: Path, **settings: Any) -> Windows:
+    def windows(self, file: Path, reader: Reader = Windows, **settings: Any) -> Windows:
         """Windows of a file as the model reads them; `settings` are those of `Windows`."""
-        return Windows(file, self.preparation, tolerant=self.handles_missing, **settings)
+        return reader(file, self.preparation, tolerant=self.handles_missing, **settings)
 
     def recognise(self, windows: Iterable[PreparedWindow]) -> Iterator[tuple[PreparedWindow, Window]]:
         """Answer about windows, several at once."""
@@ -142,6 +143,7 @@ class TorchRecogniser(Recogniser):
     """A PyTorch model as `predict` needs it, from `load_model` or the zoo."""
 
     def __init__(self, model: Model) -> None:
+        from cfnsr.models.settings import Settings
         from cfnsr.training.checkpoint import config_of
 
         self.model = model
@@ -150,7 +152,9 @@ class TorchRecogniser(Recogniser):
         self.name, self.labels, self.reads = self.config.model, self.config.labels, model.reads
         self.preparation = replace(self.config.preparation, modalities=tuple(model.reads.values()))
         self.normalised, self.tolerant = self.config.normalised, self.config.tolerant
-        self.settings, self.corpora = self.config.settings, self.config.corpora
+        # A configuration need not name what is as `create_model` has it.
+        self.settings = {**asdict(Settings()), **self.config.settings}
+        self.corpora = self.config.corpora
 
     def batch(self, clips: Sequence[Arrays]) -> Batch:
         """Arrange clips side by side on the model's device, as it takes them."""

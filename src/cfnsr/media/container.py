@@ -30,6 +30,7 @@ OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": ",".join(sorted(av.formats_available - PLAYLISTS - DEVICES)),
 }
+MOST_PIXELS = 8192 * 4608  # of a picture: 8K
 SIGNATURES = (
     *(b"ftyp", b"moov", b"RIFF", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"FLV", b"fLaC"),
     *(b"OggS", b"ID3", b"\xff\xfb", b"\x1aE\xdf\xa3"),
@@ -43,10 +44,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     Raises:
         MediaError: the file is missing, empty, unreadable, damaged or not media.
     """
-    if not path.exists():
-        raise MediaError("missing", f"{path} does not exist: expected a video or sound file; check the name")
-    if not path.is_file():
-        raise MediaError("not media", f"{path} is not a file: expected a video or sound file; name one")
+    check_is_file(path)
     try:
         if not path.stat().st_size:
             raise MediaError("broken", f"{path} is empty: expected a video or sound file; copy it again")
@@ -56,6 +54,14 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         raise _refusal(path, error) from None
     with container:
         yield container
+
+
+def check_is_file(path: Path) -> None:
+    """Raise `MediaError` for what is missing, or has no end, as a pipe or a device."""
+    if not path.exists():
+        raise MediaError("missing", f"{path} does not exist: expected a video or sound file; check the name")
+    if not path.is_file():
+        raise MediaError("not media", f"{path} is not a file: expected a video or sound file; name one")
 
 
 def _refusal(path: Path, error: Exception) -> MediaError:
@@ -119,7 +125,20 @@ def find_streams(
             expected = f"a number up to {count}" if count else f"no such option, for it has no {what}"
             message = f"{name} has no stream {number} of {what}: expected {expected}"
             raise MediaError(reason, f"{message}; correct --{kind}-stream")
-    return _chosen(video, wanted.video), _chosen(audio, wanted.audio)
+    chosen = _chosen(video, wanted.video)
+    if chosen is not None:  # pictures may become larger on the way
+        chosen.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+    return chosen, _chosen(audio, wanted.audio)
+
+
+def check_pixels(path: Path, stream: VideoStream) -> None:
+    """Raise `MediaError` ("too large") for pictures that need too much memory."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MOST_PIXELS:
+        message = (
+            f"{path} has pictures of {width} x {height}: expected at most {MOST_PIXELS / 1e6:.0f} million"
+        )
+        raise MediaError("too large", f"{message} pixels; shrink them")
 
 
 def playable_streams(container: InputContainer) -> tuple[list[VideoStream], list[AudioStream]]:
@@ -175,6 +194,9 @@ def read_packets(
                 yield from (*stamps.finish(), packet)
     except av.FFmpegError as error:
         raise MediaError("broken", f"{path} is broken: {error.strerror}; copy it again") from None
+    except IndexError:  # PyAV's, of a packet of a stream that it does not know
+        late = "one of its streams is not in its header and begins later"
+        raise MediaError("broken", f"{path} is broken: {late}; convert it") from None
 
 
 def decode_packet(packet: Packet[Any]) -> list[Any]:

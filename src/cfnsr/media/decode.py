@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from cfnsr.media.clock import SoundClock
-from cfnsr.media.container import USUAL, Streams, find_streams, open_media, read_packets
+from cfnsr.media.container import USUAL, Streams, check_pixels, find_streams, open_media, read_packets
 from cfnsr.media.display import Display
 from cfnsr.media.downmix import Mono
 from cfnsr.media.errors import MediaError as MediaError
@@ -195,6 +195,7 @@ def _read(
         video, audio = find_streams(container, scan.streams)
         collectors: dict[int, _Pictures | _Sound] = {}
         if video is not None and pictures is not None:
+            check_pixels(path, video)
             collectors[video.index] = pictures
             size = first_picture(path, scan.streams)[1] if pictures.first else None
             pictures.display = Display(video, size=size, shrunk=pictures.shrunk)

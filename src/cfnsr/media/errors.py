@@ -1,6 +1,6 @@
 """Reasons why a recording cannot be used: a closed set, so that failures can be counted."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from cfnsr.errors import InputError
 
@@ -15,6 +15,7 @@ Reason = Literal[
     "no speech",  # there is sound, and silence where the model reads it
     "too short",
     "too long",
+    "too large",  # its pictures
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
@@ -31,5 +32,5 @@ class MediaError(InputError):
         super().__init__(message)
         self.reason: Reason = reason
 
-    def __reduce__(self) -> tuple[type["MediaError"], tuple[Reason, str]]:
-        return type(self), (self.reason, str(self))  # it crosses from worker processes
+    def __reduce__(self) -> tuple[Any, ...]:  # from a worker's process
+        return MediaError, (self.reason, str(self)), self.__dict__

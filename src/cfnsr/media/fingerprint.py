@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cfnsr.corpus.take import MEDIA_SUFFIXES
 from cfnsr.media.errors import MediaError
 from cfnsr.media.mfcc import resample
+from cfnsr.processes import time_limit
 
 SAMPLE_RATE = 8_000  # Hz: what every codec and telephone keeps
 N_FFT = 2048  # samples, 256 ms: long, because a voice's harmonics separate two takes of one sentence
@@ -67,7 +68,8 @@ def read_content(path: Path) -> Content:
     from cfnsr.media.decode import decode
 
     try:
-        found = decode(path, video=False, end=LONGEST, threads=1)
+        with time_limit(path):
+            found = decode(path, video=False, end=LONGEST, threads=1)
         sound = None if found.waveform is None else sound_map(found.waveform, found.sample_rate)
     except MediaError as error:
         return Content(digest, None, str(error), broken=error.reason != "no sound")

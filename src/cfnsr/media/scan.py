@@ -19,6 +19,7 @@ from cfnsr.media.clock import SLACK, check_clocks, in_order
 from cfnsr.media.container import (
     USUAL,
     Streams,
+    check_pixels,
     decode_packet,
     find_streams,
     open_media,
@@ -182,11 +183,12 @@ def first_picture(path: Path, streams: Streams = USUAL) -> tuple[VideoFrame, tup
     """First picture that can be decoded, and its height and width in pixels, as displayed.
 
     Raises:
-        MediaError: none can be decoded ("broken").
+        MediaError: none can be decoded ("broken"), or they are too large.
     """
     with open_media(path) as container:
         video, _ = find_streams(container, streams)
         video = cast("VideoStream", video)
+        check_pixels(path, video)
         display = Display(video)
         for packet in read_packets(path, container, [video]):
             for frame in decode_packet(packet):

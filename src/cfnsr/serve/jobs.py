@@ -13,15 +13,17 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
 from cfnsr.inference.timeline import Prediction
+from cfnsr.processes import memory_for
+from cfnsr.serve.decoding import Decoder
 from cfnsr.serve.limits import MOST_KEPT, MOST_UPLOADS_KEPT, Limits
 from cfnsr.serve.refusals import Refusal
 from cfnsr.serve.schemas import Options
@@ -104,12 +106,17 @@ class Jobs:
         """Work while the context lasts; afterwards nothing is left, neither threads nor files."""
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(self.limits.workers, thread_name_prefix="cfnsr-serve")
+        memory = memory_for(self.limits.workers)
+        self._decoders = [Decoder(memory) for _ in range(self.limits.workers)]
+        self._free = list(self._decoders)
         with private_folder() as self.root:
             try:
                 yield
             finally:
                 self.stop()
                 self.jobs.clear()
+                for decoder in self._decoders:  # one may hang
+                    decoder.end()
                 await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
                 await asyncio.sleep(0)  # lets the last jobs end
 
@@ -175,7 +182,9 @@ class Jobs:
         def work() -> dict[str, Any] | bytes:
             latest = job.latest
             if latest is None or latest[:2] != (person, number):
-                latest = person, number, explain_one(recogniser, file, prediction, number, job.options)
+                with self._decoder() as decoder:
+                    explained = explain_one(recogniser, file, prediction, number, job.options, decoder)
+                latest = person, number, explained
                 job.latest = latest
             return latest[2].as_png(prediction.file) if png else latest[2].explanation.as_json()
 
@@ -200,6 +209,16 @@ class Jobs:
         future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(ended))
         return future
 
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoder]:
+        """Have a decoder, of which there are as many as threads of the pool."""
+        decoder = self._free.pop()
+        try:
+            yield decoder
+        finally:
+            decoder.forget()
+            self._free.append(decoder)
+
     def _ended(self, job: Job) -> None:
         if job.state == "waiting":  # cancelled before it began
             job.state = "cancelled"
@@ -220,9 +239,12 @@ class Jobs:
         try:
             job.report(0, 0)
             job.state = "working"
-            job.prediction = recognise(self.recogniser, file, self.limits, job.options, job.report)
-            if job.options.explain and not job.keep:
-                job.explained = explain_all(self.explainer(), file, job.prediction, job.options, job.report)
+            options = job.options
+            with self._decoder() as decoder:
+                found = recognise(self.recogniser, file, self.limits, options, job.report, decoder)
+                if options.explain and not job.keep:
+                    job.explained = explain_all(self.explainer(), file, found, options, job.report, decoder)
+            job.prediction = found
             state = "done"
         except Stopped:
             state = "cancelled"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,10 +13,8 @@ from cfnsr.data.windows import spans
 from cfnsr.errors import InputError
 from cfnsr.inference.predict import Progress, predict
 from cfnsr.inference.timeline import Prediction
-from cfnsr.media.container import find_streams, open_media
-from cfnsr.media.display import declared_size
 from cfnsr.media.errors import MediaError
-from cfnsr.media.scan import scan_packets
+from cfnsr.serve.decoding import Decoder, Measured
 from cfnsr.serve.limits import MOST_EXPLAINED, MOST_PIXELS, Limits
 from cfnsr.serve.refusals import Refusal, internal
 from cfnsr.serve.schemas import Options
@@ -51,11 +48,16 @@ def refusing(file: Path) -> Iterator[None]:
 
 
 def recognise(
-    recogniser: Recogniser, file: Path, limits: Limits, options: Options, progress: Progress
+    recogniser: Recogniser,
+    file: Path,
+    limits: Limits,
+    options: Options,
+    progress: Progress,
+    decoder: Decoder,
 ) -> Prediction:
     """Predict from a recording, naming no folder of this machine; `Refusal` if it cannot be used."""
     with refusing(file):
-        _check(file, recogniser, limits, options)
+        _check(decoder.measure(file, options.streams), recogniser, limits, options)
         prediction = predict(
             recogniser,
             file,
@@ -64,26 +66,22 @@ def recognise(
             all_faces=options.all_faces,
             streams=options.streams,
             progress=progress,
+            reader=decoder.windows,  # type: ignore[arg-type]
         )
         people = tuple(replace(person, file=file.name) for person in prediction.people)
         return replace(prediction, file=file.name, people=people)
 
 
-def _check(file: Path, recogniser: Recogniser, limits: Limits, options: Options) -> None:
+def _check(measured: Measured, recogniser: Recogniser, limits: Limits, options: Options) -> None:
     """Decline a recording that would take too long or too much memory."""
-    scan = scan_packets(file, options.streams)
-    if scan.duration > limits.max_seconds:
-        message = f"the recording is {scan.duration:.1f} s long: expected at most {limits.max_seconds:g} s"
+    duration, pixels = measured
+    if duration > limits.max_seconds:
+        message = f"the recording is {duration:.1f} s long: expected at most {limits.max_seconds:g} s"
         raise Refusal(422, "too long", f"{message}; cut it")
-    count = len(spans(scan.duration, recogniser.preparation, options.window, options.hop))
+    count = len(spans(duration, recogniser.preparation, options.window, options.hop))
     if count > limits.windows:
         message = f"a hop of {options.hop:g} s makes {count} windows: expected at most {limits.windows}"
         raise Refusal(422, "too long", f"{message}; give a longer hop")
-    if not scan.frame_count:
-        return
-    with open_media(file) as container:
-        video, _ = find_streams(container, options.streams)
-        pixels = 0 if video is None else math.prod(declared_size(video))
     if pixels > MOST_PIXELS:
         size, most = (f"{count / 1e6:.1f}" for count in (pixels, MOST_PIXELS))
         message = f"the pictures have {size} million pixels: expected at most {most}; shrink them"
@@ -91,7 +89,12 @@ def _check(file: Path, recogniser: Recogniser, limits: Limits, options: Options)
 
 
 def explain_all(
-    recogniser: TorchRecogniser, file: Path, prediction: Prediction, options: Options, progress: Progress
+    recogniser: TorchRecogniser,
+    file: Path,
+    prediction: Prediction,
+    options: Options,
+    progress: Progress,
+    decoder: Decoder,
 ) -> list[dict[str, Any]]:
     """Explain all windows that have an answer; `Refusal` if there are too many."""
     answered = [number for number, window in enumerate(prediction.timeline) if window.probabilities]
@@ -101,13 +104,18 @@ def explain_all(
     explanations = []
     for place, number in enumerate(answered):
         progress(place, len(answered))
-        explained = explain_one(recogniser, file, prediction, number, options)
+        explained = explain_one(recogniser, file, prediction, number, options, decoder)
         explanations.append({"window": number, **explained.explanation.as_json()})
     return explanations
 
 
 def explain_one(
-    recogniser: TorchRecogniser, file: Path, prediction: Prediction, number: int, options: Options
+    recogniser: TorchRecogniser,
+    file: Path,
+    prediction: Prediction,
+    number: int,
+    options: Options,
+    decoder: Decoder,
 ) -> Explained:
     """Explain one window; `Refusal` where there is no such window, or no answer in it."""
     from cfnsr.inference.explained import explain_window
@@ -116,7 +124,14 @@ def explain_one(
     with refusing(file):
         try:
             return explain_window(
-                recogniser, file, prediction, number, window=window, hop=hop, streams=streams
+                recogniser,
+                file,
+                prediction,
+                number,
+                window=window,
+                hop=hop,
+                streams=streams,
+                reader=decoder.windows,  # type: ignore[arg-type]
             )
         except MediaError:
             raise

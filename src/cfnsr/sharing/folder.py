@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cfnsr.errors import InputError, listed
+from cfnsr.features.spec import LARGEST
 from cfnsr.files import check_folder, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -44,8 +45,8 @@ def refuse_others(folder: Path) -> None:
 def is_ours(folder: Path) -> bool:
     """True where config.json is that of a checkpoint of cfnsr, of any format."""
     try:
-        return "cfnsr" in read_json(folder / CONFIG, "a checkpoint's configuration")
-    except (ValueError, RecursionError):  # JSON may be nested or its numbers be written beyond all bounds
+        return "cfnsr" in read_json(folder / CONFIG, "a checkpoint's configuration", LARGEST)
+    except InputError:
         return False
 
 

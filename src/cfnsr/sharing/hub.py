@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from cfnsr import __version__
 from cfnsr.errors import InputError, require
+from cfnsr.features.spec import LARGEST
 from cfnsr.sharing.folder import CARD, CONFIG, FILES, WEIGHTS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-LARGEST_TEXT = 2**20  # bytes of config.json and of the card; cfnsr's have a hundredth of it
 TIMEOUT = 10.0  # seconds until the hub is taken for out of reach
 
 Token = str | bool | None  # None takes that of `hf auth login`, False none at all
@@ -133,7 +133,7 @@ def _look(api: "HfApi", name: str, revision: str | None) -> str:
             "(pickled weights are never read)"
         )
     for file in (CONFIG, CARD):
-        if sizes.get(file, 0) > LARGEST_TEXT:
+        if sizes.get(file, 0) > LARGEST:
             raise InputError(
                 f"{name} on the hub has a {file} of {sizes[file]:,} bytes: expected one that cfnsr put there"
             )

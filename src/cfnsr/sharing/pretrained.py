@@ -6,7 +6,6 @@ created has them too, and `models` knows nothing of training, cards or the hub.
 """
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,12 +17,17 @@ from cfnsr.errors import InputError
 from cfnsr.features.spec import ModelSpec
 from cfnsr.files import refuse_pointer, write_text
 from cfnsr.models.entries import Model
-from cfnsr.models.zoo import create_model
 from cfnsr.sharing import hub
 from cfnsr.sharing.folder import CARD, CONFIG, WEIGHTS, is_ours, refuse_others, replace_folder, whole
-from cfnsr.training.checkpoint import config_of, load_model, read_spec, read_weights, save_weights
-
-Shapes = Mapping[str, tuple[int, ...]]
+from cfnsr.training.checkpoint import (
+    config_of,
+    load_model,
+    misfit,
+    read_spec,
+    read_weights,
+    save_weights,
+    shapes_of,
+)
 
 
 def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None = None) -> Path:
@@ -49,7 +53,7 @@ def save_pretrained(model: Model, folder: str | Path, *, run: str | Path | None 
             "the model does not say what it is: expected one of load_model or from_pretrained, or set "
             "model.config = cfnsr.features.spec.ModelSpec(name, settings)"
         )
-    if wrong := _misfit(config, _shapes(model.state_dict())):
+    if wrong := misfit(config, shapes_of(model.state_dict())):
         raise InputError(f"the model is not the {config.model} that its config names: {wrong}")
     target = Path(folder).resolve()
     refuse_others(target)
@@ -106,7 +110,7 @@ def from_pretrained(
             token=token,
             local_files_only=local_files_only,
         )
-    _check_weights(folder, _read_config(folder, name))
+    _read_config(folder, name)
     return load_model(folder)
 
 
@@ -157,52 +161,10 @@ def _bits(tensor: Tensor) -> Tensor:
 
 def _read_config(folder: Path, name: str | Path) -> ModelSpec:
     """Read the configuration of a folder that somebody else may have written."""
-    path = folder / CONFIG
-    refuse_pointer(path)
-    if path.is_file():
-        size = path.stat().st_size
-        if size > hub.LARGEST_TEXT:
-            raise InputError(f"{path} has {size:,} bytes: expected a configuration that cfnsr wrote")
-        if not is_ours(folder):
-            raise InputError(
-                f"{name} is no model of cfnsr, for its config.json names none: expected what save_pretrained "
-                "or push_to_hub wrote"
-            )
-    return read_spec(folder)
-
-
-def _check_weights(folder: Path, config: ModelSpec) -> None:
-    """Refuse weights that are not as the configuration says, before anything of their size is made."""
-    path = folder / WEIGHTS
-    try:
-        shapes = _shapes(read_weights(path))
-    except (OSError, SafetensorError, KeyError) as error:
+    refuse_pointer(folder / CONFIG)
+    if (folder / CONFIG).is_file() and not is_ours(folder):
         raise InputError(
-            f"{path} cannot be read as safetensors ({str(error).splitlines()[0]}): get the model again"
-        ) from None
-    if wrong := _misfit(config, shapes):
-        raise InputError(f"{path} does not fit its config.json ({wrong}): get the model again")
-
-
-def _misfit(config: ModelSpec, shapes: Shapes) -> str:
-    """Describe how weights differ from the configuration; empty where they do not.
-
-    The model is built on no device, so that settings of any size cost nothing. One of a user's own is not:
-    its code may not do without.
-    """
-    if config.source:
-        return ""
-    try:
-        with torch.device("meta"):
-            expected = _shapes(create_model(config.model, **config.settings).state_dict())
-    except Exception as error:  # settings may be of any type and size
-        return " ".join(str(error).split())[:200]
-    wrong = sorted(name for name in {*expected, *shapes} if expected.get(name) != shapes.get(name))
-    if not wrong:
-        return ""
-    given, want = (each.get(wrong[0], "missing") for each in (shapes, expected))
-    return f"{wrong[0]} is {given}, expected {want}" + (f"; {len(wrong) - 1} more" if len(wrong) > 1 else "")
-
-
-def _shapes(state: Mapping[str, Tensor]) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+            f"{name} is no model of cfnsr, for its config.json names none: expected what save_pretrained "
+            "or push_to_hub wrote"
+        )
+    return read_spec(folder)

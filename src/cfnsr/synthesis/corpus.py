@@ -16,7 +16,7 @@ from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
 from cfnsr.files import check_folder, write_text
 from cfnsr.media.encode import write_video
-from cfnsr.processes import cores, map_surviving
+from cfnsr.processes import WorkerDied, cores, map_surviving
 from cfnsr.synthesis.acting import MASKED, Performance, mask, perform, show, speak
 from cfnsr.synthesis.cast import Person, cast
 from cfnsr.synthesis.face import paint
@@ -160,7 +160,8 @@ def synthesize(
     for part in sorted(set(parts) - set(missing)):
         report(part)
     play_one = partial(play, folder=folder, seed=seed, size=size)
-    for part, _ in map_surviving(play_one, missing, workers or cores(), _crashed):
+    processes = 0 if workers == 1 else workers or cores()  # nothing here can hang
+    for part, _ in map_surviving(play_one, missing, processes, _crashed):
         report(part)
     return folder
 
@@ -182,7 +183,7 @@ def _claim(folder: Path, recipe: str) -> None:
         write_text(record, recipe + "\n")
 
 
-def _crashed(part: Part) -> None:
+def _crashed(part: Part, death: WorkerDied) -> None:
     raise InputError(
         f"take {part.name}: the process that made it died, most likely for want of memory: expected room for "
         "one more in each process; give fewer --workers, what is made stays"

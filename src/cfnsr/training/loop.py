@@ -268,15 +268,21 @@ class Trainer:
         together = self._sizes[first : first + self.recipe.accumulate]  # the batches of one optimizer step
         last = number + 1 == first + len(together)
         batch, targets = self.augmentation.apply(batch, self.accelerator.device)
+        # Accelerate fills a smaller last batch up for its processes; of what it adds nothing is learned.
+        share = len(batch.label)
+        mine = min(max(self._sizes[number] - self.accelerator.process_index * share, 0), share)
         # Processes exchange their gradients at the last batch before a step of the optimizer alone.
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             with self.accelerator.autocast():
                 log_probabilities = self.model(batch.video, batch.audio)
-            loss = self._loss(log_probabilities.float(), batch.label, targets)
+            loss = 0 * log_probabilities.float().sum()
+            if mine:
+                own = None if targets is None else targets[:mine]
+                loss = self._loss(log_probabilities[:mine].float(), batch.label[:mine], own)
             if number == first:
                 self.optimizer.zero_grad()
-            # By clips, so that the sum is the mean over all of them.
-            self.accelerator.backward(loss * (self._sizes[number] / sum(together)))
+            # By clips, so that the sum is the mean over all of them; processes take their gradients' mean.
+            self.accelerator.backward(loss * (mine * self.accelerator.num_processes / sum(together)))
         if last:
             steps = math.ceil(len(self._sizes) / self.recipe.accumulate)  # of the optimizer
             rate = self.recipe.rate((epoch - 1 + first // self.recipe.accumulate / steps) / self.epochs)
@@ -287,9 +293,8 @@ class Trainer:
             self.optimizer.step()
             if self._average is not None:
                 self._average.update_parameters(self._bare(self.model))
-        count = len(batch.label)
-        correct = (log_probabilities.argmax(1) == batch.label).sum()
-        return torch.stack([loss.detach() * count, correct, torch.tensor(count, device=loss.device)])
+        correct = (log_probabilities.argmax(1) == batch.label)[:mine].sum()
+        return torch.stack([loss.detach() * mine, correct, torch.tensor(mine, device=loss.device)])
 
     def _loss(self, log_probabilities: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
         if targets is None:

@@ -1,14 +1,14 @@
 """The grid on several processes: the folds are independent, so each process takes one after the other."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from itertools import groupby
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
@@ -52,12 +52,12 @@ def crossval_in_processes(
     chains = [list(chain) for _, chain in chained]
     workers = min(workers, len(chains))
     reports: Reports = SPAWN.Queue()
-    prepare = partial(_prepare, reports, max(1, cores() // workers), store)
+    prepare = partial(prepare_worker, reports, max(1, cores() // workers), store)
     others = set(multiprocessing.active_children())
     with worker_pool(workers, prepare) as pool:
-        futures = [pool.submit(_train, chain, runs, resume) for chain in chains]
+        futures = [pool.submit(train_chain, chain, runs, resume) for chain in chains]
         try:
-            _follow(futures, reports, progress)
+            follow(futures, reports, progress)
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
@@ -71,9 +71,9 @@ def crossval_in_processes(
         return [folder for future in futures for folder in future.result()]
 
 
-def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: Progress) -> None:
+def follow(futures: Iterable[Future[Any]], reports: Reports, progress: Progress) -> None:
     """Pass on the reports of the processes until they are done, or one has failed."""
-    pending: set[Future[list[Path]]] = set(futures)
+    pending = set(futures)
     while pending:
         done, pending = wait(pending, timeout=WAIT, return_when=FIRST_EXCEPTION)
         while not reports.empty():
@@ -84,7 +84,7 @@ def _follow(futures: Sequence[Future[list[Path]]], reports: Reports, progress: P
         progress(*reports.get())
 
 
-def _prepare(reports: Reports, threads: int, store: Store) -> None:
+def prepare_worker(reports: Reports, threads: int, store: Store) -> None:
     """Make a fresh process ready to train."""
     import torch
 
@@ -100,7 +100,8 @@ def _corpus() -> PreparedCorpus:
     return PreparedCorpus(_store)
 
 
-def _train(jobs: Sequence[Job], runs: Path, resume: bool) -> list[Path]:
+def train_chain(jobs: Sequence[Job], runs: Path, resume: bool) -> list[Path]:
+    """Train jobs one after the other in a process that is ready."""
     from cfnsr.training.devices import accelerator
 
     def report(job: Job, step: Step) -> None:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +212,13 @@ def read_history(path: Path) -> list[Record]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         history = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON lines ({error}): {AGAIN}") from None
     if not all(isinstance(record, dict) and "epoch" in record for record in history):
         raise InputError(f"{path} is no history: expected one JSON object with its epoch a line; {AGAIN}")
+    for name, value in chain.from_iterable(record.items() for record in history):
+        if name.endswith(("_loss", "_accuracy")) and not isinstance(value, int | float | None):
+            raise InputError(f"{path} has {name} {str(value)[:40]!r}: expected a number; {AGAIN}")
     return history
 
 

@@ -71,6 +71,8 @@ class Watch:
             if not math.isfinite(loss):
                 when = f"at step {step} of epoch {self.epoch}"
                 refuse(self.folder, self.clips, places.tolist(), loss, when, self.recipe)
+            if not count:  # of a smaller last batch other processes have all clips
+                continue
             self._report(step, loss / count)
             self.loss += loss
             self.correct += correct
