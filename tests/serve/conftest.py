@@ -185,13 +185,17 @@ def talk(record: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def patches() -> Iterator[None]:
-    """Coloured patches are taken for faces, here and where recordings are decoded."""
-    path = Path(__file__).with_name("patches.py")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Coloured patches are taken for faces, here and, by a plugin, where recordings are decoded."""
+    detector = Path(__file__).with_name("patches.py")
+    plugin = tmp_path_factory.mktemp("plugin") / "detector.py"
+    plugin.write_text(
+        "import runpy\nfrom cfnsr.data import preparer\n"
+        f"preparer.detector = runpy.run_path({str(detector)!r})['Patches']\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparer, "detector", None)
-        patch.setattr(processes, "loaded", lambda: (path,))
-        runpy.run_path(str(path))
+        patch.setattr(preparer, "detector", runpy.run_path(str(detector))["Patches"])
+        patch.setattr(processes, "loaded", lambda: (plugin,))
         yield
 
 
