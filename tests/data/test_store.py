@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,6 +237,7 @@ def test_failures_are_added_as_they_come_and_begin_anew(
 HOLD = """
 import sys
 from pathlib import Path
+from typing import Any
 from cfnsr.files import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
@@ -375,10 +377,19 @@ def test_of_a_remote_clip_only_what_is_asked_for_is_read(
 
 
 def test_prepare_and_train_on_object_storage(
-    cfnsr: Callable[..., subprocess.CompletedProcess[str]], synthetic: Path, tmp_path: Path, quick: None
+    cfnsr: Callable[..., subprocess.CompletedProcess[str]],
+    synthetic: Path,
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("upath")
-    far, near = f"file://{tmp_path}/far", tmp_path / "near"
+
+    def here(function: Any, items: Any, **options: Any) -> Any:  # each process has its own memory
+        return ((item, function(item)) for item in items)
+
+    monkeypatch.setattr("cfnsr.data.prepare.map_surviving", here)
+    far, near = f"memory://{tmp_path.name}", tmp_path / "near"
     for out in (far, near):
         done = cfnsr("prepare", synthetic, out, "--size", 64, "--frames", 8, "--workers", 1)
         assert done.returncode == 0 and f"12 clips made, 0 kept, 0 failed in {out}" in done.stdout, (
