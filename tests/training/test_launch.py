@@ -109,3 +109,8 @@ def test_two_processes_are_one_with_the_joint_batch_and_survive_a_kill(
     for record, other in zip(*(read_history(next(out.rglob(HISTORY))) for out in (one, two)), strict=True):
         assert other == pytest.approx(record, abs=NEAR)
     np.testing.assert_allclose(log_probabilities(two), log_probabilities(one), atol=NEAR)
+
+    again = tmp_path / "again"  # the same seed, the same weights
+    assert launch(2, again).returncode == 0
+    weights = [next(out.rglob("model.safetensors")).read_bytes() for out in (two, again)]
+    assert weights[0] == weights[1]
