@@ -22,7 +22,7 @@ class Decibels(nn.Module):
         hop: samples from frame to frame, a half, a quarter, ... of n_fft.
     """
 
-    def __init__(self, filters: NDArray[np.float64], hop: int) -> None:
+    def __init__(self, filters: NDArray[np.float32], hop: int) -> None:
         super().__init__()
         bins = filters.shape[1]
         self.n_fft, self.hop = 2 * (bins - 1), hop

@@ -1,7 +1,7 @@
 """Adaptation of a model to its user's own material, without labels: its speech standardised by theirs."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +37,7 @@ def adapt(model: Recogniser, clips: Iterable[Arrays]) -> Recogniser:
             f"model {model.name} cannot be adapted: expected one with a linear classifier of speech, such as "
             "voice or everyday, and not exported"
         )
-    adapted = copy(model)
-    adapted.model = deepcopy(model.model)
+    adapted = TorchRecogniser(deepcopy(model.model))
     (stream,) = _statistics(adapted)
     names, measured = SPEECH.arrays(model.preparation), []
     with torch.inference_mode():

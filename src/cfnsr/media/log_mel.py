@@ -28,4 +28,4 @@ def log_mel(waveform: NDArray[np.floating], sample_rate: int = SAMPLE_RATE) -> N
     """
     highest = min(HIGHEST, sample_rate / 2)
     filters = mel_filters(sample_rate, N_MELS, N_FFT, LOWEST, highest)
-    return mel_decibels(waveform, filters, HOP).astype(np.float32)
+    return mel_decibels(waveform, filters, HOP)

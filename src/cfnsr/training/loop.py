@@ -24,6 +24,7 @@ from cfnsr.data.dataset import Batch, Clips
 from cfnsr.errors import InputError
 from cfnsr.features.pictures import Pictures
 from cfnsr.files import write_atomically
+from cfnsr.models.fast import fast
 from cfnsr.training.augmentation import Augmentation
 from cfnsr.training.checkpoint import load_weights, save_weights
 from cfnsr.training.config import Recipe, mix
@@ -314,8 +315,8 @@ class Trainer:
     def _predict(
         self, loader: DataLoader[Batch], change: Change | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        model = self._kept.eval()
-        rows = []
+        self._kept.eval()
+        model, rows = fast(self._bare(self._kept)), []
         for batch in loader:
             batch = Batch(*batch) if change is None else change(Batch(*batch))
             batch = to_input(batch, self.accelerator.device)

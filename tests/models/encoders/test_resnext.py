@@ -79,6 +79,28 @@ def test_grouped_convolutions_have_right_gradients_under_bfloat16() -> None:
         assert worst < 0.02
 
 
+def test_what_is_computed_again_in_bfloat16_changes_nothing() -> None:
+    def learn(large: bool) -> nn.Module:
+        torch.manual_seed(0)
+        encoder = ResNeXt3D(1 / 8)
+        blocks = [module for module in encoder.modules() if isinstance(module, Bottleneck)]
+        assert sum(block.large for block in blocks) == 3  # those of the first layer
+        for block in blocks:
+            block.large &= large
+        maps = torch.randn(2, 3, 8, 64, 64)
+        with torch.autocast("cpu", torch.bfloat16):
+            for stage in encoder.stages:
+                maps = stage(maps)
+        maps.float().square().sum().backward()
+        return encoder
+
+    again, kept = learn(True), learn(False)
+    for name, parameter in again.named_parameters():
+        assert torch.equal(parameter.grad, kept.get_parameter(name).grad), name  # type: ignore[arg-type]
+    for name, buffer in again.named_buffers():  # the norms have seen one batch, not two
+        assert torch.equal(buffer, kept.get_buffer(name)), name
+
+
 def test_training_in_bfloat16_stays_finite_and_scores_in_float32() -> None:
     torch.manual_seed(0)
     model = create_model("cfn_sr", width=1 / 8)

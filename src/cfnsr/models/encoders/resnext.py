@@ -1,11 +1,15 @@
 """The video encoder: a 3D ResNeXt-50 (section 2.2, eq. 4)."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from cfnsr.errors import InputError
 from cfnsr.models.streams import Encoder
@@ -14,6 +18,7 @@ EXPANSION = 2
 STEM_CHANNELS = 64
 PLANES = (128, 256, 512, 1024)
 CARDINALITY = 32
+Triple = tuple[int, int, int]
 RESIDUAL_START = 0.2  # takes the small encoder of the synthetic corpus to 70 % in 20 epochs, 1 to 38 %
 
 
@@ -23,24 +28,56 @@ def _norm_act(convolution: nn.Conv3d, *, relu: bool = True) -> nn.Sequential:
 
 
 class GroupedConv3d(nn.Conv3d):
-    """A grouped 3 x 3 x 3 convolution that trains in float32 on a CPU even under bfloat16.
-
-    In bfloat16 the weight gradients of grouped 3D convolutions come out of oneDNN as NaN or nonsense on
-    some runs (seen with torch 2.13.0 on a CPU with AVX-512 BF16; float32 and ungrouped ones are right).
-    """
+    """A grouped 3 x 3 x 3 convolution that learns rightly in bfloat16 on a CPU too."""
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C2 T2 H2 W2"]:
-        if self.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(x.float())
+        if self.training and _mixed_on_cpu(x):
+            settings = self.stride, self.padding, self.groups
+            found: Tensor = _Grouped.apply(x, self.weight, *settings)  # type: ignore[no-untyped-call]
+            return found
         return super().forward(x)
 
 
-class Bottleneck(nn.Module):
-    """1x1x1, grouped 3x3x3 and 1x1x1 convolutions beside a shortcut (Xie et al. 2017, fig. 3c, in 3D)."""
+class _Grouped(torch.autograd.Function):
+    """A grouped 3D convolution in bfloat16, of whose weights the gradient is computed in float32.
 
-    def __init__(self, channels: int, out: int, *, stride: int, groups: int) -> None:
+    In bfloat16 oneDNN makes NaN or nonsense of that gradient on some runs (seen with torch 2.13.0 on a CPU
+    with AVX-512 BF16); the answer and the gradient of its input are right, and so is all of it in float32.
+    Between the passes the input is kept in bfloat16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Triple, padding: Triple, groups: int) -> Tensor:
+        x, weight = x.bfloat16(), weight.bfloat16()
+        ctx.save_for_backward(x, weight)
+        ctx.settings = None, stride, padding, (1, 1, 1), False, (0, 0, 0), groups
+        return functional.conv3d(x, weight, None, stride, padding, 1, groups)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        given = gradient, *ctx.saved_tensors
+        exact = (each.float() for each in given)
+        backward = torch.ops.aten.convolution_backward
+        of_input, _, _ = backward(*given, *ctx.settings, (ctx.needs_input_grad[0], False, False))
+        _, of_weight, _ = backward(*exact, *ctx.settings, (False, True, False))
+        return of_input, of_weight, None, None, None
+
+
+def _mixed_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+class Bottleneck(nn.Module):
+    """1x1x1, grouped 3x3x3 and 1x1x1 convolutions beside a shortcut (Xie et al. 2017, fig. 3c, in 3D).
+
+    Args:
+        large: its maps are the largest of the network, so where a CPU learns in bfloat16 to save memory, they
+            are not kept for the backward pass but computed again (gradient checkpointing).
+    """
+
+    def __init__(self, channels: int, out: int, *, stride: int, groups: int, large: bool = False) -> None:
         super().__init__()
+        self.large = large
         planes = out // EXPANSION
         self.convolutions = nn.Sequential(
             _norm_act(nn.Conv3d(channels, planes, 1, bias=False)),
@@ -54,13 +91,36 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C2 T2 H2 W2"]:
+        if self.large and self.training and _mixed_on_cpu(x):
+            again: Tensor = checkpoint(self._add, x, use_reentrant=False, context_fn=self._computations)
+            return again
+        return self._add(x)
+
+    def _add(self, x: Tensor) -> Tensor:
         return torch.relu(self.convolutions(x) + self.shortcut(x))
+
+    def _computations(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), self._unlearned()
+
+    @contextmanager
+    def _unlearned(self) -> Iterator[None]:
+        """Leave the norms' running statistics as they are: the second time is the same batch."""
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm3d)]
+        before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        try:
+            yield
+        finally:
+            for norm, (momentum, batches) in zip(norms, before, strict=True):
+                norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 def _layer(channels: int, out: int, depth: int, *, stride: int, groups: int) -> nn.Sequential:
-    """Build bottlenecks in a row; the first one changes the shape."""
-    first = Bottleneck(channels, out, stride=stride, groups=groups)
-    others = (Bottleneck(out, out, stride=1, groups=groups) for _ in range(depth - 1))
+    """Build bottlenecks in a row; the first one changes the shape, and those without a stride are large."""
+    large = stride == 1
+    first = Bottleneck(channels, out, stride=stride, groups=groups, large=large)
+    others = (Bottleneck(out, out, stride=1, groups=groups, large=large) for _ in range(depth - 1))
     return nn.Sequential(first, *others)
 
 

@@ -1,0 +1,46 @@
+"""The model as it answers fastest is the model."""
+
+import pytest
+import torch
+from torch import nn
+
+from cfnsr import create_model
+from cfnsr.models import fast as module
+from cfnsr.models.encoders.resnext import ResNeXt3D
+from cfnsr.models.fast import VARIABLE, fast, has_bfloat16
+
+
+def trained() -> nn.Module:
+    """CFN-SR whose norms have statistics and weights of their own."""
+    torch.manual_seed(0)
+    model = create_model("cfn_sr", width=1 / 8)
+    for norm in model.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                nn.init.uniform_(tensor, 0.5, 1.5)  # type: ignore[arg-type]
+    return model.eval()
+
+
+def test_it_answers_as_the_model_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    video, audio = torch.randn(2, 3, 8, 64, 64), torch.randn(2, 13, 212)
+    with torch.inference_mode():
+        expected = model(video, audio).exp()
+        usual = fast(model)(video, audio).exp()
+        monkeypatch.setenv(VARIABLE, "1")
+        exact = fast(model)(video, audio).exp()
+    torch.testing.assert_close(exact, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(usual, expected, atol=0.01, rtol=0)
+    assert torch.equal(usual, exact) != has_bfloat16()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    encoders = [each for each in model.modules() if isinstance(each, ResNeXt3D)]
+    assert any(isinstance(each, nn.BatchNorm3d) for each in encoders[0].modules())
+
+
+def test_a_cpu_that_emulates_bfloat16_is_spared_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained()
+    monkeypatch.setattr(module, "has_bfloat16", lambda: False)
+    video, audio = torch.randn(2, 3, 8, 64, 64), torch.randn(2, 13, 212)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(model)(video, audio), model(video, audio), atol=1e-5, rtol=1e-4)
