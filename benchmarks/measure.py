@@ -1,0 +1,113 @@
+"""Measuring in alternation, and a line of the benchmarks."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Progress = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was to be reached: at least or at most a value, `of` the speed-up, the figure or its limit."""
+
+    value: float
+    of: Literal["plain", "ours", "limit"] = "ours"
+    least: bool = False
+
+    def __str__(self) -> str:
+        times = {"plain": " x plain", "ours": "", "limit": " x limit"}[self.of]
+        return f"{'≥' if self.least else '≤'} {self.value:g}{times}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of the benchmarks.
+
+    Args:
+        ours: median of what cfnsr does, in `unit`.
+        plain: of the same mathematics by the field's usual script; None where there is nothing to compare.
+        limit: of what the machine cannot do better: the same products, bytes or files and nothing else.
+        unit: "s", "s/s" (seconds of work a second of video), "GB", "ms" or "1/s".
+        spread: least and greatest of the rounds' ratios of plain to ours.
+    """
+
+    what: str
+    ours: float
+    unit: str = "s"
+    plain: float | None = None
+    limit: float | None = None
+    goal: Goal | None = None
+    spread: tuple[float, float] | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Times as good as plain."""
+        if self.plain is None:
+            return None
+        return self.ours / self.plain if self.unit == "1/s" else self.plain / self.ours
+
+    @property
+    def of_limit(self) -> float | None:
+        """Times the limit: 1 is the best that the machine can do."""
+        if self.limit is None:
+            return None
+        return self.limit / self.ours if self.unit == "1/s" else self.ours / self.limit
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal was reached; None where none was set."""
+        if self.goal is None:
+            return None
+        value = {"plain": self.ratio, "ours": self.ours, "limit": self.of_limit}[self.goal.of]
+        assert value is not None  # noqa: S101 - who sets a goal measures it
+        return value >= self.goal.value if self.goal.least else value <= self.goal.value
+
+    def as_json(self) -> dict[str, object]:
+        """Return the form that `cfnsr bench --json` prints."""
+        goal = str(self.goal) if self.goal else None
+        return {**asdict(self), "ratio": self.ratio, "of_limit": self.of_limit, "goal": goal}
+
+
+def alternate(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of some tasks that take turns, so that what slows the machine slows all; once before, unmeasured."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds + 1):
+        for name, task in tasks.items():
+            started = time.perf_counter()
+            task()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def compare(
+    what: str,
+    seconds: Mapping[str, Sequence[float]],
+    name: str = "ours",
+    goal: Goal | None = None,
+    *,
+    unit: str = "s",
+    amount: float = 1.0,
+) -> Figure:
+    """Make a figure of tasks that took turns; "plain" and "limit" stand beside it where they are among them.
+
+    Args:
+        amount: of what was done in the seconds: they are shared out over it, or are that many "1/s".
+    """
+
+    def figure(of: str) -> float | None:
+        if of not in seconds:
+            return None
+        each = statistics.median(seconds[of])
+        return amount / each if unit == "1/s" else each / amount * (1000 if unit == "ms" else 1)
+
+    spread = None
+    if "plain" in seconds:
+        ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds[name], strict=True)]
+        spread = min(ratios), max(ratios)
+    ours = figure(name)
+    assert ours is not None  # noqa: S101 - it was measured
+    return Figure(what, ours, unit, figure("plain"), figure("limit"), goal, spread)

@@ -1,0 +1,175 @@
+"""The network at the paper's size: forward, exported, and a training step."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import plain
+from benchmarks.measure import Figure, Goal, Progress, alternate, compare
+from benchmarks.subjects import WIDTH
+from cfnsr import create_model
+from cfnsr.models.fast import fast, has_bfloat16
+
+FRAMES, SIZE, STEPS, BATCH = 30, 224, 212, 2
+SIDE = 2048  # of the matrices whose product is the machine's limit
+
+
+def forward(rounds: int, progress: Progress) -> list[Figure]:
+    """One clip forward by PyTorch, plain and as `predict`, `serve` and the evaluation of a training do."""
+    progress("forward, one clip")
+    torch.manual_seed(0)
+    model = create_model("cfn_sr", width=WIDTH).eval()
+    video, audio = torch.randn(1, 3, FRAMES, SIZE, SIZE), torch.randn(1, 13, STEPS)
+    inner, ours = video.contiguous(memory_format=torch.channels_last_3d), fast(model)
+    seconds = alternate(
+        {
+            "plain": lambda: plain.answer(model, video, audio),
+            "ours": lambda: _inferred(ours, inner, audio),
+            "limit": product(flops(model, video, audio)),
+        },
+        rounds,
+    )
+    change = (_inferred(ours, inner, audio).exp() - plain.answer(model, video, audio).exp()).abs().max()
+    return [
+        compare("forward, one clip, PyTorch", seconds, goal=Goal(3, "plain", least=True)),
+        Figure("the same: largest change of a probability", change.item(), "", goal=Goal(0.01)),
+    ]
+
+
+def exported(rounds: int, progress: Progress) -> list[Figure]:
+    """One clip forward by the exported model, in float32, bfloat16 and int8."""
+    from cfnsr.export.onnx import export_onnx
+    from cfnsr.export.openvino import export_int8, export_openvino
+    from cfnsr.features.spec import ModelSpec
+    from cfnsr.inference.exported import load_exported
+    from cfnsr.inference.recogniser import TorchRecogniser
+    from cfnsr.sharing.loading import load
+
+    progress("export: float32, bfloat16, int8")
+    rng = np.random.default_rng(0)
+    clips = [
+        {
+            "video": rng.integers(0, 256, (FRAMES, SIZE, SIZE, 3), dtype=np.uint8),
+            "waveform": (0.1 * rng.standard_normal(108_045)).astype(np.float32),
+        }
+        for _ in range(2)
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.manual_seed(0)
+        model = create_model("cfn_sr", width=WIDTH).eval()
+        model.config = ModelSpec("cfn_sr", {"classes": 8, "mfcc_steps": STEPS, "width": WIDTH})
+        files = {
+            "onnx": export_onnx(model, folder / "model.onnx", clips).path,
+            "bf16": export_openvino(model, folder / "bf16.xml", clips, precision="bf16").path,
+            "int8": export_int8(model, folder / "int8.xml", clips).path,
+        }
+        progress("exported, one clip")
+        runs = {kind: load_exported(file) for kind, file in files.items()}
+        batch = TorchRecogniser(load(model)).batch(clips[:1])
+        tasks: dict[str, Callable[[], object]] = {
+            kind: lambda run=run: run.probabilities(clips[:1])  # type: ignore[misc]
+            for kind, run in runs.items()
+        }
+        plainly = batch.video.contiguous()
+        seconds = alternate({"plain": lambda: plain.answer(model, plainly, batch.audio), **tasks}, rounds)
+    goals = {"bf16": Goal(5, "plain", least=True), "int8": Goal(8, "plain", least=True)}
+    names = {"onnx": ".onnx", "bf16": "OpenVINO bf16", "int8": "OpenVINO int8"}
+    return [
+        compare(f"forward, one clip, exported ({names[kind]}), sound included", seconds, kind, goals.get(kind))
+        for kind in names
+    ]
+
+
+def training(rounds: int, progress: Progress) -> list[Figure]:
+    """A training step of two clips: seconds in turns, and the peak memory of a process that does it alone."""
+    progress(f"training step, batch {BATCH}")
+    tasks = {name: step(name) for name in ("plain", "ours")}
+    forward_flops = flops(create_model("cfn_sr", width=WIDTH), *_batch())
+    seconds = alternate({**tasks, "limit": product(3 * forward_flops)}, rounds)
+    del tasks
+    progress("training step, memory")
+    plainly, ours = (_peak(name) for name in ("plain", "ours"))
+    what = f"training step, batch {BATCH}, "
+    how = "bfloat16" if has_bfloat16() else "float32, for this CPU has no bfloat16"
+    return [
+        compare(what + how, seconds, goal=Goal(2.5, "plain", least=True)),
+        Figure(what + "peak memory", ours, "GB", plainly, goal=Goal(1 / 0.6, "plain", least=True)),
+    ]
+
+
+def step(name: str) -> Callable[[], float]:
+    """A training step of one of the two kinds, with a model and an optimizer of its own."""
+    torch.manual_seed(0)
+    model = create_model("cfn_sr", width=WIDTH).train()
+    video, audio = _batch()
+    labels = torch.arange(BATCH)
+    if name == "plain":
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+        return lambda: plain.learn(model, optimizer, video, audio, labels)
+    model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    video = video.contiguous(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def learn() -> float:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            log_probabilities = model(video, audio)
+        loss = functional.nll_loss(log_probabilities.float(), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return learn
+
+
+def flops(model: nn.Module, video: torch.Tensor, audio: torch.Tensor) -> int:
+    """Floating-point operations of a forward pass."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(video, audio)
+    return counter.get_total_flops()
+
+
+def product(operations: int) -> Callable[[], object]:
+    """As many operations in the machine's best matrix product."""
+    a = torch.randn(SIDE, SIDE, dtype=torch.bfloat16 if has_bfloat16() else torch.float32)
+    rows = max(1, round(operations / (2 * SIDE * SIDE)))
+    tall = a.repeat(-(-rows // SIDE), 1)[:rows]
+    return lambda: tall @ a
+
+
+def _inferred(model: Callable[..., torch.Tensor], video: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(video, audio)
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    video = torch.randn(BATCH, 3, FRAMES, SIZE, SIZE, generator=generator)
+    return video, torch.randn(BATCH, 13, STEPS, generator=generator)
+
+
+def _peak(name: str) -> float:
+    """Peak memory in GB of a process that takes two training steps."""
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "benchmarks.network", name, str(WIDTH)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout))
+
+
+if __name__ == "__main__":
+    import resource
+
+    WIDTH = float(sys.argv[2])
+    task = step(sys.argv[1])
+    task(), task()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
