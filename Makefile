@@ -11,7 +11,7 @@ OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs chaos fuzz soak test test-all check constraints clean
+.PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs bench chaos fuzz soak test test-all check constraints clean
 
 setup: $(STAMP)
 
@@ -150,9 +150,15 @@ fuzz: setup
 	$(BIN)/python tests/reliability/fuzz.py --seed 0 --cases 5000 --out docs/results/fuzz.json
 	$(fill)
 
+# docs/benchmarks.md. BENCH_CLIP is a video of a few seconds: a face, and speech.
+BENCH_CLIP ?= $(firstword $(wildcard $(SHARED)/clips/ravdess/Actor_01/*.mp4))
+bench: setup
+	@test -e "$(BENCH_CLIP)" || { echo "make bench BENCH_CLIP=clip.mp4"; exit 2; }
+	$(BIN)/cfnsr bench $(BENCH_CLIP) --out docs/benchmarks.md
+
 check: setup
-	$(BIN)/ruff check src tests docs
-	$(BIN)/ruff format --check src tests docs
+	$(BIN)/ruff check src tests docs benchmarks
+	$(BIN)/ruff format --check src tests docs benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

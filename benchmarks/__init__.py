@@ -1,1 +1,1 @@
-"""Measurements of what a user waits for."""
+"""Benchmarks: what cfnsr does beside the field's usual scripts and beside what the machine can do at best."""

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import plain
 from benchmarks.measure import Figure, Goal, Progress, alternate, compare
+from benchmarks.subjects import as_take
 from cfnsr.corpus.take import Take
 from cfnsr.data import augment
 from cfnsr.data.clip import prepare_clip
@@ -42,7 +43,7 @@ def preparation(clip: Path, rounds: int, progress: Progress, takes: int = TAKES)
             shutil.rmtree(folder / "prepared", ignore_errors=True)
             store = Store.create(folder / "prepared", "copies", RAVDESS, PIXELS.as_json())
             outcome = prepare_corpus(listed, store, PIXELS, workers=cores())
-            assert not outcome.failures, outcome.failures[0]  # noqa: S101 - a benchmark of nothing
+            assert not outcome.failures, outcome.failures[0]
 
         def decode() -> None:
             for _ in map_surviving(plain.decode, files, cores(), lambda file, _: 0):
@@ -50,7 +51,9 @@ def preparation(clip: Path, rounds: int, progress: Progress, takes: int = TAKES)
 
         seconds = alternate({"ours": prepare, "limit": decode}, rounds)
     goal = Goal(1.25, "limit")
-    return [compare("preparation of a take: faces, crops, MFCCs", seconds, goal=goal, unit="ms", amount=takes)]
+    return [
+        compare("preparation of a take: faces, crops, MFCCs", seconds, goal=goal, unit="ms", amount=takes)
+    ]
 
 
 def copy_take(clip: Path, folder: Path, number: int) -> Take:
@@ -69,11 +72,12 @@ def loading(clip: Path, rounds: int, progress: Progress) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = Store.create(folder / "prepared", "copies", RAVDESS, PIXELS.as_json())
-        tensors = prepare_clip(Take("take", "", 0, video=clip, audio=clip), PIXELS).tensors
+        tensors = prepare_clip(as_take(clip), PIXELS).tensors
         for number in range(CLIPS):
             store.write(Header(f"{number:03d}", "happy", number, None, {}, {}, PIXELS.as_json()), tensors)
         columns = {
-            modality: Column(store, store.headers(), modality, Look()) for modality in ("video", "audio")
+            modality: Column(store, store.headers(), modality, Look(PIXELS.frames, PIXELS.size))
+            for modality in ("video", "audio")
         }
         for column in columns.values():
             column._held = None  # read from the files, as a corpus that is larger than the memory
@@ -101,7 +105,9 @@ def loading(clip: Path, rounds: int, progress: Progress) -> list[Figure]:
     of = partial(compare, unit="1/s", amount=CLIPS)
     return [
         of("clips loaded, uint8, one process", seconds, "bytes", Goal(250, least=True)),
-        of("clips loaded, cropped, flipped and normalised on the CPU", seconds, "ours", Goal(250, least=True)),
+        of(
+            "clips loaded, cropped, flipped and normalised on the CPU", seconds, "ours", Goal(250, least=True)
+        ),
     ]
 
 

@@ -1,7 +1,7 @@
 """One fold of a model of features: a corpus of RAVDESS's size, whose features are random."""
 
+import math
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,10 +19,12 @@ from cfnsr.media.openface import ACTION_UNITS
 
 ACTORS, TAKES = 24, 60
 STATES = 5, 40, 384  # layers, steps and width of Whisper tiny
+SPEECH = math.prod(STATES)
+VARIETY = 100_000  # beginnings of a take's speech among the numbers that were drawn
 
 
-def features(rounds: int, progress: Progress) -> list[Figure]:
-    """`cfn_sr_features` on one fold: both encoders, then the fusion, and the test, by the preset `features`."""
+def features(progress: Progress) -> list[Figure]:
+    """`cfn_sr_features` on one fold by the preset `features`: both encoders, the fusion, and the test."""
     progress("one fold of cfn_sr_features")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -43,13 +45,15 @@ def write(folder: Path, actors: int, takes: int) -> Store:
         modalities=("openface", "speech"), speech_encoder="random", speech_sha256="0" * 64
     )
     store, rng = Store.create(folder, "random", RAVDESS, preparation.as_json()), np.random.default_rng(0)
-    speech = rng.standard_normal((100_000 + np.prod(STATES),)).astype(np.float16)
+    speech = rng.standard_normal(VARIETY + SPEECH).astype(np.float16)
     for number in range(actors * takes):
         actor, place = divmod(number, takes)
-        name = f"{actor + 1:02d}-{place:02d}"
-        parts = (speech[start : start + np.prod(STATES)] for start in rng.integers(0, 100_000, 3))
-        tensors = {
-            **dict(zip(("speech", "speech_0.9", "speech_1.1"), (part.reshape(STATES) for part in parts), strict=True)),
+        name, sex = f"{actor + 1:02d}-{place:02d}", ("male", "female")[actor % 2]
+        first, slow, quick = (speech[begin : begin + SPEECH] for begin in rng.integers(0, VARIETY, 3))
+        tensors: dict[str, np.ndarray] = {
+            "speech": first.reshape(STATES),
+            "speech_0.9": slow.reshape(STATES),
+            "speech_1.1": quick.reshape(STATES),
             "openface": rng.uniform(0, 3, (1, len(ACTION_UNITS))).astype(np.float32),
             "openface_times": np.zeros(1),
             "confidence": np.ones(1, np.float32),
@@ -58,11 +62,7 @@ def write(folder: Path, actors: int, takes: int) -> Store:
             "duration": np.full(1, 3.3),
         }
         source = {"file": name, "bytes": 1, "mtime_ns": 0, "sha256": f"{number:064d}"}
-        facts = name, RAVDESS.emotions[place % 8], actor + 1, ("male", "female")[actor % 2], {}
         sources = {"openface": source, "audio": source}
-        store.write(Header(*facts, sources, preparation.as_json()), tensors)
+        emotion = RAVDESS.emotions[place % 8]
+        store.write(Header(name, emotion, actor + 1, sex, {}, sources, preparation.as_json()), tensors)
     return store
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]), ACTORS, TAKES)

@@ -1,12 +1,19 @@
 """Measuring in alternation, and a line of the benchmarks."""
 
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
+from cfnsr.errors import InputError
+
 Progress = Callable[[str], object]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Figure:
         if self.goal is None:
             return None
         value = {"plain": self.ratio, "ours": self.ours, "limit": self.of_limit}[self.goal.of]
-        assert value is not None  # noqa: S101 - who sets a goal measures it
+        assert value is not None
         return value >= self.goal.value if self.goal.least else value <= self.goal.value
 
     def as_json(self) -> dict[str, object]:
@@ -72,7 +79,7 @@ class Figure:
 
 
 def alternate(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of some tasks that take turns, so that what slows the machine slows all; once before, unmeasured."""
+    """Seconds of some tasks that take turns, so that what slows the machine slows all; a first turn aside."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
         for name, task in tasks.items():
@@ -109,5 +116,31 @@ def compare(
         ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds[name], strict=True)]
         spread = min(ratios), max(ratios)
     ours = figure(name)
-    assert ours is not None  # noqa: S101 - it was measured
+    assert ours is not None
     return Figure(what, ours, unit, figure("plain"), figure("limit"), goal, spread)
+
+
+def alone(setup: str, times: int) -> dict[str, float]:
+    """Measure a task in a process of its own: median seconds, and the peak of its memory.
+
+    Args:
+        setup: Python that makes `task`.
+        times: it runs, of which the first does not count unless it is the only one.
+    """
+    code = f"""
+import json, resource, statistics, time
+{setup}
+seconds = []
+for _ in range({times}):
+    started = time.perf_counter()
+    task()
+    seconds.append(time.perf_counter() - started)
+peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps({{"s": statistics.median(seconds[1:] or seconds), "GB": peak * 1024 / 1e9}}))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{setup}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured

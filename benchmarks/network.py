@@ -1,25 +1,25 @@
 """The network at the paper's size: forward, exported, and a training step."""
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import plain
-from benchmarks.measure import Figure, Goal, Progress, alternate, compare
-from benchmarks.subjects import WIDTH
+from benchmarks.measure import Figure, Goal, Progress, alone, alternate, compare
+from benchmarks.subjects import WIDTH, Subjects
 from cfnsr import create_model
 from cfnsr.models.fast import fast, has_bfloat16
 
 FRAMES, SIZE, STEPS, BATCH = 30, 224, 212, 2
+EXPORTED = {
+    "onnx": ("exported (.onnx)", None),
+    "bf16": ("exported (OpenVINO, bf16)", Goal(5, "plain", least=True)),
+    "int8": ("exported (OpenVINO, int8)", Goal(8, "plain", least=True)),
+}
 SIDE = 2048  # of the matrices whose product is the machine's limit
 
 
@@ -45,48 +45,27 @@ def forward(rounds: int, progress: Progress) -> list[Figure]:
     ]
 
 
-def exported(rounds: int, progress: Progress) -> list[Figure]:
-    """One clip forward by the exported model, in float32, bfloat16 and int8."""
-    from cfnsr.export.onnx import export_onnx
-    from cfnsr.export.openvino import export_int8, export_openvino
-    from cfnsr.features.spec import ModelSpec
+def exported(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
+    """One clip forward by the exported model: float32, bfloat16 and int8, sound included."""
+    from cfnsr.data.clip import prepare_clip
+    from cfnsr.features.preparation import Preparation
     from cfnsr.inference.exported import load_exported
     from cfnsr.inference.recogniser import TorchRecogniser
-    from cfnsr.sharing.loading import load
+    from cfnsr.training.checkpoint import load_model
 
-    progress("export: float32, bfloat16, int8")
-    rng = np.random.default_rng(0)
-    clips = [
-        {
-            "video": rng.integers(0, 256, (FRAMES, SIZE, SIZE, 3), dtype=np.uint8),
-            "waveform": (0.1 * rng.standard_normal(108_045)).astype(np.float32),
-        }
-        for _ in range(2)
-    ]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        torch.manual_seed(0)
-        model = create_model("cfn_sr", width=WIDTH).eval()
-        model.config = ModelSpec("cfn_sr", {"classes": 8, "mfcc_steps": STEPS, "width": WIDTH})
-        files = {
-            "onnx": export_onnx(model, folder / "model.onnx", clips).path,
-            "bf16": export_openvino(model, folder / "bf16.xml", clips, precision="bf16").path,
-            "int8": export_int8(model, folder / "int8.xml", clips).path,
-        }
-        progress("exported, one clip")
-        runs = {kind: load_exported(file) for kind, file in files.items()}
-        batch = TorchRecogniser(load(model)).batch(clips[:1])
-        tasks: dict[str, Callable[[], object]] = {
-            kind: lambda run=run: run.probabilities(clips[:1])  # type: ignore[misc]
-            for kind, run in runs.items()
-        }
-        plainly = batch.video.contiguous()
-        seconds = alternate({"plain": lambda: plain.answer(model, plainly, batch.audio), **tasks}, rounds)
-    goals = {"bf16": Goal(5, "plain", least=True), "int8": Goal(8, "plain", least=True)}
-    names = {"onnx": ".onnx", "bf16": "OpenVINO bf16", "int8": "OpenVINO int8"}
+    progress("exported, one clip")
+    clip = prepare_clip(subjects.take, Preparation()).tensors
+    model = load_model(subjects.pixels["torch"])
+    batch = TorchRecogniser(model).batch([clip])
+    video = batch.video.contiguous()
+    runs = {kind: load_exported(subjects.exported[kind]) for kind in EXPORTED}
+    tasks: dict[str, Callable[[], object]] = {
+        kind: partial(run.probabilities, [clip]) for kind, run in runs.items()
+    }
+    seconds = alternate({"plain": lambda: plain.answer(model, video, batch.audio), **tasks}, rounds)
     return [
-        compare(f"forward, one clip, exported ({names[kind]}), sound included", seconds, kind, goals.get(kind))
-        for kind in names
+        compare(f"forward, one clip, {called}", seconds, kind, goal)
+        for kind, (called, goal) in EXPORTED.items()
     ]
 
 
@@ -125,7 +104,7 @@ def step(name: str) -> Callable[[], float]:
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             log_probabilities = model(video, audio)
         loss = functional.nll_loss(log_probabilities.float(), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return loss.item()
 
@@ -136,7 +115,7 @@ def flops(model: nn.Module, video: torch.Tensor, audio: torch.Tensor) -> int:
     """Floating-point operations of a forward pass."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(video, audio)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def product(operations: int) -> Callable[[], object]:
@@ -160,16 +139,4 @@ def _batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _peak(name: str) -> float:
     """Peak memory in GB of a process that takes two training steps."""
-    root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "benchmarks.network", name, str(WIDTH)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout))
-
-
-if __name__ == "__main__":
-    import resource
-
-    WIDTH = float(sys.argv[2])
-    task = step(sys.argv[1])
-    task(), task()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+    return alone(f"from benchmarks.network import step; task = step({name!r})", 2)["GB"]

@@ -29,7 +29,7 @@ def learn(
     """Take a training step as it is written in every tutorial."""
     optimizer.zero_grad()
     loss = functional.nll_loss(model(video, audio), labels)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()
 
@@ -43,7 +43,9 @@ def write_frames(frames: np.ndarray, folder: Path) -> list[Path]:
     return paths
 
 
-def read_clip(paths: list[Path], box: tuple[float, float, float, float], flip: bool) -> Float[Tensor, "3 T H W"]:
+def read_clip(
+    paths: list[Path], box: tuple[float, float, float, float], flip: bool
+) -> Float[Tensor, "3 T H W"]:
     """Read a clip of JPEGs, crop, flip and normalise it, frame by frame.
 
     Args:

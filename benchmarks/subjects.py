@@ -4,7 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.measure import Progress
 from cfnsr.errors import InputError
 from cfnsr.media.decode import decode
 from cfnsr.media.encode import write_video
 from cfnsr.media.scan import scan_packets
 
 if TYPE_CHECKING:
+    from cfnsr.corpus.take import Take
     from cfnsr.features.spec import ModelSpec
 
 CFNSR = (sys.executable, "-m", "cfnsr")
 LONG = 60.0  # seconds of the long video
 WIDTH = 1.0  # of the network of pictures: the paper's
 PATIENCE = 120  # seconds until a server has to answer
-Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,34 @@ class Subjects:
 
     Args:
         pixels: the same `cfn_sr` at the paper's size, by how it runs: "torch", "onnx" and "int8".
+        bf16: the same, exported for OpenVINO in bfloat16.
         features: a checkpoint of `cfn_sr_features`; None where no speech encoder is at hand.
         long, track: the clip again and again, and an OpenFace track of that, made up.
     """
 
     pixels: dict[str, Path]
+    bf16: Path
     features: Path | None
     clip: Path
     long: Path
     track: Path
+
+    @property
+    def exported(self) -> dict[str, Path]:
+        """Exported files by their kind."""
+        return {"onnx": self.pixels["onnx"], "int8": self.pixels["int8"], "bf16": self.bf16}
+
+    @property
+    def take(self) -> "Take":
+        """The clip as a take."""
+        return as_take(self.clip)
+
+
+def as_take(clip: Path) -> "Take":
+    """A recording as a take of nobody."""
+    from cfnsr.corpus.take import Take
+
+    return Take(clip.stem, "", 0, video=clip, audio=clip)
 
 
 def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
@@ -50,28 +70,31 @@ def prepare(folder: Path, clip: Path, progress: Progress) -> Subjects:
 
     progress("a model of the paper's size is exported")
     pixels = _export(folder, clip)
+    bf16 = pixels.pop("bf16")
     features = _features(folder / "features") if os.environ.get(VARIABLE) else None
     progress(f"the clip is repeated for {LONG:g} s")
     long = repeat(clip, folder / "long.mp4", LONG)
-    return Subjects(pixels, features, clip, long, _track(folder / "long.csv", scan_packets(long).frame_count))
+    return Subjects(
+        pixels, bf16, features, clip, long, _track(folder / "long.csv", scan_packets(long).frame_count)
+    )
 
 
 def _export(folder: Path, clip: Path) -> dict[str, Path]:
-    from cfnsr.corpus.take import Take
     from cfnsr.data.clip import prepare_clip
     from cfnsr.export.onnx import export_onnx
-    from cfnsr.export.openvino import export_int8
+    from cfnsr.export.openvino import export_int8, export_openvino
     from cfnsr.features.preparation import Preparation
     from cfnsr.features.spec import ModelSpec
 
     spec = ModelSpec("cfn_sr", {"classes": 8, "mfcc_steps": 212, "width": WIDTH})
     checkpoint = _checkpoint(folder / "checkpoint", spec)
-    prepared = [prepare_clip(Take(clip.stem, "", 0, video=clip, audio=clip), Preparation()).tensors]
+    prepared = [prepare_clip(as_take(clip), Preparation()).tensors]
     onnx = export_onnx(checkpoint, folder / "model.onnx", prepared).path
     return {
         "torch": checkpoint,
         "onnx": onnx,
         "int8": export_int8(checkpoint, folder / "int8.xml", prepared).path,
+        "bf16": export_openvino(checkpoint, folder / "bf16.xml", prepared, precision="bf16").path,
     }
 
 
@@ -114,7 +137,7 @@ def repeat(clip: Path, out: Path, seconds: float) -> Path:
     """Repeat a clip, as one video of some seconds."""
     scan = scan_packets(clip)
     whole = decode(clip, frames=scan.frame_count)
-    assert whole.frames is not None and whole.waveform is not None  # noqa: S101 - asked for
+    assert whole.frames is not None and whole.waveform is not None
     length = round(scan.frame_count / scan.fps * whole.sample_rate)
     sound = np.pad(whole.waveform, (0, max(0, length - len(whole.waveform))))[:length]
     height, width = (side // 2 * 2 for side in whole.frames.shape[1:3])
@@ -143,7 +166,7 @@ def serving(model: Path) -> Iterator[str]:
     command = [*CFNSR, "serve", str(model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
-            assert server.stdout is not None and server.stderr is not None  # noqa: S101 - pipes
+            assert server.stdout is not None and server.stderr is not None
             address = server.stdout.readline().split(" ")[0].strip()
             if not address.startswith("http"):
                 server.terminate()

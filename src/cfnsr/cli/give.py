@@ -1,6 +1,7 @@
 """Verbs that give a model away, and that examine this machine: export, share, doctor, bench."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from typer import Argument, Option
 from cfnsr.cli.app import JsonOption, Place, app
 from cfnsr.console import say
 from cfnsr.errors import InputError, require
-from cfnsr.files import check_file, write_text
+from cfnsr.files import check_file
 from cfnsr.sharing.shipped import find_folder
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Clips that an export is checked on, calibrated by, and measured on.
 CHECKED, CALIBRATION, MEASURED = 6, 48, 200
+REPOSITORY = Path(__file__).resolve().parents[3]  # where cfnsr is not installed from a wheel
 
 
 @app.command(epilog="Example: cfnsr export runs/nested/cfn_sr/seed_0/fold_1 model.onnx --data prepared")
@@ -144,22 +146,27 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: cfnsr bench predict clip.mp4 --out docs/benchmarks.md")
+@app.command(epilog="Example: cfnsr bench clip.mp4 --out docs/benchmarks.md")
 def bench(
-    what: Annotated[str, Argument(help="predict")],
     clip: Annotated[Path, Argument(help="A video of a few seconds: a face, and speech.")],
-    out: Annotated[Path | None, Option(help="Write the page here.")] = None,
-    rounds: Annotated[int, Option(help="Of everything; the median counts.")] = 5,
+    out: Annotated[Path | None, Option(help="Write the page here, and JSON and a picture beside it.")] = None,
+    only: Annotated[
+        str, Option(help="Some of network, data, use, fold, growth and profiles, with commas between.")
+    ] = "",
+    rounds: Annotated[int, Option(min=1, help="Of everything; the median counts.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how long a prediction takes on this machine."""
-    from cfnsr.bench.predict import measure, page
-
-    if what != "predict":
-        raise InputError(f"bench {what!r} is not known: expected predict")
+    """Measure cfnsr on this machine, beside the usual scripts and beside what the machine can do at best."""
+    if not (REPOSITORY / "benchmarks").is_dir():
+        raise InputError(
+            "bench needs the folder benchmarks of cfnsr's repository: clone it, and run `make setup` there"
+        )
     require("export", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")
-    figures = measure(clip, rounds=rounds, progress=lambda task: say(f"bench: {task}"))
-    text = page(figures, clip)
+    sys.path.insert(0, str(REPOSITORY))
+    from benchmarks.run import as_markdown, measure, write
+
+    sections = only.split(",") if only else ()
+    report = measure(clip, sections, rounds=rounds, progress=lambda task: say(f"bench: {task}"))
     if out is not None:
-        write_text(out, text)
-    print(json.dumps([figure.as_json() for figure in figures], indent=2) if as_json else text)
+        write(report, out)
+    print(json.dumps(report.as_json(), indent=2) if as_json else as_markdown(report, ""))

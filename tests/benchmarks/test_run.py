@@ -1,0 +1,105 @@
+"""The benchmarks: all take turns, goals and ratios are right, the whole runs, and what it writes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import data, fold, growth, network, profiles, run, subjects, use
+from benchmarks import measure as module
+from benchmarks.growth import Growth
+from benchmarks.measure import Figure, Goal, alone, alternate, compare
+from cfnsr.errors import InputError
+from cfnsr.media.encode import write_video
+
+
+def test_all_take_turns_and_the_first_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, order = 0.0, ""
+    costs = {"plain": iter([99.0, 4.0, 9.0, 8.0]), "ours": iter([99.0, 2.0, 3.0, 1.0])}
+
+    def work(name: str) -> None:
+        nonlocal now, order
+        now += next(costs[name])
+        order += name[0]
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    seconds = alternate({name: lambda name=name: work(name) for name in costs}, 3)  # type: ignore[misc]
+    assert order == "popopopo" and seconds == {"plain": [4.0, 9.0, 8.0], "ours": [2.0, 3.0, 1.0]}
+    figure = compare("one thing", {**seconds, "limit": [1.0, 1.0, 1.0]}, goal=Goal(3, "plain", least=True))
+    assert (figure.plain, figure.ours, figure.limit, figure.spread) == (8, 2, 1, (2, 8))
+    assert (figure.ratio, figure.of_limit, figure.reached) == (4, 2, True)
+    rate = compare("another", seconds, goal=Goal(8, least=True), unit="1/s", amount=16)
+    assert (rate.ours, rate.plain, rate.ratio, rate.reached) == (8, 2, 4, True)
+    assert compare("a third", seconds, unit="ms", amount=4).ours == 500
+
+
+@pytest.mark.parametrize(
+    ("goal", "reached", "text"),
+    [
+        (Goal(2.1), True, "≤ 2.1"),
+        (Goal(1.9), False, "≤ 1.9"),
+        (Goal(4.1, "plain", least=True), False, "≥ 4.1 x plain"),
+        (Goal(1.5, "limit"), False, "≤ 1.5 x limit"),
+    ],
+)
+def test_goals(goal: Goal, reached: bool, text: str) -> None:
+    figure = Figure("thing", 2, plain=8, limit=1, goal=goal)
+    assert (figure.reached, str(goal)) == (reached, text)
+    assert figure.as_json() | {"ratio": 4, "of_limit": 2, "goal": text} == figure.as_json()
+
+
+def test_a_process_of_its_own() -> None:
+    grown = alone("held = []; task = lambda: held.append(bytearray(400_000_000))", 2)
+    assert grown["GB"] > 0.75 and grown["s"] > 0
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        alone("task = lambda: 1 / 0", 1)
+
+
+def test_how_straight_a_growth_is() -> None:
+    assert Growth("", "", (1, 2, 4), (3, 5, 9), (1, 1, 1)).straight == pytest.approx(0)
+    assert Growth("", "", (1, 2, 4), (1, 4, 16), (1, 1, 1)).straight > 0.05
+
+
+def test_a_clip_without_sound_is_refused(tmp_path: Path) -> None:
+    silent = write_video(tmp_path / "clip.mp4", np.zeros((9, 48, 64, 3), np.uint8), 10)
+    with pytest.raises(InputError, match=r"clip\.mp4 has no pictures or no sound"):
+        run.measure(silent)
+    with pytest.raises(InputError, match="--only speed: expected some of network, data"):
+        run.measure(silent, ["speed"])
+
+
+@pytest.mark.long
+def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a small network, few clips and a video that is not long."""
+    for package in ("openvino", "nncf", "onnxscript", "uvicorn"):
+        pytest.importorskip(package)
+    monkeypatch.setenv("CFNSR_YUNET", str(yunet))
+    monkeypatch.setenv("CFNSR_SPEECH_ENCODER", str(shared / "models" / "whisper-tiny-en-encoder"))
+    small = {
+        (subjects, network, growth, profiles): {"WIDTH": 1 / 8},
+        (subjects, use): {"LONG": 7.0},
+        (data,): {"TAKES": 2, "CLIPS": 16},
+        (fold,): {"TAKES": 8},
+        (growth,): {"AXES": {"frames": (8, 16)}, "STORED": (20, 40), "PREPARED": (1, 2), "SIZE": 64},
+    }
+    for places, values in small.items():
+        for place in places:
+            for name, value in values.items():
+                monkeypatch.setattr(place, name, value)
+    clip = next((shared / "clips").rglob("*.mp4"))
+    tasks: list[str] = []
+    report = run.measure(clip, rounds=1, progress=tasks.append)
+    assert list(report.figures) == ["network", "data", "use", "fold"]
+    figures = report.as_json()
+    assert all({"what", "plain", "ours", "ratio", "unit"} <= figure.keys() for figure in figures)
+    assert sum(figure["goal"] is not None for figure in figures) == 19
+    assert len(report.growth) == 5 and len(report.profiles) == 3
+    page = tmp_path / "benchmarks.md"
+    run.write(report, page)
+    assert (tmp_path / "benchmarks-growth.png").stat().st_size > 5_000
+    assert json.loads((tmp_path / "benchmarks.json").read_text())["figures"] == json.loads(
+        json.dumps(figures)
+    )
+    text = page.read_text()
+    assert all(f"## {title}" in text for title in run.SECTIONS.values()) and "| forward, one clip" in text
