@@ -52,6 +52,6 @@ def test_mfccs() -> None:
 def test_decoding_counts_pictures_and_sound(tmp_path: Path) -> None:
     silent = write_video(tmp_path / "silent.mp4", np.zeros((9, 48, 64, 3), np.uint8), 10)
     sounding = write_video(
-        tmp_path / "clip.mp4", np.zeros((9, 48, 64, 3), np.uint8), 10, np.zeros(8_000), 8_000
+        tmp_path / "clip.mp4", np.zeros((9, 48, 64, 3), np.uint8), 10, np.zeros(8_000, np.float32), 8_000
     )
     assert plain.decode(silent) == 9 < plain.decode(sounding)

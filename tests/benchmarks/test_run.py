@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import data, fold, growth, network, profiles, run, subjects, use
+from benchmarks import data, fold, growing, network, profiling, run, subjects, use
 from benchmarks import measure as module
-from benchmarks.growth import Growth
+from benchmarks.growing import Growth
 from benchmarks.measure import Figure, Goal, alone, alternate, compare
 from cfnsr.errors import InputError
 from cfnsr.media.encode import write_video
@@ -77,11 +77,11 @@ def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CFNSR_YUNET", str(yunet))
     monkeypatch.setenv("CFNSR_SPEECH_ENCODER", str(shared / "models" / "whisper-tiny-en-encoder"))
     small = {
-        (subjects, network, growth, profiles): {"WIDTH": 1 / 8},
+        (subjects, network, growing, profiling): {"WIDTH": 1 / 8},
         (subjects, use): {"LONG": 7.0},
         (data,): {"TAKES": 2, "CLIPS": 16},
         (fold,): {"TAKES": 8},
-        (growth,): {"AXES": {"frames": (8, 16)}, "STORED": (20, 40), "PREPARED": (1, 2), "SIZE": 64},
+        (growing,): {"AXES": {"frames": (8, 16)}, "STORED": (20, 40), "PREPARED": (1, 2), "SIZE": 64},
     }
     for places, values in small.items():
         for place in places:
