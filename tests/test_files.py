@@ -64,11 +64,23 @@ def test_names_as_long_as_a_file_system_allows(tmp_path: Path) -> None:
 
 def test_clips_of_any_name_lie_apart(tmp_path: Path) -> None:
     store = Store.create(tmp_path, "made-up", LabelSet("two", ("calm", "angry")), {})
-    names = ["Ж" * 120, "Ж" * 121, "Ж" * 119 + "x", os.fsdecode(b"\xe9"), "é", r"\xe9"]
+    names = [
+        "Ж" * 120,
+        "Ж" * 121,
+        "Ж" * 119 + "x",
+        os.fsdecode(b"\xe9"),
+        "é",
+        r"\xe9",
+        "..",
+        "../x",
+        "/x",
+        "a/x",
+    ]
     for place, name in enumerate(names):
         store.write(Header(name, "calm", 1, None, {}, {}, {}), {"place": np.array([place])})
     assert [int(store.load(name)["place"][0]) for name in names] == list(range(len(names)))
     assert {header.name for header in store.headers()} == set(names)
+    assert {path.parent for path in tmp_path.rglob("*.safetensors")} == {tmp_path / "clips"}
 
 
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:

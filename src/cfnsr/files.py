@@ -27,7 +27,7 @@ LONGEST_HEADER = 1 << 20  # characters
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # how text begins that a spreadsheet would compute
 LARGEST_JSON = 256 << 20  # bytes
 LOCK = ".lock"  # of a folder that is being written
-TEMPORARY = ".tmp"
+TEMPORARY = ".cfnsr.tmp"  # ends the name of a file that is being written
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 

@@ -192,9 +192,12 @@ def test_what_is_no_media_is_refused(tmp_path: Path, media: Media) -> None:
         text.write_text("This is not a video.\n" * 50)
         assert refused(text).reason == "not media"
     other = media("a.ts")
-    playlist = tmp_path / "playlist.mp4"
-    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{other.name}\n#EXT-X-ENDLIST\n")
-    assert refused(playlist).reason == "not media"
+    for there in (other.name, str(other), "http://127.0.0.1:9/a.ts"):
+        playlist = tmp_path / "playlist.mp4"
+        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{there}\n#EXT-X-ENDLIST\n")
+        assert refused(playlist).reason == "not media"
+        playlist.write_text(f"ffconcat version 1.0\nfile '{there}'\n")
+        assert refused(playlist).reason == "not media"
 
 
 def test_an_unreadable_file_is_refused(tmp_path: Path, media: Media) -> None:

@@ -308,7 +308,10 @@ def test_strange_names_and_other_sites(ear: Any, talk: Path) -> None:
         answer: httpx.Response = ear.client.request(method, where, headers=named)
         return answer
 
-    for host in ("evil.example", "127.0.0.1.evil.example:80", f"[::2]:{ear.port}", ""):
+    for host in (
+        *("evil.example", "127.0.0.1.evil.example:80", "localhost:80@evil.example", "[::1].evil.example"),
+        *(f"[::2]:{ear.port}", ""),
+    ):
         refused(ask(host=host), 400, "forbidden")
     for host in (f"localhost:{ear.port}", f"127.0.0.1:{ear.port}", f"[::1]:{ear.port}", "LOCALHOST"):
         assert ask(host=host).status_code == 200

@@ -48,6 +48,20 @@ def read_all(line: socket.socket) -> bytes:
     return got
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /health HTTP/1.1\r\nHost: 127.0", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET"],
+)
+def test_a_connection_without_a_request_is_closed(
+    serve: Any, new_ear: Make, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr("cfnsr.serve.server.HEAD_SECONDS", 0.2)
+    with serve(new_ear()) as served, connect(served) as line:
+        line.sendall(sent)
+        answer = read_all(line)  # until it is closed
+    assert answer.startswith(b"HTTP/1.1 200") == sent.endswith(b"GET")
+
+
 def test_half_an_upload_is_deleted_when_its_client_goes_away(ear: Any, until: Until) -> None:
     busy = ear.app.state.jobs
     with connect(ear) as line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -73,9 +74,8 @@ class Guard:
             return Refusal(503, "busy", message, {"retry-after": str(RETRY_SECONDS)})
         if method in SAFE:
             return None
-        origin = headers.get("origin")
-        strange = origin is not None and origin.lower().partition("://")[2] != host
-        if strange or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        strange = any(origin.lower().partition("://")[2] != host for origin in headers.getlist("origin"))
+        if strange or not set(headers.getlist("sec-fetch-site")) <= {"none", "same-origin"}:
             return Refusal(403, "forbidden", "another site asked: expected the own page, or a program")
         return None
 
@@ -86,4 +86,4 @@ def name_of(host: str) -> str:
     >>> name_of("localhost:8000"), name_of("[::1]:8000"), name_of("127.0.0.1")
     ('localhost', '[::1]', '127.0.0.1')
     """
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return re.sub(r":\d+$", "", host)

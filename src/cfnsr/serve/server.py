@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cfnsr.errors import InputError
 from cfnsr.serve.guard import LOOPBACK
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 HOST, PORT = "127.0.0.1", 8000
 IDLE_SECONDS = 5  # a connection without a request is kept
+HEAD_SECONDS = 10  # that a request's head may take
 FINISH_SECONDS = 5  # that running requests have when the server stops; then their work is given up
 LEAVE_SECONDS = 8  # until those that are left are cut
 
@@ -49,6 +51,33 @@ def serve(
         Server(app).run([listener])
 
 
+class Connection(H11Protocol):
+    """uvicorn's connection, closed where no whole request comes: uvicorn waits for the first for ever."""
+
+    timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._wait(over=True)
+
+    def _wait(self, *, over: bool = False) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = None if over else self.loop.call_later(HEAD_SECONDS, self._left)
+
+    def _left(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # no request is under way
+            self.transport.close()
+
+
 class Server(uvicorn.Server):
     """uvicorn's server: it logs nobody, and deletes uploads at its end."""
 
@@ -56,7 +85,7 @@ class Server(uvicorn.Server):
         self.jobs = app.state.jobs
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=Connection,
             loop="asyncio",
             ws="none",
             lifespan="on",

@@ -96,7 +96,7 @@ class Recipe:
     preset: str
     frames: Annotated[int, (8, 64)]
     size: Annotated[int, (64, 288)]
-    width: float
+    width: Annotated[float, (0.01, 8)]
     epochs: Annotated[int, (1, 10_000)]
     fused_epochs: Annotated[int, (1, 10_000)]
     batch_size: Annotated[int, (2, 4096)] = 16

@@ -115,7 +115,11 @@ class _Fold:
                 self.accelerator.wait_for_everyone()
                 if self.main:
                     better = not figures or found > max(figures)
-                    shutil.rmtree(best if better else trying, ignore_errors=True)
+                    worse = best if better else trying
+                    shutil.rmtree(
+                        worse / "training", ignore_errors=True
+                    )  # first: a kill leaves no half of it
+                    shutil.rmtree(worse, ignore_errors=True)
                     if better:
                         trying.replace(best)
                 figures.append(found)

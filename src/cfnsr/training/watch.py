@@ -100,7 +100,7 @@ def refuse(
     content = {"when": when, "loss": str(loss), "learning_rate": recipe.learning_rate}
     write_json(folder / FILE, {**content, "clips": names, "clips_not_finite": faulty})
     if faulty:
-        why = f"the values of {listed(faulty)} are not all finite; prepare them again"
+        why = f"not all values of {listed(faulty)} are finite; delete their prepared files and prepare again"
     else:
         why = f"its clips are {listed(names)}; lower the learning rate, now {recipe.learning_rate:g}"
     raise InputError(
