@@ -89,7 +89,7 @@ def test_a_clip_that_is_not_finite_is_named(trainer: Fit, fill: Callable[..., St
         audio = whole["audio"].copy()
         audio[2, 5] = np.nan
         store.write(header, {**whole, "audio": audio})
-        said = f"the loss is nan {when}: .* the values of {header.name} are not all finite"
+        said = f"the loss is nan {when}: .* not all values of {header.name} are finite"
         with pytest.raises(InputError, match=said):
             trainer(PreparedCorpus(store), Scaled({})).fit()
         assert json.loads((tmp_path / FILE).read_text())["clips_not_finite"] == [header.name]
