@@ -107,7 +107,9 @@ def _codecs() -> Iterator[Finding]:
 def _torch() -> Iterator[Finding]:
     import torch
 
-    device = "the CPU alone"
+    from cfnsr.models.fast import has_bfloat16
+
+    device = f"the CPU alone, {'with' if has_bfloat16() else 'without'} bfloat16"
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     elif torch.backends.mps.is_available():

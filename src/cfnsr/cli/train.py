@@ -107,7 +107,10 @@ def _recipe(
     epochs: Annotated[int | None, Option(help="Epochs, if not the preset's.")] = None,
     batch_size: Annotated[int | None, Option(help="Clips a step, if not the preset's.")] = None,
     learning_rate: Annotated[float | None, Option(help="Learning rate of Adam, if not the preset's.")] = None,
-    precision: Annotated[str | None, Option(help="no (float32) or bf16 (mixed precision).")] = None,
+    precision: Annotated[
+        str | None,
+        Option(help="no (float32) or bf16 (mixed precision; on a CPU only where `cfnsr doctor` names it)."),
+    ] = None,
     pretrain: Annotated[
         bool | None,
         Option("--pretrain/--no-pretrain", help="Train each encoder alone first, as the paper's run does."),

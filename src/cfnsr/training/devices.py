@@ -1,12 +1,15 @@
 """The devices of a training: mixed precision and processes."""
 
 import os
+from functools import cache
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
+from cfnsr.console import say
 from cfnsr.errors import InputError
+from cfnsr.models.fast import has_bfloat16
 from cfnsr.training.config import Recipe
 
 
@@ -23,4 +26,12 @@ def accelerator(recipe: Recipe) -> Accelerator:
             f"a batch of {recipe.batch_size} clips over {made.num_processes} processes: expected a multiple; "
             "give another --batch-size"
         )
+    if recipe.precision == "bf16" and made.device.type == "cpu" and not has_bfloat16():
+        _say_emulated()
     return made
+
+
+@cache
+def _say_emulated() -> None:
+    """Warn once, and not with every model of a grid."""
+    say("--precision bf16: this CPU emulates bfloat16, so a step takes minutes; leave it out, or take a GPU")
