@@ -93,17 +93,26 @@ def mel_decibels(
         filters: mel filters (n_mels, 1 + n_fft // 2); they fix the length of a frame, n_fft.
         hop: samples from frame to frame.
     """
-    from scipy import fft  # transforms of many frames at once, at half the time of NumPy's
-
     waveform = np.asarray(waveform, np.float32)
     n_fft = 2 * (filters.shape[1] - 1)
     padded = np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(n_fft // 2, n_fft // 2)])
     frames = sliding_window_view(padded, n_fft, axis=-1)[..., ::hop, :] * _hann(n_fft)
-    spectrum = fft.rfft(frames, overwrite_x=True)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    decibels = 10 * np.log10(np.maximum(power @ filters.T, np.float32(LOWEST_POWER)))
+    decibels = 10 * np.log10(np.maximum(_power(frames) @ filters.T, np.float32(LOWEST_POWER)))
     floor = decibels.max(axis=(-2, -1), keepdims=True) - np.float32(DYNAMIC_RANGE)
     return np.asarray(np.maximum(decibels, floor).swapaxes(-2, -1))
+
+
+def _power(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute the power spectrum (..., 1 + N / 2) of frames (..., N)."""
+    import cv2  # whose transforms take a third of the time of NumPy's
+
+    # A row holds the real part of the lowest frequency, real and imaginary part of each of the next ones, and the
+    # real part of the highest.
+    parts = cv2.dft(frames.reshape(-1, frames.shape[-1]), flags=cv2.DFT_ROWS)
+    np.square(parts, out=parts)
+    power = np.concatenate([parts[:, :1], parts[:, 1:-1:2], parts[:, -1:]], axis=1)
+    power[:, 1:-1] += parts[:, 2:-1:2]
+    return power.reshape(*frames.shape[:-1], -1)
 
 
 @cache

@@ -14,6 +14,7 @@ from cfnsr.models.encoders.resnext import ResNeXt3D
 from cfnsr.models.shapes import Scores
 
 VARIABLE = "CFNSR_FLOAT32"  # set to 1: answers are computed in float32 on every machine
+LARGE = 1024  # channels from which on bfloat16 pays: small networks answer the same on every machine
 
 
 def has_bfloat16() -> bool:
@@ -25,15 +26,17 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
     """Copy a model for answers: its 3D ResNeXt without norms, channels innermost, bfloat16 if a CPU has it.
 
     In evaluation a norm is an affine map of each channel, which goes into the weights of the convolution
-    before it. A model without that network is small, and is returned as it is.
+    before it. A model without that network is returned as it is.
 
     >>> from cfnsr import create_model
     >>> audio = create_model("audio")
     >>> fast(audio) is audio
     True
     """
-    if not any(isinstance(module, ResNeXt3D) for module in model.modules()):
+    encoders = [module for module in model.modules() if isinstance(module, ResNeXt3D)]
+    if not encoders:
         return model
+    large = any(encoder.dim >= LARGE for encoder in encoders)
     copied = deepcopy(model).eval()
     for module in copied.modules():
         if isinstance(module, ResNeXt3D):
@@ -41,7 +44,7 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
     copied = copied.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def answer(video: Tensor, audio: Tensor) -> Scores:
-        bfloat16 = video.device.type == "cpu" and has_bfloat16() and os.environ.get(VARIABLE) != "1"
+        bfloat16 = large and video.device.type == "cpu" and has_bfloat16() and os.environ.get(VARIABLE) != "1"
         with torch.autocast("cpu", torch.bfloat16) if bfloat16 else nullcontext():
             return cast(Scores, copied(video, audio))
 
