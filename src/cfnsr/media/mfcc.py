@@ -106,7 +106,7 @@ def _power(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute the power spectrum (..., 1 + N / 2) of frames (..., N)."""
     import cv2  # whose transforms take a third of the time of NumPy's
 
-    # A row holds the real part of the lowest frequency, real and imaginary part of each of the next ones, and the
+    # A row holds the real part of the lowest frequency, both parts of each of the next ones, and the
     # real part of the highest.
     parts = cv2.dft(frames.reshape(-1, frames.shape[-1]), flags=cv2.DFT_ROWS)
     np.square(parts, out=parts)
