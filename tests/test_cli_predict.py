@@ -254,6 +254,76 @@ def test_lines_of_many_files_go_on_where_they_were_cut_off(
     refused(cfnsr("predict", hearing, *given, "--engine", "ray"), "expected --out")
 
 
+# A plugin of the worker alone: one file crashes its decoder, one hangs it.
+DEADLY = """
+import os, signal, time
+from cfnsr import processes
+from cfnsr.inference import lines
+
+def deadly(model, file, *arguments, inner=lines.predict, **settings):
+    if file.stem == "silent":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if file.stem == "short":
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        time.sleep(60)
+    return inner(model, file, *arguments, **settings)
+
+def loaded(self, inner=lines.LinePredictor.model.func):
+    with open("{log}", "a") as log:
+        print("loaded", file=log)
+    return inner(self)
+
+lines.predict = deadly
+lines.LinePredictor.model.func = loaded
+"""
+
+
+def test_a_file_that_crashes_or_hangs_its_decoder_costs_its_line_alone(
+    cfnsr: Run, hearing: Path, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin, out, log = tmp_path / "deadly.py", tmp_path / "lines.jsonl", tmp_path / "log"
+    plugin.write_text(DEADLY.format(log=log))
+    monkeypatch.setattr("cfnsr.plugin._loaded", {plugin: None})
+    given = [files[name] for name in ("talk", "text", "long", "silent", "short", "faceless")]
+    done = cfnsr("predict", hearing, *given, "--out", out)
+    assert (done.returncode, done.stdout) == (2, f"6 files predicted, 0 kept, 3 failed: {out}\n"), done
+    found = {line["file"]: line.get("error") for line in map(json.loads, out.read_text().splitlines())}
+    assert found[str(files["silent"])] == "the process that read it died (-11)"
+    assert found[str(files["short"])] == "it took too long"
+    assert [found[str(files[name])] for name in ("talk", "long", "faceless")] == [None] * 3
+    # Once for the files of a process; a new one for each that died, of which one died twice.
+    assert log.read_text() == "loaded\n" * 4
+    done = cfnsr("predict", hearing, *given, "--out", out)
+    assert done.stdout == f"0 files predicted, 6 kept, 3 failed: {out}\n"
+
+
+def test_a_fault_of_the_machine_is_no_line(
+    cfnsr: Run, seeing: Path, meeting: Path, yunet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "lines.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setenv("CFNSR_YUNET", str(tmp_path / "none.onnx"))
+        done = cfnsr("predict", seeing, meeting, "--out", out)
+    assert done.returncode == 2 and "cfnsr: CFNSR_YUNET names" in done.stderr, done
+    assert out.read_text() == ""
+    assert cfnsr("predict", seeing, meeting, "--out", out).stdout.startswith("1 files predicted, 0 kept, 0")
+
+
+def test_lines_never_replace_what_is_no_line(
+    cfnsr: Run, hearing: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    recording, link, notes = tmp_path / "talk.wav", tmp_path / "link.wav", tmp_path / "notes.txt"
+    recording.write_bytes(files["talk"].read_bytes())
+    link.symlink_to(recording)
+    notes.write_text("one line without an end")
+    for out in (recording, link):
+        refused(cfnsr("predict", hearing, files["text"], recording, "--out", out), "it is a file to predict")
+    refused(cfnsr("predict", hearing, files["text"], "--out", recording), "line 1", "give another --out")
+    refused(cfnsr("predict", hearing, recording, "--out", notes), "line 1", "give another --out")
+    assert recording.read_bytes() == files["talk"].read_bytes()
+    assert notes.read_text() == "one line without an end"
+
+
 def test_outputs_that_cannot_be_are_refused_before_any_work(
     cfnsr: Run, hearing: Path, files: dict[str, Path], meeting: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from cfnsr.cluster import TRIES, connect, map_on_cluster, say_if_waiting
+from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 
 utils = pytest.importorskip("ray.cluster_utils", reason="a cluster needs cfnsr[ray]")
@@ -32,17 +33,20 @@ CROSSVAL += ("--epochs", 2, "--set", "fused_epochs=2")
 RESULTS = ("config.json", "model.safetensors", "history.jsonl", "*.csv")
 # A plugin: on the node that is to die the function waits for that, once it has been called a few times.
 GATE = """
+import os
 import time
 from pathlib import Path
 import ray
 import {module} as module
 
 calls = 0
+if ray.is_initialized():  # else it is a worker of such a process
+    os.environ["TEST_NODE"] = ray.get_runtime_context().get_node_id()
 
 def gated(*arguments, inner=module.{name}, **named):
     global calls
     calls += 1
-    here = ray.get_runtime_context().get_node_id() == "{node}"
+    here = os.environ.get("TEST_NODE") == "{node}"
     with Path("{log}").open("a") as log:
         print(here, calls, file=log)
     while here and calls > {passes}:
@@ -116,13 +120,40 @@ def test_a_map_has_all_results_and_a_crash_costs_its_item_alone(cluster: Any, tm
     deadly = partial(os.system, f"echo >> '{tmp_path}/tries'; kill -9 $PPID")
     items = [*(partial(int, number) for number in range(20)), deadly]
     with connect(cluster.address):
-        found = list(map_on_cluster(operator.call, items, lambda item: "died"))  # type: ignore[arg-type]
+        found = list(map_on_cluster(operator.call, items, lambda item, death: str(death)))
         bad = [partial(operator.floordiv, 1, number) for number in range(4)]
         with pytest.raises(ZeroDivisionError):
             list(map_on_cluster(operator.call, bad, lambda item: 0))
     assert sorted(items.index(item) for item, _ in found) == list(range(21))
-    assert {result for _, result in found} == {*range(20), "died"}
+    assert {result for _, result in found} == {*range(20), "the process that read it died (-9)"}
     assert (tmp_path / "tries").read_text().count("\n") == TRIES
+
+
+# As a codec that never returns: no Python runs any more.
+HANGS = """
+import signal, time
+from pathlib import Path
+from cfnsr import processes
+with Path({log!r}).open("a") as log:
+    print(file=log)
+processes.PATIENCE = 0.2
+with processes.time_limit(None):
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.valid_signals()) - {{signal.SIGALRM}})
+    time.sleep(600)
+"""
+GREEDY = "import numpy, resource; numpy.ones(resource.getrlimit(resource.RLIMIT_DATA)[0] // 8)"
+
+
+def test_an_item_has_its_time_and_memory_as_in_a_local_worker(cluster: Any, tmp_path: Path) -> None:
+    log = tmp_path / "tries"
+    hangs, greedy = partial(exec, HANGS.format(log=str(log)), {}), partial(exec, GREEDY, {})
+    with connect(cluster.address):
+        items = [hangs, *(partial(int, number) for number in range(4))]
+        found = list(map_on_cluster(operator.call, items, lambda item, death: str(death)))
+        with pytest.raises(MemoryError):
+            list(map_on_cluster(operator.call, [greedy], lambda item, death: None))
+    assert {result for _, result in found} == {0, 1, 2, 3, "it took too long"}
+    assert log.read_text() == "\n", "it is not tried again"
 
 
 def test_an_address_at_which_nobody_answers(cfnsr: Run, synthetic: Path, tmp_path: Path) -> None:
@@ -159,7 +190,9 @@ def test_prepare(
     with doomed("cfnsr.data.prepare", "prepare_clip"):
         done = cfnsr("prepare", synthetic, out, *PREPARE, *ray)
     assert done.returncode == 0 and "12 clips made, 0 kept, 0 failed" in done.stdout, done
-    assert contents(out) == contents(prepared)
+    found, local = contents(out), contents(prepared)
+    assert found.pop("index.sqlite") != local.pop("index.sqlite"), "it holds the times of the files"
+    assert found == local and Store(out).headers() == Store(prepared).headers()
 
 
 def test_crossval(

@@ -3,6 +3,7 @@
 import multiprocessing
 import operator
 import os
+import pickle
 import signal
 import time
 from functools import partial
@@ -15,7 +16,7 @@ import pytest
 from cfnsr import processes
 from cfnsr.errors import InputError
 from cfnsr.media.errors import MediaError
-from cfnsr.processes import Worker, map_surviving, more_time, time_limit
+from cfnsr.processes import Worker, WorkerDied, map_surviving, more_time, restart_limit, time_limit
 
 
 def results(items: list[Any], workers: int) -> list[tuple[int, object]]:
@@ -64,6 +65,29 @@ def test_an_exception_ends_the_map(workers: int) -> None:
     assert not multiprocessing.active_children()
 
 
+class Counting:
+    """A function that keeps something between calls, as one does that loads a model."""
+
+    calls = 0
+
+    def __call__(self, item: str) -> int:
+        self.calls += 1
+        return self.calls
+
+
+def test_a_process_keeps_what_its_function_has_loaded() -> None:
+    function = Counting()
+    found = [result for _, result in map_surviving(function, "abc", 1, lambda item, death: 0)]
+    assert found == [1, 2, 3] and function.calls == 0
+
+
+@pytest.mark.parametrize("code", [None, 1, -signal.SIGKILL, -signal.SIGALRM])
+def test_a_death_is_told_between_processes(code: int | None) -> None:
+    death = WorkerDied(code)
+    found = pickle.loads(pickle.dumps(death))  # noqa: S301
+    assert (str(found), found.late) == (str(death), death.late)
+
+
 def refuse() -> None:
     raise MediaError("too long", "it is")
 
@@ -88,19 +112,24 @@ def test_a_worker_may_not_take_all_memory() -> None:
 
 
 def limits(file: Path) -> list[float]:
-    """Seconds left with a file, with a long one, and behind it."""
+    """Seconds left with a file, with a long one, after some progress, and behind it."""
     with time_limit(file):
         first = signal.getitimer(signal.ITIMER_REAL)[0]
         more_time(1_000)
         then = signal.getitimer(signal.ITIMER_REAL)[0]
-    return [first, then, signal.getitimer(signal.ITIMER_REAL)[0]]
+        restart_limit(1_000)
+        kept = signal.getitimer(signal.ITIMER_REAL)[0]
+        restart_limit(2_000)
+        again = signal.getitimer(signal.ITIMER_REAL)[0]
+    restart_limit(2_000)
+    return [first, then, kept, again, signal.getitimer(signal.ITIMER_REAL)[0]]
 
 
 def test_a_larger_or_longer_file_may_take_longer_and_this_process_has_no_limit(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.truncate(tmp_path / "file", 10**9)
-    assert limits(tmp_path / "file") == [0, 0, 0]
+    assert limits(tmp_path / "file") == [0] * 5
     worker = Worker(processes.LEAST_MEMORY)
     found = worker.call(limits, tmp_path / "file")
     worker.end()
-    assert found == pytest.approx([500, 1_500, 0], abs=100)
+    assert found == pytest.approx([500, 1_500, 1_500, 2_000, 0], abs=100)

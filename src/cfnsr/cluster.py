@@ -7,14 +7,15 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cfnsr.console import say
 from cfnsr.errors import InputError, require
 from cfnsr.plugin import load_plugin, loaded
-from cfnsr.processes import WorkerDied, one_thread
+from cfnsr.processes import Worker, WorkerDied, apply, cores, memory_for, one_thread
 
 if TYPE_CHECKING:
     import ray
@@ -108,8 +109,9 @@ def map_on_cluster(
 ) -> Iterator[tuple[Item, Result]]:
     """Apply a function to items on the cluster; gives each item with its result, in the order done.
 
-    As `processes.map_surviving`: an item whose worker or node died is tried again. What `function` raises
-    ends it. As many items are under way as keep all CPUs of the cluster busy, also when nodes join or leave.
+    As `processes.map_surviving`: an item whose worker or node died is tried again, one that was too late is
+    not. What `function` raises ends it. As many items are under way as keep all CPUs of the cluster busy,
+    also when nodes join or leave.
 
     Args:
         function: of one item, for which it has one CPU; a process unpickles it once.
@@ -118,7 +120,7 @@ def map_on_cluster(
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    task = task_of(function)
+    task = task_of(_Apart(pickle.dumps(function)))
     queue = [(item, 1) for item in reversed(items)]
     running: dict[Future[Result], tuple[Item, int]] = {}
     most = 0
@@ -131,14 +133,41 @@ def map_on_cluster(
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             item, tries = running.pop(future)
             try:
-                yield item, future.result()
+                result = future.result()
             except RayTaskError as error:
-                raise error.cause from None
+                if not isinstance(error.cause, WorkerDied):
+                    raise error.cause from None
+                death = error.cause
             except RayError:
-                if tries < TRIES:
-                    queue.append((item, tries + 1))
-                else:
-                    yield item, failed(item, WorkerDied())
+                death = WorkerDied()
+            else:
+                yield item, result
+                continue
+            if tries < TRIES and not death.late:
+                queue.append((item, tries + 1))
+            else:
+                yield item, failed(item, death)
+
+
+@dataclass
+class _Apart:
+    """Applies a function in a process below Ray's own, where limits of time and memory hold as locally.
+
+    Args:
+        function: pickled.
+    """
+
+    function: bytes
+    workers: list[Worker] = field(default_factory=list)  # the one that is kept between items
+
+    def __call__(self, item: object) -> Any:
+        if not self.workers:
+            self.workers.append(Worker(memory_for(cores())))
+        try:
+            return self.workers[0].call(apply, self.function, item)
+        except WorkerDied:
+            self.workers.clear()
+            raise
 
 
 def say_if_waiting(cpus: float, gpus: float) -> None:

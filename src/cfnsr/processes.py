@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -9,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -43,9 +45,14 @@ class WorkerDied(Exception):  # noqa: N818 - it is what happened
     """
 
     def __init__(self, code: int | None = None) -> None:
+        super().__init__(code)  # as it is unpickled, when it comes from a cluster
+        self.code = code
         self.late = code == -getattr(signal, "SIGALRM", 0) != 0
-        died = "the process that read it died" + ("" if code is None else f" ({code})")
-        super().__init__("it took too long" if self.late else died)
+
+    def __str__(self) -> str:
+        if self.late:
+            return "it took too long"
+        return "the process that read it died" + ("" if self.code is None else f" ({self.code})")
 
 
 class Worker:
@@ -106,7 +113,8 @@ def map_surviving(
     dies of it twice, or by its `time_limit`. What `function` raises ends it.
 
     Args:
-        function: of one item; it and what it gives must be picklable.
+        function: of one item; it and what it gives must be picklable. A process unpickles it once, so it
+            may keep what it has loaded.
         workers: processes; 0 stays in this one, and dies with it.
         failed: makes the result of an item whose process died.
     """
@@ -116,14 +124,14 @@ def map_surviving(
     queue = [(item, False) for item in reversed(items)]
     alive, idle = set[Worker](), list[Worker]()
     busy: dict[Any, tuple[Worker, Item, bool]] = {}
-    memory = memory_for(workers)
+    memory, pickled = memory_for(workers), pickle.dumps(function)
     try:
         while queue or busy:
             while queue and len(busy) < workers:
                 worker = idle.pop() if idle else Worker(memory)
                 alive.add(worker)
                 item, again = queue.pop()
-                worker.send(function, item)
+                worker.send(apply, pickled, item)
                 busy[worker.pipe] = worker, item, again
             for pipe in connection.wait(busy):
                 worker, item, again = busy.pop(pipe)
@@ -141,6 +149,16 @@ def map_surviving(
     finally:
         for worker in alive:
             worker.end()
+
+
+def apply(function: bytes, item: Any) -> Any:
+    """Apply a pickled function, which a process keeps between items: it may have loaded a model."""
+    return _unpickled(function)(item)
+
+
+@lru_cache(maxsize=1)
+def _unpickled(function: bytes) -> Callable[[Any], Any]:
+    return pickle.loads(function)  # type: ignore[no-any-return]  # noqa: S301 - of the parent
 
 
 def memory_for(workers: int) -> int:
@@ -173,6 +191,12 @@ def more_time(seconds: float) -> None:
     """Lengthen the time limit, if there is one, now that it is known how much there is to do."""
     if _is_worker and (left := signal.getitimer(signal.ITIMER_REAL)[0]):
         signal.setitimer(signal.ITIMER_REAL, left + seconds)
+
+
+def restart_limit(seconds: float) -> None:
+    """Give the time limit, if there is one, at least some seconds again: there is progress."""
+    if _is_worker and (left := signal.getitimer(signal.ITIMER_REAL)[0]):
+        signal.setitimer(signal.ITIMER_REAL, max(left, seconds))
 
 
 def _work(pipe: Connection, plugins: Sequence[Path], memory: int) -> None:

@@ -109,8 +109,9 @@ def predict(
     out: Annotated[
         Path | None,
         Option(
-            help="For many files: write of each what --json prints, as a line, once it is done; files that "
-            "have a line are passed over. One that cannot be read has its reason there."
+            help="For many files: write of each what --json prints, as a line, once it is done. One that "
+            "cannot be read has its reason there. Files that have a line are passed over, read or not: "
+            "delete a line to have it anew."
         ),
     ] = None,
     engine: EngineOption = "local",
@@ -136,6 +137,8 @@ def predict(
         for option, given_too in {**named, "--json": as_json}.items():
             if given_too:
                 raise InputError(f"{option} does not go with --out {out}: leave one of the two out")
+        if out.exists() and any(file.exists() and out.samefile(file) for file in files):
+            raise InputError(f"--out {out}: it is a file to predict; give another name")
     elif engine == "ray":
         raise InputError(
             "--engine ray writes predictions as lines of JSON: expected --out, such as out.jsonl"
@@ -143,18 +146,17 @@ def predict(
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
     load = partial(_load_changed, checkpoint, speech_encoder, adapt, only)
-    model = load()
+    _say_model(checkpoint)
     settings: dict[str, Any] = {"window": window, "hop": hop, "all_faces": all_faces, "streams": streams}
     if out is not None:
         with engine_ready(engine, address, local={}, ray={}):
-            spread = map_on_cluster if engine == "ray" else partial(map_surviving, workers=0)
-            line = LinePredictor(
-                load if engine == "ray" else lambda: model, settings, partial(_track, openface)
-            )
+            spread = map_on_cluster if engine == "ray" else partial(map_surviving, workers=1)
+            line = LinePredictor(load, settings, partial(_track, openface))
             well = _predict_lines(spread, line, files, out)
         if not well:
             raise typer.Exit(2)
         return
+    model = load()
     predictions, well = [], True
     for file in files:
         points = _track(openface, file)
@@ -314,17 +316,18 @@ def live(
 
 def _predict_lines(spread: Spread, line: Callable[[Path], "Line"], files: Sequence[Path], out: Path) -> bool:
     """Predict the files that have no line yet; tell if all of them could be read, also before."""
-    from cfnsr.inference.lines import append_lines, failed, read_lines
+    from cfnsr.inference.lines import append_lines, failed, open_lines, read_lines
 
-    before = read_lines(out)
-    todo = [file for file in dict.fromkeys(files) if str(file) not in before]
-    kept = [before[name] for name in dict.fromkeys(map(str, files)) if name in before]
-    found = spread(line, todo, failed=lambda file, death: failed(file, str(death)))
-    bad = kept.count(False)
-    with bar("predict", len(todo)) as step:
-        for each in append_lines(out, (made for _, made in found)):
-            bad += "error" in each
-            step(advance=1, note=visible(each.get("error") or f"{each['file']}: {each['emotion']}"))
+    with open_lines(out) as lines:
+        before = read_lines(lines)
+        todo = [file for file in dict.fromkeys(files) if str(file) not in before]
+        kept = [before[name] for name in dict.fromkeys(map(str, files)) if name in before]
+        found = spread(line, todo, failed=lambda file, death: failed(file, str(death)))
+        bad = kept.count(False)
+        with bar("predict", len(todo)) as step:
+            for each in append_lines(lines, (made for _, made in found)):
+                bad += "error" in each
+                step(advance=1, note=visible(each.get("error") or f"{each['file']}: {each['emotion']}"))
     print(f"{len(todo)} files predicted, {len(kept)} kept, {bad} failed: {out}")
     return not bad
 
@@ -410,7 +413,7 @@ def _load_changed(
     checkpoint: str, speech_encoder: str | None, adapt: Sequence[Path] | None, only: str | None
 ) -> "Recogniser":
     """Load a model and change it as `predict` was asked."""
-    model = _load(checkpoint, speech_encoder)
+    model = _load_quietly(checkpoint, speech_encoder)
     if adapt:
         from cfnsr.inference.adapt import adapt as adapted
         from cfnsr.inference.adapt import windows_of
@@ -423,15 +426,27 @@ def _load_changed(
     return model
 
 
-def _load(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
-    """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
-    from cfnsr.inference.recogniser import as_recogniser
-    from cfnsr.sharing.loading import is_hub_name, load
+def _load(checkpoint: str) -> "Recogniser":
+    """Say which model it is, and load it."""
+    _say_model(checkpoint)
+    return _load_quietly(checkpoint)
+
+
+def _say_model(checkpoint: str) -> None:
+    """Say what is to be known of a model that is not a folder here."""
+    from cfnsr.sharing.loading import is_hub_name
 
     if is_shipped(checkpoint):
         say(f"model {checkpoint}: {NOTE}")
     elif is_hub_name(checkpoint):
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
+
+
+def _load_quietly(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
+    """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
+    from cfnsr.inference.recogniser import as_recogniser
+    from cfnsr.sharing.loading import load
+
     model = as_recogniser(load(checkpoint))
     model.find_networks(speech_encoder)
     return model

@@ -1,7 +1,9 @@
 """The index of a store: what the headers of its clips say, in one file, so that nobody need open them all.
 
 It is a cache: a row counts while its clip file has the size and the time of change of when it was read. Never
-changed in place, a new one takes its place: readers need no lock, and a kill leaves the one before.
+changed in place, a new one takes its place: readers need no lock, and a kill leaves the one before. It holds
+its own checksum, by which any damage is noticed, and whoever adds to it begins anew; only the quick listing
+does not look at that, and takes what it cannot make sense of for an empty one.
 """
 
 import errno
@@ -9,6 +11,7 @@ import gc
 import json
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -29,11 +32,14 @@ CREATE INDEX listing ON clips (name, emotion, actor);
 CREATE TABLE folders (folder TEXT PRIMARY KEY, mtime_ns INTEGER);
 PRAGMA user_version = {VERSION};
 """
+CHECKSUM = 68  # where SQLite keeps an "application id" of four bytes, of which it makes no use
+CHUNK = 1 << 20  # bytes
 READERS = 16  # clips that are read at a time: object storage answers late
 LEAST = 1_000  # rows that are worth a new file; at least a tenth, so that all writing is linear
 
 Stamp: TypeAlias = tuple[int, int | str]  # size in bytes; time of change in ns, or object storage's ETag
 Described: TypeAlias = dict[str, Any]  # a header as JSON
+ODD = (sqlite3.Error, ValueError, KeyError, TypeError, RecursionError)  # what comes of a damaged file
 
 
 class Entry(NamedTuple):
@@ -49,7 +55,7 @@ class Index:
 
     Args:
         path: of its file; one that is missing, damaged or of another version is as an empty one.
-        whole: check all of it, for it will be added to.
+        whole: check all of it by its checksum, for it will be added to, or all headers be read.
     """
 
     def __init__(self, path: Path, *, whole: bool = False) -> None:
@@ -77,19 +83,17 @@ class Index:
     def _open(self, whole: bool) -> None:
         self._connection: sqlite3.Connection | None = None
         self._preparations = dict[int, Described]()
-        try:
+        with suppress(*ODD, OSError):
+            if whole and _checksum(self._local) != _kept_checksum(self._local):
+                return
             url = f"{self._local.absolute().as_uri()}?mode=ro&immutable=1"
             connection = sqlite3.connect(url, uri=True)
-            good = connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
-            if good and whole:
-                good = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
-                (self._rows,) = connection.execute("SELECT count(*) FROM clips").fetchone()
-            if good:
-                shared = connection.execute("SELECT * FROM preparations")
+            if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                if whole:
+                    (self._rows,) = connection.execute("SELECT count(*) FROM clips").fetchone()
+                shared = connection.execute("SELECT id, json FROM preparations")
                 self._preparations = {number: json.loads(text) for number, text in shared}
                 self._connection = connection
-        except (sqlite3.Error, ValueError):
-            pass
 
     def _select(self, query: str, *values: object) -> Iterable[tuple[Any, ...]]:
         """Rows of a query, as far as they can be read."""
@@ -99,25 +103,29 @@ class Index:
 
     def entries(self, folders: Mapping[str, int]) -> list[Entry]:
         """Listing sorted by name; empty where the folders of the clips have changed since."""
-        if not self._connection or not folders or dict(self._select("SELECT * FROM folders")) != folders:
+        if not self._connection or not folders or self._folders() != folders:
             return []
         gc.disable()  # it would walk over a million new tuples again and again: half of the time
         try:
             listed = self._connection.execute("SELECT name, emotion, actor FROM clips ORDER BY name")
-            return list(map(Entry._make, listed))
-        except sqlite3.Error:
+            entries = list(map(Entry._make, listed))
+        except ODD:
             return []
         finally:
             gc.enable()
+        return entries if all(map(_is_sound, entries)) else []
+
+    def _folders(self) -> dict[str, int]:
+        return dict(self._select("SELECT folder, mtime_ns FROM folders"))
 
     def headers(self, stamps: Mapping[str, Stamp], file: str | None = None) -> dict[str, Described]:
         """Headers of the clip files that are as they were read, or of one of them."""
         one, values = ("", ()) if file is None else (" WHERE file = ?", (file,))
         query = f"SELECT file, bytes, changed, preparation, rest FROM clips{one}"  # noqa: S608
         found = {}
-        with suppress(ValueError, KeyError, TypeError):  # damaged where SQLite does not notice
-            for name, size, changed, preparation, rest in self._select(query, *values):
-                if stamps.get(name) == (size, changed):
+        for name, size, changed, preparation, rest in self._select(query, *values):
+            if stamps.get(name) == (size, changed):
+                with suppress(*ODD):
                     found[name] = {**json.loads(rest), "preparation": self._preparations[preparation]}
         return found
 
@@ -155,7 +163,7 @@ class Index:
             for file, header in zip(lacking, pool.map(read, lacking), strict=True):
                 complete &= header is not None and self.put(file, stamps[file], header)
         marks = folders if complete else {}
-        if self._new or gone or dict(self._select("SELECT * FROM folders")) != marks:
+        if self._new or gone or self._folders() != marks:
             self.save(gone, marks)
 
     def save(self, gone: Iterable[str] = (), folders: Mapping[str, int] | None = None) -> None:
@@ -177,11 +185,15 @@ class Index:
                     _insert(connection, *row)
                 connection.executemany("INSERT INTO folders VALUES (?, ?)", (folders or {}).items())
                 connection.execute("COMMIT")
+            checksum = _checksum(temporary)
+            with temporary.open("r+b") as file:
+                file.seek(CHECKSUM)
+                file.write(checksum)
 
         try:
             write_atomically(self._local, write)
-        except sqlite3.OperationalError as error:
-            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL  # its own errors have none
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(self._path)) from None
         if self._connection:
             self._connection.close()
@@ -191,6 +203,28 @@ class Index:
         self._rows += len(self._new)
         self._new.clear()
         self._open(whole=False)
+
+
+def _is_sound(entry: Entry) -> bool:
+    return (
+        isinstance(entry.name, str) and isinstance(entry.emotion, str) and isinstance(entry.actor, (str, int))
+    )
+
+
+def _checksum(path: Path) -> bytes:
+    """Compute the checksum of all of a file but the place that keeps it."""
+    with path.open("rb") as file:
+        found = zlib.crc32(file.read(CHECKSUM))
+        file.seek(CHECKSUM + 4)
+        while chunk := file.read(CHUNK):
+            found = zlib.crc32(chunk, found)
+    return found.to_bytes(4, "big")
+
+
+def _kept_checksum(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(CHECKSUM)
+        return file.read(4)
 
 
 def _insert(connection: sqlite3.Connection, file: str, stamp: Stamp, header: Described) -> None:

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,9 @@ from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
 from cfnsr.plugin import blamed
 from cfnsr.processes import Spread, WorkerDied, cores, map_surviving, time_limit
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MACHINE = (*FULL, errno.EROFS, errno.EMFILE, errno.ENFILE)  # errors that are no recording's
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,11 @@ def _without_detector(
 
 
 def _failure(take: Take, reason: str, message: str) -> Failure:
-    return Failure(take.name, str(take.video or take.audio or take.openface), reason, message)
+    return Failure(take.name, _file(take), reason, message)
+
+
+def _file(take: Take) -> str:
+    return str(take.video or take.audio or take.openface)
 
 
 def _died(take: Take, death: WorkerDied) -> Failure:
@@ -163,24 +170,33 @@ def _prepare_one(take: Take, store: Store, preparation: Preparation) -> Made | F
         return clip.header, store.write(clip.header, clip.tensors)
     except MediaError as error:
         return _failure(take, error.reason, f"{error}{_set_aside(take, store, preparation)}")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
             raise InputError(
                 f"the disk of {store.folder} is full: expected room for more clips; free some and run the "
                 "same command again, what is prepared stays"
             ) from None
-        if error.errno == errno.EROFS:
-            raise
-        return _failure(take, "broken", str(error))
-    except InputError:
-        raise  # nothing about this take: the next would fail alike
-    except MemoryError:
-        return _failure(take, "too large", "it takes more memory than a worker may have")
-    except Exception as error:  # a codec's or OpenCV's own: this take's failure, and the run goes on
-        if plugin := blamed(error):
-            raise InputError(f"plugin {plugin} fails with {type(error).__name__}: {error}; mend it") from None
-        failure = _failure(take, "broken", f"{type(error).__name__}: {' '.join(str(error).split())}")
-        return replace(failure, message=f"{failure.file}: {failure.message}")
+        return _failure(take, *fault(error, _file(take)))
+
+
+def fault(error: Exception, file: str) -> tuple[str, str]:
+    """Tell what is wrong with a recording by what reading it raised: a reason and words.
+
+    Raises what is nothing about the recording, for the next would fail alike: the machine's errors, a
+    plugin's, and any other `InputError`.
+    """
+    if isinstance(error, MediaError):
+        return error.reason, str(error)
+    if isinstance(error, OSError) and error.errno not in MACHINE:
+        return "broken", str(error)
+    if isinstance(error, (InputError, OSError)):
+        raise error
+    if isinstance(error, MemoryError):
+        return "too large", f"{file} takes more memory than a worker may have"
+    if plugin := blamed(error):
+        raise InputError(f"plugin {plugin} fails with {type(error).__name__}: {error}; mend it") from None
+    # A codec's or OpenCV's own.
+    return "broken", f"{file}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _set_aside(take: Take, store: Store, preparation: Preparation) -> str:

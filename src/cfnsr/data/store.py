@@ -164,7 +164,7 @@ class Store:
         }
 
     def index(self, *, whole: bool = False) -> Index:
-        """Open its index; to add to it, check the `whole` of it."""
+        """Open its index; to add to it or to read all of it, check the `whole` of it."""
         return Index(self.folder / "index.sqlite", whole=whole)
 
     def update(self, index: Index) -> dict[str, Stamp]:
@@ -186,7 +186,7 @@ class Store:
         if file not in stamps:
             return None
         described = index.headers(stamps, file).get(file)
-        return Header(**described) if described else self.header(name)
+        return (_made(described) if described else None) or self.header(name)
 
     def header(self, name: str) -> Header | None:
         """Header of the clip of this name; None when missing, damaged or of another format."""
@@ -213,11 +213,12 @@ class Store:
             raise InputError(
                 f"{self.folder} holds no prepared clip: run `cfnsr prepare CORPUS {self.folder}`"
             )
-        with self.index() as index:
-            known = index.headers(stamps)
-        paths = [self.folder / "clips" / file for file in stamps if file not in known]
+        with self.index(whole=True) as index:
+            made = {file: _made(described) for file, described in index.headers(stamps).items()}
+        known = [header for header in made.values() if header]
+        paths = [self.folder / "clips" / file for file in stamps if not made.get(file)]
         with ThreadPoolExecutor(READERS) as pool:
-            found = [*(Header(**described) for described in known.values()), *pool.map(read_header, paths)]
+            found = [*known, *pool.map(read_header, paths)]
         return sorted(found, key=lambda header: header.name)
 
     def tensors(self, name: str) -> frozenset[str]:
@@ -252,6 +253,13 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _stamp(status: os.stat_result) -> Stamp:
     return status.st_size, status.st_mtime_ns
+
+
+def _made(described: Described) -> Header | None:
+    """Make a header of what the index says; None where that is of another version."""
+    with suppress(TypeError):
+        return Header(**described)
+    return None
 
 
 def read_header(path: Path) -> Header:

@@ -2,21 +2,28 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from cfnsr.data.prepare import fault
 from cfnsr.errors import InputError
 from cfnsr.inference.predict import predict
 from cfnsr.inference.recogniser import Recogniser
+from cfnsr.processes import restart_limit, time_limit
 
 Line = dict[str, Any]
+BEGIN = b'{"file": '  # of each line
+PATIENCE = 600.0  # seconds from one window to the next, of which several are prepared at a time
 
 
 @dataclass
 class LinePredictor:
     """Predicts files in any process, which loads the model first; a file it cannot read gives the reason.
+
+    What is no fault of the file, as a full disk or a missing network, is raised.
 
     Args:
         load: gives the model.
@@ -35,11 +42,18 @@ class LinePredictor:
 
     def __call__(self, file: Path) -> Line:
         """Predict a file as `predict --json` does."""
-        model = self.model
+        model, track = self.model, self.track(file)
         try:
-            return predict(model, file, openface=self.track(file), **self.settings).as_json()
-        except (InputError, OSError) as error:
-            return failed(file, str(error))
+            with time_limit(file, track):
+                return predict(
+                    model,
+                    file,
+                    openface=track,
+                    progress=lambda done, total: restart_limit(PATIENCE),
+                    **self.settings,
+                ).as_json()
+        except Exception as error:
+            return failed(file, fault(error, str(file))[1])
 
 
 def failed(file: Path, reason: str) -> Line:
@@ -47,38 +61,59 @@ def failed(file: Path, reason: str) -> Line:
     return {"file": str(file), "error": reason}
 
 
-def append_lines(path: Path, lines: Iterable[Line]) -> Iterator[Line]:
-    """Write lines as they come, and pass them on."""
+@contextmanager
+def open_lines(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of lines, to read it and to add to it alone.
+
+    Raises:
+        InputError: another process writes it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as out:
-        for line in lines:
-            out.write(json.dumps(line) + "\n")
-            out.flush()
-            yield line
+    with path.open("a+b") as file:
+        with suppress(ImportError):  # there is none on Windows
+            import fcntl
+
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise InputError(
+                    f"{path} is being written by another cfnsr: expected to be the only one; wait until that "
+                    "has ended, then run the same command again"
+                ) from None
+        file.seek(0)
+        yield file
 
 
-def read_lines(path: Path) -> dict[str, bool]:
+def append_lines(file: BinaryIO, lines: Iterable[Line]) -> Iterator[Line]:
+    """Write lines as they come, and pass them on."""
+    for line in lines:
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        yield line
+
+
+def read_lines(file: BinaryIO) -> dict[str, bool]:
     """Read which files have a line, and if it is a prediction; a last line that was cut off is deleted.
 
     Raises:
-        InputError: the file holds something else.
+        InputError: the file holds something else, which stays as it is.
     """
     found: dict[str, bool] = {}
-    if not path.exists():
-        return found
-    with path.open("r+b") as file:
-        whole = 0
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                described = json.loads(line)
-                found[described["file"]] = "error" not in described
-            except (ValueError, KeyError, TypeError):
-                raise InputError(
-                    f"{path} line {number}: expected a prediction as JSON, as an earlier run wrote it; give "
-                    "another --out"
-                ) from None
-            whole += len(line)
-        file.truncate(whole)
+    whole = 0
+    for number, line in enumerate(file, start=1):
+        cut = not line.endswith(b"\n")
+        if cut and (line.startswith(BEGIN) or BEGIN.startswith(line)):
+            file.truncate(whole)
+            break
+        try:
+            described = json.loads(line)
+            found[described["file"]] = "error" not in described
+        except (ValueError, KeyError, TypeError, RecursionError):
+            cut = True
+        if cut:
+            raise InputError(
+                f"{file.name} line {number}: expected a prediction as JSON, as an earlier run wrote it; give "
+                "another --out"
+            )
+        whole += len(line)
     return found
