@@ -37,7 +37,7 @@ class Growth:
     def straight(self) -> float:
         """Largest distance of the seconds from the straight line through them, as a part of the largest."""
         line = np.polyval(np.polyfit(self.amounts, self.seconds, 1), self.amounts)
-        return float(np.abs(line - self.seconds).max() / max(self.seconds))
+        return float(np.abs(line - self.seconds).max() / max(*self.seconds, 1e-9))
 
     def as_json(self) -> dict[str, object]:
         return {**vars(self), "straight": self.straight}
