@@ -20,7 +20,7 @@ from cfnsr.training.config import find_recipe
 from cfnsr.training.job import Job
 from cfnsr.training.loop import EpochOrder, Step, Trainer
 from cfnsr.training.prepared import PreparedCorpus
-from cfnsr.training.watch import FILE, Watch
+from cfnsr.training.watch import NOT_FINITE, Watch
 
 RECIPE = replace(find_recipe("small"), epochs=2, batch_size=8, learning_rate=0.01)
 TRAIN = list(range(24))
@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(
     assert len(steps) == 4
     order = EpochOrder(len(TRAIN), 0)
     order.set_epoch(2)
-    said = json.loads((tmp_path / FILE).read_text())
+    said = json.loads((tmp_path / NOT_FINITE).read_text())
     assert said["clips"] == [pictures.headers[TRAIN[place]].name for place in list(order)[8:16]]
     assert said["clips_not_finite"] == [] and said["loss"] == str(factor)
     assert said["when"] == "at step 2 of epoch 2"
@@ -92,8 +92,12 @@ def test_a_clip_that_is_not_finite_is_named(trainer: Fit, fill: Callable[..., St
         said = f"the loss is nan {when}: .* not all values of {header.name} are finite"
         with pytest.raises(InputError, match=said):
             trainer(PreparedCorpus(store), Scaled({})).fit()
-        assert json.loads((tmp_path / FILE).read_text())["clips_not_finite"] == [header.name]
+        assert json.loads((tmp_path / NOT_FINITE).read_text())["clips_not_finite"] == [header.name]
         store.write(header, whole)
+    mended = trainer(PreparedCorpus(store), Scaled({}))
+    mended.fit()
+    mended.close()
+    assert not (tmp_path / NOT_FINITE).exists()
 
 
 def test_an_exploding_loss_is_reported_once_an_epoch(

@@ -32,7 +32,7 @@ from cfnsr.training.discriminants import fit_discriminants, prepare
 from cfnsr.training.inputs import answer, to_input
 from cfnsr.training.job import Job
 from cfnsr.training.run import HISTORY, Record, read_history, write_history
-from cfnsr.training.watch import Watch, refuse
+from cfnsr.training.watch import NOT_FINITE, Watch, refuse
 
 READERS = 4  # worker processes that prefetch when the clips do not fit into memory
 ORDER, DROPOUT = 0, 1  # purposes of a mixed seed, beside those of `augmentation` and `fold.INITIAL`
@@ -370,6 +370,7 @@ class Trainer:
         self.accelerator.free_memory()
         if self.main:
             self._state_path.unlink(missing_ok=True)
+            (self.folder / NOT_FINITE).unlink(missing_ok=True)  # of an attempt before, since mended
             if self._state_path.parent.is_dir():
                 self._state_path.parent.rmdir()
 

@@ -18,7 +18,7 @@ from cfnsr.training.config import Recipe
 
 BEHIND = 8  # steps on the way from the device at most
 EXPLODED = 10.0  # times the loss of a guess
-FILE = "not_finite.json"
+NOT_FINITE = "not_finite.json"
 
 
 class Progress(NamedTuple):
@@ -98,13 +98,13 @@ def refuse(
     faulty = [name for name, place in zip(names, places, strict=True) if not _is_finite(clips[place])]
     # The loss as text: JSON knows no NaN.
     content = {"when": when, "loss": str(loss), "learning_rate": recipe.learning_rate}
-    write_json(folder / FILE, {**content, "clips": names, "clips_not_finite": faulty})
+    write_json(folder / NOT_FINITE, {**content, "clips": names, "clips_not_finite": faulty})
     if faulty:
         why = f"not all values of {listed(faulty)} are finite; delete their prepared files and prepare again"
     else:
         why = f"its clips are {listed(names)}; lower the learning rate, now {recipe.learning_rate:g}"
     raise InputError(
-        f"{folder}: the loss is {loss} {when}: expected a finite one; {why} ({FILE} there names all)"
+        f"{folder}: the loss is {loss} {when}: expected a finite one; {why} ({NOT_FINITE} there names all)"
     )
 
 
