@@ -8,6 +8,7 @@ import pytest
 
 import cfnsr
 from cfnsr import processes
+from cfnsr.features.preparation import Preparation
 from cfnsr.serve.decoding import Decoder
 
 Make = Callable[..., Any]
@@ -85,3 +86,36 @@ def test_windows_are_the_same_there(new_ear: Make, talk: Path) -> None:
 def _open_files(process: int | None) -> list[str]:
     folder = Path(f"/proc/{process}/fd")
     return [str(each.readlink()) for each in folder.iterdir()] if folder.exists() else []
+
+
+FACES = """
+import numpy as np
+from cfnsr.data import preparer
+
+
+class Detector:
+    def detect(self, frame):
+        return np.array([[20, 20, 40, 40, 0.9]], np.float32)
+
+
+preparer.detector = Detector
+"""
+
+
+def test_a_recording_leaves_no_threads_behind(
+    film: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its decoders, in the process that goes on to the next."""
+    plugin = tmp_path / "faces.py"
+    plugin.write_text(FACES)
+    monkeypatch.setattr(processes, "loaded", lambda: (plugin,))
+    path, preparation = film(3.0, lambda second: [("r", 20)]), Preparation(frames=4, size=16)
+    decoder = Decoder(processes.LEAST_MEMORY)
+    counts = []
+    for _ in range(4):
+        assert len(list(decoder.windows(path, preparation))) == 1
+        decoder.forget()
+        assert decoder._worker is not None
+        counts.append(len(list(Path(f"/proc/{decoder._worker.process.pid}/task").iterdir())))
+    decoder.end()
+    assert counts[-1] <= counts[0], counts

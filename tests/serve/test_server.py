@@ -1,6 +1,7 @@
 """A server as a process: who is let in, slow and broken connections, and how it ends."""
 
 import os
+import select
 import signal
 import socket
 import stat
@@ -101,6 +102,26 @@ def test_an_upload_that_stalls_is_answered_and_deleted(
         answer = read_all(line)
         assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing arrived for " in answer
         assert served.left() == [] and served.app.state.jobs.busy == 0
+
+
+def test_who_is_declined_while_sending_is_answered(
+    serve: Make, new_ear: Make, talk: Path, until: Until
+) -> None:
+    """Once all is sent, for a line that is cut while a client sends would take the answer with it."""
+    gate = threading.Event()
+    model = new_ear(gate)
+    with serve(model, queue=0) as served:
+        try:
+            served.upload("/jobs", talk)
+            assert model.reached.wait(60)
+            with connect(served) as line:
+                line.sendall(head(served, 8_000_000))
+                assert not select.select([line], [], [], 0.5)[0]
+                for _ in range(8):
+                    line.sendall(bytes(1_000_000))
+                assert read_all(line).startswith(b"HTTP/1.1 429 ")
+        finally:
+            gate.set()
 
 
 def test_too_large_an_upload_is_answered_while_it_is_sent(ear: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -125,6 +126,7 @@ def _next() -> PreparedWindow | None:
 def _forget() -> None:
     global _windows, _coming
     _windows, _coming = None, iter(())
+    gc.collect()  # PyAV's containers are cycles, and hold the threads of their decoders
 
 
 def _one(place: int) -> list[PreparedWindow]:

@@ -21,7 +21,7 @@ from cfnsr.serve import schemas
 from cfnsr.serve.jobs import Job, Jobs, explains
 from cfnsr.serve.refusals import Refusal
 from cfnsr.serve.schemas import Options
-from cfnsr.serve.uploads import PART, receive
+from cfnsr.serve.uploads import PART, drain, receive
 from cfnsr.serve.words import in_words
 
 ASK_AGAIN = 0.25  # seconds between two looks whether a client that waits is still there
@@ -87,7 +87,11 @@ HowTo = Annotated[Options, Depends(check_options)]
 
 async def _received(request: Request, jobs: Jobs, options: Options, *, keep: bool = False) -> Job:
     """Receive a request's recording, and let its job wait for its turn."""
-    job = jobs.open(options, keep=keep)
+    try:
+        job = jobs.open(options, keep=keep)
+    except Refusal:
+        await drain(request)
+        raise
     try:
         file = await receive(request, job.folder, jobs.limits)
     except BaseException:

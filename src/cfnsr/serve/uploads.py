@@ -35,7 +35,7 @@ SUFFIXES = {
     *(".ts", ".webm", ".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma", ".wmv"),
 }
 BESIDES = 64 * 1024  # bytes that a body may have besides the file
-DRAIN_SECONDS, DRAIN_BYTES = 2.0, 64 * MEBIBYTE  # what is read of a body that is declined
+DRAIN_SECONDS, DRAIN_BYTES = 10.0, 64 * MEBIBYTE  # what is read of a body that is declined
 PREFIX = "cfnsr-serve-"
 STALE = 600.0  # seconds after which a folder that no server holds is a dead one's
 FORM = f"expected multipart/form-data with one part named {PART!r} that has a filename, and nothing else"
@@ -102,10 +102,10 @@ async def receive(request: Request, folder: Path, limits: Limits) -> Path:
         file = folder / f"{NAME}{suffix_of(upload.filename or '')}"
         await asyncio.to_thread(_keep, upload.file, file)
     except Refusal:
-        await _drain(request)
+        await drain(request)
         raise
     except TimeoutError:
-        await _drain(request)
+        await drain(request)
         message = f"nothing arrived for {limits.stall_seconds:g} s, or not all in {limits.upload_seconds:g} s"
         raise Refusal(408, "timeout", f"{message}: send it again", {"connection": "close"}) from None
     except ClientDisconnect:
@@ -167,7 +167,7 @@ def _keep(upload: BinaryIO, file: Path) -> None:
         shutil.copyfileobj(upload, kept, MEBIBYTE)
 
 
-async def _drain(request: Request) -> None:
+async def drain(request: Request) -> None:
     """Read a little on: a client that still sends would not see the answer if the line were cut."""
     if "expect" in request.headers:  # it waits for leave to send, and gets the answer instead
         return
