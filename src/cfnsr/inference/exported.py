@@ -210,9 +210,7 @@ def _onnxruntime(data: bytes, spec: ModelSpec, threads: int) -> Run:
     return lambda inputs: session.run([OUTPUT], dict(inputs))[0]
 
 
-def _openvino(
-    model: bytes, weights: bytes, spec: ModelSpec, path: Path, precision: str, threads: int
-) -> Run:
+def _openvino(model: bytes, weights: bytes, spec: ModelSpec, path: Path, precision: str, threads: int) -> Run:
     with telemetry_off():
         import openvino
 
