@@ -1,8 +1,10 @@
 """A model that `cfnsr export` wrote, run without PyTorch: nothing imported here needs it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -109,7 +111,7 @@ def load_onnx(data: bytes, path: Path, runtime: Runtime, threads: int = 0) -> Ex
         if runtime == "onnxruntime":
             run = _onnxruntime(data, spec, threads)
         else:
-            run = _openvino(data, b"", spec, "f32", threads)
+            run = _openvino(data, b"", spec, path, "f32", threads)
         return ExportedModel(spec, run, runtime)
 
 
@@ -119,7 +121,7 @@ def load_xml(
     """Load from the content of an .xml file and of the .bin file beside it."""
     spec = _xml_spec(text, weights, path)
     with _reading(path):
-        run = _openvino(text, weights, spec, precision or HINTS[spec.precision], threads)
+        run = _openvino(text, weights, spec, path, precision or HINTS[spec.precision], threads)
         return ExportedModel(spec, run, "openvino")
 
 
@@ -208,7 +210,7 @@ def _onnxruntime(data: bytes, spec: ModelSpec, threads: int) -> Run:
     return lambda inputs: session.run([OUTPUT], dict(inputs))[0]
 
 
-def _openvino(model: bytes, weights: bytes, spec: ModelSpec, precision: str, threads: int) -> Run:
+def _openvino(model: bytes, weights: bytes, spec: ModelSpec, path: Path, precision: str, threads: int) -> Run:
     with telemetry_off():
         import openvino
 
@@ -229,12 +231,19 @@ def _openvino(model: bytes, weights: bytes, spec: ModelSpec, precision: str, thr
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": str(threads or cores()),
     }
-    request = core.compile_model(graph, "CPU", settings).create_infer_request()
+    # Meanwhile a first recording can be decoded.
+    compiling = ThreadPoolExecutor(1).submit(core.compile_model, graph, "CPU", settings)
     lock = Lock()
+
+    @cache
+    def make_request() -> Any:
+        with _reading(path):
+            return compiling.result().create_infer_request()
 
     def run(inputs: Inputs) -> NDArray[np.float32]:
         answers = []
         with lock:  # a request serves one thread at a time
+            request = make_request()
             for clip in range(len(next(iter(inputs.values())))):
                 one = {name: each[clip : clip + 1] for name, each in inputs.items()}
                 request.infer(one, share_inputs=True)
