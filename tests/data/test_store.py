@@ -20,7 +20,7 @@ from cfnsr.corpus.take import Take
 from cfnsr.data import index as indexes
 from cfnsr.data import ranged
 from cfnsr.data import store as stores
-from cfnsr.data.index import Entry
+from cfnsr.data.index import Listed
 from cfnsr.data.prepare import Failure, Outcome, prepare_corpus
 from cfnsr.data.store import MANY, Header, Store
 from cfnsr.emotions import RAVDESS
@@ -73,7 +73,7 @@ def test_headers_come_from_the_index_as_the_clips_have_them(store: Store, reads:
     assert not reads, "no clip was opened"
     assert headers == unindexed(store) and len(headers) == CLIPS
     assert json.dumps([vars(header) for header in headers]) == json.dumps(list(map(vars, unindexed(store))))
-    assert entries == [Entry(header.name, header.emotion, header.actor) for header in headers]
+    assert entries == [Listed(header.name, header.emotion, header.actor) for header in headers]
 
 
 def test_preparing_again_opens_no_clip(takes: list[Take], store: Store, reads: list[Path]) -> None:

@@ -359,7 +359,7 @@ def make_seeds(folder: Path) -> None:
     import torch
 
     import cfnsr
-    from cfnsr.data.prepare import _prepare_one
+    from cfnsr.data.prepare import Failure, _prepare_one
     from cfnsr.emotions import RAVDESS
     from cfnsr.features.spec import ModelSpec
     from cfnsr.media.encode import write_audio
@@ -429,7 +429,8 @@ def make_seeds(folder: Path) -> None:
         export_onnx(folder / "models" / "audio", folder / "exports" / "model.onnx")
         export_openvino(folder / "models" / "audio", folder / "exports" / "model.xml")
     store = new_store(folder / "store", SOUND)
-    assert _prepare_one(Take("take", "happy", 1, None, folder / "sound" / "a.wav"), store, SOUND) is None
+    made = _prepare_one(Take("take", "happy", 1, None, folder / "sound" / "a.wav"), store, SOUND)
+    assert not isinstance(made, Failure), made
     _fabricate(folder / "runs")
     with zipfile.ZipFile(folder / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(3):
@@ -497,14 +498,14 @@ def new_store(folder: Path, preparation: Preparation) -> Path:
 
 def prepare(take: Take, preparation: Preparation, store: Path) -> str:
     """Prepare a take as `cfnsr prepare` does in its workers, and look at what was made."""
-    from cfnsr.data.prepare import _prepare_one
+    from cfnsr.data.prepare import Failure, _prepare_one
     from cfnsr.data.store import Store
 
     new_store(store, preparation)
-    failure = _prepare_one(take, store, preparation)
-    if failure is not None:
-        assert not [name for name in OURS if f": {name}: " in failure.message], failure.message
-        return f"{failure.reason}: {failure.message}"
+    made = _prepare_one(take, store, preparation)
+    if isinstance(made, Failure):
+        assert not [name for name in OURS if f": {name}: " in made.message], made.message
+        return f"{made.reason}: {made.message}"
     for name, value in Store(store).load(take.name).items():
         assert np.isfinite(value).all(), f"{name} is not finite"
     return ""

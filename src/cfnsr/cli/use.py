@@ -118,6 +118,7 @@ def predict(
     address: AddressOption = None,
 ) -> None:
     """Recognise the emotions in videos of any length, over time, prepared as the training clips were."""
+    from cfnsr.data.prepare import FULL
     from cfnsr.inference.lines import LinePredictor
     from cfnsr.inference.predict import predict as recognise
     from cfnsr.inference.writers import to_table
@@ -168,9 +169,9 @@ def predict(
             if not as_json:
                 print(to_table(prediction), flush=True)
             _write_outputs(outputs, prediction, file, streams)
-        except BrokenPipeError:  # nobody reads any more
-            raise
         except (InputError, OSError) as error:
+            if isinstance(error, BrokenPipeError) or getattr(error, "errno", 0) in FULL:
+                raise  # nobody reads any more, or the next would fail alike
             say(f"cfnsr: {visible(str(error))}")
             well = False
     if as_json:

@@ -50,7 +50,7 @@ Members = dict[int, dict[str, zipfile.ZipInfo]]  # of an archive, by actor and f
 
 
 @dataclass(frozen=True)
-class Job:
+class Archive:
     """One archive to fetch, and the actors to unpack from it."""
 
     kind: Kind
@@ -69,7 +69,7 @@ class Plan:
     """
 
     folder: Path
-    jobs: tuple[Job, ...]
+    jobs: tuple[Archive, ...]
     keep_archives: bool = False
 
     @property
@@ -136,7 +136,7 @@ class Plan:
             workplace.rmdir()
         return self.folder
 
-    def _unpack(self, job: Job, archive: Path, progress: Progress) -> None:
+    def _unpack(self, job: Archive, archive: Path, progress: Progress) -> None:
         """Unpack an archive beside the actors' folders, then move its files into those."""
         stage = self.folder / WORKPLACE / "unpacked"
         shutil.rmtree(stage, ignore_errors=True)
@@ -181,7 +181,7 @@ def plan_download(
     if not what or not set(what) <= KINDS.keys():
         raise InputError(f"download of {sorted(what)}: expected some of {', '.join(KINDS)}")
     check_folder(folder)
-    jobs: list[Job] = []
+    jobs: list[Archive] = []
     records: dict[int, dict[str, RemoteFile]] = {}
     for kind in (kind for name, kind in KINDS.items() if name in what):
         wanted = defaultdict[RemoteFile, list[int]](list)
@@ -197,11 +197,11 @@ def plan_download(
                 page = f"https://doi.org/10.5281/zenodo.{kind.record}"
                 raise InputError(f"{lacks}; get the archives by hand from {page}")
             wanted[records[kind.record][min(fitting)]].append(actor)
-        jobs += [Job(kind, file, tuple(those)) for file, those in wanted.items()]
+        jobs += [Archive(kind, file, tuple(those)) for file, those in wanted.items()]
     return Plan(folder, tuple(jobs), keep_archives)
 
 
-def unpack(archive: Path, folder: Path, job: Job, progress: Progress) -> Members:
+def unpack(archive: Path, folder: Path, job: Archive, progress: Progress) -> Members:
     """Unpack the files of a job's actors into a folder.
 
     A file is written under its own name, never where its path says, and as a plain file. An archive that

@@ -42,7 +42,7 @@ Described: TypeAlias = dict[str, Any]  # a header as JSON
 ODD = (sqlite3.Error, ValueError, KeyError, TypeError, RecursionError)  # what comes of a damaged file
 
 
-class Entry(NamedTuple):
+class Listed(NamedTuple):
     """A clip in the listing of a store."""
 
     name: str
@@ -101,14 +101,14 @@ class Index:
             if self._connection:
                 yield from self._connection.execute(query, values)
 
-    def entries(self, folders: Mapping[str, int]) -> list[Entry]:
+    def entries(self, folders: Mapping[str, int]) -> list[Listed]:
         """Listing sorted by name; empty where the folders of the clips have changed since."""
         if not self._connection or not folders or self._folders() != folders:
             return []
         gc.disable()  # it would walk over a million new tuples again and again: half of the time
         try:
             listed = self._connection.execute("SELECT name, emotion, actor FROM clips ORDER BY name")
-            entries = list(map(Entry._make, listed))
+            entries = list(map(Listed._make, listed))
         except ODD:
             return []
         finally:
@@ -205,7 +205,7 @@ class Index:
         self._open(whole=False)
 
 
-def _is_sound(entry: Entry) -> bool:
+def _is_sound(entry: Listed) -> bool:
     return (
         isinstance(entry.name, str) and isinstance(entry.emotion, str) and isinstance(entry.actor, (str, int))
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from cfnsr.data.index import Entry
+from cfnsr.data.index import Listed
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import LabelSet, label_set_of
 from cfnsr.errors import InputError, listed
@@ -69,8 +69,8 @@ class JoinedStore(Store):
         corpus, _, own = name.partition("/")
         return self.stores[corpus].path(own)
 
-    def entries(self) -> list[Entry]:
-        return [Entry(header.name, header.emotion, header.actor) for header in self.headers()]
+    def entries(self) -> list[Listed]:
+        return [Listed(header.name, header.emotion, header.actor) for header in self.headers()]
 
     def headers(self) -> list[Header]:
         headers = [

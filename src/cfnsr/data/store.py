@@ -1,10 +1,10 @@
 """The folder of prepared clips: one self-describing safetensors file a clip, and nothing to get out of step.
 
-OUT/corpus.json               name and label set of the corpus, and how all its clips are made
-OUT/clips/<name>.safetensors  tensors of a clip, with a header: what it is and its sources; in a store
-                              begun with many takes in 256 folders, OUT/clips/3f/<name>.safetensors
-OUT/failures.csv              takes that could not be prepared, one line each with the reason
-OUT/index.sqlite              a cache of the headers
+- `corpus.json`: name and label set of the corpus, and how all its clips are made.
+- `clips/<name>.safetensors`: tensors of a clip, with a header: what it is and its sources. In a store begun
+  with many takes they lie in 256 folders, such as `clips/3f`.
+- `failures.csv`: takes that could not be prepared, one line each with the reason.
+- `index.sqlite`: a cache of the headers.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from cfnsr import __version__
 from cfnsr.corpus.take import Actor
 from cfnsr.data import ranged
-from cfnsr.data.index import READERS, Described, Entry, Index, Stamp
+from cfnsr.data.index import READERS, Described, Index, Listed, Stamp
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.files import is_remote, read_json, write_atomically, write_json
@@ -195,7 +195,7 @@ class Store:
         except InputError:
             return None
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Listed]:
         """Name, emotion and actor of every clip, sorted by name.
 
         Quick for millions: where no clip was added, removed or replaced since the index was written, as the
@@ -204,7 +204,7 @@ class Store:
         """
         with self.index() as index:
             listed = index.entries(self.folders())
-        return listed or [Entry(header.name, header.emotion, header.actor) for header in self.headers()]
+        return listed or [Listed(header.name, header.emotion, header.actor) for header in self.headers()]
 
     def headers(self) -> list[Header]:
         """Headers of all clips, sorted by name; what the index has not as it is, from the clip itself."""
