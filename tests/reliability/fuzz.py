@@ -360,6 +360,7 @@ def make_seeds(folder: Path) -> None:
 
     import cfnsr
     from cfnsr.data.prepare import Failure, _prepare_one
+    from cfnsr.data.store import Store
     from cfnsr.emotions import RAVDESS
     from cfnsr.features.spec import ModelSpec
     from cfnsr.media.encode import write_audio
@@ -429,7 +430,7 @@ def make_seeds(folder: Path) -> None:
         export_onnx(folder / "models" / "audio", folder / "exports" / "model.onnx")
         export_openvino(folder / "models" / "audio", folder / "exports" / "model.xml")
     store = new_store(folder / "store", SOUND)
-    made = _prepare_one(Take("take", "happy", 1, None, folder / "sound" / "a.wav"), store, SOUND)
+    made = _prepare_one(Take("take", "happy", 1, None, folder / "sound" / "a.wav"), Store(store), SOUND)
     assert not isinstance(made, Failure), made
     _fabricate(folder / "runs")
     with zipfile.ZipFile(folder / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -501,8 +502,7 @@ def prepare(take: Take, preparation: Preparation, store: Path) -> str:
     from cfnsr.data.prepare import Failure, _prepare_one
     from cfnsr.data.store import Store
 
-    new_store(store, preparation)
-    made = _prepare_one(take, store, preparation)
+    made = _prepare_one(take, Store(new_store(store, preparation)), preparation)
     if isinstance(made, Failure):
         assert not [name for name in OURS if f": {name}: " in made.message], made.message
         return f"{made.reason}: {made.message}"
@@ -821,10 +821,10 @@ def lie_of_sizes(rng: Random, data: bytes) -> bytes:
 
 
 def check_archive(path: Path) -> str:
-    from cfnsr.corpus.download import KINDS, Job, unpack
+    from cfnsr.corpus.download import KINDS, Archive, unpack
     from cfnsr.corpus.zenodo import RemoteFile
 
-    job = Job(KINDS["audio"], RemoteFile(path.name, path.stat().st_size, "0" * 32, ""), (1,))
+    job = Archive(KINDS["audio"], RemoteFile(path.name, path.stat().st_size, "0" * 32, ""), (1,))
     try:
         unpack(path, path.parent / "out", job, lambda what, done, total: None)
     finally:  # as `download` does the next time
