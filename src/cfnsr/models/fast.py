@@ -36,15 +36,17 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
     encoders = [module for module in model.modules() if isinstance(module, ResNeXt3D)]
     if not encoders:
         return model
+    on_cpu = next(model.parameters()).device.type == "cpu"
     large = any(encoder.dim >= LARGE for encoder in encoders)
+    bfloat16 = large and on_cpu and has_bfloat16() and os.environ.get(VARIABLE) != "1"
     copied = deepcopy(model).eval()
     for module in copied.modules():
         if isinstance(module, ResNeXt3D):
             _fold(module)
+            module.to(torch.bfloat16 if bfloat16 else torch.float32)
     copied = copied.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def answer(video: Tensor, audio: Tensor) -> Scores:
-        bfloat16 = large and video.device.type == "cpu" and has_bfloat16() and os.environ.get(VARIABLE) != "1"
         with torch.autocast("cpu", torch.bfloat16) if bfloat16 else nullcontext():
             return cast(Scores, copied(video, audio))
 
