@@ -83,8 +83,8 @@ ModelArgument = Annotated[str, Argument(help=MODEL_HELP)]
 def main() -> None:
     """Run the command line: bad input ends with one line on stderr and code 2, a closed pipe with 141."""
     show_all()
-    # PyTorch's tensors in large pages, which the system hands out faster: a training step of the paper's size on
-    # a CPU takes 2.7 s in place of 3.3, and as much memory.
+    # PyTorch's tensors in large pages, which the system hands out faster: a training step of the paper's size
+    # on a CPU takes 2.7 s in place of 3.3, and as much memory.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         try:
