@@ -1,5 +1,6 @@
 """Where time goes: the operations of the network, and the parts of a preparation."""
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,15 +13,14 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import plain
 from benchmarks.measure import Progress
 from benchmarks.network import BATCH, FRAMES, SIZE, STEPS, step
-from benchmarks.subjects import WIDTH, as_take
+from benchmarks.subjects import WIDTH
 from cfnsr import create_model
-from cfnsr.data.clip import prepare_clip
-from cfnsr.features.preparation import Preparation
 from cfnsr.media.decode import decode
 from cfnsr.media.face import FaceDetector
 from cfnsr.media.mfcc import N_SAMPLES, mfcc
 from cfnsr.media.scan import scan_packets
 from cfnsr.models.fast import fast
+from cfnsr.processes import one_thread
 
 LINES = 8
 Parts = list[tuple[str, float]]  # with seconds, the longest first
@@ -40,7 +40,7 @@ def profiles(clip: Path, progress: Progress) -> dict[str, Parts]:
     return {
         "forward, one clip, PyTorch": operations(forward),
         f"training step, batch {BATCH}": operations(step("ours")),
-        "preparation of a take, one core": preparation(clip),
+        "parts of a preparation, each alone on one core": preparation(clip),
     }
 
 
@@ -66,14 +66,12 @@ def preparation(clip: Path) -> Parts:
     frames = decode(clip, frames=30).frames
     assert frames is not None
     detector, sound = FaceDetector(), np.zeros(N_SAMPLES, np.float32)
-    whole = timed(lambda: prepare_clip(as_take(clip), Preparation(), threads=1))
+    one_thread()
     parts = {
         "scan of the packets": timed(lambda: scan_packets(clip)),
         "decoding": timed(lambda: plain.decode(clip)),
         f"face detection, {len(frames)} pictures": timed(lambda: [detector.detect(each) for each in frames]),
         "MFCCs": timed(lambda: mfcc(sound)),
+        "SHA-256": timed(lambda: hashlib.sha256(clip.read_bytes())),
     }
-    return [
-        *parts.items(),
-        ("the rest: crops, SHA-256, fingerprint of the sound", whole - sum(parts.values())),
-    ]
+    return sorted(parts.items(), key=lambda part: -part[1])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cfnsr.models.encoders.resnext import ResNeXt3D
+from cfnsr.models.encoders.resnext import Bottleneck, ResNeXt3D
 from cfnsr.models.shapes import Scores
 
 VARIABLE = "CFNSR_FLOAT32"  # set to 1: answers are computed in float32 on every machine
@@ -23,10 +23,11 @@ def has_bfloat16() -> bool:
 
 
 def fast(model: nn.Module) -> Callable[..., Scores]:
-    """Copy a model for answers: its 3D ResNeXt without norms, channels innermost, bfloat16 if a CPU has it.
+    """Copy a model for answers, its 3D ResNeXt as a CPU runs it best; it is the same on a GPU.
 
     In evaluation a norm is an affine map of each channel, which goes into the weights of the convolution
-    before it. A model without that network is returned as it is.
+    before it; what follows, a sum or a ReLU, is done where the convolution's numbers still are. Channels are
+    innermost, and numbers bfloat16 where the CPU has that. A model without that network is returned as it is.
 
     >>> from cfnsr import create_model
     >>> audio = create_model("audio")
@@ -34,15 +35,14 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
     True
     """
     encoders = [module for module in model.modules() if isinstance(module, ResNeXt3D)]
-    if not encoders:
+    if not encoders or next(model.parameters()).device.type != "cpu":
         return model
-    on_cpu = next(model.parameters()).device.type == "cpu"
     large = any(encoder.dim >= LARGE for encoder in encoders)
-    bfloat16 = large and on_cpu and has_bfloat16() and os.environ.get(VARIABLE) != "1"
+    bfloat16 = large and has_bfloat16() and os.environ.get(VARIABLE) != "1"
     copied = deepcopy(model).eval()
     for module in copied.modules():
         if isinstance(module, ResNeXt3D):
-            _fold(module)
+            _fuse(module)
             module.to(torch.bfloat16 if bfloat16 else torch.float32)
     copied = copied.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
@@ -53,8 +53,46 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
     return answer
 
 
-def _fold(encoder: ResNeXt3D) -> None:
-    for module in encoder.modules():
-        if isinstance(module, nn.Sequential) and isinstance(module[0], nn.Conv3d):
-            module[0] = fuse_conv_bn_eval(module[0], cast(nn.BatchNorm3d, module[1]))
-            module[1] = nn.Identity()
+def _fuse(encoder: ResNeXt3D) -> None:
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Bottleneck):
+                setattr(module, name, _Block(child))
+            elif isinstance(child, nn.Sequential) and isinstance(child[0], nn.Conv3d):  # the stem
+                setattr(module, name, _Convolution(child))
+
+
+class _Convolution(nn.Module):
+    """A convolution with the norm behind it, and a ReLU and a sum before that."""
+
+    def __init__(self, layers: nn.Sequential, *, relu: bool | None = None) -> None:
+        super().__init__()
+        convolution, norm, *behind = layers
+        self.convolution = fuse_conv_bn_eval(cast(nn.Conv3d, convolution), cast(nn.BatchNorm3d, norm))
+        self.relu = isinstance(behind[-1] if behind else None, nn.ReLU) if relu is None else relu
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """Convolve, and add another map of that shape."""
+        each, operators = self.convolution, torch.ops.mkldnn  # those that torch.compile takes
+        x, weights = x.to(each.weight.dtype), (each.weight, each.bias)
+        how = each.padding, each.stride, each.dilation, each.groups
+        relu: tuple[str, list[float], str] = ("relu" if self.relu else "none", [], "")
+        if other is None:
+            return cast(Tensor, operators._convolution_pointwise(x, *weights, *how, *relu))
+        return cast(
+            Tensor, operators._convolution_pointwise.binary(x, other, *weights, *how, "add", 1.0, *relu)
+        )
+
+
+class _Block(nn.Module):
+    def __init__(self, block: Bottleneck) -> None:
+        super().__init__()
+        self.first, self.second, _ = (_Convolution(each) for each in block.convolutions)  # type: ignore[arg-type]
+        self.third = _Convolution(cast(nn.Sequential, block.convolutions[2]), relu=True)
+        self.shortcut = (
+            block.shortcut if isinstance(block.shortcut, nn.Identity) else _Convolution(block.shortcut)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `Bottleneck.forward`."""
+        return cast(Tensor, self.third(self.second(self.first(x)), self.shortcut(x)))
