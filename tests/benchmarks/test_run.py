@@ -10,6 +10,7 @@ from benchmarks import data, fold, growing, network, profiling, run, subjects, u
 from benchmarks import measure as module
 from benchmarks.growing import Growth
 from benchmarks.measure import Figure, Goal, alone, alternate, compare
+from cfnsr.cli import give
 from cfnsr.errors import InputError
 from cfnsr.media.encode import write_video
 
@@ -67,6 +68,14 @@ def test_a_clip_without_sound_is_refused(tmp_path: Path) -> None:
         run.measure(silent)
     with pytest.raises(InputError, match="--only speed: expected some of network, data"):
         run.measure(silent, ["speed"])
+
+
+def test_an_installation_without_the_repository_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(give, "REPOSITORY", tmp_path)
+    with pytest.raises(InputError, match="folder benchmarks of cfnsr's repository: clone it"):
+        give.bench(tmp_path / "clip.mp4")
 
 
 @pytest.mark.long
