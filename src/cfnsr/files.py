@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from cfnsr.errors import InputError, require
 
@@ -28,6 +29,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # how text begins that a spread
 LARGEST_JSON = 256 << 20  # bytes
 LOCK = ".lock"  # of a folder that is being written
 TEMPORARY = ".cfnsr.tmp"  # ends the name of a file that is being written
+FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -254,6 +256,31 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
+def lock(file: IO[Any], written: Path) -> None:
+    """Lock an open file for this process, until it is closed.
+
+    Args:
+        written: that the file stands for, in the message.
+
+    Raises:
+        InputError: another process has locked it.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a fork, as of a data loader, has it not
+    except (BlockingIOError, PermissionError):
+        raise InputError(
+            f"{written} is being written by another cfnsr: expected to be the only one; wait until that "
+            "has ended, then run the same command again"
+        ) from None
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Write a folder alone; the system drops the lock when this process ends, however it ends.
@@ -268,20 +295,7 @@ def locked(folder: Path) -> Iterator[None]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+") as file:
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a fork, as of a data loader, has it not
-        except (BlockingIOError, PermissionError):
-            raise InputError(
-                f"{folder} is being written by another cfnsr: expected to be the only one; wait until that "
-                "has ended, then run the same command again"
-            ) from None
+        lock(file, folder)
         file.seek(0)
         if file.read():
             for left in folder.rglob(f".*{TEMPORARY}"):

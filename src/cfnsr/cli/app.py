@@ -1,6 +1,5 @@
 """The command line's frame: shared options, exit codes, and parsing of arguments."""
 
-import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typer import Argument, Option
 from cfnsr import __version__
 from cfnsr.console import hang_up, say, show_all
 from cfnsr.errors import InputError
-from cfnsr.files import place, visible
+from cfnsr.files import FULL, place, visible
 
 # Form of a list: 1,2,5 or 1-4.
 Numbers = str
@@ -111,7 +110,7 @@ def _run() -> None:
     except OSError as error:
         if debug or isinstance(error, BrokenPipeError):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             _stop(
                 f"the disk is full ({error.filename or 'while writing'}): free some and run it again "
                 "(train and crossval with --resume)"

@@ -26,7 +26,7 @@ from cfnsr.cli.app import (
 from cfnsr.cluster import map_on_cluster
 from cfnsr.console import Step, bar, say
 from cfnsr.errors import InputError, require
-from cfnsr.files import check_file, escaped, visible, write_atomically
+from cfnsr.files import FULL, check_file, escaped, visible, write_atomically
 from cfnsr.processes import Spread, map_surviving
 from cfnsr.sharing.shipped import DEFAULT, NOTE, is_shipped
 
@@ -118,8 +118,6 @@ def predict(
     address: AddressOption = None,
 ) -> None:
     """Recognise the emotions in videos of any length, over time, prepared as the training clips were."""
-    from cfnsr.data.prepare import FULL
-    from cfnsr.inference.lines import LinePredictor
     from cfnsr.inference.predict import predict as recognise
     from cfnsr.inference.writers import to_table
     from cfnsr.media.container import Streams
@@ -150,6 +148,8 @@ def predict(
     _say_model(checkpoint)
     settings: dict[str, Any] = {"window": window, "hop": hop, "all_faces": all_faces, "streams": streams}
     if out is not None:
+        from cfnsr.inference.lines import LinePredictor
+
         with engine_ready(engine, address, local={}, ray={}):
             spread = map_on_cluster if engine == "ray" else partial(map_surviving, workers=1)
             line = LinePredictor(load, settings, partial(_track, openface))

@@ -16,14 +16,13 @@ from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech_encoder import find_encoder
-from cfnsr.files import ESCAPED, to_csv, write_atomically
+from cfnsr.files import ESCAPED, FULL, to_csv, write_atomically
 from cfnsr.media.errors import MediaError
 from cfnsr.media.face import yunet_weights
 from cfnsr.media.openface import is_means
 from cfnsr.plugin import blamed
 from cfnsr.processes import Spread, WorkerDied, cores, map_surviving, time_limit
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 MACHINE = (*FULL, errno.EROFS, errno.EMFILE, errno.ENFILE)  # errors that are no recording's
 
 

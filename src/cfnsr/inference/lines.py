@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from cfnsr.data.prepare import fault
 from cfnsr.errors import InputError
+from cfnsr.files import lock
 from cfnsr.inference.predict import predict
 from cfnsr.inference.recogniser import Recogniser
 from cfnsr.processes import restart_limit, time_limit
@@ -70,17 +71,8 @@ def open_lines(path: Path) -> Iterator[BinaryIO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        with suppress(ImportError):  # there is none on Windows
-            import fcntl
-
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise InputError(
-                    f"{path} is being written by another cfnsr: expected to be the only one; wait until that "
-                    "has ended, then run the same command again"
-                ) from None
         file.seek(0)
+        lock(file, path)
         yield file
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 import stat
@@ -20,6 +19,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from cfnsr.files import FULL
 from cfnsr.serve.limits import MEBIBYTE, Limits
 from cfnsr.serve.refusals import Refusal
 
@@ -111,7 +111,7 @@ async def receive(request: Request, folder: Path, limits: Limits) -> Path:
     except ClientDisconnect:
         raise Refusal(400, "bad request", "the upload was cut off: send it again") from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise Refusal(507, "full disk", "the server's disk is full: try again later") from None
     return file
