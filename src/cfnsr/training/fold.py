@@ -116,10 +116,9 @@ class _Fold:
                 if self.main:
                     better = not figures or found > max(figures)
                     worse = best if better else trying
-                    shutil.rmtree(
-                        worse / "training", ignore_errors=True
-                    )  # first: a kill leaves no half of it
-                    shutil.rmtree(worse, ignore_errors=True)
+                    # The state first: after a kill between the two, there is none without its history.
+                    for left in (worse / "training", worse):
+                        shutil.rmtree(left, ignore_errors=True)
                     if better:
                         trying.replace(best)
                 figures.append(found)
