@@ -129,7 +129,7 @@ def test_predict_real_clips(cfnsr: Run, checkpoint: Path, shared: Path, yunet: P
 
 
 @pytest.mark.long
-def test_prepare_real_clips_finds_a_face_in_every_frame(
+def test_prepare_real_clips_finds_a_face_wherever_it_looks(
     cfnsr: Run, shared: Path, yunet: Path, tmp_path: Path
 ) -> None:
     from cfnsr.data.store import Store
@@ -139,7 +139,9 @@ def test_prepare_real_clips_finds_a_face_in_every_frame(
         assert done.returncode == 0, done.stderr
         headers = Store(tmp_path / corpus).headers()
         assert len(headers) == 3
-        assert all(header.face == {"source": "detector", "found": 30, "frames": 30} for header in headers)
+        for header in headers:  # two to three seconds, four searches in each
+            assert header.face["source"] == "detector" and 8 <= header.face["found"] <= 16
+            assert header.face["found"] == header.face["of"]
 
 
 def test_table_of_takes_with_labels_of_its_own(

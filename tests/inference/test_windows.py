@@ -691,7 +691,7 @@ def test_points_of_a_long_track_say_where_the_face_is(film: Film, tmp_path: Path
 
 
 def test_one_picture_in_a_quarter_of_a_second_is_searched(film: Film, spots: Any) -> None:
-    """Of a long file; a take is searched as in training, in every picture."""
+    """Of a long file and of a take alike."""
     path = film(8.0)  # 15 a second
     fine = replace(SIGHT, frames=30)
     found = list(Windows(path, fine, length=3.0, hop=1.0))

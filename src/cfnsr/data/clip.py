@@ -84,7 +84,8 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     if "face" in tensors:
         track = windows.preparer.track
         found_by = "openface" if track is not None and track.locates else "detector"
-        facts = {"source": found_by, "found": int(tensors["face"].sum()), "frames": preparation.frames}
+        looked_at = len(windows.searched) or preparation.frames  # a track has every picture
+        facts = {"source": found_by, "found": int(tensors["face"].sum()), "of": looked_at}
     sound = windows.sound(window.span)
     if sound is not None:
         if "waveform" in tensors:  # a store keeps 16 bits

@@ -227,9 +227,9 @@ class Windows:
         """Decode some pictures and search those that are due for faces, several at once."""
         path, scan = self.take.video, self.video
         assert path is not None and scan is not None  # noqa: S101 - there are pictures
-        due = np.isin(numbers, self._due).tolist()
+        searched = np.isin(numbers, self.searched).tolist()
         frames = stream_pictures(path, scan, numbers, shrunk=self.shrunk, threads=self.threads)
-        pictures = zip(numbers.tolist(), self.times[numbers].tolist(), due, frames, strict=True)
+        pictures = zip(numbers.tolist(), self.times[numbers].tolist(), searched, frames, strict=True)
         for number, time, frame, found in map_ordered(_search, pictures, _pool(self.threads), READ_AHEAD):
             yield self.preparer.follow(time, frame, found, number)
 
@@ -242,7 +242,7 @@ class Windows:
         return [self.preparer.sample(self.times, span, usual) for span in self.spans]
 
     @cached_property
-    def _due(self) -> NDArray[np.int64]:
+    def searched(self) -> NDArray[np.int64]:
         """Numbers of the pictures of all windows that are searched for faces."""
         if self.preparer.track is not None and self.preparer.track.locates:
             return np.empty(0, np.int64)
@@ -291,8 +291,8 @@ def _search(
     picture: tuple[int, float, bool, NDArray[np.uint8]],
 ) -> tuple[int, float, NDArray[np.uint8], NDArray[np.floating] | None]:
     """Search a picture for faces, if that is due."""
-    number, time, due, frame = picture
-    return number, time, frame, preparing.detector().detect(frame) if due else None
+    number, time, searched, frame = picture
+    return number, time, frame, preparing.detector().detect(frame) if searched else None
 
 
 class SoundReader:
