@@ -208,7 +208,7 @@ def test_crossval(
 
 
 def test_predict(
-    cfnsr: Run, cluster: Any, doomed: Doomed, synthetic: Path, runs: Path, tmp_path: Path
+    cfnsr: Run, cluster: Any, doomed: Doomed, synthetic: Path, runs: Path, yunet: Path, tmp_path: Path
 ) -> None:
     ray = ("--engine", "ray", "--address", cluster.address)
     model = next(runs.glob("*/multiplication/seed_0/fold_1"))
