@@ -85,7 +85,11 @@ def _preparation(clip: Path, progress: Progress) -> Growth:
 def _store(progress: Progress) -> list[Growth]:
     progress("growth: store")
     numbers = ",".join(map(str, STORED))
-    steps = {"again": "preparing again what is done", "start": "start of a cross-validation"}
+    steps = {
+        "again": "preparing again what is done",
+        "first_start": "first start of a cross-validation, which compares all sounds",
+        "start": "start of a cross-validation",
+    }
     command = [sys.executable, "docs/store_scale.py", numbers, "--steps", ",".join(steps)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

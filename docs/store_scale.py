@@ -3,8 +3,9 @@
     python docs/store_scale.py 10000,100000
     python docs/store_scale.py 1000000 --steps listing
 
-Clips and recordings are made up: a few bytes each, with the headers of sound alone; for the listing alone,
-which opens no clip, clips are empty files. Each step is a process of its own; its seconds, by the clock and
+Recordings are made up, of a byte each, and so are clips: those of sound alone, 30 kB each; for the listing
+alone, which opens no clip, they are empty files. A training is begun twice, for the first one compares all
+sounds with all. Each step is a process of its own; its seconds, by the clock and
 of the processor, are those after the imports, its memory is the peak with them.
 """
 
@@ -26,6 +27,7 @@ from cfnsr.data.prepare import prepare_corpus
 from cfnsr.data.store import Header, Store
 from cfnsr.emotions import RAVDESS
 from cfnsr.features.preparation import Preparation
+from cfnsr.media.fingerprint import SOUND_MAP
 from cfnsr.training.prepared import PreparedCorpus
 
 ACTORS = 100
@@ -36,7 +38,7 @@ SOUND = Preparation(modalities=("audio",))
 def make(folder: Path, takes: int, hollow: bool) -> None:
     """Write recordings of a byte each, and a prepared clip of each; or `hollow` clips alone."""
     store = Store.create(folder / "prepared", "synthetic", RAVDESS, SOUND.as_json(), takes)
-    preparation, tensors = SOUND.as_json(), {"audio": np.arange(200, dtype=np.uint8)}
+    preparation, rng = SOUND.as_json(), np.random.default_rng(0)
     with store.index(whole=True) as index:
         for take in list_takes(folder, takes):
             recording = folder / "clip" if hollow else take.audio
@@ -52,7 +54,8 @@ def make(folder: Path, takes: int, hollow: bool) -> None:
                 clip.touch()
                 stamp = clip.stat().st_size, clip.stat().st_mtime_ns
             else:
-                stamp = store.write(header, tensors)
+                sound = rng.integers(0, 250, SOUND_MAP, dtype=np.uint8)
+                stamp = store.write(header, {"audio": sound[:1], "sound_map": sound})
             index.put(store.file(take.name), stamp, vars(header))
         store.update(index)
 
@@ -107,8 +110,14 @@ def start(folder: Path, takes: int) -> int:
     return len(corpus.headers)
 
 
+def first_start(folder: Path, takes: int) -> int:
+    """The same, where nobody has compared the sounds."""
+    (folder / "prepared" / "copies.json").unlink(missing_ok=True)
+    return start(folder, takes)
+
+
 STEPS: dict[str, Callable[[Path, int], int]] = {
-    step.__name__: step for step in (listing, headers, unindexed, again, start)
+    step.__name__: step for step in (listing, headers, unindexed, again, first_start, start)
 }
 
 

@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Openvino and nncf report their use as soon as they are imported, unless this package is not there.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-# Of cfnsr's own settings only where the recordings are comes from outside, so that tests find the same everywhere.
+# Of cfnsr's own settings only the place of the recordings comes from outside: tests find the same everywhere.
 for setting in [name for name in os.environ if name.startswith("CFNSR_") and name != "CFNSR_SHARED"]:
     del os.environ[setting]
 

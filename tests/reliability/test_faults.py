@@ -89,9 +89,7 @@ VERBS = {  # verb -> arguments, the output as {}; KiB of room at which it is sto
 
 @pytest.mark.long
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_full_disk(
-    verb: str, disk: Disk, cfnsr: Run, yunet: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_full_disk(verb: str, disk: Disk, cfnsr: Run, yunet: Path, request: pytest.FixtureRequest) -> None:
     """One line, no half file, and the same command ends the work once there is room."""
     arguments, sizes = VERBS[verb]
     places = {name: request.getfixturevalue(name) for name in ("synthetic", "prepared", "runs", "checkpoint")}

@@ -1,7 +1,9 @@
 """A take under another codec and a person under two spellings never stand on both sides of a fold."""
 
 import csv
+import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from cfnsr.corpus.table import read_table
+from cfnsr.data import copies as kept_copies
 from cfnsr.data.folds import PROTOCOLS
 from cfnsr.data.prepare import prepare_corpus
 from cfnsr.data.store import Header, Store
@@ -16,6 +19,7 @@ from cfnsr.emotions import RAVDESS
 from cfnsr.errors import InputError
 from cfnsr.features.preparation import Preparation
 from cfnsr.features.speech_encoder import VARIABLE, SpeechEncoder
+from cfnsr.media.fingerprint import Content, copies
 from cfnsr.training.prepared import PreparedCorpus
 
 RATE = 16_000
@@ -140,6 +144,39 @@ def test_clips_prepared_without_a_fingerprint_are_compared_by_their_waveform(tmp
         store.write(header, tensors)
     with pytest.raises(InputError, match="by its sound"):
         check_all(PreparedCorpus(store))
+
+
+def test_copies_are_searched_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a clip is added, or what is kept is damaged."""
+    searched = []
+
+    def search(sounds: list[Content]) -> np.ndarray:
+        searched.append(len(sounds))
+        return copies(sounds)
+
+    monkeypatch.setattr(kept_copies, "copies", search)
+    files = takes(tmp_path, "flac")
+    store = prepared(tmp_path, [*files, (recode(files[0][0], tmp_path / "copy.wav"), "calm", "Ann")]).store
+    first, second = PreparedCorpus(store)._copies, PreparedCorpus(store)._copies
+    assert searched == [7] and first == second
+    assert first["Ann-calm"] == first["copy"] == 0 and set(first.values()) == {0, -1}
+    (store.folder / "copies.json").write_text("{")
+    assert PreparedCorpus(store)._copies == first and searched == [7, 7]
+    header = store.headers()[0]
+    store.write(replace(header, name="another"), store.load(header.name))
+    assert PreparedCorpus(store)._copies["another"] == PreparedCorpus(store)._copies[header.name]
+    assert searched == [7, 7, 8]
+
+
+def test_a_folder_that_may_only_be_read_is_searched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, value: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(kept_copies, "write_json", refuse)
+    store = prepared(tmp_path, takes(tmp_path, "flac")).store
+    assert len(PreparedCorpus(store)._copies) == 6 and not (store.folder / "copies.json").exists()
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path, fill_features: Callable[..., Store]) -> None:

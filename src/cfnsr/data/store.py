@@ -5,6 +5,7 @@
   with many takes they lie in 256 folders, such as `clips/3f`.
 - `failures.csv`: takes that could not be prepared, one line each with the reason.
 - `index.sqlite`: a cache of the headers.
+- `copies.json`: which clips are one recording by their sound, once a training has looked for that.
 """
 
 import hashlib
@@ -222,10 +223,10 @@ class Store:
             found = [*known, *pool.map(read_header, paths)]
         return sorted(found, key=lambda header: header.name)
 
-    def tensors(self, name: str) -> frozenset[str]:
-        """Names of the tensors that a clip has."""
+    def find(self, name: str, tensor: str) -> np.ndarray | None:
+        """Read a tensor of a clip from disk, if it has that."""
         with _opened(self.path(name)) as file:
-            return frozenset(file.keys())
+            return np.asarray(file.get_tensor(tensor)) if tensor in file.keys() else None  # noqa: SIM118
 
     def load(self, name: str, tensors: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Read some tensors of a clip from disk; all of them if none are named."""

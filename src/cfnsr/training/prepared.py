@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfnsr.corpus.take import Actor, actor_order, refuse_spellings
 from cfnsr.data.conditions import CorruptedSound
+from cfnsr.data.copies import sound_copies
 from cfnsr.data.dataset import Clips, Column
 from cfnsr.data.degraded import degraded_name, is_degraded
 from cfnsr.data.folds import Dealt, Fold, Protocol, Unit
@@ -19,10 +20,8 @@ from cfnsr.data.joined import CORPUS
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.features.base import FEATURES, Look
-from cfnsr.features.mel import PCM, Mel
+from cfnsr.features.mel import Mel
 from cfnsr.features.preparation import Preparation
-from cfnsr.media.fingerprint import Content, copies, sound_map
-from cfnsr.media.mfcc import SAMPLE_RATE
 from cfnsr.models.parameters import whisper_encoder
 
 TABLE = "openface"  # file of a take that may be one table of all takes
@@ -210,30 +209,12 @@ class PreparedCorpus:
         return contents
 
     @cached_property
-    def _sounds(self) -> dict[str, np.ndarray]:
-        """Fingerprint of every clip with sound; of one prepared without it, of its waveform."""
-        found = {}
-        for header in self.headers:
-            there = self.store.tensors(header.name)
-            sound: np.ndarray | None = None
-            if "sound_map" in there:
-                sound = self.store.load(header.name, ["sound_map"])["sound_map"]
-            elif "waveform" in there:
-                waveform = self.store.load(header.name, ["waveform"])["waveform"]
-                sound = sound_map((waveform / PCM).astype(np.float32), SAMPLE_RATE)
-            if sound is not None and sound.any():
-                found[header.name] = sound
-        return found
-
-    @cached_property
     def _copies(self) -> dict[str, int]:
-        """Number of each clip's set of copies by their sound; -1 for one that has none."""
-        sets = copies([Content("", sound) for sound in self._sounds.values()])
-        return dict(zip(self._sounds, sets.tolist(), strict=True))
+        return sound_copies(self.store, [header.name for header in self.headers], self.fingerprint)
 
     def uncompared(self) -> str:
         """Warn how many clips could not be searched for re-coded copies; empty where there are none."""
-        silent = len(self.headers) - len(self._sounds)
+        silent = len(self.headers) - len(self._copies)
         if not silent:
             return ""
         return (
