@@ -11,12 +11,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import plain
+from benchmarks.data import PIXELS
 from benchmarks.measure import Progress
 from benchmarks.network import BATCH, FRAMES, SIZE, STEPS, step
 from benchmarks.subjects import WIDTH
 from cfnsr import create_model
+from cfnsr.data.preparer import Preparer
 from cfnsr.media.decode import decode
-from cfnsr.media.face import FaceDetector
+from cfnsr.media.face import FaceDetector, crop
 from cfnsr.media.mfcc import N_SAMPLES, mfcc
 from cfnsr.media.scan import scan_packets
 from cfnsr.models.fast import fast
@@ -63,14 +65,20 @@ def preparation(clip: Path) -> Parts:
         task()
         return time.perf_counter() - started
 
-    frames = decode(clip, frames=30).frames
-    assert frames is not None
+    shown = decode(clip, frames=PIXELS.frames)
+    assert shown.frames is not None
+    frames, searched = shown.frames, shown.frames[Preparer(PIXELS, None).due(shown.times)]
+    height, width = frames.shape[1:3]
+    squares = np.tile([width / 2, height / 2, height / 2], (len(frames), 1))
     detector, sound = FaceDetector(), np.zeros(N_SAMPLES, np.float32)
     one_thread()
     parts = {
         "scan of the packets": timed(lambda: scan_packets(clip)),
         "decoding": timed(lambda: plain.decode(clip)),
-        f"face detection, {len(frames)} pictures": timed(lambda: [detector.detect(each) for each in frames]),
+        f"face detection, {len(searched)} pictures": timed(
+            lambda: [detector.detect(each) for each in searched]
+        ),
+        f"cutting out, {len(frames)} faces": timed(lambda: crop(frames, squares)),
         "MFCCs": timed(lambda: mfcc(sound)),
         "SHA-256": timed(lambda: hashlib.sha256(clip.read_bytes())),
     }

@@ -22,6 +22,7 @@ from cfnsr.data.augment import normalise
 from cfnsr.data.folds import PROTOCOLS, Fold
 from cfnsr.data.store import Header, Store
 from cfnsr.errors import InputError
+from cfnsr.features.preparation import RECIPE as CLIP_RECIPE
 from cfnsr.models import zoo
 from cfnsr.models.entries import ENTRIES, Model
 from cfnsr.models.names import find
@@ -389,7 +390,7 @@ def _rewrite(folder: Path, **changes: object) -> None:
         (partial(_rewrite, settings={"classes": 3, "depth": 2}), "does not fit"),
         (partial(_rewrite, settings={"classes": 8}), "damaged"),
         (partial(_rewrite, preparation="junk"), "damaged"),
-        (partial(_rewrite, preparation={"recipe": 4}), "damaged"),
+        (partial(_rewrite, preparation={"recipe": CLIP_RECIPE}), "damaged"),
         (partial(_rewrite, preparation={"recipe": 3}), "prepared by recipe 3: this version"),
         (partial(_rewrite, frames=1000), "damaged"),
         (partial(_rewrite, speech_steps="junk"), "damaged"),

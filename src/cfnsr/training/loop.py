@@ -126,7 +126,7 @@ class Trainer:
         self.augmentation = Augmentation(recipe, clips, train, job.seed)
         self._class_weights = _class_weights(clips, train) if recipe.class_balance else None
         model = _synchronised(model, accelerator)
-        optimizer = _optimizer(model, recipe, fused=accelerator.device.type == "cuda")
+        optimizer = _optimizer(model, recipe)
         if any(isinstance(column.feature, Pictures) for column in clips.columns.values()):
             model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._average: AveragedModel | None = None  # of the weights over the steps, from the first on
@@ -422,12 +422,8 @@ def _mean_recall(answers: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> float
     return (right[clips > 0] / clips[clips > 0]).mean().item()
 
 
-def _optimizer(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> torch.optim.Optimizer:
-    """Adam over what is trained; what was trained before has a learning rate of its own.
-
-    Args:
-        fused: one kernel for all parameters, on CUDA.
-    """
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam over what is trained, as one kernel; what was trained before has a learning rate of its own."""
     before = {id(parameter) for parameter in getattr(model, "initialised", ())}
     share = (recipe.fused_learning_rate or recipe.learning_rate) / recipe.learning_rate
     groups: dict[float, list[nn.Parameter]] = {}
@@ -442,8 +438,8 @@ def _optimizer(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> torc
     parts = [{"params": parameters, "share": part} for part, parameters in groups.items()]
     if recipe.weight_decay:
         decay = recipe.weight_decay
-        return torch.optim.AdamW(parts, lr=recipe.learning_rate, weight_decay=decay, fused=fused)
-    return torch.optim.Adam(parts, lr=recipe.learning_rate, fused=fused)
+        return torch.optim.AdamW(parts, lr=recipe.learning_rate, weight_decay=decay, fused=True)
+    return torch.optim.Adam(parts, lr=recipe.learning_rate, fused=True)
 
 
 def _class_weights(clips: Clips, train: Sequence[int]) -> Float[Tensor, " classes"]:
