@@ -9,6 +9,11 @@ RAVDESS_SOUND ?= $(SHARED)/ravdess/audio
 OPENFACE ?= $(SHARED)/ravdess/openface/au_means.csv
 OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
+# Small networks that lie beside them; elsewhere they are fetched.
+ifneq ($(wildcard $(SHARED)/models),)
+export CFNSR_YUNET ?= $(abspath $(SHARED))/models/face_detection_yunet_640.onnx
+export CFNSR_EXPRESSION ?= $(abspath $(SHARED))/models/face-expression
+endif
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo demo-figures table interaction-task protocols ravdess-features everyday other-people docs bench chaos fuzz soak test test-all check constraints clean

@@ -389,7 +389,8 @@ def test_explain_pictures_that_cannot_be_written(
 
 
 def test_live_plays_a_file_to_its_end(cfnsr: Run, hearing: Path, files: dict[str, Path]) -> None:
-    done = cfnsr("live", hearing, "--from", files["talk"], "--window", 2, "--every", 0.5, "--json")
+    options = ("--window", 2, "--every", 0.5, "--json", "--only", "happy,sad")
+    done = cfnsr("live", hearing, "--from", files["talk"], *options)
     assert done.returncode == 0, done.stderr
     moments = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(moments) >= 4
@@ -398,6 +399,7 @@ def test_live_plays_a_file_to_its_end(cfnsr: Run, hearing: Path, files: dict[str
     assert {"second", "emotion", "window", "delay", "dropped", "skipped"} <= set(moments[0])
     answers = [moment for moment in moments if moment["window"] is not None]
     assert answers and moments[0]["window"] is None and moments[0]["emotion"] is None
+    assert all(set(moment["window"]["probabilities"]) == {"happy", "sad"} for moment in answers)
     for moment in answers:
         window = moment["window"]
         assert window["end"] - window["start"] == pytest.approx(2)
@@ -500,14 +502,16 @@ def test_a_server_answers_and_leaves_nothing_when_it_is_stopped(
         folder.mkdir()
     cache = os.devnull if by == signal.SIGINT else str(tmp_path / "cache")
     environment = {"TMPDIR": str(temporary), "XDG_CACHE_HOME": cache, "HOME": str(home)}
-    with started("serve", hearing, "--port", 0, **environment) as process:
+    with started("serve", hearing, "--port", 0, "--only", "happy,sad", **environment) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split(" ")[0]
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), process.communicate()
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(f"{address}health", timeout=PATIENCE) as answer:
             health = json.load(answer)
-        assert health["status"] == "ok" and health["model"] == "audio"
+        assert (
+            health["status"] == "ok" and health["model"] == "audio" and health["labels"] == ["happy", "sad"]
+        )
         assert list(temporary.glob("cfnsr-serve-*"))
         process.send_signal(by)
         rest, errors = process.communicate(timeout=PATIENCE)

@@ -43,6 +43,18 @@ WindowOption = Annotated[
     float | None, Option(help="Seconds of a window; as much as a training clip has if not given.")
 ]
 
+OnlyOption = Annotated[
+    str | None,
+    Option(help="Emotions to choose among, such as happy,sad,angry,neutral; the others are ruled out."),
+]
+AdaptOption = Annotated[
+    list[Path] | None,
+    Option(
+        help="Standardise speech by these recordings, without labels, and not by the training's; may be "
+        "repeated. They must hold all emotions in balance, by the same microphone and people.",
+    ),
+]
+
 
 @app.command(
     epilog="Examples: cfnsr predict talk.mp4 --plot talk.png; "
@@ -92,17 +104,8 @@ def predict(
             help="Folder or hub name of the speech encoder that the model was trained with, if it needs one."
         ),
     ] = None,
-    only: Annotated[
-        str | None,
-        Option(help="Emotions to choose among, such as happy,sad,angry,neutral; the others are ruled out."),
-    ] = None,
-    adapt: Annotated[
-        list[Path] | None,
-        Option(
-            help="Standardise speech by these recordings, without labels, and not by the training's; may be "
-            "repeated. They must hold all emotions in balance, by the microphone and people of the files.",
-        ),
-    ] = None,
+    only: OnlyOption = None,
+    adapt: AdaptOption = None,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
     as_json: JsonOption = False,
@@ -144,7 +147,7 @@ def predict(
         )
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
-    load = partial(_load_changed, checkpoint, speech_encoder, adapt, only)
+    load = partial(_load_quietly, checkpoint, adapt, only, speech_encoder)
     _say_model(checkpoint)
     settings: dict[str, Any] = {"window": window, "hop": hop, "all_faces": all_faces, "streams": streams}
     if out is not None:
@@ -237,6 +240,8 @@ def serve(
     ] = False,
     max_megabytes: Annotated[int, Option(help="Of an upload, in MiB.")] = 200,
     minutes: Annotated[float, Option(help="Longest recording.")] = 10.0,
+    only: OnlyOption = None,
+    adapt: AdaptOption = None,
 ) -> None:
     """Serve a web page and a REST API on this machine: upload or record, see the timeline."""
     require("serve", "fastapi", "uvicorn", "python_multipart")
@@ -251,7 +256,7 @@ def serve(
     from cfnsr.serve.limits import MEBIBYTE
 
     app = create_app(
-        _load(checkpoint),
+        _load(checkpoint, adapt, only),
         max_bytes=max_megabytes * MEBIBYTE,
         max_seconds=60 * minutes,
         hosts=server.hosts_of(host),
@@ -281,6 +286,8 @@ def live(
     ] = None,
     window: WindowOption = None,
     every: Annotated[float, Option(help="Seconds from one answer to the next.")] = 0.4,
+    only: OnlyOption = None,
+    adapt: AdaptOption = None,
     video_stream: VideoStreamOption = None,
     audio_stream: AudioStreamOption = None,
     as_json: JsonOption = False,
@@ -302,9 +309,9 @@ def live(
     if file is not None:
         source = Player(file, streams)
         _say_notes(file, source.scan.notes)
-        model = _load(checkpoint)
+        model = _load(checkpoint, adapt, only)
     else:
-        model = _load(checkpoint)
+        model = _load(checkpoint, adapt, only)
         devices = {"video": camera or "0", "audio": microphone or "default"}
         source = Devices(*(device if role in model.reads else None for role, device in devices.items()))
     watch(
@@ -410,27 +417,10 @@ def _model_and_files(given: Sequence[str]) -> tuple[str, list[str]]:
     return (given[0], list(given[1:])) if is_model(given[0]) else (DEFAULT, list(given))
 
 
-def _load_changed(
-    checkpoint: str, speech_encoder: str | None, adapt: Sequence[Path] | None, only: str | None
-) -> "Recogniser":
-    """Load a model and change it as `predict` was asked."""
-    model = _load_quietly(checkpoint, speech_encoder)
-    if adapt:
-        from cfnsr.inference.adapt import adapt as adapted
-        from cfnsr.inference.adapt import windows_of
-
-        model = adapted(model, windows_of(model, adapt))
-    if only is not None:
-        from cfnsr.inference.recogniser import among
-
-        model = among(model, names(only))
-    return model
-
-
-def _load(checkpoint: str) -> "Recogniser":
+def _load(checkpoint: str, adapt: Sequence[Path] | None = None, only: str | None = None) -> "Recogniser":
     """Say which model it is, and load it."""
     _say_model(checkpoint)
-    return _load_quietly(checkpoint)
+    return _load_quietly(checkpoint, adapt, only)
 
 
 def _say_model(checkpoint: str) -> None:
@@ -443,11 +433,21 @@ def _say_model(checkpoint: str) -> None:
         say(f"{checkpoint} is no folder here: looking on the Hugging Face hub")
 
 
-def _load_quietly(checkpoint: str, speech_encoder: str | None = None) -> "Recogniser":
-    """Load a model to predict with, and the speech encoder that it needs, before any file is read."""
-    from cfnsr.inference.recogniser import as_recogniser
+def _load_quietly(
+    checkpoint: str,
+    adapt: Sequence[Path] | None = None,
+    only: str | None = None,
+    speech_encoder: str | None = None,
+) -> "Recogniser":
+    """Load a model to predict with, and the networks that it needs, and change it as was asked."""
+    from cfnsr.inference.recogniser import among, as_recogniser
     from cfnsr.sharing.loading import load
 
     model = as_recogniser(load(checkpoint))
     model.find_networks(speech_encoder)
-    return model
+    if adapt:
+        from cfnsr.inference.adapt import adapt as adapted
+        from cfnsr.inference.adapt import windows_of
+
+        model = adapted(model, windows_of(model, adapt))
+    return model if only is None else among(model, names(only))

@@ -204,7 +204,7 @@ class Among(Recogniser):
     """A model whose answers are among some of its emotions, which share the others' probabilities."""
 
     def __init__(self, model: Recogniser, emotions: Sequence[str]) -> None:
-        self.model = model
+        self.whole = model
         places = {model.labels.index(emotion) for emotion in emotions}
         if len(places) < 2:
             known = ", ".join(model.labels.emotions)
@@ -215,7 +215,7 @@ class Among(Recogniser):
         self.normalised, self.tolerant, self.settings = model.normalised, model.tolerant, model.settings
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
-        kept = np.maximum(self.model.probabilities(clips)[:, self.kept], np.finfo(np.float64).tiny)
+        kept = np.maximum(self.whole.probabilities(clips)[:, self.kept], np.finfo(np.float64).tiny)
         shared: np.ndarray = kept / kept.sum(axis=1, keepdims=True)
         return shared
 
