@@ -31,12 +31,12 @@ BATCH = 16
 PIXELS = Preparation(modalities=("video", "audio"))
 
 
-def preparation(clip: Path, rounds: int, progress: Progress, takes: int = TAKES) -> list[Figure]:
+def preparation(clip: Path, rounds: int, progress: Progress) -> list[Figure]:
     """Copies of a take prepared on all cores, beside decoding them by as many processes and nothing else."""
-    progress(f"preparation of {takes} takes")
+    progress(f"preparation of {TAKES} takes")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        listed = [copy_take(clip, folder, number) for number in range(takes)]
+        listed = [copy_take(clip, folder, number) for number in range(TAKES)]
         files = [take.video for take in listed if take.video is not None]
 
         def prepare() -> None:
@@ -52,7 +52,7 @@ def preparation(clip: Path, rounds: int, progress: Progress, takes: int = TAKES)
         seconds = alternate({"ours": prepare, "limit": decode}, rounds)
     goal = Goal(1.25, "limit")
     return [
-        compare("preparation of a take: faces, crops, MFCCs", seconds, goal=goal, unit="ms", amount=takes)
+        compare("preparation of a take: faces, crops, MFCCs", seconds, goal=goal, unit="ms", amount=TAKES)
     ]
 
 

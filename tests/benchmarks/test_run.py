@@ -103,7 +103,7 @@ def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPa
     figures = report.as_json()
     assert all({"what", "plain", "ours", "ratio", "unit"} <= figure.keys() for figure in figures)
     assert sum(figure["goal"] is not None for figure in figures) == 19
-    assert len(report.growth) == 5 and len(report.profiles) == 3
+    assert len(report.growth) == 6 and len(report.profiles) == 3
     page = tmp_path / "benchmarks.md"
     run.write(report, page)
     assert (tmp_path / "benchmarks-growth.png").stat().st_size > 5_000
