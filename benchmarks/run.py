@@ -130,8 +130,8 @@ def write(report: Report, page: Path) -> None:
     write_text(page, as_markdown(report, picture.name))
 
 
-def as_markdown(report: Report, picture: str) -> str:
-    """Write the figures as docs/benchmarks.md has them."""
+def as_markdown(report: Report, picture: str = "") -> str:
+    """Write the figures as docs/benchmarks.md has them, with a picture of the growth where there is one."""
     lines = [INTRODUCTION, f"{datetime.date.today().isoformat()}: {machine()}; {report.clip}."]
     for section, figures in report.figures.items():
         lines += ["", f"## {SECTIONS[section]}", "", *as_table(figures)]
@@ -140,8 +140,7 @@ def as_markdown(report: Report, picture: str) -> str:
             "",
             f"## {SECTIONS['growth']}",
             "",
-            f"![Seconds and memory]({picture})",
-            "",
+            *([f"![Seconds and memory]({picture})", ""] if picture else []),
             "The last column is the largest distance of a time from the straight line, in % of the longest.",
             "",
             "| what | more | amounts | seconds | GB | off the line % |",

@@ -169,4 +169,4 @@ def bench(
     report = measure(clip, sections, rounds=rounds, progress=lambda task: say(f"bench: {task}"))
     if out is not None:
         write(report, out)
-    print(json.dumps(report.as_json(), indent=2) if as_json else as_markdown(report, ""))
+    print(json.dumps(report.as_json(), indent=2) if as_json else as_markdown(report))
