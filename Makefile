@@ -9,10 +9,14 @@ RAVDESS_SOUND ?= $(SHARED)/ravdess/audio
 OPENFACE ?= $(SHARED)/ravdess/openface/au_means.csv
 OPENFACE_FRAMES ?= $(SHARED)/ravdess/openface/frames
 SPEECH ?= $(SHARED)/models/whisper-tiny-en-encoder
-# Small networks that lie beside them; elsewhere they are fetched.
-ifneq ($(wildcard $(SHARED)/models),)
-export CFNSR_YUNET ?= $(abspath $(SHARED))/models/face_detection_yunet_640.onnx
-export CFNSR_EXPRESSION ?= $(abspath $(SHARED))/models/face-expression
+# Small networks, if they lie beside them; else they are fetched. This YuNet is one of fixed size.
+YUNET := $(wildcard $(abspath $(SHARED))/models/face_detection_yunet_640.onnx)
+EXPRESSION := $(wildcard $(abspath $(SHARED))/models/face-expression)
+ifneq ($(YUNET),)
+export CFNSR_YUNET ?= $(YUNET)
+endif
+ifneq ($(EXPRESSION),)
+export CFNSR_EXPRESSION ?= $(EXPRESSION)
 endif
 STAMP := $(VENV)/.installed
 

@@ -17,9 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Openvino and nncf report their use as soon as they are imported, unless this package is not there.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-# Of cfnsr's own settings only the place of the recordings comes from outside: tests find the same everywhere.
-for setting in [name for name in os.environ if name.startswith("CFNSR_") and name != "CFNSR_SHARED"]:
-    del os.environ[setting]
+# Of cfnsr's own settings none comes from outside, so that tests find the same everywhere.
+for setting in [name for name in os.environ if name.startswith("CFNSR_")]:
+    if setting not in ("CFNSR_SHARED", "CFNSR_ALL_RECORDINGS"):  # the tests' own
+        del os.environ[setting]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -397,6 +397,8 @@ def test_live_plays_a_file_to_its_end(cfnsr: Run, hearing: Path, files: dict[str
     seconds = [moment["second"] for moment in moments]
     assert seconds == sorted(seconds) and seconds[-1] == pytest.approx(3.4, abs=0.3)
     assert {"second", "emotion", "window", "delay", "dropped", "skipped"} <= set(moments[0])
+    adapted = cfnsr("live", hearing, "--from", files["talk"], "--adapt", files["talk"])
+    refused(adapted, "model audio cannot be adapted")
     answers = [moment for moment in moments if moment["window"] is not None]
     assert answers and moments[0]["window"] is None and moments[0]["emotion"] is None
     assert all(set(moment["window"]["probabilities"]) == {"happy", "sad"} for moment in answers)

@@ -77,7 +77,7 @@ def test_a_clip_describes_itself(stored: Store, synthetic: Path) -> None:
     assert header.attributes["intensity"] == "normal"
     assert Preparation.from_json(dict(header.preparation)) == SMALL
     assert (header.cfnsr, header.preparation["recipe"]) == (__version__, 5)
-    assert header.face == {"source": "openface", "found": 8, "of": 8}
+    assert header.face == {"source": "openface"}
     path = synthetic / "Actor_01" / f"{header.name}.mp4"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert (header.sources["video"]["sha256"], header.sources["video"]["file"]) == (digest, path.name)
@@ -361,7 +361,7 @@ def test_means_tell_nothing_of_where_the_face_is(
     store, outcome = prepare_means(corpus, means, tmp_path / "a", every)
     (header,) = store.headers()
     assert outcome.made == [header.name]
-    assert header.face == {"source": "detector", "found": 8, "of": 8}
+    assert header.face == {"source": "detector"}
     assert set(header.sources) == {"video", "openface"}
     assert store.load(header.name, ["openface"])["openface"].shape == (1, 185)
 

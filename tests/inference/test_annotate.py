@@ -245,7 +245,7 @@ def test_real_clip(shared: Path, tmp_path: Path, yunet: Path, monkeypatch: pytes
     assert clip.frames is not None
     detector, follower = FaceDetector(), Follower()
     found = [detector.detect(picture) for picture in clip.frames]
-    ((_, person),) = people_of([follower.add(faces) for faces in found])
+    ((_, person),) = people_of([follower.add(faces) for faces in found], clip.times)
     squares = smooth(squares_from_boxes(person.boxes), clip.times)
     where = np.column_stack([clip.times, squares]).astype(np.float32)
     out = annotate(source, told(window(0, 3, "angry"), where=where), tmp_path / "out.mp4")

@@ -110,7 +110,8 @@ def test_each_window_is_prepared_as_a_take_of_its_own(film: Film, spots: Any, ap
         assert len(set(numbers)) == 6
         assert np.abs(whole.times[numbers] - each.span.start - 0.5 * np.arange(6)).max() < 0.3
         times, frames, follower = whole.times[numbers], whole.frames[numbers], face.Follower()
-        person = face.people_of([follower.add(spots.detect(frame)) for frame in frames])[0][1]
+        linked = [follower.add(spots.detect(frame)) for frame in frames]
+        person = face.people_of(linked, times)[0][1]
         cut = face.cut(frames, times, person, margin=SMALL.margin, size=16)
         assert cut.squares[0, 0] == pytest.approx(32 + 3 * times[0], abs=2), "where the face was painted"
         seen = {"video": cut.crops, "times": times, "face": cut.found, "squares": cut.squares}
@@ -691,7 +692,7 @@ def test_points_of_a_long_track_say_where_the_face_is(film: Film, tmp_path: Path
 
 
 def test_one_picture_in_a_quarter_of_a_second_is_searched(film: Film, spots: Any) -> None:
-    """Of a long file and of a take alike."""
+    """Of a long file and of a take alike, and of a take the last."""
     path = film(8.0)  # 15 a second
     fine = replace(SIGHT, frames=30)
     found = list(Windows(path, fine, length=3.0, hop=1.0))
@@ -700,15 +701,23 @@ def test_one_picture_in_a_quarter_of_a_second_is_searched(film: Film, spots: Any
     for each in found:
         seen = Preparer(fine, 3.0).due(times)[np.isin(times, each.tensors["times"])]
         np.testing.assert_array_equal(each.tensors["face"], seen)
-    every = list(Windows(path, fine, length=8.0, hop=1.0))
-    assert spots.looked == 32 + 30 and len(every) == 1 and every[0].tensors["face"].all()
+    (take,) = Windows(film(3.0), fine)
+    assert spots.looked == 32 + 13 and take.tensors["face"].sum() == 13 and take.tensors["face"][-1]
 
 
-def test_where_a_face_is_between_two_searches(film: Film, spots: Any) -> None:
-    """As good as where every picture is searched."""
+def test_where_a_face_is_between_two_searches(
+    film: Film, spots: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As good as where every picture is searched; of a take also at its end."""
     path = film(6.0, faces=lambda time: [("red", round(4 + 6 * time), 8, 24)])
     fine = replace(SIGHT, frames=30)
-    (exact,) = Windows(path, fine, length=6.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(preparer, "SEARCH", 1e-6)
+        (exact,) = Windows(path, fine, length=6.0)
+        assert exact.tensors["face"].all()
+    (take,) = Windows(path, fine, length=6.0)
+    assert 24 <= take.tensors["face"].sum() < 30
+    np.testing.assert_allclose(take.tensors["squares"], exact.tensors["squares"], atol=1.1)
     for each in Windows(path, fine, length=3.0, hop=1.0):
         times, squares = exact.tensors["times"], exact.tensors["squares"]
         for axis in range(3):

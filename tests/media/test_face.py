@@ -40,7 +40,8 @@ def box(x: float, y: float = 100, width: float = 80, height: float = 110, score:
 def tracks(detections: list[np.ndarray]) -> list[Track]:
     """Of everyone, the largest first."""
     follower = Follower()
-    return [person for _, person in people_of([follower.add(faces) for faces in detections])]
+    found = [follower.add(faces) for faces in detections]
+    return [person for _, person in people_of(found, np.arange(len(found)))]
 
 
 @pytest.fixture
@@ -135,8 +136,8 @@ def test_people_are_linked_by_the_nearest(seed: int, forget: int | None) -> None
             sums[person] = sums.get(person, 0.0) + float(np.sqrt(found_at[2] * found_at[3]))
             boxes.setdefault(person, []).append(found_at)
     order = sorted(sums, key=lambda person: (-sums[person], person))
-    assert [person for person, _ in people_of(found)] == order
-    for person, one in people_of(found):
+    assert [person for person, _ in people_of(found, np.arange(len(found)))] == order
+    for person, one in people_of(found, np.arange(len(found))):
         assert one.found.tolist() == [person in whose for whose in expected]
         kept = np.column_stack([one.boxes, one.score])
         np.testing.assert_array_equal(kept[one.found], np.array(boxes[person]))
@@ -155,7 +156,11 @@ def test_who_is_gone_for_long_is_forgotten() -> None:
 
 
 def test_people_of_no_frames_and_of_nobody() -> None:
-    assert people_of([]) == [] and people_of([{}, {}]) == [] and tracks([NOBODY]) == []
+    assert (
+        people_of([], np.empty(0)) == []
+        and people_of([{}, {}], np.arange(2)) == []
+        and tracks([NOBODY]) == []
+    )
 
 
 def test_a_followed_face_is_cut() -> None:
@@ -273,7 +278,7 @@ def test_fill_interpolates_rows_of_any_shape() -> None:
     values = np.arange(20.0).reshape(5, 2, 2)
     spoilt = values.copy()
     spoilt[[0, 2]] = np.nan
-    filled = fill(spoilt, np.array([False, True, False, True, True]))
+    filled = fill(spoilt, np.array([False, True, False, True, True]), np.arange(5))
     np.testing.assert_allclose(filled[1:], values[1:])
     np.testing.assert_allclose(filled[0], values[1])
 

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,11 @@ RATE = 16_000
 NESTED = PROTOCOLS["nested"]
 CODECS = {"wav": ("pcm_s16le", "s16"), "flac": ("flac", "s16"), "mp3": ("libmp3lame", "s16p")}
 EMOTIONS = ("calm", "happy")
+CHANGES: list[dict[str, object]] = [  # of what is kept of a search
+    *({"copies": odd} for odd in (None, [], {"another": 0}, {"copy": "0"}, {"copy": True})),
+    {"version": "0.0.1"},
+    {"preparation": {}},
+]
 
 
 def voice(seed: int, seconds: float = 2.5) -> np.ndarray:
@@ -160,19 +166,28 @@ def test_copies_are_searched_for_once(tmp_path: Path, monkeypatch: pytest.Monkey
     first, second = PreparedCorpus(store)._copies, PreparedCorpus(store)._copies
     assert searched == [7] and first == second
     assert first["Ann-calm"] == first["copy"] == 0 and set(first.values()) == {0, -1}
-    (store.folder / "copies.json").write_text("{")
-    assert PreparedCorpus(store)._copies == first and searched == [7, 7]
+    kept = store.folder / "copies.json"
+    whole = json.loads(kept.read_text())
+    damaged = ["{", "[]", "{}", *(json.dumps(whole | change) for change in CHANGES)]
+    for text in damaged:
+        kept.write_text(text)
+        assert PreparedCorpus(store)._copies == first
+    assert searched == [7] * (1 + len(damaged))
+    searched.clear()
     header = store.headers()[0]
     store.write(replace(header, name="another"), store.load(header.name))
     assert PreparedCorpus(store)._copies["another"] == PreparedCorpus(store)._copies[header.name]
-    assert searched == [7, 7, 8]
+    assert searched == [8]
 
 
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), NotImplementedError()])
 def test_a_folder_that_may_only_be_read_is_searched_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Or a kind of object storage."""
+
     def refuse(path: Path, value: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        raise error
 
     monkeypatch.setattr(kept_copies, "write_json", refuse)
     store = prepared(tmp_path, takes(tmp_path, "flac")).store

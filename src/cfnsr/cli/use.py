@@ -147,7 +147,7 @@ def predict(
         )
     if not any(file.exists() for file in files):
         scan_packets(files[0])  # refuses it without the seconds that torch takes to load
-    load = partial(_load_quietly, checkpoint, adapt, only, speech_encoder)
+    load = partial(_load_quietly, checkpoint, adapt=adapt, only=only, speech_encoder=speech_encoder)
     _say_model(checkpoint)
     settings: dict[str, Any] = {"window": window, "hop": hop, "all_faces": all_faces, "streams": streams}
     if out is not None:
@@ -256,7 +256,7 @@ def serve(
     from cfnsr.serve.limits import MEBIBYTE
 
     app = create_app(
-        _load(checkpoint, adapt, only),
+        _load(checkpoint, adapt=adapt, only=only),
         max_bytes=max_megabytes * MEBIBYTE,
         max_seconds=60 * minutes,
         hosts=server.hosts_of(host),
@@ -309,9 +309,9 @@ def live(
     if file is not None:
         source = Player(file, streams)
         _say_notes(file, source.scan.notes)
-        model = _load(checkpoint, adapt, only)
+        model = _load(checkpoint, adapt=adapt, only=only)
     else:
-        model = _load(checkpoint, adapt, only)
+        model = _load(checkpoint, adapt=adapt, only=only)
         devices = {"video": camera or "0", "audio": microphone or "default"}
         source = Devices(*(device if role in model.reads else None for role, device in devices.items()))
     watch(
@@ -420,7 +420,7 @@ def _model_and_files(given: Sequence[str]) -> tuple[str, list[str]]:
 def _load(checkpoint: str, adapt: Sequence[Path] | None = None, only: str | None = None) -> "Recogniser":
     """Say which model it is, and load it."""
     _say_model(checkpoint)
-    return _load_quietly(checkpoint, adapt, only)
+    return _load_quietly(checkpoint, adapt=adapt, only=only)
 
 
 def _say_model(checkpoint: str) -> None:

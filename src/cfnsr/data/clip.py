@@ -44,7 +44,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
 
     Tensors (those the modalities ask for):
         video: uint8 (frames, size, size, 3), RGB, the face cut out at full resolution;
-        times: float64 (frames,), seconds in the file; face: bool (frames,), one was found there;
+        times: float64 (frames,), seconds in the file; face: bool (frames,), it was searched and one found;
         squares: float32 (frames, 3), centre x, centre y and side of the crop in pixels of the picture shown;
         audio: float32 (13, steps), MFCCs; log_mel: float32 (128, steps);
         waveform: int16 (N,), the sound these two are made of, 44.1 kHz;
@@ -84,8 +84,7 @@ def prepare_clip(take: Take, preparation: Preparation, *, threads: int = 0) -> C
     if "face" in tensors:
         track = windows.preparer.track
         found_by = "openface" if track is not None and track.locates else "detector"
-        looked_at = len(windows.searched) or preparation.frames  # a track has every picture
-        facts = {"source": found_by, "found": int(tensors["face"].sum()), "of": looked_at}
+        facts = {"source": found_by}
     sound = windows.sound(window.span)
     if sound is not None:
         if "waveform" in tensors:  # a store keeps 16 bits

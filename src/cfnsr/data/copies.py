@@ -1,13 +1,14 @@
-"""Which clips of a store are one recording by their sound: searched for once, and kept beside the clips.
+"""Which clips of a store are one recording by their sound: what was found last is kept beside the clips.
 
 Every two are compared, so the search takes four times as long for twice as many.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
 
+from cfnsr import __version__
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
 from cfnsr.features.mel import PCM
@@ -21,19 +22,28 @@ def sound_copies(store: Store, names: Iterable[str], fingerprint: str) -> dict[s
 
     Args:
         names: of the clips.
-        fingerprint: of these names and their recordings; what is kept counts for that alone.
+        fingerprint: of these names and their recordings. What is kept counts for them alone, as they are
+            prepared now, and for this version.
     """
-    path = store.folder / "copies.json"
+    path, names = store.folder / "copies.json", list(names)
+    known = {"fingerprint": fingerprint, "preparation": store.preparation, "version": __version__}
     with suppress(InputError):  # missing or damaged
         kept = read_json(path, "sets of copies")
-        if kept.get("fingerprint") == fingerprint:
-            return dict(kept["copies"])
+        if (found := _found(kept.pop("copies", None), names)) is not None and kept == known:
+            return found
     sounds = {name: sound for name in names if (sound := _sound(store, name)) is not None}
     sets = copies([Content("", sound) for sound in sounds.values()])
     found = dict(zip(sounds, sets.tolist(), strict=True))
-    with suppress(OSError):  # a folder that may only be read
-        write_json(path, {"fingerprint": fingerprint, "copies": found})
+    with suppress(OSError, NotImplementedError):  # a folder, or a kind of storage, that may only be read
+        write_json(path, {**known, "copies": found})
     return found
+
+
+def _found(kept: object, names: Sequence[str]) -> dict[str, int] | None:
+    """What a search once found of these clips; None for what is no such thing."""
+    if not isinstance(kept, dict) or not kept.keys() <= set(names):
+        return None
+    return kept if all(type(number) is int for number in kept.values()) else None
 
 
 def _sound(store: Store, name: str) -> np.ndarray | None:

@@ -64,8 +64,8 @@ class PreparedWindow:
 
     Args:
         tensors: as `prepare_clip` makes them; of a missing modality there may be none.
-        face, speech: a face was found in at least half of the pictures, and the sound is louder than silence;
-            None where none was asked for.
+        face, speech: a face was found in at least half of the pictures that were searched, and the sound is
+            louder than silence; None where none was asked for.
         person: number of the face that is followed; None where nobody is.
         missing: why there is no face or no speech, by the kind of file: "video", "audio" or "openface".
     """
@@ -179,15 +179,18 @@ class Preparer:
         return numbers
 
     def due(self, times: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """True where a picture at `times`, rising seconds, is searched for faces: the first in each `SEARCH`.
+        """True where a picture at `times`, rising seconds, is searched for faces.
 
-        A face moves little until the next one, and its square is smoothed over longer: on the six real clips
-        it was off by at most 0.8 % of its side from where each of the 30 pictures is searched. Pictures that
-        follow on are all searched.
+        The first in each `SEARCH` is, and the last of a take; of pictures that follow on all are. In between
+        a face moves little, and its square is smoothed over longer: on the six real clips it was off by at
+        most 0.8 % of its side from where all are searched.
         """
         if self.preparation.sampling != "even":
             return np.ones(len(times), bool)
-        return np.array(np.diff(np.floor(times / SEARCH), prepend=-np.inf) > 0)
+        due = np.diff(np.floor(times / SEARCH), prepend=-np.inf) > 0
+        if self.length is None:
+            due[-1:] = True
+        return np.array(due)
 
     def follow(
         self, time: float, frame: NDArray[np.uint8], found: NDArray[np.floating] | None, number: int = 0
@@ -268,7 +271,8 @@ class Preparer:
             MediaError: there is nobody ("no face").
         """
         searched = np.array([picture.faces is not None for picture in pictures])
-        everyone = face.people_of([picture.faces or {} for picture in pictures])
+        times = np.array([picture.time for picture in pictures])
+        everyone = face.people_of([picture.faces or {} for picture in pictures], times)
         people = [each for each in everyone if each[1].found[searched].mean() >= self.least_found]
         if not people:
             found = everyone[0][1].found if everyone else np.zeros(len(pictures), bool)

@@ -45,8 +45,7 @@ class Header:
         sources: for each file it was made of, by role ("video", "audio", "openface"): name, size in bytes,
             modification time in nanoseconds and SHA-256.
         preparation: the settings it was made with, and the number of the recipe.
-        face: source of the crop ("openface" or "detector"), and in how many pictures a face was found, `of`
-            those that were searched.
+        face: source of the crop ("openface" or "detector").
     """
 
     name: str  #: of the take; unique in the store

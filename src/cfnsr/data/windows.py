@@ -227,7 +227,7 @@ class Windows:
         """Decode some pictures and search those that are due for faces, several at once."""
         path, scan = self.take.video, self.video
         assert path is not None and scan is not None  # noqa: S101 - there are pictures
-        searched = np.isin(numbers, self.searched).tolist()
+        searched = np.isin(numbers, self._due).tolist()
         frames = stream_pictures(path, scan, numbers, shrunk=self.shrunk, threads=self.threads)
         pictures = zip(numbers.tolist(), self.times[numbers].tolist(), searched, frames, strict=True)
         for number, time, frame, found in map_ordered(_search, pictures, _pool(self.threads), READ_AHEAD):
@@ -242,7 +242,7 @@ class Windows:
         return [self.preparer.sample(self.times, span, usual) for span in self.spans]
 
     @cached_property
-    def searched(self) -> NDArray[np.int64]:
+    def _due(self) -> NDArray[np.int64]:
         """Numbers of the pictures of all windows that are searched for faces."""
         if self.preparer.track is not None and self.preparer.track.locates:
             return np.empty(0, np.int64)

@@ -15,7 +15,7 @@ from cfnsr.media.face import FACE_PER_POINTS, RISE_PER_POINTS, Faces
 if TYPE_CHECKING:
     from cfnsr.features.preparation import Preparation
 
-STEPS = 10  # a third of a usual clip's pictures
+STEPS = 10  # about as many as a usual clip has pictures that are searched
 # face-api.js cuts out the box of the 68 points, from the brows to the chin, and a tenth more on each side. As
 # parts of a face's height, hairline to chin: its side, and how far its centre lies below the face's.
 SIDE = 1.2 / FACE_PER_POINTS

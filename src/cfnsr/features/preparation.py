@@ -38,7 +38,7 @@ class Preparation:
             made without.
         video_stream, audio_stream: of files that have several, see `Streams`; a prediction has its own.
         lenient: keep takes that are silent where a model listens, and those with a face in
-            fewer than half of the pictures, as long as there is one.
+            fewer than half of the pictures that are searched, as long as there is one.
     """
 
     modalities: tuple[str, ...] = ("video", "audio")

@@ -213,6 +213,7 @@ class Among(Recogniser):
         self.labels = LabelSet(model.labels.name, tuple(model.labels.emotions[place] for place in self.kept))
         self.name, self.reads, self.preparation = model.name, model.reads, model.preparation
         self.normalised, self.tolerant, self.settings = model.normalised, model.tolerant, model.settings
+        self.corpora = model.corpora
 
     def probabilities(self, clips: Sequence[Arrays]) -> Float[np.ndarray, "B classes"]:
         kept = np.maximum(self.whole.probabilities(clips)[:, self.kept], np.finfo(np.float64).tiny)

@@ -21,7 +21,7 @@ class Window:
     Args:
         start, end: seconds.
         probabilities: of each emotion; None where the model abstains.
-        face: found in at least half of its pictures, or rows of an OpenFace track; None when not asked for.
+        face: found in at least half of the pictures searched, or rows of a track; None when not asked for.
         speech: its sound is louder than silence; None when not asked for.
         uses: what the answer rests on, among "video" and "audio"; nothing where the model abstains.
     """

@@ -1,4 +1,4 @@
-"""Pictures -> one person's face: found in each frame, followed, framed by a steady square and cut out."""
+"""Pictures -> one person's face: found, followed, framed by a steady square and cut out."""
 
 from __future__ import annotations
 
@@ -205,8 +205,15 @@ class Follower:
         return found
 
 
-def people_of(frames: Sequence[Mapping[int, NDArray[np.floating]]]) -> list[tuple[int, Track]]:
-    """List people and their tracks through frames that `Follower` has linked; the largest comes first."""
+def people_of(
+    frames: Sequence[Mapping[int, NDArray[np.floating]]], times: NDArray[np.floating]
+) -> list[tuple[int, Track]]:
+    """List people and their tracks through frames that `Follower` has linked; the largest comes first.
+
+    Args:
+        frames: nothing in those that were not searched.
+        times: (T,) seconds of the frames.
+    """
     tracks: list[tuple[float, int, Track]] = []
     for person in {person for found in frames for person in found}:
         found = np.array([person in each for each in frames])
@@ -214,7 +221,7 @@ def people_of(frames: Sequence[Mapping[int, NDArray[np.floating]]]) -> list[tupl
         seen = [each[person] for each in frames if person in each]
         table[found] = seen
         presence = sum(float(np.sqrt(face[2] * face[3])) for face in seen)
-        one = Track(fill(table[:, :4], found), found, table[:, 4].astype(np.float32))
+        one = Track(fill(table[:, :4], found, times), found, table[:, 4].astype(np.float32))
         tracks.append((-presence, person, one))
     return [(person, one) for _, person, one in sorted(tracks, key=lambda each: each[:2])]
 
@@ -240,15 +247,17 @@ def check_found(found: NDArray[np.bool_], least_found: float = LEAST_FOUND, of: 
         raise MediaError("no face", f"{shown}: expected one person in {least}; check light and framing")
 
 
-def fill(values: NDArray[np.floating], found: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Interpolate rows (T, ...) not found from their neighbours, or hold them at the ends.
+def fill(
+    values: NDArray[np.floating], found: NDArray[np.bool_], times: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Interpolate rows (T, ...) not found from their neighbours in time, or hold them at the ends.
 
-    >>> fill(np.array([[0.0], [9.0], [4.0], [9.0]]), np.array([True, False, True, False])).ravel()
-    array([0., 2., 4., 4.])
+    >>> values, found = np.array([[0.0], [9.0], [4.0], [9.0]]), np.array([True, False, True, False])
+    >>> fill(values, found, np.array([0, 3, 4, 5])).ravel()
+    array([0., 3., 4., 4.])
     """
-    at = np.flatnonzero(found)
-    flat = values.reshape(len(values), -1).astype(np.float64)[at]
-    columns = [np.interp(np.arange(len(values)), at, column) for column in flat.T]
+    flat = values.reshape(len(values), -1).astype(np.float64)[found]
+    columns = [np.interp(times, times[found], column) for column in flat.T]
     return np.stack(columns, axis=1).reshape(values.shape)
 
 
@@ -349,7 +358,8 @@ def cut_faces(
     if points.landmarks is None or len(points.landmarks) != len(frames):
         raise ValueError("expected OpenFace landmarks for each frame")
     check_found(points.success, least_found)
-    squares = smooth(fill(squares_from_landmarks(points.landmarks, margin), points.success), times)
+    squares = fill(squares_from_landmarks(points.landmarks, margin), points.success, times)
+    squares = smooth(squares, times)
     return Faces(crop(frames, squares, size), squares, points.success, points.confidence)
 
 

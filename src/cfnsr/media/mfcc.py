@@ -1,6 +1,5 @@
 """Sound -> mel-frequency cepstral coefficients, as librosa computes them with its defaults."""
 
-import math
 from functools import cache
 
 import numpy as np
@@ -29,7 +28,7 @@ DYNAMIC_RANGE = 80.0  # dB below the loudest place of the take
 def mfcc(
     waveform: NDArray[np.floating], sample_rate: int = SAMPLE_RATE, n_mfcc: int = N_MFCC
 ) -> NDArray[np.float32]:
-    """Compute mel-frequency cepstral coefficients (..., n_mfcc, 1 + N // 512) of waveforms (..., N).
+    """Compute mel-frequency cepstral coefficients (n_mfcc, 1 + N // 512) of a waveform (N,).
 
     The power spectrum of centred, zero-padded frames under a periodic Hann window, in 128 mel bands
     of Slaney's scale, in decibels no more than 80 below the loudest, through an orthonormal DCT-II:
@@ -87,34 +86,31 @@ def window(
 def mel_decibels(
     waveform: NDArray[np.floating], filters: NDArray[np.float32], hop: int
 ) -> NDArray[np.float32]:
-    """Compute mel bands (..., n_mels, 1 + N // hop) of waveforms (..., N) in decibels.
+    """Compute mel bands (n_mels, 1 + N // hop) of a waveform (N,) in decibels.
 
-    None lies more than 80 below the loudest of its waveform. All is in float32, as in librosa.
+    None lies more than 80 below the loudest. All is in float32, as in librosa.
 
     Args:
         waveform: samples; half a frame of zeros stands before and behind them.
         filters: mel filters (n_mels, 1 + n_fft // 2); they fix the length of a frame, n_fft.
         hop: samples from frame to frame.
     """
-    waveform = np.asarray(waveform, np.float32)
     n_fft = 2 * (filters.shape[1] - 1)
-    padded = np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(n_fft // 2, n_fft // 2)])
-    frames = sliding_window_view(padded, n_fft, axis=-1)[..., ::hop, :]
-    steps = max(1, AT_ONCE // math.prod(waveform.shape[:-1]))
-    parts = (frames[..., first : first + steps, :] for first in range(0, frames.shape[-2], steps))
-    power = np.concatenate([_mel_power(part * _hann(n_fft), filters) for part in parts], axis=-2)
+    padded = np.pad(np.asarray(waveform, np.float32), n_fft // 2)
+    frames = sliding_window_view(padded, n_fft)[::hop]
+    parts = (frames[first : first + AT_ONCE] for first in range(0, len(frames), AT_ONCE))
+    power = np.concatenate([_mel_power(part * _hann(n_fft), filters) for part in parts])
     decibels = 10 * np.log10(np.maximum(power, np.float32(LOWEST_POWER)))
-    floor = decibels.max(axis=(-2, -1), keepdims=True) - np.float32(DYNAMIC_RANGE)
-    return np.asarray(np.maximum(decibels, floor).swapaxes(-2, -1))
+    return np.asarray(np.maximum(decibels, decibels.max() - np.float32(DYNAMIC_RANGE)).T)
 
 
 def _mel_power(frames: NDArray[np.float32], filters: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the power (..., n_mels) of frames (..., n_fft) in mel bands."""
+    """Compute the power (T, n_mels) of frames (T, n_fft) in mel bands."""
     import cv2  # whose transforms take a third of the time of NumPy's
 
     # A row holds the real part of the lowest frequency, both parts of each of the next ones, and the
     # real part of the highest.
-    parts = cv2.dft(frames.reshape(-1, frames.shape[-1]), flags=cv2.DFT_ROWS)
+    parts = cv2.dft(frames, flags=cv2.DFT_ROWS)
     np.square(parts, out=parts)
     power = np.concatenate([parts[:, :1], parts[:, 1:-1:2], parts[:, -1:]], axis=1)
     power[:, 1:-1] += parts[:, 2:-1:2]
@@ -124,7 +120,7 @@ def _mel_power(frames: NDArray[np.float32], filters: NDArray[np.float32]) -> NDA
         heard = np.flatnonzero(near.any(axis=0))  # a few neighbours: the filters are triangles
         span = slice(heard[0], heard[-1] + 1) if len(heard) else slice(0, 0)
         bands.append(power[:, span] @ near[:, span].T)
-    return np.concatenate(bands, axis=1).reshape(*frames.shape[:-1], -1)
+    return np.concatenate(bands, axis=1)
 
 
 @cache

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
 
+from cfnsr.inference.recogniser import TorchRecogniser
 from cfnsr.inference.timeline import Prediction
 from cfnsr.processes import memory_for
 from cfnsr.serve.decoding import Decoder
@@ -32,7 +33,7 @@ from cfnsr.serve.work import Stopped, explain_all, explain_one, recognise
 
 if TYPE_CHECKING:
     from cfnsr.inference.explained import Explained
-    from cfnsr.inference.recogniser import Recogniser, TorchRecogniser
+    from cfnsr.inference.recogniser import Recogniser
 
 USUAL_SECONDS = 2.0  # of work for a recording, until one was measured
 
@@ -164,10 +165,13 @@ class Jobs:
         raise Refusal(404, "not found", f"there is no such job: results are kept {kept}; send it again")
 
     def explainer(self) -> TorchRecogniser:
-        """Return the model, if it can be explained; `Refusal` of an exported one."""
+        """Return the model, if it can be explained; `Refusal` of one that shows nothing of its inside."""
         if explains(self.recogniser):
             return self.recogniser
-        message = "an exported model cannot be explained: serve its checkpoint instead"
+        message = (
+            "a model that is exported, or kept to some emotions, cannot be explained: serve its checkpoint, "
+            "without --only"
+        )
         raise Refusal(501, "unsupported", message)
 
     async def explain(
@@ -260,5 +264,5 @@ class Jobs:
 
 
 def explains(recogniser: Recogniser) -> TypeGuard[TorchRecogniser]:
-    """Tell a PyTorch model from an exported one, which shows nothing of its inside. Imports no torch."""
-    return hasattr(recogniser, "model")
+    """Tell a PyTorch model from others, which show nothing of their inside."""
+    return isinstance(recogniser, TorchRecogniser)
