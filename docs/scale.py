@@ -101,9 +101,9 @@ def measure(
     found = scan(corpus)
     preparation = Preparation(modalities=tuple(modalities.split(",")), size=size, **settings)
     store = Store.create(out, found.name, found.labels, preparation.as_json())
-    prepare_corpus(found.takes[:1], store, preparation, workers=1)
+    prepare_corpus(found.takes[:1], store, preparation, workers=0)
     begun = process_time()
-    made = prepare_corpus(found.takes[1 : clips + 1], store, preparation, workers=1).made
+    made = prepare_corpus(found.takes[1 : clips + 1], store, preparation, workers=0).made
     seconds = process_time() - begun
     sizes = [store.path(name).stat().st_size for name in made]
     print(

@@ -183,7 +183,7 @@ class Preparer:
 
         The first in each `SEARCH` is, and the last of a take; of pictures that follow on all are. In between
         a face moves little, and its square is smoothed over longer: on the six real clips it was off by at
-        most 0.8 % of its side from where all are searched.
+        most 0.6 % of its side from where all are searched.
         """
         if self.preparation.sampling != "even":
             return np.ones(len(times), bool)
