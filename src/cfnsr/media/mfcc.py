@@ -98,14 +98,27 @@ def mel_decibels(
     n_fft = 2 * (filters.shape[1] - 1)
     padded = np.pad(np.asarray(waveform, np.float32), n_fft // 2)
     frames = sliding_window_view(padded, n_fft)[::hop]
-    parts = (frames[first : first + AT_ONCE] for first in range(0, len(frames), AT_ONCE))
-    power = np.concatenate([_mel_power(part * _hann(n_fft), filters) for part in parts])
-    decibels = 10 * np.log10(np.maximum(power, np.float32(LOWEST_POWER)))
+    groups, mel = _groups(filters), []
+    for first in range(0, len(frames), AT_ONCE):
+        power = _power(frames[first : first + AT_ONCE] * _hann(n_fft))
+        mel.append(np.concatenate([power[:, bins] @ near.T for bins, near in groups], axis=1))
+    decibels = 10 * np.log10(np.maximum(np.concatenate(mel), np.float32(LOWEST_POWER)))
     return np.asarray(np.maximum(decibels, decibels.max() - np.float32(DYNAMIC_RANGE)).T)
 
 
-def _mel_power(frames: NDArray[np.float32], filters: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the power (T, n_mels) of frames (T, n_fft) in mel bands."""
+def _groups(filters: NDArray[np.float32]) -> list[tuple[slice, NDArray[np.float32]]]:
+    """Groups of neighbouring filters, each with the few bins that it hears: the filters are triangles."""
+    groups = []
+    for first in range(0, len(filters), NEAR):
+        near = filters[first : first + NEAR]
+        heard = np.flatnonzero(near.any(axis=0))
+        bins = slice(heard[0], heard[-1] + 1) if len(heard) else slice(0, 0)
+        groups.append((bins, near[:, bins]))
+    return groups
+
+
+def _power(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute the power spectrum (T, 1 + n_fft / 2) of frames (T, n_fft)."""
     import cv2  # whose transforms take a third of the time of NumPy's
 
     # A row holds the real part of the lowest frequency, both parts of each of the next ones, and the
@@ -114,13 +127,7 @@ def _mel_power(frames: NDArray[np.float32], filters: NDArray[np.float32]) -> NDA
     np.square(parts, out=parts)
     power = np.concatenate([parts[:, :1], parts[:, 1:-1:2], parts[:, -1:]], axis=1)
     power[:, 1:-1] += parts[:, 2:-1:2]
-    bands = []
-    for first in range(0, len(filters), NEAR):
-        near = filters[first : first + NEAR]
-        heard = np.flatnonzero(near.any(axis=0))  # a few neighbours: the filters are triangles
-        span = slice(heard[0], heard[-1] + 1) if len(heard) else slice(0, 0)
-        bands.append(power[:, span] @ near[:, span].T)
-    return np.concatenate(bands, axis=1)
+    return power
 
 
 @cache
