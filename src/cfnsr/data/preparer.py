@@ -255,16 +255,14 @@ class Preparer:
             points = self.track.points(pictures, self.shrunk, least)
             faces = face.cut_faces(frames, times, points, margin=margin, size=size, least_found=least)
             return [(None, self._picture_tensors(faces, times))]
-        people = self._people(pictures, times)
+        people = self._people(pictures)
         prepared: list[Person] = []
         for person, track in people if self.everyone else people[:1]:
             faces = face.cut(frames, times, track, margin=margin, size=size)
             prepared.append((person, self._picture_tensors(faces, times)))
         return prepared
 
-    def _people(
-        self, pictures: Sequence[Picture], times: NDArray[np.floating]
-    ) -> list[tuple[int, face.Track]]:
+    def _people(self, pictures: Sequence[Picture]) -> list[tuple[int, face.Track]]:
         """List those in enough of the pictures that were searched, the main person first.
 
         That is the largest face, but one that is little larger does not displace the one before.
@@ -273,6 +271,7 @@ class Preparer:
             MediaError: there is nobody ("no face").
         """
         searched = np.array([picture.faces is not None for picture in pictures])
+        times = np.array([picture.time for picture in pictures])
         everyone = face.people_of([picture.faces or {} for picture in pictures], times)
         people = [each for each in everyone if each[1].found[searched].mean() >= self.least_found]
         if not people:
