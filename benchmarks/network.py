@@ -12,6 +12,7 @@ from benchmarks import plain
 from benchmarks.measure import Figure, Goal, Progress, alone, alternate, compare
 from benchmarks.subjects import WIDTH, Subjects
 from cfnsr import create_model
+from cfnsr.models.entries import Model
 from cfnsr.models.fast import fast, has_bfloat16
 
 FRAMES, SIZE, STEPS, BATCH = 30, 224, 212, 2
@@ -95,20 +96,35 @@ def step(name: str) -> Callable[[], float]:
     if name == "plain":
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
         return lambda: plain.learn(model, optimizer, video, audio, labels)
-    model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    learn = learner(model)
     video = video.contiguous(memory_format=torch.channels_last_3d)
+    return lambda: learn(video, audio, labels).item()
+
+
+def learner(
+    model: Model, device: torch.device | str = "cpu"
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Learn from pictures, sound and labels as a training does; the loss stays on the device."""
+    model.to(device).train()
+    if "video" in model.reads:
+        model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
-    def learn() -> float:
+    def learn(video: torch.Tensor, audio: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        with torch.autocast(video.device.type, torch.bfloat16, enabled=runs_bfloat16(device)):
             log_probabilities = model(video, audio)
         loss = functional.nll_loss(log_probabilities.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
     return learn
+
+
+def runs_bfloat16(device: torch.device | str) -> bool:
+    """Whether the device has bfloat16: every GPU of the last years, and some CPUs."""
+    return has_bfloat16() if torch.device(device).type == "cpu" else torch.cuda.is_bf16_supported()
 
 
 def flops(model: nn.Module, video: torch.Tensor, audio: torch.Tensor) -> int:
@@ -118,11 +134,12 @@ def flops(model: nn.Module, video: torch.Tensor, audio: torch.Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def product(operations: int) -> Callable[[], object]:
-    """As many operations in the machine's best matrix product."""
-    a = torch.randn(SIDE, SIDE, dtype=torch.bfloat16 if has_bfloat16() else torch.float32)
-    rows = max(1, round(operations / (2 * SIDE * SIDE)))
-    tall = a.repeat(-(-rows // SIDE), 1)[:rows]
+def product(operations: int, device: torch.device | str = "cpu", side: int = SIDE) -> Callable[[], object]:
+    """As many operations in the device's best matrix product."""
+    dtype = torch.bfloat16 if runs_bfloat16(device) else torch.float32
+    a = torch.randn(side, side, dtype=dtype, device=device)
+    rows = max(1, round(operations / (2 * side * side)))
+    tall = a.repeat(-(-rows // side), 1)[:rows]
     return lambda: tall @ a
 
 

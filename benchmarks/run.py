@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import data, fold, growing, network, profiling, use
+import torch
+
+from benchmarks import data, fold, gpu, growing, network, profiling, use
 from benchmarks.measure import Figure, Progress
 from benchmarks.subjects import prepare
 from cfnsr.errors import InputError
@@ -23,6 +25,7 @@ SECTIONS = {
     "data": "From files to batches",
     "use": "What a user waits for",
     "fold": "One fold",
+    "gpu": "On a GPU",
     "growth": "How cost grows",
     "profiles": "Where time goes",
 }
@@ -69,7 +72,7 @@ def measure(
 
     Args:
         clip: a video with one face and sound, of a few seconds.
-        sections: of `SECTIONS`; all if none are named.
+        sections: of `SECTIONS`; all if none are named, "gpu" where there is one.
         rounds: of everything; the median counts.
 
     Raises:
@@ -77,6 +80,8 @@ def measure(
     """
     if unknown := set(sections) - set(SECTIONS):
         raise InputError(f"--only {','.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
+    if "gpu" in sections and not torch.cuda.is_available():
+        raise InputError("--only gpu: PyTorch finds no GPU of CUDA here")
     scan = scan_packets(clip)
     if not (scan.frame_count and scan.sample_rate):
         raise InputError(f"{clip} has no pictures or no sound: expected a clip of a person who speaks")
@@ -84,7 +89,7 @@ def measure(
     report, few = Report(f"a clip of {scan.duration:.1f} s, {width} x {height}"), max(1, rounds // 2)
 
     def wanted(section: str) -> bool:
-        return not sections or section in sections
+        return section in sections or (not sections and (section != "gpu" or torch.cuda.is_available()))
 
     with tempfile.TemporaryDirectory(prefix="cfnsr-bench-") as folder:
         if wanted("network") or wanted("use"):
@@ -107,6 +112,7 @@ def measure(
                 lambda: use.measure_live(subjects, progress),
             ],
             "fold": [lambda: fold.features(progress)],
+            "gpu": [lambda: gpu.training(few, progress), lambda: gpu.inference(few, progress)],
         }
         for section, parts in tasks.items():
             if wanted(section):
@@ -183,7 +189,8 @@ def as_table(figures: Sequence[Figure]) -> list[str]:
 def machine() -> str:
     """Cores, processor and what it multiplies."""
     bfloat16 = "with" if has_bfloat16() else "without"
-    return f"{cores()} cores of {processor()}, {bfloat16} bfloat16, PyTorch {version('torch')}"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{cores()} cores of {processor()}, {bfloat16} bfloat16{gpu}, PyTorch {version('torch')}"
 
 
 def processor() -> str:

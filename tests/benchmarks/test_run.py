@@ -1,18 +1,22 @@
 """The benchmarks: all take turns, goals and ratios are right, the whole runs, and what it writes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import data, fold, growing, network, profiling, run, subjects, use
+from benchmarks import data, fold, gpu, growing, network, profiling, run, subjects, use
 from benchmarks import measure as module
 from benchmarks.growing import Growth
 from benchmarks.measure import Figure, Goal, alone, alternate, compare
 from cfnsr.cli import give
 from cfnsr.errors import InputError
 from cfnsr.media.encode import write_video
+from cfnsr.models.entries import TABLES
+from cfnsr.training.config import PAPER
 
 
 def test_all_take_turns_and_the_first_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +72,9 @@ def test_a_clip_without_sound_is_refused(tmp_path: Path) -> None:
         run.measure(silent)
     with pytest.raises(InputError, match="--only speed: expected some of network, data"):
         run.measure(silent, ["speed"])
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="--only gpu: PyTorch finds no GPU"):
+            run.measure(silent, ["gpu"])
 
 
 def test_an_installation_without_the_repository_says_so(
@@ -112,3 +119,21 @@ def test_all_is_measured(shared: Path, yunet: Path, monkeypatch: pytest.MonkeyPa
     )
     text = page.read_text()
     assert all(f"## {title}" in text for title in run.SECTIONS.values()) and "| forward, one clip" in text
+
+
+def test_the_part_for_a_gpu_runs_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the compiler, which takes minutes, and the memory."""
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda model, dynamic: compiled.append(model))
+    small = replace(PAPER, frames=8, size=64, width=1 / 8, batch_size=2, epochs=1)
+    settings = {"DEVICE": "cpu", "RECIPE": small, "SIDE": 256, "STEPS": 1, "_peak": lambda task: 1.0}
+    for name, value in settings.items():
+        monkeypatch.setattr(gpu, name, value)
+    progressed: list[str] = []
+    rate, memory, fold_, table = gpu.training(1, progressed.append)
+    assert rate.plain and rate.limit and rate.ratio and memory.ratio == 1
+    assert fold_.ours == pytest.approx(1152 / rate.ours)
+    assert table.unit == "h" and progressed[-1].endswith("cfn_sr") and len(progressed) == 12
+    (answers,) = gpu.inference(1, progressed.append)
+    assert answers.ours > rate.ours and answers.unit == "1/s"
+    assert len(compiled) == 2 + len(TABLES[1]) + 1, "timed, looked at for memory, the rows, answers"

@@ -1,5 +1,6 @@
 """The loop's own arithmetic: accumulated gradients, averaged weights, the choice, and what it draws."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -211,6 +212,25 @@ def test_killed_and_resumed_with_everything_on_it_ends_alike(
     trainer(tmp_path / "plain", plain, network(), select=SELECT).fit()
     weights = [tmp_path / name / "model.safetensors" for name in ("plain", "undisturbed")]
     assert weights[0].read_bytes() != weights[1].read_bytes()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(
+    trainer: Fitted, network: Callable[[], nn.Module], history: History, tmp_path: Path
+) -> None:
+    """But for what it drops, which compiled code draws in another order."""
+    recipe = replace(RECIPE, average_weights=0.9)
+    for name in ("plain", "compiled"):
+        model = network()
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+        trained = trainer(tmp_path / name, replace(recipe, compile=name == "compiled"), model, select=SELECT)
+        trained.fit()
+        assert (trained.model._compiled_call_impl is not None) == (name == "compiled")
+    for ours, theirs in zip(history(tmp_path / "compiled"), history(tmp_path / "plain"), strict=True):
+        assert ours == pytest.approx(theirs, rel=0.02)
 
 
 @pytest.mark.parametrize(("select_by", "best"), [("accuracy", 2), ("uar", 3)])

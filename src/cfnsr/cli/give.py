@@ -151,7 +151,7 @@ def bench(
     clip: Annotated[Path, Argument(help="A video of a few seconds: a face, and speech.")],
     out: Annotated[Path | None, Option(help="Write the page here, and JSON and a picture beside it.")] = None,
     only: Annotated[
-        str, Option(help="Some of network, data, use, fold, growth and profiles, with commas between.")
+        str, Option(help="Some of network, data, use, fold, gpu, growth and profiles, with commas between.")
     ] = "",
     rounds: Annotated[int, Option(min=1, help="Of everything; the median counts.")] = 5,
     as_json: JsonOption = False,

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cfnsr.media.mfcc import N_MELS, N_SAMPLES, SAMPLE_RATE, mel_decibels, mel_filters
+from cfnsr.media.mfcc import N_SAMPLES, SAMPLE_RATE, mel_decibels
 
 HOP = 345  # samples, 7.8 ms: 128 columns a second at 44.1 kHz
 N_FFT = 4 * HOP  # 1380 samples, 31 ms
@@ -26,6 +26,4 @@ def log_mel(waveform: NDArray[np.floating], sample_rate: int = SAMPLE_RATE) -> N
     >>> log_mel(np.zeros(N_SAMPLES)).shape
     (128, 314)
     """
-    highest = min(HIGHEST, sample_rate / 2)
-    filters = mel_filters(sample_rate, N_MELS, N_FFT, LOWEST, highest)
-    return mel_decibels(waveform, filters, HOP)
+    return mel_decibels(waveform, HOP, sample_rate, N_FFT, LOWEST, min(HIGHEST, sample_rate / 2))

@@ -91,6 +91,8 @@ class Recipe:
             inner validation actors, among the same multiples for all (`TUNED`). Needs such actors.
         deterministic: take the kernels that give the same sum each time, which on CUDA are slower; on a CPU
             all do. Where CUDA has none, as for the gradient of max pooling, PyTorch warns.
+        compile: compile the network for the device (`torch.compile`), which takes minutes at the start. It
+            needs a C++ compiler, and Triton for a GPU.
     """
 
     preset: str
@@ -136,6 +138,7 @@ class Recipe:
     video_weights: WeightsFile | None = None
     tune: bool = False
     deterministic: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Recipe, include_extras=True).items():

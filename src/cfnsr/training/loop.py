@@ -142,6 +142,8 @@ class Trainer:
             **self._loading(),
         )
         self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
+        if recipe.compile:
+            self._bare(self.model).compile(dynamic=False)  # in place; a size of batches is a graph
         self.selecting = accelerator.prepare(self._ordered(select)) if select else None
         # Where the last epoch is kept, the selecting clips are asked after it alone.
         self.chooses = bool(select) and (recipe.keep == "best" or self.solver is not None)
