@@ -12,9 +12,9 @@ import json
 import shutil
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -105,14 +105,12 @@ class Index:
         """Listing sorted by name; empty where the folders of the clips have changed since."""
         if not self._connection or not folders or self._folders() != folders:
             return []
-        gc.disable()  # it would walk over a million new tuples again and again: half of the time
         try:
-            listed = self._connection.execute("SELECT name, emotion, actor FROM clips ORDER BY name")
-            entries = list(map(Listed._make, listed))
+            with collector_paused():
+                listed = self._connection.execute("SELECT name, emotion, actor FROM clips ORDER BY name")
+                entries = list(map(Listed._make, listed))
         except ODD:
             return []
-        finally:
-            gc.enable()
         return entries if all(map(_is_sound, entries)) else []
 
     def _folders(self) -> dict[str, int]:
@@ -203,6 +201,18 @@ class Index:
         self._rows += len(self._new)
         self._new.clear()
         self._open(whole=False)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """While many objects are made that stay: the collector would walk over them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _is_sound(entry: Listed) -> bool:

@@ -26,7 +26,7 @@ from safetensors.numpy import save
 from cfnsr import __version__
 from cfnsr.corpus.take import Actor
 from cfnsr.data import ranged
-from cfnsr.data.index import READERS, Described, Index, Listed, Stamp
+from cfnsr.data.index import READERS, Described, Index, Listed, Stamp, collector_paused
 from cfnsr.emotions import LabelSet
 from cfnsr.errors import InputError
 from cfnsr.files import is_remote, read_json, write_atomically, write_json
@@ -207,6 +207,7 @@ class Store:
             listed = index.entries(self.folders())
         return listed or [Listed(header.name, header.emotion, header.actor) for header in self.headers()]
 
+    @collector_paused()
     def headers(self) -> list[Header]:
         """Headers of all clips, sorted by name; what the index has not as it is, from the clip itself."""
         stamps = self.stamps()

@@ -16,6 +16,7 @@ from cfnsr.data.copies import sound_copies
 from cfnsr.data.dataset import Clips, Column
 from cfnsr.data.degraded import degraded_name, is_degraded
 from cfnsr.data.folds import Dealt, Fold, Protocol, Unit
+from cfnsr.data.index import collector_paused
 from cfnsr.data.joined import CORPUS
 from cfnsr.data.store import Store
 from cfnsr.errors import InputError
@@ -118,6 +119,7 @@ class PreparedCorpus:
             digest.update(json.dumps([header.name, header.emotion, *content]).encode())
         return digest.hexdigest()
 
+    @collector_paused()
     def _units(self, protocol: Protocol) -> dict[Unit, list[tuple[int, Dealt]]]:
         """Units that a protocol deals, with the clips of each."""
         if protocol not in self._dealt:
@@ -193,6 +195,7 @@ class PreparedCorpus:
                         )
 
     @cached_property
+    @collector_paused()
     def _contents(self) -> dict[str, list[str | int]]:
         """By clip SHA-256 of its files, of a table its own rows alone, and the number of its sound."""
         names = [feature.name for feature in self.preparation.of_openface]
