@@ -1,4 +1,4 @@
-"""Figures of docs/scale.md: `compare` engines, `measure` a clip, `tasks` a second, search for `copies`."""
+"""Figures of docs/scale.md: `compare` engines, `measure` a clip, `tasks` a second."""
 
 import os
 import subprocess
@@ -122,19 +122,6 @@ def tasks(number: Annotated[int, Argument()] = 20_000) -> None:
         begun = monotonic()
         list(map_on_cluster(int, range(number), int))
         print(f"{number / (monotonic() - begun):.0f} tasks a second")
-
-
-@app.command()
-def copies(number: Annotated[int, Argument()] = 8_000) -> None:
-    """Seconds of one core of the search for copies of a recording, which compares all clips with all."""
-    import numpy as np
-
-    from cfnsr.media.fingerprint import BANDS, STEPS, alike
-
-    sounds = np.random.default_rng(0).integers(0, 255, (number, STEPS, BANDS), dtype=np.uint8)
-    begun = process_time()
-    alike(sounds)
-    print(f"{number} clips, {sounds.nbytes / 1e6:.0f} MB: {process_time() - begun:.2f} s of one core")
 
 
 if __name__ == "__main__":
