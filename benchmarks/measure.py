@@ -78,14 +78,20 @@ class Figure:
         return {**asdict(self), "ratio": self.ratio, "of_limit": self.of_limit, "goal": goal}
 
 
-def alternate(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of some tasks that take turns, so that what slows the machine slows all; a first turn aside."""
+def alternate(
+    tasks: Mapping[str, Callable[[], object]], rounds: int, aside: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of some tasks that take turns, so that what slows the machine slows all.
+
+    Args:
+        aside: turns before those that count.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(rounds + 1):
+    for number in range(aside + rounds):
         for name, task in tasks.items():
             started = time.perf_counter()
             task()
-            if number:
+            if number >= aside:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 

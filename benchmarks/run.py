@@ -19,7 +19,7 @@ from cfnsr.media.scan import first_picture, scan_packets
 from cfnsr.models.fast import has_bfloat16
 from cfnsr.processes import cores
 
-ROUNDS = 5
+ROUNDS = 3
 SECTIONS = {
     "network": "The network at the paper's size",
     "data": "From files to batches",
@@ -86,7 +86,7 @@ def measure(
     if not (scan.frame_count and scan.sample_rate):
         raise InputError(f"{clip} has no pictures or no sound: expected a clip of a person who speaks")
     _, (height, width) = first_picture(clip)
-    report, few = Report(f"a clip of {scan.duration:.1f} s, {width} x {height}"), max(1, rounds // 2)
+    report, few = Report(f"a clip of {scan.duration:.1f} s, {width} x {height}"), (rounds + 1) // 2
 
     def wanted(section: str) -> bool:
         return section in sections or (not sections and (section != "gpu" or torch.cuda.is_available()))

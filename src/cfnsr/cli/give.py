@@ -153,7 +153,7 @@ def bench(
     only: Annotated[
         str, Option(help="Some of network, data, use, fold, gpu, growth and profiles, with commas between.")
     ] = "",
-    rounds: Annotated[int, Option(min=1, help="Of everything; the median counts.")] = 5,
+    rounds: Annotated[int, Option(min=1, help="Of everything; the median counts.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Measure cfnsr on this machine, beside the usual scripts and beside what the machine can do at best."""
