@@ -87,7 +87,7 @@ def _store(progress: Progress) -> list[Growth]:
     numbers = ",".join(map(str, STORED))
     steps = {
         "again": "preparing again what is done",
-        "first_start": "first start of a cross-validation, which compares all sounds",
+        "first_start": "first start, which compares all sounds",
         "start": "start of a cross-validation",
     }
     command = [sys.executable, "docs/store_scale.py", numbers, "--steps", ",".join(steps)]
