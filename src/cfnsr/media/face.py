@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from cfnsr.media.openface import OpenFaceTrack
 Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 
 SIZE = 224  # pixels of a crop's side
+APART = 4 / 3  # pixels between the points that a shrunk crop averages, at most
 MARGIN = 0.2  # room around the face, as a part of its height: a tenth on each side
 LEAST_FOUND = 0.5  # of the frames must show the person
 
@@ -319,15 +321,15 @@ def _local_lines(
 def crop(frames: Frames, squares: NDArray[np.floating], size: int = SIZE) -> NDArray[np.uint8]:
     """Cut each frame (T, H, W, 3) by its own square (T, 3) into (T, size, size, 3).
 
-    Where the square is larger than the crop, the warp samples a whole number of points for each pixel and
-    averages them, so that nothing aliases. Beyond the border the outermost pixels are repeated. Pixel i
-    covers [i, i + 1).
+    Where the square is larger than the crop, each of its pixels is the mean of a grid of points, read
+    between the frame's pixels, so that nothing aliases. Beyond the border the outermost pixels are repeated.
+    Pixel i covers [i, i + 1).
     """
     import cv2
 
     crops = np.empty((len(frames), size, size, 3), np.uint8)
     for frame, (x, y, side), out in zip(frames, squares, crops, strict=True):
-        samples = max(1, int(np.ceil(side / size)))
+        samples = 1 if side <= size else max(2, math.ceil(side / size / APART))
         step = side / (size * samples)
         corner = np.array([x, y]) - side / 2 + step / 2 - 0.5
         matrix = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
