@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -108,6 +109,18 @@ def test_a_worker_may_not_take_all_memory() -> None:
     with pytest.raises(MemoryError):
         worker.call(np.ones, 1 << 28)
     assert worker.call(np.ones, 3).sum() == 3
+    worker.end()
+
+
+def test_a_worker_takes_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of NumPy's library, whose idle threads wait busily."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    monkeypatch.delenv("OMP_NUM_THREADS")  # of the tests themselves
+    worker = Worker(processes.LEAST_MEMORY)
+    assert worker.call(cv2.getNumThreads) == 1
+    worker.call(np.ones, 1)
+    pools = [each for each in worker.call(threadpoolctl.threadpool_info) if each["user_api"] == "blas"]
+    assert pools and all(each["num_threads"] == 1 for each in pools)
     worker.end()
 
 

@@ -223,7 +223,8 @@ def _work(pipe: Connection, plugins: Sequence[Path], memory: int) -> None:
 
 
 def one_thread() -> None:
-    """Keep OpenCV to one thread: one process a core, one core a process."""
+    """Keep OpenCV and NumPy to one thread: one process a core, one core a process."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's, once it is loaded; idle they would keep a core busy
     import cv2
 
     cv2.setNumThreads(1)
