@@ -66,7 +66,8 @@ def measure_one_file(subjects: Subjects, rounds: int, progress: Progress) -> lis
 def measure_long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
     """Measure seconds of work for a second of video, in windows a second apart."""
     progress(f"a video of {LONG:g} s")
-    tasks = {name: predictor(path, subjects.long) for name, path in subjects.pixels.items()}
+    models = {name: path for name, path in subjects.pixels.items() if name != "onnx"}  # as slow as PyTorch
+    tasks = {name: predictor(path, subjects.long) for name, path in models.items()}
     if subjects.features is not None:
         tasks["features"] = predictor(subjects.features, subjects.long, openface=subjects.track)
     measured = alternate(tasks, 1, aside=0)  # a minute, which a start does not change

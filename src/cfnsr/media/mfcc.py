@@ -20,7 +20,7 @@ STEPS = 1 + N_SAMPLES // HOP  # 212
 LEAST_SOUND = 0.5  # seconds of real sound below which a take says too little
 
 AT_ONCE = 256  # frames that are transformed together, in the same memory
-NEAR = 8  # mel bands that are summed up together
+ALONE = 2**19  # products of a matrix, from which on BLAS wakes other threads, that wait busily afterwards
 LOWEST_POWER = 1e-10
 DYNAMIC_RANGE = 80.0  # dB below the loudest place of the take
 
@@ -128,12 +128,17 @@ def _groups(
     part of the highest; a power is the sum of two squares.
     """
     filters = np.repeat(mel_filters(sample_rate, N_MELS, n_fft, lowest, highest), 2, axis=1)[:, 1:-1]
-    groups = []
-    for first in range(0, N_MELS, NEAR):
-        near = slice(first, first + NEAR)
+
+    def heard(near: slice) -> slice:
         places = np.flatnonzero(filters[near].any(axis=0))
-        heard = slice(places[0], places[-1] + 1) if len(places) else slice(0)
-        groups.append((near, heard, np.ascontiguousarray(filters[near, heard].T)))
+        return slice(places[0], places[-1] + 1) if len(places) else slice(0)
+
+    groups, first = [], 0
+    for stop in range(1, N_MELS + 1):
+        more = slice(first, stop + 1)
+        if stop == N_MELS or AT_ONCE * filters[more, heard(more)].size >= ALONE:
+            near, first = slice(first, stop), stop
+            groups.append((near, heard(near), np.ascontiguousarray(filters[near, heard(near)].T)))
     return groups
 
 
