@@ -100,7 +100,7 @@ def mel_decibels(
         hop: samples from frame to frame.
         sample_rate, n_fft, lowest, highest: see `mel_filters`.
     """
-    import cv2  # whose transforms take a third of the time of NumPy's
+    import cv2  # whose transforms and logarithms take a third of the time of NumPy's
 
     padded = np.zeros(len(waveform) + n_fft, np.float32)
     padded[n_fft // 2 : n_fft // 2 + len(waveform)] = waveform
@@ -114,7 +114,7 @@ def mel_decibels(
         np.square(parts, out=parts)
         for near, heard, weights in _groups(sample_rate, n_fft, lowest, highest):
             np.matmul(parts[:, heard], weights, out=bands[first : first + AT_ONCE, near])
-    decibels = np.float32(10 / np.log(10)) * np.log(np.maximum(bands, np.float32(LOWEST_POWER)))
+    decibels = np.float32(10 / np.log(10)) * cv2.log(np.maximum(bands, np.float32(LOWEST_POWER)))
     return np.asarray(np.maximum(decibels, decibels.max() - np.float32(DYNAMIC_RANGE)).T)
 
 
