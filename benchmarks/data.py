@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import plain
+from benchmarks.decoding import decode
 from benchmarks.measure import Figure, Goal, Progress, alternate, compare
 from benchmarks.subjects import as_take
 from cfnsr.corpus.take import Take
@@ -45,11 +46,11 @@ def preparation(clip: Path, rounds: int, progress: Progress) -> list[Figure]:
             outcome = prepare_corpus(listed, store, PIXELS, workers=cores())
             assert not outcome.failures, outcome.failures[0]
 
-        def decode() -> None:
-            for _ in map_surviving(plain.decode, files, cores(), lambda file, _: 0):
+        def only_decode() -> None:
+            for _ in map_surviving(decode, files, cores(), lambda file, _: 0):
                 pass
 
-        seconds = alternate({"ours": prepare, "limit": decode}, rounds)
+        seconds = alternate({"ours": prepare, "limit": only_decode}, rounds)
     goal = Goal(1.25, "limit")
     return [
         compare("preparation of a take: faces, crops, MFCCs", seconds, goal=goal, unit="ms", amount=TAKES)

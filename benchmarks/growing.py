@@ -1,6 +1,7 @@
 """How time and memory grow with clips, frames, size and batch; each point is a process of its own."""
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -8,15 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.measure import ROOT, Progress, alone
+from benchmarks.measure import ROOT, Figure, Progress, alone
 from benchmarks.subjects import WIDTH
 
 FRAMES, SIZE, BATCH = 16, 112, 1
 AXES = {"frames": (8, 16, 32, 64), "size": (64, 112, 160, 224), "batch": (1, 2, 4, 8)}
 STORED = (100, 1_000, 10_000)
 PREPARED = (8, 32, 64)
+LEAST = 1e-3  # seconds that can be told from none
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,18 @@ class Growth:
     gigabytes: tuple[float, ...]
 
     @property
-    def straight(self) -> float:
-        """Largest distance of the seconds from the straight line through them, as a part of the largest."""
-        line = np.polyval(np.polyfit(self.amounts, self.seconds, 1), self.amounts)
-        return float(np.abs(line - self.seconds).max() / max(*self.seconds, 1e-9))
+    def power(self) -> float:
+        """The power of the amount with which the seconds grow between the two largest: 1 is linear."""
+        (before, last), (less, more) = self.seconds[-2:], self.amounts[-2:]
+        return math.log(max(last, LEAST) / max(before, LEAST)) / math.log(more / less)
 
-    def as_json(self) -> dict[str, object]:
-        return {**vars(self), "straight": self.straight}
+    def figures(self) -> list[Figure]:
+        """Every point, as the other figures."""
+        return [
+            Figure(f"{self.what}, {self.along}: {amount:,.0f}", value, unit)
+            for unit, values in (("s", self.seconds), ("GB", self.gigabytes))
+            for amount, value in zip(self.amounts, values, strict=True)
+        ]
 
 
 def growth(clip: Path, progress: Progress) -> list[Growth]:
@@ -162,6 +167,6 @@ def table(found: Sequence[Growth]) -> list[str]:
 
     return [
         f"| {each.what} | {each.along} | {', '.join(f'{amount:,.0f}' for amount in each.amounts)} "
-        f"| {row(each.seconds)} | {row(each.gigabytes)} | {100 * each.straight:.0f} |"
+        f"| {row(each.seconds)} | {row(each.gigabytes)} | {each.power:.1f} |"
         for each in found
     ]

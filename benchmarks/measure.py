@@ -118,7 +118,7 @@ def compare(
         return amount / each if unit == "1/s" else each / amount * (1000 if unit == "ms" else 1)
 
     spread = None
-    if "plain" in seconds:
+    if len(seconds.get("plain", ())) > 1:
         ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds[name], strict=True)]
         spread = min(ratios), max(ratios)
     ours = figure(name)
@@ -129,19 +129,22 @@ def compare(
 def alone(setup: str, times: int) -> dict[str, float]:
     """Measure a task in a process of its own: median seconds, and the peak of its memory.
 
+    Of a task that has others do its work, the peak is that of the largest of them.
+
     Args:
         setup: Python that makes `task`.
         times: it runs, of which the first does not count unless it is the only one.
     """
     code = f"""
-import json, re, statistics, time
+import json, re, resource, statistics, time
 {setup}
 seconds = []
 for _ in range({times}):
     started = time.perf_counter()
     task()
     seconds.append(time.perf_counter() - started)
-peak = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+own = int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+peak = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 print(json.dumps({{"s": statistics.median(seconds[1:] or seconds), "GB": peak * 1024 / 1e9}}))
 """
     command = [sys.executable, "-c", code]

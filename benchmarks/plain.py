@@ -72,16 +72,3 @@ def mfcc(waveform: np.ndarray) -> np.ndarray:
         y=waveform, sr=SAMPLE_RATE, n_mfcc=N_MFCC, n_fft=N_FFT, hop_length=HOP, pad_mode="constant"
     )
     return found
-
-
-def decode(path: Path) -> int:
-    """Decode all pictures and sound of a file, and do nothing with them; gives their number."""
-    import av
-
-    count = 0
-    with av.open(str(path)) as container:
-        for stream in container.streams:
-            stream.thread_count = 1  # type: ignore[attr-defined]
-        for _ in container.decode():
-            count += 1
-    return count

@@ -1,6 +1,6 @@
 """Where time goes: the operations of the network, and the parts of a preparation."""
 
-import hashlib
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import plain
 from benchmarks.data import PIXELS
 from benchmarks.measure import Progress
 from benchmarks.network import BATCH, FRAMES, SIZE, STEPS, step
-from benchmarks.subjects import WIDTH
+from benchmarks.subjects import WIDTH, as_take
 from cfnsr import create_model
-from cfnsr.data.preparer import Preparer
+from cfnsr.data.clip import prepare_clip
+from cfnsr.data.preparer import Preparer, sound_tensors
+from cfnsr.data.store import Store
+from cfnsr.emotions import RAVDESS
+from cfnsr.features.base import Sound
 from cfnsr.media.decode import decode
 from cfnsr.media.face import FaceDetector, crop
-from cfnsr.media.mfcc import N_SAMPLES, mfcc
 from cfnsr.media.scan import scan_packets
 from cfnsr.models.fast import fast
 from cfnsr.processes import one_thread
@@ -42,7 +44,7 @@ def profiles(clip: Path, progress: Progress) -> dict[str, Parts]:
     return {
         "forward, one clip, PyTorch": operations(forward),
         f"training step, batch {BATCH}": operations(step("ours")),
-        "parts of a preparation, each alone on one core": preparation(clip),
+        "a preparation, its parts each alone on one core": preparation(clip),
     }
 
 
@@ -57,29 +59,36 @@ def operations(task: Callable[[], object]) -> Parts:
 
 
 def preparation(clip: Path) -> Parts:
-    """Seconds of the parts of a preparation, each done alone."""
+    """Seconds of a core that a preparation takes, and those of its parts, each done alone."""
 
     def timed(task: Callable[[], object]) -> float:
         task()
-        started = time.perf_counter()
+        started = time.process_time()
         task()
-        return time.perf_counter() - started
+        return time.process_time() - started
+
+    def prepare() -> None:
+        made = prepare_clip(as_take(clip), PIXELS, threads=1)
+        with tempfile.TemporaryDirectory() as folder:
+            Store.create(Path(folder), "one", RAVDESS, PIXELS.as_json()).write(made.header, made.tensors)
 
     shown = decode(clip, frames=PIXELS.frames)
-    assert shown.frames is not None
+    assert shown.frames is not None and shown.waveform is not None
     frames, searched = shown.frames, shown.frames[Preparer(PIXELS, None).due(shown.times)]
     height, width = frames.shape[1:3]
     squares = np.tile([width / 2, height / 2, height / 2], (len(frames), 1))
-    detector, sound = FaceDetector(), np.zeros(N_SAMPLES, np.float32)
+    detector, sound = FaceDetector(), Sound(shown.waveform, shown.sample_rate, PIXELS)
     one_thread()
     parts = {
         "scan of the packets": timed(lambda: scan_packets(clip)),
-        "decoding": timed(lambda: plain.decode(clip)),
+        f"decoding, and {len(frames)} pictures to RGB": timed(
+            lambda: decode(clip, frames=PIXELS.frames, threads=1)
+        ),
         f"face detection, {len(searched)} pictures": timed(
             lambda: [detector.detect(each) for each in searched]
         ),
         f"cutting out, {len(frames)} faces": timed(lambda: crop(frames, squares)),
-        "MFCCs": timed(lambda: mfcc(sound)),
-        "SHA-256": timed(lambda: hashlib.sha256(clip.read_bytes())),
+        "sound: resampling, MFCCs": timed(lambda: sound_tensors(sound, PIXELS)),
     }
-    return sorted(parts.items(), key=lambda part: -part[1])
+    rest = timed(prepare) - sum(parts.values())
+    return [*sorted(parts.items(), key=lambda part: -part[1]), ("all others, and writing", max(0.0, rest))]

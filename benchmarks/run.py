@@ -12,7 +12,8 @@ import torch
 
 from benchmarks import data, fold, gpu, growing, network, profiling, use
 from benchmarks.measure import Figure, Progress
-from benchmarks.subjects import prepare
+from benchmarks.subjects import as_take, prepare
+from cfnsr.data.clip import prepare_clip
 from cfnsr.errors import InputError
 from cfnsr.files import write_json, write_text
 from cfnsr.media.scan import first_picture, scan_packets
@@ -31,19 +32,24 @@ SECTIONS = {
 }
 
 
-INTRODUCTION = """# Benchmarks
+INTRODUCTION = """# {title}
 
 ```
-make bench BENCH_CLIP=clip.mp4    # cfnsr bench clip.mp4 --out docs/benchmarks.md
+cfnsr bench clip.mp4 --out docs/{name}
 ```
+
+What was missed, why, and what was tried: [speed](speed.md).
 
 *Plain* is the same mathematics as the field's scripts do it, restated in `benchmarks/plain.py`: eager
 float32, a JPEG a frame, a take at a time. *Limit* is what the machine cannot do better: as many operations
-in its best matrix product, the same bytes copied, the same files decoded, the same transforms, and nothing
-else. Tasks take turns in one process, so that plain too has cfnsr's large pages of memory (about a tenth
-faster); medians are reported, and the range behind a ratio is that of the rounds. `cfn_sr` has the paper's
-size and random weights, because weights do not change the time. s/s are seconds of work a second of video;
-live, the video is played as if it came from a camera, and one answer in twenty was later than the delay.
+in its best matrix product, the same bytes copied, every picture and sound of the same files decoded, the
+same transforms, and nothing else. Of what a user waits for, plain is cfnsr's own PyTorch.
+
+Tasks take turns in one process, so that plain too has cfnsr's large pages of memory (about a tenth faster).
+Figures are medians of three turns, of two for training, preparation and loading; the range behind a ratio is
+that of the turns. The long video, live and the fold are done once. `cfn_sr` has the paper's size and random
+weights, because weights do not change the time. s/s are seconds of work a second of video; live, the video is
+played as if it came from a camera, and one answer in twenty was later than the delay.
 """
 
 
@@ -52,13 +58,22 @@ class Report:
     """What was measured."""
 
     clip: str
+    machine: str = field(default_factory=lambda: machine())
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
     figures: dict[str, list[Figure]] = field(default_factory=dict)
     growth: list[growing.Growth] = field(default_factory=list)
     profiles: dict[str, profiling.Parts] = field(default_factory=dict)
 
     def as_json(self) -> list[dict[str, object]]:
-        """Return the form that `cfnsr bench --json` prints."""
-        return [figure.as_json() for figures in self.figures.values() for figure in figures]
+        """Return the form that `cfnsr bench --json` prints: all that was measured, one after the other."""
+        figures = [figure for figures in self.figures.values() for figure in figures]
+        figures += [figure for each in self.growth for figure in each.figures()]
+        figures += [
+            Figure(f"{what}: {part}", seconds)
+            for what, parts in self.profiles.items()
+            for part, seconds in parts
+        ]
+        return [figure.as_json() for figure in figures]
 
 
 def measure(
@@ -71,22 +86,22 @@ def measure(
     """Measure on a real clip.
 
     Args:
-        clip: a video with one face and sound, of a few seconds.
+        clip: a video of a few seconds, with a face and speech.
         sections: of `SECTIONS`; all if none are named, "gpu" where there is one.
-        rounds: of everything; the median counts.
+        rounds: turns of each task, half as many of the longest ones.
 
     Raises:
-        InputError: the clip has no pictures or no sound, or a section is not known.
+        InputError: the clip cannot be prepared, or a section is not known.
     """
     if unknown := set(sections) - set(SECTIONS):
         raise InputError(f"--only {','.join(sorted(unknown))}: expected some of {', '.join(SECTIONS)}")
     if "gpu" in sections and not torch.cuda.is_available():
         raise InputError("--only gpu: PyTorch finds no GPU of CUDA here")
-    scan = scan_packets(clip)
-    if not (scan.frame_count and scan.sample_rate):
-        raise InputError(f"{clip} has no pictures or no sound: expected a clip of a person who speaks")
+    clip = clip.resolve()  # processes of their own run in the repository
+    prepare_clip(as_take(clip), data.PIXELS)  # refuses it before anything is measured
     _, (height, width) = first_picture(clip)
-    report, few = Report(f"a clip of {scan.duration:.1f} s, {width} x {height}"), (rounds + 1) // 2
+    duration = scan_packets(clip).duration
+    report, few = Report(f"a clip of {duration:.1f} s, {width} x {height}"), (rounds + 1) // 2
 
     def wanted(section: str) -> bool:
         return section in sections or (not sections and (section != "gpu" or torch.cuda.is_available()))
@@ -96,7 +111,7 @@ def measure(
             subjects = prepare(Path(folder), clip, progress)
         tasks: dict[str, list[Callable[[], list[Figure]]]] = {
             "network": [
-                lambda: network.forward(rounds, progress),
+                lambda: network.forward(subjects, rounds, progress),
                 lambda: network.exported(subjects, rounds, progress),
                 lambda: network.training(few, progress),
             ],
@@ -108,7 +123,7 @@ def measure(
             "use": [
                 lambda: use.measure_starts(rounds, progress),
                 lambda: use.measure_one_file(subjects, rounds, progress),
-                lambda: use.measure_long_video(subjects, rounds, progress),
+                lambda: use.measure_long_video(subjects, progress),
                 lambda: use.measure_live(subjects, progress),
             ],
             "fold": [lambda: fold.features(progress)],
@@ -131,14 +146,21 @@ def write(report: Report, page: Path) -> None:
         growing.draw(report.growth, picture)
     write_json(
         page.with_suffix(".json"),
-        {"figures": report.as_json(), "growth": [each.as_json() for each in report.growth]},
+        {
+            "date": report.date,
+            "machine": report.machine,
+            "clip": report.clip,
+            "figures": report.as_json(),
+        },
     )
-    write_text(page, as_markdown(report, picture.name))
+    write_text(page, as_markdown(report, page.name, picture.name))
 
 
-def as_markdown(report: Report, picture: str = "") -> str:
-    """Write the figures as docs/benchmarks.md has them, with a picture of the growth where there is one."""
-    lines = [INTRODUCTION, f"{datetime.date.today().isoformat()}: {machine()}; {report.clip}."]
+def as_markdown(report: Report, name: str = "benchmarks.md", picture: str = "") -> str:
+    """Write the figures as the page of a name has them, with a picture of the growth where there is one."""
+    title = "Benchmarks" if "AVX-512" in report.machine else "Benchmarks without AVX-512"
+    introduction = INTRODUCTION.format(title=title, name=name)
+    lines = [introduction, f"{report.date}: {report.machine}; {report.clip}."]
     for section, figures in report.figures.items():
         lines += ["", f"## {SECTIONS[section]}", "", *as_table(figures)]
     if report.growth:
@@ -147,9 +169,9 @@ def as_markdown(report: Report, picture: str = "") -> str:
             f"## {SECTIONS['growth']}",
             "",
             *([f"![Seconds and memory]({picture})", ""] if picture else []),
-            "The last column is the largest distance of a time from the straight line, in % of the longest.",
+            "The last column is the power of the amount with which the seconds grow at last: 1 is linear.",
             "",
-            "| what | more | amounts | seconds | GB | off the line % |",
+            "| what | more | amounts | seconds | GB | power |",
             "| --- | --- | --- | --- | --- | ---: |",
             *growing.table(report.growth),
         ]
@@ -187,10 +209,16 @@ def as_table(figures: Sequence[Figure]) -> list[str]:
 
 
 def machine() -> str:
-    """Cores, processor and what it multiplies."""
-    bfloat16 = "with" if has_bfloat16() else "without"
+    """Cores, processor and what it can: of what makes networks fast all that there is."""
+    has = {
+        "AVX2": torch.cpu._is_avx2_supported(),
+        "AVX-512": torch.cpu._is_avx512_supported(),
+        "VNNI": torch.cpu._is_vnni_supported(),
+        "bfloat16": has_bfloat16(),
+    }
+    there = ", ".join(name for name, is_there in has.items() if is_there) or "none of AVX2, AVX-512"
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{cores()} cores of {processor()}, {bfloat16} bfloat16{gpu}, PyTorch {version('torch')}"
+    return f"{cores()} cores of {processor()} ({there}){gpu}, PyTorch {version('torch')}"
 
 
 def processor() -> str:

@@ -20,7 +20,9 @@ from cfnsr.media.scan import scan_packets
 
 if TYPE_CHECKING:
     from cfnsr.corpus.take import Take
+    from cfnsr.data.preparer import Tensors
     from cfnsr.features.spec import ModelSpec
+    from cfnsr.models.entries import Model
 
 CFNSR = (sys.executable, "-m", "cfnsr")
 LONG = 60.0  # seconds of the long video
@@ -51,10 +53,13 @@ class Subjects:
         """Exported files by their kind."""
         return {"onnx": self.pixels["onnx"], "int8": self.pixels["int8"], "bf16": self.bf16}
 
-    @property
-    def take(self) -> "Take":
-        """The clip as a take."""
-        return as_take(self.clip)
+    def network(self) -> "tuple[Model, Tensors]":
+        """Load the checkpoint, and prepare the clip for it."""
+        from cfnsr.data.clip import prepare_clip
+        from cfnsr.features.preparation import Preparation
+        from cfnsr.training.checkpoint import load_model
+
+        return load_model(self.pixels["torch"]), prepare_clip(as_take(self.clip), Preparation()).tensors
 
 
 def as_take(clip: Path) -> "Take":

@@ -63,7 +63,7 @@ def measure_one_file(subjects: Subjects, rounds: int, progress: Progress) -> lis
         )
 
 
-def measure_long_video(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:
+def measure_long_video(subjects: Subjects, progress: Progress) -> list[Figure]:
     """Measure seconds of work for a second of video, in windows a second apart."""
     progress(f"a video of {LONG:g} s")
     models = {name: path for name, path in subjects.pixels.items() if name != "onnx"}  # as slow as PyTorch

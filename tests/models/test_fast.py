@@ -21,17 +21,12 @@ def trained() -> nn.Module:
     return model.eval()
 
 
-def test_it_answers_as_the_model_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_answers_as_the_model_does() -> None:
     model = trained()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     video, audio = torch.randn(2, 3, 8, 64, 64), torch.randn(2, 13, 212)
     with torch.inference_mode():
-        expected = model(video, audio).exp()
-        usual = fast(model)(video, audio).exp()
-        monkeypatch.setenv(VARIABLE, "1")
-        exact = fast(model)(video, audio).exp()
-    torch.testing.assert_close(exact, expected, atol=1e-5, rtol=1e-4)
-    assert torch.equal(usual, exact)  # a small one answers alike everywhere
+        torch.testing.assert_close(fast(model)(video, audio), model(video, audio), atol=1e-5, rtol=1e-4)
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     encoders = [each for each in model.modules() if isinstance(each, ResNeXt3D)]
     assert any(isinstance(each, nn.BatchNorm3d) for each in encoders[0].modules())
@@ -42,10 +37,8 @@ def test_a_large_network_answers_in_bfloat16_where_the_cpu_has_it(monkeypatch: p
     monkeypatch.setattr(module, "LARGE", 1)
     video, audio = torch.randn(2, 3, 8, 64, 64), torch.randn(2, 13, 212)
     with torch.inference_mode():
-        usual = fast(model)(video, audio).exp()
-        torch.testing.assert_close(usual, model(video, audio).exp(), atol=0.01, rtol=0)
-        monkeypatch.setenv(VARIABLE, "1")
-        assert torch.equal(usual, fast(model)(video, audio).exp()) != has_bfloat16()
+        change = (fast(model)(video, audio).exp() - model(video, audio).exp()).abs().max()
+    assert change < 0.01 and (change > 1e-5) == has_bfloat16()
 
 
 def test_a_cpu_that_emulates_bfloat16_is_spared_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +48,14 @@ def test_a_cpu_that_emulates_bfloat16_is_spared_it(monkeypatch: pytest.MonkeyPat
     video, audio = torch.randn(2, 3, 8, 64, 64), torch.randn(2, 13, 212)
     with torch.inference_mode():
         torch.testing.assert_close(fast(model)(video, audio), model(video, audio), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("missing", ["wanted", "oneDNN"])
+def test_else_the_model_answers_itself(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained()
+    assert fast(model) is not model
+    if missing == "wanted":
+        monkeypatch.setenv(VARIABLE, "1")
+    else:
+        monkeypatch.setattr(module.mkldnn, "is_available", lambda: False)
+    assert fast(model) is model

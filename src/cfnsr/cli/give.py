@@ -58,6 +58,7 @@ def export(
         raise InputError("int8 is calibrated on training clips: expected --data with a prepared corpus")
     from cfnsr.export.onnx import export_onnx  # loads torch, which a refusal need not wait for
     from cfnsr.export.openvino import export_int8, export_openvino
+    from cfnsr.models.fast import has_bfloat16
 
     clips = [clip for clip, _ in _clips(checkpoint, data, CALIBRATION if precision == "int8" else CHECKED)]
     if precision == "int8":
@@ -78,6 +79,8 @@ def export(
         checked = export_onnx(checkpoint, out, clips)
     else:
         checked = export_openvino(checkpoint, out, clips, precision=precision)
+        if precision == "bf16" and not has_bfloat16():
+            say("--precision bf16: this CPU has no bfloat16 and answers in float32, also for the check below")
     kind = "prepared" if checked.real else "made-up"
     print(
         f"{out}: {checked.bytes / 1e6:.1f} MB; on {checked.clips} {kind} clips no log-probability is further "
@@ -153,7 +156,9 @@ def bench(
     only: Annotated[
         str, Option(help="Some of network, data, use, fold, gpu, growth and profiles, with commas between.")
     ] = "",
-    rounds: Annotated[int, Option(min=1, help="Of everything; the median counts.")] = 3,
+    rounds: Annotated[
+        int, Option(min=1, help="Turns of each task, half as many of the longest; the median counts.")
+    ] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Measure cfnsr on this machine, beside the usual scripts and beside what the machine can do at best."""
@@ -161,12 +166,14 @@ def bench(
         raise InputError(
             "bench needs the folder benchmarks of cfnsr's repository: clone it, and run `make setup` there"
         )
+    if out is not None:
+        check_file(out)
     require("export", "onnx", "onnxruntime", "onnxscript", "openvino", "nncf")
     sys.path.insert(0, str(REPOSITORY))
     from benchmarks.run import as_markdown, measure, write
 
     sections = only.split(",") if only else ()
     report = measure(clip, sections, rounds=rounds, progress=lambda task: say(f"bench: {task}"))
+    print(json.dumps(report.as_json(), indent=2) if as_json else as_markdown(report))
     if out is not None:
         write(report, out)
-    print(json.dumps(report.as_json(), indent=2) if as_json else as_markdown(report))

@@ -8,12 +8,13 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mkldnn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cfnsr.models.encoders.resnext import Bottleneck, ResNeXt3D
 from cfnsr.models.shapes import Scores
 
-VARIABLE = "CFNSR_FLOAT32"  # set to 1: answers are computed in float32 on every machine
+VARIABLE = "CFNSR_FLOAT32"  # set to 1: a model answers as it is, in float32 and without what is done here
 LARGE = 1024  # channels from which on bfloat16 pays: small networks answer the same on every machine
 
 
@@ -27,7 +28,8 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
 
     In evaluation a norm is an affine map of each channel, which goes into the weights of the convolution
     before it; what follows, a sum or a ReLU, is done where the convolution's numbers still are. Channels are
-    innermost, and numbers bfloat16 where the CPU has that. A model without that network is returned as it is.
+    innermost, and numbers bfloat16 where the CPU has that. A model without that network is returned as it is,
+    and each where PyTorch has no oneDNN, or where `VARIABLE` says so.
 
     >>> from cfnsr import create_model
     >>> audio = create_model("audio")
@@ -35,10 +37,11 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
     True
     """
     encoders = [module for module in model.modules() if isinstance(module, ResNeXt3D)]
-    if not encoders or next(model.parameters()).device.type != "cpu":
+    if not encoders or not mkldnn.is_available() or os.environ.get(VARIABLE) == "1":  # type: ignore[no-untyped-call]
         return model
-    large = any(encoder.dim >= LARGE for encoder in encoders)
-    bfloat16 = large and has_bfloat16() and os.environ.get(VARIABLE) != "1"
+    if next(model.parameters()).device.type != "cpu":
+        return model
+    bfloat16 = has_bfloat16() and any(encoder.dim >= LARGE for encoder in encoders)
     copied = deepcopy(model).eval()
     for module in copied.modules():
         if isinstance(module, ResNeXt3D):
