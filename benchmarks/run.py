@@ -46,9 +46,9 @@ in its best matrix product, the same bytes copied, every picture and sound of th
 same transforms, and nothing else. Of what a user waits for, plain is cfnsr's own PyTorch.
 
 Tasks take turns in one process, so that plain too has cfnsr's large pages of memory (about a tenth faster).
-Figures are medians of three turns, of two for training, preparation and loading; the range behind a ratio is
-that of the turns. The long video, live and the fold are done once. `cfn_sr` has the paper's size and random
-weights, because weights do not change the time. s/s are seconds of work a second of video; live, the video is
+Figures are medians of {rounds} turns, of {few} for training, preparation and loading; the range behind a
+ratio is that of the turns. The long video, live and the fold are done once. `cfn_sr` has the paper's size and
+random weights, because weights do not change the time. s/s are seconds of work a second of video; live, the video is
 played as if it came from a camera, and one answer in twenty was later than the delay.
 """
 
@@ -58,6 +58,7 @@ class Report:
     """What was measured."""
 
     clip: str
+    rounds: int
     machine: str = field(default_factory=lambda: machine())
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
     figures: dict[str, list[Figure]] = field(default_factory=dict)
@@ -101,7 +102,7 @@ def measure(
     prepare_clip(as_take(clip), data.PIXELS)  # refuses it before anything is measured
     _, (height, width) = first_picture(clip)
     duration = scan_packets(clip).duration
-    report, few = Report(f"a clip of {duration:.1f} s, {width} x {height}"), (rounds + 1) // 2
+    report, few = Report(f"a clip of {duration:.1f} s, {width} x {height}", rounds), (rounds + 1) // 2
 
     def wanted(section: str) -> bool:
         return section in sections or (not sections and (section != "gpu" or torch.cuda.is_available()))
@@ -159,7 +160,8 @@ def write(report: Report, page: Path) -> None:
 def as_markdown(report: Report, name: str = "benchmarks.md", picture: str = "") -> str:
     """Write the figures as the page of a name has them, with a picture of the growth where there is one."""
     title = "Benchmarks" if "AVX-512" in report.machine else "Benchmarks without AVX-512"
-    introduction = INTRODUCTION.format(title=title, name=name)
+    turns = {"rounds": report.rounds, "few": (report.rounds + 1) // 2}
+    introduction = INTRODUCTION.format(title=title, name=name, **turns)
     lines = [introduction, f"{report.date}: {report.machine}; {report.clip}."]
     for section, figures in report.figures.items():
         lines += ["", f"## {SECTIONS[section]}", "", *as_table(figures)]
