@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
@@ -51,14 +52,16 @@ def forward(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]
 
 
 def decide(model: nn.Module, video: torch.Tensor, audio: torch.Tensor) -> None:
-    """Scale the last layer so that a model of random weights is as sure as a trained one.
+    """Let the last layer judge by what tells these pictures from grey ones, as surely as trained weights do.
 
-    Else all its answers are nearly alike, whatever it sees, and no change of them would show.
+    The answers of random weights are nearly alike whatever they see, so that no change of them would show.
     """
-    spread = plain.answer(model, video, audio).std()
+    grey, answer = (plain.answer(model, each, audio)[0] for each in (torch.zeros_like(video), video))
+    classify = cast(nn.Linear, cast(nn.Module, model.head).classify)
     with torch.no_grad():
-        for parameter in model.head.classify.parameters():  # type: ignore[union-attr]
-            parameter *= DECIDED / spread
+        classify.bias.sub_(grey)
+        for parameter in classify.parameters():
+            parameter.mul_(DECIDED / (answer - grey).std())
 
 
 def exported(subjects: Subjects, rounds: int, progress: Progress) -> list[Figure]:

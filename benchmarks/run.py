@@ -48,8 +48,8 @@ same transforms, and nothing else. Of what a user waits for, plain is cfnsr's ow
 Tasks take turns in one process, so that plain too has cfnsr's large pages of memory (about a tenth faster).
 Figures are medians of {rounds} turns, of {few} for training, preparation and loading; the range behind a
 ratio is that of the turns. The long video, live and the fold are done once. `cfn_sr` has the paper's size and
-random weights, because weights do not change the time. s/s are seconds of work a second of video; live, the video is
-played as if it came from a camera, and one answer in twenty was later than the delay.
+random weights, because weights do not change the time. s/s are seconds of work a second of video; live, the
+video is played as if it came from a camera, and one answer in twenty was later than the delay.
 """
 
 

@@ -62,3 +62,13 @@ def test_decoding_counts_pictures_and_sound(tmp_path: Path) -> None:
         tmp_path / "clip.mp4", np.zeros((9, 48, 64, 3), np.uint8), 10, np.zeros(8_000, np.float32), 8_000
     )
     assert decode(silent) == 9 < decode(sounding)
+
+
+def test_decided_answers_hang_on_the_pictures() -> None:
+    torch.manual_seed(0)
+    model = create_model("cfn_sr", width=1 / 8).eval()
+    video, audio = torch.randn(1, 3, 8, 64, 64), torch.randn(1, 13, 212)
+    network.decide(model, video, audio)
+    answer, grey = (plain.answer(model, each, audio) for each in (video, torch.zeros_like(video)))
+    assert torch.allclose(grey, grey.mean(), atol=1e-4), "of grey pictures nothing is known"
+    assert answer.std() == pytest.approx(network.DECIDED, rel=0.01)

@@ -37,9 +37,8 @@ def fast(model: nn.Module) -> Callable[..., Scores]:
     True
     """
     encoders = [module for module in model.modules() if isinstance(module, ResNeXt3D)]
-    if not encoders or not mkldnn.is_available() or os.environ.get(VARIABLE) == "1":  # type: ignore[no-untyped-call]
-        return model
-    if next(model.parameters()).device.type != "cpu":
+    wanted = encoders and os.environ.get(VARIABLE) != "1" and next(model.parameters()).device.type == "cpu"
+    if not wanted or not mkldnn.is_available():  # type: ignore[no-untyped-call]
         return model
     bfloat16 = has_bfloat16() and any(encoder.dim >= LARGE for encoder in encoders)
     copied = deepcopy(model).eval()
