@@ -7,13 +7,16 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from html import unescape
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import cfnsr
 from cfnsr.models.entries import ENTRIES, TABLES
@@ -34,6 +37,17 @@ SHORTER = {
     'find_recipe("small")': 'find_recipe("small").changed(epochs=1)',
     "folds=[1, 2]": "folds=[1]",
 }
+
+
+def test_every_pinned_version_takes_the_oldest_python_promised() -> None:
+    """Debian 12 has 3.11.2; a pin that wants more lets `make setup` fail there."""
+    wanting = {}
+    for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        with suppress(PackageNotFoundError):  # of an extra that is not installed
+            wants = metadata(line.split("==")[0])["Requires-Python"]
+            if wants and not SpecifierSet(wants).contains("3.11.0"):
+                wanting[line] = wants
+    assert not wanting
 
 
 def blocks(language: str, page: str = TUTORIAL) -> list[str]:
