@@ -65,6 +65,11 @@ class Report:
     growth: list[growing.Growth] = field(default_factory=list)
     profiles: dict[str, profiling.Parts] = field(default_factory=dict)
 
+    @property
+    def few(self) -> int:
+        """Turns of the longest tasks."""
+        return (self.rounds + 1) // 2
+
     def as_json(self) -> list[dict[str, object]]:
         """Return the form that `cfnsr bench --json` prints: all that was measured, one after the other."""
         figures = [figure for figures in self.figures.values() for figure in figures]
@@ -102,7 +107,8 @@ def measure(
     prepare_clip(as_take(clip), data.PIXELS)  # refuses it before anything is measured
     _, (height, width) = first_picture(clip)
     duration = scan_packets(clip).duration
-    report, few = Report(f"a clip of {duration:.1f} s, {width} x {height}", rounds), (rounds + 1) // 2
+    report = Report(f"a clip of {duration:.1f} s, {width} x {height}", rounds)
+    few = report.few
 
     def wanted(section: str) -> bool:
         return section in sections or (not sections and (section != "gpu" or torch.cuda.is_available()))
@@ -160,8 +166,7 @@ def write(report: Report, page: Path) -> None:
 def as_markdown(report: Report, name: str = "benchmarks.md", picture: str = "") -> str:
     """Write the figures as the page of a name has them, with a picture of the growth where there is one."""
     title = "Benchmarks" if "AVX-512" in report.machine else "Benchmarks without AVX-512"
-    turns = {"rounds": report.rounds, "few": (report.rounds + 1) // 2}
-    introduction = INTRODUCTION.format(title=title, name=name, **turns)
+    introduction = INTRODUCTION.format(title=title, name=name, rounds=report.rounds, few=report.few)
     lines = [introduction, f"{report.date}: {report.machine}; {report.clip}."]
     for section, figures in report.figures.items():
         lines += ["", f"## {SECTIONS[section]}", "", *as_table(figures)]

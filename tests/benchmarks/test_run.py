@@ -66,7 +66,7 @@ def test_a_process_of_its_own() -> None:
 
 @pytest.mark.parametrize("power", [0.5, 1, 2])
 def test_a_growth_and_its_power(power: float) -> None:
-    """Amounts that are far apart too: a straight line through 1, 100 and 10,000 comes near to a parabola."""
+    """Amounts that are far apart too: a straight line through three such points comes near to a parabola."""
     amounts = 100, 1_000, 10_000
     seconds = tuple(amount**power for amount in amounts)
     growth = Growth("start", "clips", amounts, seconds, (1, 2, 3))

@@ -255,9 +255,10 @@ def test_a_shrunk_crop_averages() -> None:
     """Stripes one pixel wide must become even grey, not a coarser pattern."""
     frame = np.zeros((1, 600, 600, 3), np.uint8)
     frame[:, :, ::2] = 255
-    for side in np.arange(201, 600, 7.3):
+    for side in (450.0, 517.3, 599.0, *np.arange(201, 600, 7.3)):
         shrunk = crop(frame, np.array([[300, 300, side]]), 100)[0, 5:-5, 5:-5]
-        assert np.abs(shrunk.astype(float) - 127.5).max() < 43
+        most = 40 if side in (450.0, 517.3, 599.0) else 43  # 42 too where points are a pixel apart
+        assert np.abs(shrunk.astype(float) - 127.5).max() < most
         assert shrunk.mean() == pytest.approx(127.5, abs=2)
     exact = crop(frame, np.array([[300, 300, 400]]), 100)
     assert set(np.unique(exact)) <= {127, 128}
